@@ -105,6 +105,7 @@ has() {
 		[ -f "$("$PG_CONFIG" --sharedir 2>/dev/null)/extension/$extension.control" ]
 		;;
 	prove) command -v prove >/dev/null && perl -MIPC::Run -e 1 2>/dev/null ;;
+	dbd) perl -MDBD::Pg -MDigest::MD5 -MJSON::PP -e 1 2>/dev/null ;;
 	pg_prove) command -v pg_prove >/dev/null ;;
 	debootstrap) command -v debootstrap >/dev/null ;;
 	esac
@@ -117,6 +118,7 @@ provider_of() {
 	cron:names) echo "pg_cron for PostgreSQL $major (https://github.com/citusdata/pg_cron)" ;;
 	pgtap:names) echo "pgTAP for PostgreSQL $major (https://pgtap.org)" ;;
 	prove:names) echo "prove and the Perl module IPC::Run" ;;
+	dbd:names) echo "the Perl modules DBD::Pg, Digest::MD5 and JSON::PP" ;;
 	pg_prove:names) echo "pg_prove (Perl module TAP::Parser::SourceHandler::pgTAP)" ;;
 	gcc:names) echo "gcc and the C library's headers" ;;
 	*:names) echo "$1" ;;
@@ -124,6 +126,7 @@ provider_of() {
 	cron:) echo "postgresql-$major-cron" ;;
 	pgtap:) echo "postgresql-$major-pgtap" ;;
 	prove:) echo "perl libipc-run-perl" ;;
+	dbd:) echo "perl libdbd-pg-perl" ;;
 	pg_prove:) echo "libtap-parser-sourcehandler-pgtap-perl" ;;
 	gcc:) echo "gcc libc6-dev" ;;
 	*) echo "$1" ;;
@@ -189,8 +192,8 @@ find_major() {
 	done
 }
 
-# Makes sure that what the words stand for is there: server, cron, pgtap, prove,
-# pg_prove, python3, debootstrap.  A compiler and make come with server.
+# Makes sure that what the words stand for is there: server, cron, dbd, pgtap,
+# prove, pg_prove, python3, debootstrap.  A compiler and make come with server.
 need_packages() {
 	local word missing=() packages=()
 
