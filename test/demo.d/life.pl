@@ -1,0 +1,269 @@
+# life.pl - the life of credits, step by step
+#
+# Every statement printed here has been sent, and what stands below it is what
+# came back.  Each call says what it expects, where '#' stands for any number;
+# anything else ends the demo.  The clock is credits.test_clock, so that the
+# dates are the same in every run.
+#
+# Connects as PGHOST, PGPORT and PGUSER (a superuser) say, to the database
+# named as argument, which has the extension's files at hand but not yet the
+# extension.
+
+use strict;
+use warnings;
+use DBI;
+use JSON::PP;
+
+my ($database) = @ARGV;
+my $clock = '2030-01-01 09:00+00';
+my $steps = 0;
+my %session;
+
+# Opens a session that is called $name in the output.
+sub open_session
+{
+	my ($name, $role) = @_;
+
+	$session{$name} = DBI->connect("dbi:Pg:dbname=$database", $role, undef,
+		{ RaiseError => 1, PrintError => 0, AutoCommit => 1, pg_bool_tf => 1 });
+	$session{$name}->do(q{SET timezone = 'UTC'; SET client_min_messages = warning});
+	return;
+}
+
+sub say_step
+{
+	my ($words) = @_;
+
+	printf "\n%d. %s\n", ++$steps, $words;
+	return;
+}
+
+# Prints rows as a table if there are many, else as "name value" pairs.
+sub format_rows
+{
+	my ($names, $rows) = @_;
+	my @lines;
+
+	if (@$rows == 1 && @$names == 1)
+	{
+		@lines = ($rows->[0][0]);
+	}
+	elsif (@$rows == 1)
+	{
+		@lines = (join ', ', map { "$names->[$_] $rows->[0][$_]" } 0 .. $#$names);
+	}
+	else
+	{
+		my @width = (0) x @$names;
+
+		foreach my $row ($names, @$rows)
+		{
+			foreach my $i (0 .. $#$names)
+			{
+				$width[$i] = length $row->[$i] if $width[$i] < length $row->[$i];
+			}
+		}
+		foreach my $row (@$rows ? ($names, @$rows) : ())
+		{
+			my $line = join '  ', map {
+				sprintf $row->[$_] =~ /^-?\d+$/ ? '%*s' : '%-*s', $width[$_], $row->[$_]
+			} 0 .. $#$names;
+			push @lines, $line =~ s/\s+$//r;
+		}
+		@lines = ('(no rows)') if !@$rows;
+	}
+	return @lines;
+}
+
+sub expect
+{
+	my ($got, $expected) = @_;
+	my $pattern = ref $expected ? $expected
+	  : do { my $p = quotemeta $expected; $p =~ s/\\#/\\d+/g; qr/\A$p\z/ };
+
+	if ($got !~ $pattern)
+	{
+		print STDERR "\nThis is not what was expected, which is:\n$expected\n";
+		exit 1;
+	}
+	return;
+}
+
+# Runs a statement in a session, shows both it and its result, and returns the
+# last column of the first row.  Receipts are shown by their main columns.
+sub call
+{
+	my ($who, $sql, $expected) = @_;
+	my $dbh = $session{$who};
+	my ($got, $value, @lines);
+
+	print "   $who> ", join("\n" . ' ' x (length($who) + 5), split /\n\s*/, $sql), "\n";
+	my $ok = eval {
+		my $statement = $dbh->prepare($sql);
+		$statement->execute;
+		if ($statement->{NUM_OF_FIELDS})
+		{
+			my @names = @{ $statement->{NAME} };
+			my @rows = @{ $statement->fetchall_arrayref };
+			my %hidden = (grep { $_ eq 'replayed' } @names)
+			  ? map { $_ => 1 } qw(account held created_at) : ();
+			my @shown = grep { !$hidden{ $names[$_] } } 0 .. $#names;
+			my ($id) = grep { $names[$_] eq 'transaction_id' } 0 .. $#names;
+
+			$value = $rows[0][ $id // -1 ] if @rows;
+			@lines = format_rows([ @names[@shown] ],
+				[ map { my $row = $_; [ map { $_ // '-' } @$row[@shown] ] } @rows ]);
+		}
+		1;
+	};
+	if ($ok)
+	{
+		$got = join "\n", @lines;
+	}
+	else
+	{
+		# errstr: "ERROR:  message", then DETAIL and HINT
+		my ($message, @more) = split /\n/, $dbh->errstr;
+
+		$got = $dbh->state;
+		@lines = ("refused with $got:" . ($message =~ s/^ERROR: //r),
+			map { ucfirst lc($1) . ": $2" if /^(DETAIL|HINT): +(.*)/ }
+			grep { /^(DETAIL|HINT):/ } @more);
+	}
+	print map { ' ' x (length($who) + 5) . "$_\n" } @lines;
+	expect($got, $expected);
+	return $value;
+}
+
+# Shows what the listener has heard since it was last asked.  A notification
+# of our own, sent now, arrives after all earlier ones: nothing is missed and
+# nothing is waited for.
+sub hear
+{
+	my ($expected) = @_;
+	my $dbh = $session{listener};
+	my $deadline = time + 30;
+	my @heard;
+
+	$session{dba}->do(q{NOTIFY demo_marker});
+	LISTEN: while (time < $deadline)
+	{
+		while (my $notification = $dbh->pg_notifies)
+		{
+			my ($channel, undef, $payload) = @$notification;
+
+			last LISTEN if $channel eq 'demo_marker';
+			push @heard, "$channel $payload";
+		}
+		my $bits = '';
+		vec($bits, $dbh->{pg_socket}, 1) = 1;
+		select($bits, undef, undef, 1);
+	}
+	print '   listener> ', @heard ? "hears $_\n" : "hears nothing\n" foreach @heard ? @heard : ('');
+
+	# the payload counts, not the order of its keys
+	expect(join("\n", map { canonical($_) } @heard), $expected);
+	return;
+}
+
+sub canonical
+{
+	my ($channel, $payload) = split / /, $_[0], 2;
+
+	return "$channel " . JSON::PP->new->canonical->encode(decode_json($payload));
+}
+
+$| = 1;
+open_session('dba', undef);
+
+print "The clock of this demo stands at $clock.\n";
+
+say_step('A DBA installs the extension, and lets the role of an application spend.');
+call('dba', 'CREATE EXTENSION credits', '');
+call('dba', 'GRANT credits_app TO shop', '');
+$session{dba}->do("ALTER DATABASE $database SET credits.test_clock = '$clock'");
+open_session('dba', undef);
+open_session('shop', 'shop');
+open_session('listener', 'shop');
+
+say_step('Two accounts are opened, each once: asking again changes nothing.');
+call('dba', q{SELECT * FROM credits_open_account('ada', initial_credits => 10)},
+	'transaction_id #, kind opening, amount 10, balance 10, replayed f');
+call('dba', q{SELECT * FROM credits_open_account('ada', initial_credits => 10)},
+	'transaction_id #, kind opening, amount 10, balance 10, replayed t');
+call('dba', q{SELECT * FROM credits_open_account('bob', initial_credits => 15)},
+	'transaction_id #, kind opening, amount 15, balance 15, replayed f');
+
+say_step('Ada is given 30 credits that last a week, and buys 50 that do not expire.');
+call('dba', q{SELECT * FROM credits_allocate('ada', 30, 'promotional',
+	expires_at => '2030-01-08 09:00+00')},
+	'transaction_id #, kind allocation, amount 30, balance 40, replayed f');
+call('dba', q{SELECT * FROM credits_allocate('ada', 50, 'purchase',
+	price => 4.99, currency => 'EUR')},
+	'transaction_id #, kind allocation, amount 50, balance 90, replayed f');
+
+say_step('She spends. What is free and perishable goes first.');
+my $spend = call('shop', q{SELECT * FROM credits_deduct('ada', 12, idempotency_key => 'job-1')},
+	'transaction_id #, kind deduction, amount -12, balance 78, replayed f');
+call('dba', qq{SELECT g.source, d.amount
+	FROM credits.draws d JOIN credits.grants g ON g.id = d.grant_id WHERE d.transaction_id = $spend},
+	'source promotional, amount -12');
+
+say_step('The network drops the answer and the application asks again: the same receipt, nothing spent.');
+call('shop', q{SELECT * FROM credits_deduct('ada', 12, idempotency_key => 'job-1')},
+	"transaction_id $spend, kind deduction, amount -12, balance 78, replayed t");
+call('shop', q{SELECT * FROM credits_deduct('ada', 99, idempotency_key => 'job-1')}, 'PT409');
+
+say_step('Nobody spends what is not there, as an error or as a row; and an application cannot give.');
+call('shop', q{SELECT * FROM credits_deduct('ada', 1000)}, 'PT402');
+call('shop', q{SELECT ok, code, message FROM credits_try_deduct('ada', 1000)},
+	qr/\Aok f, code PT402, message \S/);
+call('shop', q{SELECT * FROM credits_allocate('ada', 1000)}, '42501');
+
+say_step('Part of the first job failed: 5 credits go back to the grant they came from.');
+call('shop', qq{SELECT * FROM credits_refund($spend, 5, reason => 'half the images were blank')},
+	'transaction_id #, kind refund, amount 5, balance 83, replayed f');
+
+say_step('Bob falls below 10. A listener hears of it once, and only when it is committed.');
+call('listener', 'LISTEN low_balance', '');
+$session{listener}->do('LISTEN demo_marker');
+call('shop', 'BEGIN', '');
+call('shop', q{SELECT * FROM credits_deduct('bob', 9)},
+	'transaction_id #, kind deduction, amount -9, balance 6, replayed f');
+call('shop', 'ROLLBACK', '');
+hear('');
+my $alerted = call('shop', q{SELECT * FROM credits_deduct('bob', 8)},
+	'transaction_id #, kind deduction, amount -8, balance 7, replayed f');
+call('shop', q{SELECT * FROM credits_deduct('bob', 1)},
+	'transaction_id #, kind deduction, amount -1, balance 6, replayed f');
+hear(qr/\Alow_balance \{"account":"bob","at":"2030-01-01T09:00:00[^"]*","balance":7,"threshold":10,"transaction_id":$alerted\}\z/);
+
+say_step('Eight days pass. Expired credits are gone, whether or not any job has run.');
+call('dba', q{SELECT balance, expiring_amount, expiring_at FROM credits_summary('ada')},
+	'balance 83, expiring_amount 23, expiring_at 2030-01-08 09:00:00+00');
+call('dba', q{SET credits.test_clock = '2030-01-09 09:00+00'}, '');
+call('dba', q{SELECT credits_balance('ada')}, '60');
+call('dba', q{CALL credits_settle()}, 'settled 1, failed 0');
+call('dba', q{SELECT credits_balance_at('ada', '2030-01-08 08:59:59+00') AS before,
+	credits_balance_at('ada', '2030-01-08 09:00+00') AS after},
+	'before 83, after 60');
+
+say_step('What she has, and how it came about.');
+call('dba', q{SELECT balance, granted, spent, refunded, expired, status FROM credits_summary('ada')},
+	'balance 60, granted 90, spent 12, refunded 5, expired 23, status active');
+call('dba', q{SELECT transaction_id AS id, created_at, kind, amount, balance, reason
+	FROM credits_history('ada')},
+	qr/(?:.*\n){6}.*/);
+
+say_step('Even a superuser changes no balance and no history by hand.');
+call('dba', q{UPDATE credits.accounts SET balance = 1000 WHERE name = 'ada'}, '42501');
+call('dba', qq{DELETE FROM credits.transactions WHERE id = $spend}, '42501');
+
+say_step('The proof: sums, grants and the hash chain of every account. Whoever disables the triggers is found out.');
+call('dba', 'SELECT * FROM credits_verify()', '(no rows)');
+call('dba', 'BEGIN', '');
+call('dba', 'ALTER TABLE credits.transactions DISABLE TRIGGER ALL', '');
+call('dba', qq{UPDATE credits.transactions SET reason = 'a gift' WHERE id = $spend}, '');
+call('dba', 'SELECT account, transaction_id, problem FROM credits_verify()', qr/chain/);
+call('dba', 'ROLLBACK', '');
+call('dba', 'SELECT * FROM credits_verify()', '(no rows)');

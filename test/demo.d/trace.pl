@@ -1,0 +1,325 @@
+# trace.pl - replays a trace of LLM requests against an account's credits
+#
+# usage: trace.pl DATABASE <azure_llm_code_2023.csv
+#
+# The trace has no users, so the rule gives it some: request n belongs to
+# account 1 + floor(200 u^2), u being the first 32 bits of md5(n) as a
+# fraction.  That is a power law: account k sees sqrt(k/200) - sqrt((k-1)/200)
+# of the traffic, 7 % for the first, 0.25 % for the last.
+#
+# The figures.  A request costs 2 to 20 credits, 3.7 on average.  An account
+# opens with 30 and alerts below 20, so that the dearest request still finds
+# its credits while the top-up of 100 is on its way.  Every 40th account has
+# no card on file and is not topped up: five accounts with about 150 requests
+# run dry, which is where the refusals come from.  How soon a top-up lands
+# depends on the machine, so the other figures may differ a little from run
+# to run; that the sums hold may not.
+#
+# What is checked at the end: the client's own receipts, those of the top-up
+# process and the log in the database must tell the same story, row by row
+# and in sum, and credits_verify must find nothing.
+
+use strict;
+use warnings;
+use DBI;
+use Digest::MD5 qw(md5);
+use File::Basename qw(dirname);
+use JSON::PP;
+use POSIX qw(ceil);
+use Time::HiRes qw(time);
+
+use constant {
+	ACCOUNTS => 200,
+	OPENING => 30,
+	LOW_BALANCE => 20,
+	TOP_UP => 100,
+	NO_CARD => 40,
+	RETRY => 10,
+	REFUND => 100,
+};
+
+my ($database) = @ARGV;
+my %count = map { $_ => 0 }
+  qw(requests charged refused refusals replayed refunded calls alerts top_ups declined);
+my %sum = map { $_ => 0 } qw(opening allocation deduction refund);
+my %receipt;    # all receipts, by transaction
+my %balance;    # of each account, from the receipts alone
+my @wrong;
+
+sub open_session
+{
+	my ($role) = @_;
+
+	return DBI->connect("dbi:Pg:dbname=$database", $role, undef,
+		{ RaiseError => 1, PrintError => 0, AutoCommit => 1 });
+}
+
+sub account_name { return sprintf 'customer:%03d', $_[0] }
+
+sub account_of
+{
+	my ($n) = @_;
+
+	return account_name(1 + int(ACCOUNTS * (unpack('N', md5($n)) / 2**32)**2));
+}
+
+sub check
+{
+	my ($what, $got, $expected) = @_;
+
+	push @wrong, "$what: $got, expected $expected" if $got ne $expected;
+	return;
+}
+
+# Keeps a receipt, and counts its amount.
+sub keep
+{
+	my ($r) = @_;
+
+	push @wrong, "transaction $r->{transaction_id} acknowledged twice"
+	  if $receipt{ $r->{transaction_id} };
+	$receipt{ $r->{transaction_id} } = $r;
+	$sum{ $r->{kind} } += $r->{amount};
+	$balance{ $r->{account} } += $r->{amount};
+	return;
+}
+
+sub same_receipt
+{
+	my ($first, $again) = @_;
+	my @fields = qw(transaction_id account kind amount balance held created_at);
+
+	return $again->{replayed}
+	  && join(' ', @$first{@fields}) eq join(' ', @$again{@fields});
+}
+
+# setting up
+
+my $dba = open_session(undef);
+$dba->do('SET client_min_messages = warning');
+$dba->do('CREATE EXTENSION credits');
+$dba->do('GRANT credits_app TO shop');
+$dba->do('GRANT credits_admin TO billing');
+$dba->do(sprintf 'ALTER DATABASE %s SET credits.low_balance = %d', $database, LOW_BALANCE);
+
+foreach my $k (1 .. ACCOUNTS)
+{
+	keep($dba->selectrow_hashref('SELECT * FROM credits_open_account($1, $2)',
+		undef, account_name($k), OPENING));
+}
+
+my @no_card = map { account_name($_ * NO_CARD) } 1 .. ACCOUNTS / NO_CARD;
+my $pid = open my $top_up, '-|', $^X, dirname($0) . '/top_up.pl',
+  $database, 'billing', TOP_UP, @no_card
+  or die "could not start top_up.pl: $!\n";
+(readline($top_up) // '') eq "ready\n" or die "top_up.pl did not start\n";
+
+# the replay
+
+my $shop = open_session('shop');
+my $charge = $shop->prepare(q{
+	SELECT ok, code, message, (receipt).*
+	FROM credits_try_deduct($1, $2, idempotency_key => $3,
+		operation => 'completion', metadata => $4)});
+my $refund = $shop->prepare(q{
+	SELECT * FROM credits_refund($1, idempotency_key => $2, reason => 'goodwill')});
+
+sub charge
+{
+	my ($n, $account, $cost, $metadata) = @_;
+
+	$charge->execute($account, $cost, "line:$n", $metadata);
+	my $r = $charge->fetchrow_hashref;
+	$charge->finish;
+	$count{calls}++;
+	if ($r->{ok})
+	{
+		push @wrong, "line $n: receipt of something else"
+		  if $r->{account} ne $account || $r->{kind} ne 'deduction' || $r->{amount} != -$cost;
+		return $r;
+	}
+	die "line $n: $r->{code} $r->{message}\n" if $r->{code} ne 'PT402';
+	$count{refusals}++;
+	return;
+}
+
+my $header = <STDIN> // '';
+$header =~ /^TIMESTAMP,ContextTokens,GeneratedTokens\r?$/
+  or die "the trace does not start with TIMESTAMP,ContextTokens,GeneratedTokens\n";
+my $started = time;
+
+while (my $line = <STDIN>)
+{
+	my $n = ++$count{requests};
+	my ($context, $generated) = $line =~ /^[^,]*,(\d+),(\d+)\r?$/
+	  or die "line $n of the trace is not TIMESTAMP,ContextTokens,GeneratedTokens\n";
+	my $account = account_of($n);
+	my $cost = ceil($context / 1000) + ceil($generated / 100);
+	my @request = ($n, $account, $cost,
+		qq({"context_tokens": $context, "generated_tokens": $generated}));
+
+	my $charged = charge(@request);
+	keep($charged) if $charged;
+	if ($n % RETRY == 0)
+	{
+		my $again = charge(@request);
+
+		if ($charged)
+		{
+			push @wrong, "line $n: the retry returned another receipt"
+			  unless $again && same_receipt($charged, $again);
+			$count{replayed}++;
+		}
+		elsif ($again)
+		{
+			# refused first, topped up meanwhile: a refusal keeps no key
+			keep($charged = $again);
+		}
+	}
+	$count{ $charged ? 'charged' : 'refused' }++;
+	if ($n % REFUND == 0 && $charged)
+	{
+		$refund->execute($charged->{transaction_id}, "refund:$n");
+		keep($refund->fetchrow_hashref);
+		$refund->finish;
+		$count{calls}++;
+		$count{refunded}++;
+	}
+}
+my $seconds = time - $started;
+
+# what the top-up process did
+
+$dba->do('NOTIFY trace_end');
+my @alerts;
+while (my $line = <$top_up>)
+{
+	my $entry = decode_json($line);
+
+	if ($entry->{alert})
+	{
+		push @alerts, $entry->{alert};
+		$count{alerts}++;
+		$count{declined}++ if grep { $_ eq $entry->{alert}{account} } @no_card;
+	}
+	else
+	{
+		keep($entry->{receipt});
+		$count{top_ups}++;
+	}
+}
+close $top_up or push @wrong, 'the top-up process failed';
+
+# what the log says
+
+my %log_sum = map { $_ => 0 } keys %sum;
+my $log = $dba->prepare(q{
+	SELECT t.id, a.name, t.kind, t.amount, t.balance_after
+	FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
+	ORDER BY t.account_id, t.id});
+my %running;
+my $rows = 0;
+
+$log->execute;
+while (my ($id, $name, $kind, $amount, $after) = $log->fetchrow_array)
+{
+	my $r = $receipt{$id};
+
+	$rows++;
+	$log_sum{$kind} += $amount;
+	$running{$name} += $amount;
+	check("running balance in the log at transaction $id", $after, $running{$name});
+	check("receipt of transaction $id",
+		$r ? join(' ', @$r{qw(account kind amount balance)}) : 'none',
+		"$name $kind $amount $after");
+}
+check('receipts', scalar(keys %receipt), $rows);
+
+my $stored = $dba->selectall_arrayref(
+	'SELECT a.name, a.balance, credits_balance(a.name) FROM credits.accounts AS a');
+my $total = 0;
+
+check('accounts', scalar(@$stored), ACCOUNTS);
+foreach my $row (@$stored)
+{
+	my ($name, $balance, $read) = @$row;
+
+	check("balance of $name", "$balance $read", "$balance{$name} $balance{$name}");
+	$total += $balance;
+}
+
+# each alert that was heard is one event, and the reverse
+my $events = $dba->selectcol_arrayref(
+	q{SELECT detail FROM credits.events WHERE kind = 'low_balance' ORDER BY id});
+my $json = JSON::PP->new->canonical;
+check('events of kind low_balance',
+	join("\n", sort map { $json->encode(decode_json($_)) } @$events),
+	join("\n", sort map { $json->encode($_) } @alerts));
+check('events of kind deduction_refused',
+	$dba->selectrow_array(q{SELECT count(*) FROM credits.events WHERE kind = 'deduction_refused'}),
+	$count{refusals});
+check('requests', $count{requests}, $count{charged} + $count{refused});
+check('top-ups', $count{top_ups}, $count{alerts} - $count{declined});
+
+my $problems = $dba->selectall_arrayref('SELECT * FROM credits_verify()');
+push @wrong, map { 'credits_verify: ' . join ' ', map { $_ // '-' } @$_ } @$problems;
+
+# the summary
+
+sub thousands
+{
+	my ($n) = @_;
+
+	1 while $n =~ s/^(-?\d+)(\d{3})/$1,$2/;
+	return $n;
+}
+
+sub line
+{
+	my ($name, $value, $words) = @_;
+
+	printf "   %-12s %8s%s\n", $name, thousands($value), $words ? "   $words" : '';
+	return;
+}
+
+sub conservation
+{
+	my ($from, $s, $balance) = @_;
+	my $in = $s->{opening} + $s->{allocation};
+	my $out = -$s->{deduction} - $s->{refund};
+
+	check("credits in, from $from", $in, $out + $balance);
+	printf "   from %s: %s in (%s opened, %s bought) = %s out (%s spent, %s refunded) + %s balance\n",
+	  $from, map { thousands($_) } $in, $s->{opening}, $s->{allocation},
+	  $out, -$s->{deduction}, $s->{refund}, $balance;
+	return;
+}
+
+my $client_total = 0;
+$client_total += $_ foreach values %balance;
+
+line('requests', $count{requests}, sprintf 'in order, of %d accounts', ACCOUNTS);
+line('charged', $count{charged});
+line('refused', $count{refused}, sprintf 'in %s attempts; %d accounts have no card on file',
+	thousands($count{refusals}), scalar @no_card);
+line('replayed', $count{replayed}, 'retries with the same key: same receipt, nothing spent');
+line('refunded', $count{refunded});
+line('alerts', $count{alerts}, sprintf 'below %d credits, heard by a process of its own', LOW_BALANCE);
+line('top-ups', $count{top_ups}, sprintf 'of %d credits; %d alerts were of accounts without a card',
+	TOP_UP, $count{declined});
+conservation('the receipts', \%sum, $client_total);
+conservation('the log     ', \%log_sum, $total);
+printf "   %s receipts and %s rows of the log agree one by one; credits_verify found nothing\n",
+  thousands(scalar keys %receipt), thousands($rows) if !@wrong;
+printf "   %s requests/s: %s calls, each its own transaction on one connection, in %.1f s\n",
+  thousands(int($count{requests} / $seconds)), thousands($count{calls}), $seconds;
+
+if (@wrong)
+{
+	my $more = @wrong - 20;
+
+	splice @wrong, 20;
+	print STDERR map { "   wrong: $_\n" } @wrong;
+	print STDERR "   wrong: $more more\n" if $more > 0;
+	exit 1;
+}
