@@ -159,7 +159,7 @@ sub hear
 		vec($bits, $dbh->{pg_socket}, 1) = 1;
 		select($bits, undef, undef, 1);
 	}
-	print '   listener> ', @heard ? "hears $_\n" : "hears nothing\n" foreach @heard ? @heard : ('');
+	print "   listener> hears $_\n" foreach @heard ? @heard : ('nothing');
 
 	# the payload counts, not the order of its keys
 	expect(join("\n", map { canonical($_) } @heard), $expected);

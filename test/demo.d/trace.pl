@@ -95,6 +95,8 @@ sub same_receipt
 
 # setting up
 
+$| = 1;
+
 my $dba = open_session(undef);
 $dba->do('SET client_min_messages = warning');
 $dba->do('CREATE EXTENSION credits');
