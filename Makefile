@@ -25,7 +25,10 @@ EXTRA_CLEAN = credits--*.sql
 PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
 PG_CPPFLAGS += -DCREDITS_VERSION='"$(EXTVERSION)"'
 
-REGRESS := $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+# all in one database, that install makes ready and uninstall leaves empty
+SQL_TESTS := $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS := $(filter install,$(SQL_TESTS)) $(filter-out install uninstall,$(SQL_TESTS)) \
+	$(filter uninstall,$(SQL_TESTS))
 REGRESS_OPTS = --inputdir=test
 ISOLATION := $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test --load-extension=credits
@@ -66,5 +69,9 @@ demo:
 
 bench:
 	@bench/run
+
+# for test/run
+print-%:
+	@echo $($*)
 
 .PHONY: test coverage demo bench dist
