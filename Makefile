@@ -65,7 +65,7 @@ coverage:
 	@test/run --coverage
 
 demo:
-	@test/demo $(TRACE)
+	@test/demo
 
 bench:
 	@bench/run

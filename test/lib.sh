@@ -107,7 +107,7 @@ has() {
 	prove) command -v prove >/dev/null && perl -MIPC::Run -e 1 2>/dev/null ;;
 	dbd) perl -MDBD::Pg -MDigest::MD5 -MJSON::PP -e 1 2>/dev/null ;;
 	pg_prove) command -v pg_prove >/dev/null ;;
-	debootstrap) command -v debootstrap >/dev/null ;;
+	debootstrap) [ -x /usr/sbin/debootstrap ] ;;
 	esac
 }
 
@@ -125,6 +125,7 @@ provider_of() {
 	server:) echo "postgresql-$major postgresql-server-dev-$major" ;;
 	cron:) echo "postgresql-$major-cron" ;;
 	pgtap:) echo "postgresql-$major-pgtap" ;;
+	debootstrap:) echo "debootstrap debian-archive-keyring" ;;
 	prove:) echo "perl libipc-run-perl" ;;
 	dbd:) echo "perl libdbd-pg-perl" ;;
 	pg_prove:) echo "libtap-parser-sourcehandler-pgtap-perl" ;;
@@ -278,11 +279,11 @@ as_user() (
 	exec setpriv --reuid "$run_as" --regid "$(id -g "$run_as")" --init-groups -- "$@"
 )
 
-# Copies the tree as it stands, without what was built in it, into a folder.
-copy_tree() {
+# Writes the tree as it stands, without what was built in it, as a tar archive.
+pack_tree() {
 	tar -C "$top" -cf - --exclude=./.git --exclude='*.o' --exclude='*.bc' \
 		--exclude='*.so' --exclude='./credits--*.sql' --exclude=./results \
-		--exclude=./output_iso --exclude=./tmp_check . | as_user tar -C "$1" -xof -
+		--exclude=./output_iso --exclude=./tmp_check .
 }
 
 # Copies the real inputs to where the unprivileged user can read them.
@@ -305,7 +306,7 @@ build_credits() {
 
 	choose_user
 	as_user mkdir "$src"
-	copy_tree "$src"
+	pack_tree | as_user tar -xof -
 	find_data
 
 	bindir=$("$PG_CONFIG" --bindir)
