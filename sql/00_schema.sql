@@ -1,0 +1,57 @@
+-- schema, roles and the types that every function shares
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION credits" to load this file. \quit
+
+CREATE SCHEMA credits;
+COMMENT ON SCHEMA credits IS
+	'tables, types and views of the credits extension; applications call the credits_* functions';
+
+-- Roles belong to the cluster, not to the extension: made where missing,
+-- never dropped.
+DO $$
+DECLARE
+	role_name pg_catalog.name;
+BEGIN
+	FOREACH role_name IN ARRAY
+		ARRAY['credits_app', 'credits_admin', 'credits_auditor']::pg_catalog.name[]
+	LOOP
+		IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r
+					   WHERE r.rolname OPERATOR(pg_catalog.=) role_name)
+		THEN
+			BEGIN
+				EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', role_name);
+			EXCEPTION WHEN duplicate_object OR unique_violation THEN
+				-- another database's CREATE EXTENSION was faster
+				NULL;
+			END;
+		END IF;
+	END LOOP;
+END
+$$;
+
+-- an administrator may do all that an application may, and read everything
+GRANT credits_app TO credits_admin;
+GRANT USAGE ON SCHEMA credits TO credits_admin, credits_auditor;
+
+CREATE TYPE credits.receipt AS (
+	transaction_id bigint,
+	account text,
+	kind text,
+	amount bigint,
+	balance bigint,
+	held bigint,
+	replayed boolean,
+	created_at timestamptz
+);
+COMMENT ON TYPE credits.receipt IS
+	'what a function that changes an account returns: its transaction, signed change, and the balance after it';
+
+CREATE TYPE credits.attempt AS (
+	ok boolean,
+	code text,
+	message text,
+	receipt credits.receipt
+);
+COMMENT ON TYPE credits.attempt IS
+	'what a credits_try_* function returns: a receipt, or the SQLSTATE and message of the refusal';

@@ -1,0 +1,74 @@
+/*
+ * adjust.c
+ *	  An administrator's correction of a balance.
+ *
+ * Up gives a grant of source adjustment; down burns like a spend, but is no
+ * spend: it cannot be refunded, and works on a paused account.
+ */
+#include "credits.h"
+
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(credits_adjust);
+
+/*
+ * Plans an adjustment.
+ */
+static bool
+plan_adjust(Posting *posting, void *arg)
+{
+	int64		delta = *(int64 *) arg;
+
+	if (!ledger_not_closed(posting))
+		return false;
+	if (delta > 0)
+	{
+		Grant	   *grant = grants_new(posting, delta,
+									   cstring_to_text("adjustment"),
+									   posting->now, DT_NOEND);
+
+		posting->main = log_add(posting, KIND_ADJUSTMENT, posting->now, delta,
+								grants_draw(grant, delta), 1);
+		grant->transaction_id = posting->main->id;
+	}
+	else
+	{
+		Draw	   *draws;
+		int			ndraws;
+
+		if (!ledger_enough(posting, -delta))
+			return false;
+		draws = grants_burn(posting, -delta, &ndraws);
+		posting->main = log_add(posting, KIND_ADJUSTMENT, posting->now, delta,
+								draws, ndraws);
+	}
+	return true;
+}
+
+/*
+ * Corrects a balance up or down.
+ */
+Datum
+credits_adjust(PG_FUNCTION_ARGS)
+{
+	Request		request = {0};
+	text	   *account = arg_account(fcinfo, 0);
+	int64		delta = arg_id(fcinfo, 1, "delta");
+
+	if (delta == 0 || delta == PG_INT64_MIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delta must be a number other than 0"),
+				 errdetail("It is " INT64_FORMAT ".", delta),
+				 errhint("Pass a positive delta to add credits, a negative one to take them.")));
+	request.reason = arg_reason(fcinfo, 2);
+	request.key = arg_text(fcinfo, 3, "idempotency_key", MAX_NAME_BYTES);
+	request.metadata = arg_metadata(fcinfo, 4);
+
+	initStringInfo(&request.fingerprint);
+	appendStringInfoString(&request.fingerprint, KIND_ADJUSTMENT);
+	fingerprint_int64(&request.fingerprint, true, delta);
+
+	return ledger_call(fcinfo, "credits_adjust()", account, 0, &request,
+					   plan_adjust, &delta);
+}

@@ -1,0 +1,164 @@
+/*
+ * alerts.c
+ *	  Events, and NOTIFY low_balance.
+ *
+ * An alert is raised when a balance falls from its threshold or above to below
+ * it, and again when it falls to zero: at crossings only, since a transaction
+ * that notifies takes a lock on the whole cluster when it commits.  It is a
+ * part of the transaction: no commit, no alert.
+ */
+#include "credits.h"
+
+#include "commands/async.h"
+#include "commands/trigger.h"
+#include "replication/logicalworker.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+
+PG_FUNCTION_INFO_V1(credits_alert);
+
+/*
+ * Begins a member of a JSON object.
+ */
+static void
+json_key(StringInfo json, const char *key)
+{
+	appendStringInfo(json, "%s\"%s\": ", json->len ? ", " : "{", key);
+}
+
+/*
+ * Appends a C string.
+ */
+void
+json_cstring(StringInfo json, const char *key, const char *value)
+{
+	json_key(json, key);
+	escape_json(json, value);
+}
+
+/*
+ * Appends a text, null if there is none.
+ */
+void
+json_text(StringInfo json, const char *key, text *value)
+{
+	if (value)
+		json_cstring(json, key, text_to_cstring(value));
+	else
+	{
+		json_key(json, key);
+		appendStringInfoString(json, "null");
+	}
+}
+
+/*
+ * Appends a number.
+ */
+void
+json_int64(StringInfo json, const char *key, int64 value)
+{
+	json_key(json, key);
+	appendStringInfo(json, INT64_FORMAT, value);
+}
+
+/*
+ * Appends an instant in ISO 8601, in UTC.
+ */
+void
+json_time(StringInfo json, const char *key, TimestampTz value)
+{
+	char		buf[MAXDATELEN + 1];
+	const int	utc = 0;
+
+	JsonEncodeDateTime(buf, TimestampTzGetDatum(value), TIMESTAMPTZOID, &utc);
+	json_cstring(json, key, buf);
+}
+
+/*
+ * Records an event.  Ids that are 0 are stored as NULL.
+ */
+void
+alerts_event(const char *kind, int64 account_id, int64 transaction_id,
+			 TimestampTz at, const char *detail)
+{
+	Datum		row[Natts_events];
+	bool		nulls[Natts_events] = {false};
+	Datum	   *values = row - 1;	/* by column number */
+	bool	   *isnull = nulls - 1;
+
+	values[Anum_events_id] = Int64GetDatum(store_next_id(TABLE_EVENTS));
+	values[Anum_events_account_id] = Int64GetDatum(account_id);
+	isnull[Anum_events_account_id] = account_id == 0;
+	values[Anum_events_transaction_id] = Int64GetDatum(transaction_id);
+	isnull[Anum_events_transaction_id] = transaction_id == 0;
+	values[Anum_events_created_at] = TimestampTzGetDatum(at);
+	values[Anum_events_kind] = CStringGetTextDatum(kind);
+	values[Anum_events_detail] = DirectFunctionCall1(jsonb_in,
+													 CStringGetDatum(detail));
+	store_insert_event(row, nulls);
+}
+
+/*
+ * Raises NOTIFY low_balance for the account that is being updated, if its
+ * balance crosses the threshold or falls to zero.
+ */
+Datum
+credits_alert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleTableSlot *old;
+	TupleTableSlot *new;
+	StringInfoData json;
+	bool		isnull;
+	int64		before;
+	int64		balance;
+	int64		threshold;
+	int64		transaction_id;
+	TimestampTz at;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function must be called as a trigger AFTER UPDATE FOR EACH ROW"),
+				 errhint("It serves the tables of schema \"credits\" only.")));
+	old = trigger->tg_trigslot;
+	new = trigger->tg_newslot;
+
+	before = DatumGetInt64(slot_getattr(old, Anum_accounts_balance, &isnull));
+	balance = DatumGetInt64(slot_getattr(new, Anum_accounts_balance, &isnull));
+	if (balance >= before)
+		PG_RETURN_POINTER(NULL);
+	threshold = DatumGetInt64(slot_getattr(new, Anum_accounts_low_balance,
+										   &isnull));
+	if (isnull)
+		threshold = setting_low_balance;
+	if (balance >= threshold || (before < threshold && balance > 0) ||
+		IsLogicalWorker())
+		PG_RETURN_POINTER(NULL);
+
+	transaction_id =
+		DatumGetInt64(slot_getattr(new, Anum_accounts_last_transaction_id,
+								   &isnull));
+	at = DatumGetTimestampTz(slot_getattr(new, Anum_accounts_last_at,
+										  &isnull));
+	initStringInfo(&json);
+	json_text(&json, "account",
+			  DatumGetTextPP(slot_getattr(new, Anum_accounts_name, &isnull)));
+	json_int64(&json, "balance", balance);
+	json_int64(&json, "threshold", threshold);
+	json_int64(&json, "transaction_id", transaction_id);
+	json_time(&json, "at", at);
+	if (balance == 0)
+		appendStringInfoString(&json, ", \"depleted\": true");
+	appendStringInfoChar(&json, '}');
+
+	Async_Notify("low_balance", json.data);
+	alerts_event("low_balance",
+				 DatumGetInt64(slot_getattr(new, Anum_accounts_id, &isnull)),
+				 transaction_id, at, json.data);
+	PG_RETURN_POINTER(NULL);
+}

@@ -1,0 +1,210 @@
+/*
+ * args.c
+ *	  Reading and checking the arguments of SQL functions.
+ *
+ * A NULL where a value is needed is 22004, a bad value 22023.  Detail and hint
+ * name the argument, what came, and what would do.
+ */
+#include "credits.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+/*
+ * Raises the error for a NULL where a value is needed.
+ */
+static void
+null_argument(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s must not be null", name),
+			 errhint("Pass a value for %s.", name)));
+}
+
+/*
+ * Checks the length of a text argument in bytes.
+ */
+static void
+check_length(text *value, const char *name, int max_bytes)
+{
+	int			len = VARSIZE_ANY_EXHDR(value);
+
+	if (len < 1 || len > max_bytes)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 len < 1 ? errmsg("%s must not be empty", name)
+				 : errmsg("%s is too long", name),
+				 errdetail("It has %d bytes; 1 to %d are allowed.",
+						   len, max_bytes),
+				 errhint("Pass a %s of 1 to %d bytes.", name, max_bytes)));
+}
+
+/*
+ * Tells whether a text has a control character: below U+0020, U+007F, or in
+ * UTF-8 also U+0080 to U+009F.
+ */
+static bool
+has_control_character(const unsigned char *s, int len)
+{
+	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
+	int			i;
+
+	for (i = 0; i < len; i++)
+	{
+		if (s[i] < 0x20 || s[i] == 0x7f)
+			return true;
+		if (utf8 && s[i] == 0xc2 && i + 1 < len && s[i + 1] < 0xa0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Checks a name: its length, no space at either end, no control character.
+ */
+static void
+check_name(text *value, const char *name, int max_bytes)
+{
+	const char *s = VARDATA_ANY(value);
+	int			len = VARSIZE_ANY_EXHDR(value);
+
+	check_length(value, name, max_bytes);
+	if (s[0] == ' ' || s[len - 1] == ' ')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not begin or end with a space", name),
+				 errdetail("It is \"%s\".", text_to_cstring(value)),
+				 errhint("Trim the %s.", name)));
+	if (has_control_character((const unsigned char *) s, len))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not contain control characters", name),
+				 errdetail("It has %d bytes.", len),
+				 errhint("Remove tabs, line ends and other control characters.")));
+}
+
+/*
+ * Checks the name of an account.
+ */
+void
+check_account_name(text *name)
+{
+	check_name(name, "account", MAX_NAME_BYTES);
+}
+
+/*
+ * Checks the unit of an account.
+ */
+void
+check_unit(text *unit)
+{
+	check_name(unit, "unit", MAX_UNIT_BYTES);
+}
+
+/*
+ * Returns the name of an account, checked.
+ */
+text *
+arg_account(FunctionCallInfo fcinfo, int n)
+{
+	text	   *name;
+
+	if (PG_ARGISNULL(n))
+		null_argument("account");
+	name = PG_GETARG_TEXT_PP(n);
+	check_account_name(name);
+	return name;
+}
+
+/*
+ * Returns an id.
+ */
+int64
+arg_id(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		null_argument(name);
+	return PG_GETARG_INT64(n);
+}
+
+/*
+ * Returns an amount of credits, at least 1.
+ */
+int64
+arg_amount(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	int64		amount;
+
+	if (PG_ARGISNULL(n))
+		null_argument(name);
+	amount = PG_GETARG_INT64(n);
+	if (amount < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be at least 1", name),
+				 errdetail("It is " INT64_FORMAT ".", amount),
+				 errhint("Pass a positive number of credits.")));
+	return amount;
+}
+
+/*
+ * Returns an optional text, NULL if it is not given.
+ */
+text *
+arg_text(FunctionCallInfo fcinfo, int n, const char *name, int max_bytes)
+{
+	text	   *value;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	value = PG_GETARG_TEXT_PP(n);
+	check_length(value, name, max_bytes);
+	return value;
+}
+
+/*
+ * Returns a reason that must be given.
+ */
+text *
+arg_reason(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		null_argument("reason");
+	return arg_text(fcinfo, n, "reason", MAX_REASON_BYTES);
+}
+
+/*
+ * Returns optional metadata, NULL if there is none.
+ */
+Jsonb *
+arg_metadata(FunctionCallInfo fcinfo, int n)
+{
+	Jsonb	   *metadata;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	metadata = PG_GETARG_JSONB_P(n);
+	if (VARSIZE(metadata) > MAX_METADATA_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("metadata is too long"),
+				 errdetail("It has %zu bytes; at most %d are allowed.",
+						   (Size) VARSIZE(metadata), MAX_METADATA_BYTES),
+				 errhint("Keep large documents in a table of your own, and their key in reference.")));
+	return metadata;
+}
+
+/*
+ * Checks the credits that an account is opened with.
+ */
+void
+check_initial_credits(int64 credits)
+{
+	if (credits < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("initial_credits must not be negative"),
+				 errdetail("It is " INT64_FORMAT ".", credits),
+				 errhint("Pass 0 or more credits.")));
+}

@@ -1,0 +1,143 @@
+/*
+ * chain.c
+ *	  The hash that chains the rows of an account's log.
+ *
+ * A row's hash is the sha256 of the previous row's hash (of nothing, for the
+ * first) and the row's canonical form, version 1, which doc/log.md documents
+ * field by field: integers are big-endian, a text is its length and its
+ * bytes.  Free text goes in only as the sha256 of a random salt and the text,
+ * so that it can be erased and the chain still holds.
+ */
+#include "credits.h"
+
+#include "common/cryptohash.h"
+#include "lib/stringinfo.h"
+#include "libpq/pqformat.h"
+#include "utils/jsonb.h"
+
+#define CANONICAL_VERSION 1
+
+/* microseconds from 1970-01-01 to PostgreSQL's epoch */
+#define UNIX_EPOCH_OFFSET \
+	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+/*
+ * Computes a sha256.
+ */
+void
+chain_sha256(const void *data, size_t len, uint8 *hash)
+{
+	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+
+	if (pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, data, len) < 0 ||
+		pg_cryptohash_final(ctx, hash, PG_SHA256_DIGEST_LENGTH) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not compute a hash: %s",
+						pg_cryptohash_error(ctx))));
+	pg_cryptohash_free(ctx);
+}
+
+/*
+ * Appends bytes after their number, -1 for none.
+ */
+static void
+add_bytes(StringInfo buf, const char *data, int len)
+{
+	pq_sendint32(buf, data ? len : -1);
+	if (data)
+		appendBinaryStringInfo(buf, data, len);
+}
+
+/*
+ * Appends a text that may be NULL.
+ */
+static void
+add_text(StringInfo buf, text *value)
+{
+	if (value)
+		add_bytes(buf, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	else
+		add_bytes(buf, NULL, 0);
+}
+
+/*
+ * Appends a number that may be NULL.
+ */
+static void
+add_optional(StringInfo buf, bool given, int64 value)
+{
+	pq_sendbyte(buf, given);
+	if (given)
+		pq_sendint64(buf, value);
+}
+
+/*
+ * Appends the hash of a row's free text, if it has any.
+ */
+static void
+add_free_text(StringInfo buf, const Entry *entry)
+{
+	StringInfoData text;
+	uint8		hash[PG_SHA256_DIGEST_LENGTH];
+
+	pq_sendbyte(buf, entry->salt != NULL);
+	if (entry->salt == NULL)
+		return;
+
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, (char *) entry->salt, SALT_BYTES);
+	add_text(&text, entry->reason);
+	if (entry->metadata)
+	{
+		char	   *json = JsonbToCString(NULL, &entry->metadata->root,
+										  VARSIZE(entry->metadata));
+
+		add_bytes(&text, json, strlen(json));
+	}
+	else
+		add_bytes(&text, NULL, 0);
+	add_text(&text, entry->actor);
+	chain_sha256(text.data, text.len, hash);
+	appendBinaryStringInfo(buf, (char *) hash, sizeof(hash));
+	pfree(text.data);
+}
+
+/*
+ * Computes the hash of a row from the previous one's.
+ */
+void
+chain_hash(const uint8 *previous, int previous_len, const Entry *entry,
+		   uint8 *hash)
+{
+	StringInfoData buf;
+	int			i;
+
+	initStringInfo(&buf);
+	appendBinaryStringInfo(&buf, (const char *) previous, previous_len);
+	pq_sendbyte(&buf, CANONICAL_VERSION);
+	pq_sendint64(&buf, entry->id);
+	pq_sendint64(&buf, entry->account_id);
+	add_bytes(&buf, entry->kind, strlen(entry->kind));
+	pq_sendint64(&buf, entry->amount);
+	pq_sendint64(&buf, entry->held);
+	pq_sendint64(&buf, entry->balance_after);
+	pq_sendint64(&buf, entry->held_after);
+	pq_sendint64(&buf, entry->created_at + UNIX_EPOCH_OFFSET);
+	add_optional(&buf, entry->has_target, entry->target_id);
+	add_optional(&buf, entry->has_request, entry->request);
+	add_bytes(&buf, entry->role, strlen(entry->role));
+	add_text(&buf, entry->key);
+	add_text(&buf, entry->operation);
+	add_text(&buf, entry->reference);
+	pq_sendint32(&buf, entry->has_draws ? entry->ndraws : -1);
+	for (i = 0; i < entry->ndraws; i++)
+	{
+		pq_sendint64(&buf, entry->draws[i].grant_id);
+		pq_sendint64(&buf, entry->draws[i].amount);
+	}
+	add_free_text(&buf, entry);
+	chain_sha256(buf.data, buf.len, hash);
+	pfree(buf.data);
+}

@@ -1,0 +1,140 @@
+/*
+ * clock.c
+ *	  The clock that credits go by, and spans of time from it.
+ *
+ * It is the time of day, read anew at each call and not once a transaction:
+ * a long transaction must not spend what expired meanwhile.  The setting
+ * credits.test_clock replaces it.
+ */
+#include "credits.h"
+
+#include "miscadmin.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(credits_now);
+
+/* what the settings were last assigned, decoded */
+static TimestampTz *test_clock = NULL;
+static Interval *refund_grace = NULL;
+
+/*
+ * Returns the current instant.
+ */
+TimestampTz
+clock_now(void)
+{
+	return test_clock ? *test_clock : GetCurrentTimestamp();
+}
+
+/*
+ * Returns the current instant to SQL.
+ */
+Datum
+credits_now(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(clock_now());
+}
+
+/*
+ * Returns until when credits given back to an expired grant live: the setting
+ * credits.refund_grace after an instant.  The instant itself if it is zero.
+ */
+TimestampTz
+clock_refund_grace(TimestampTz from)
+{
+	if (refund_grace == NULL)
+		return from;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(from),
+												   IntervalPGetDatum(refund_grace)));
+}
+
+/*
+ * Checks a new value of credits.test_clock: empty, or an instant.
+ */
+bool
+clock_check_test_clock(char **newval, void **extra, GucSource source)
+{
+	char		work[MAXDATELEN + MAXDATEFIELDS];
+	char	   *field[MAXDATEFIELDS];
+	int			ftype[MAXDATEFIELDS];
+	int			nf;
+	int			dtype;
+	int			tz;
+	struct pg_tm tm;
+	fsec_t		fsec;
+	TimestampTz value;
+
+	if (**newval == '\0')
+		return true;
+	if (ParseDateTime(*newval, work, sizeof(work), field, ftype,
+					  MAXDATEFIELDS, &nf) != 0 ||
+		DecodeDateTime_compat(field, ftype, nf, &dtype, &tm, &fsec, &tz) != 0 ||
+		dtype != DTK_DATE ||
+		tm2timestamp(&tm, fsec, &tz, &value) != 0)
+	{
+		GUC_check_errdetail("It must be empty, or a date and time such as \"2030-01-31 12:00:00+00\".");
+		return false;
+	}
+	*extra = guc_extra_alloc(sizeof(TimestampTz));
+	if (*extra == NULL)
+		return false;
+	*(TimestampTz *) *extra = value;
+	return true;
+}
+
+/*
+ * Takes over a new value of credits.test_clock.
+ */
+void
+clock_assign_test_clock(const char *newval, void *extra)
+{
+	test_clock = (TimestampTz *) extra;
+}
+
+/*
+ * Checks a new value of credits.refund_grace: an interval, not negative.
+ */
+bool
+clock_check_refund_grace(char **newval, void **extra, GucSource source)
+{
+	char		work[MAXDATELEN + MAXDATEFIELDS];
+	char	   *field[MAXDATEFIELDS];
+	int			ftype[MAXDATEFIELDS];
+	int			nf;
+	int			dtype;
+	struct pg_itm_in itm;
+	Interval	value;
+
+	memset(&itm, 0, sizeof(itm));
+	if (ParseDateTime(*newval, work, sizeof(work), field, ftype,
+					  MAXDATEFIELDS, &nf) != 0 ||
+		DecodeInterval(field, ftype, nf, INTERVAL_FULL_RANGE,
+					   &dtype, &itm) != 0 ||
+		dtype != DTK_DELTA ||
+		itmin2interval(&itm, &value) != 0 ||
+		value.month < 0 || value.day < 0 || value.time < 0)
+	{
+		GUC_check_errdetail("It must be an interval that is not negative, such as \"7 days\".");
+		return false;
+	}
+	if (value.month == 0 && value.day == 0 && value.time == 0)
+		return true;
+	*extra = guc_extra_alloc(sizeof(Interval));
+	if (*extra == NULL)
+		return false;
+	*(Interval *) *extra = value;
+	return true;
+}
+
+/*
+ * Takes over a new value of credits.refund_grace.
+ */
+void
+clock_assign_refund_grace(const char *newval, void *extra)
+{
+	refund_grace = (Interval *) extra;
+}

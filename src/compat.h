@@ -1,0 +1,125 @@
+/*
+ * compat.h
+ *	  Every difference between the PostgreSQL versions that credits supports.
+ *
+ * Nothing else in src/ looks at PG_VERSION_NUM.
+ */
+#ifndef CREDITS_COMPAT_H
+#define CREDITS_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "utils/datetime.h"
+#include "utils/guc.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#if PG_VERSION_NUM < 150000
+#error "credits needs PostgreSQL 15 or newer"
+#endif
+
+/* 18: the module can tell its name and version */
+#if PG_VERSION_NUM >= 180000
+#define CREDITS_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "credits", .version = CREDITS_VERSION)
+#else
+#define CREDITS_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* 18: a scan can count what it does */
+static inline IndexScanDesc
+index_beginscan_compat(Relation heap, Relation index, Snapshot snapshot,
+					   int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* 16: an update can need new entries in summarizing indexes only */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes UpdateIndexesCompat;
+#define UPDATE_NEEDS_INDEXES(u) ((u) != TU_None)
+#define UPDATE_ONLY_SUMMARIZING(u) ((u) == TU_Summarizing)
+#else
+typedef bool UpdateIndexesCompat;
+#define UPDATE_NEEDS_INDEXES(u) (u)
+#define UPDATE_ONLY_SUMMARIZING(u) false
+#endif
+
+static inline List *
+ExecInsertIndexTuples_compat(ResultRelInfo *rri, TupleTableSlot *slot,
+							 EState *estate, bool update, bool noDupErr,
+							 bool *specConflict, List *arbiters,
+							 bool onlySummarizing)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(rri, slot, estate, update, noDupErr,
+								 specConflict, arbiters, onlySummarizing);
+#else
+	return ExecInsertIndexTuples(rri, slot, estate, update, noDupErr,
+								 specConflict, arbiters);
+#endif
+}
+
+/* 18: the tuple being checked can be told apart from a conflicting one */
+static inline bool
+ExecCheckIndexConstraints_compat(ResultRelInfo *rri, TupleTableSlot *slot,
+								 EState *estate, ItemPointer conflict,
+								 List *arbiters)
+{
+#if PG_VERSION_NUM >= 180000
+	ItemPointerData none;
+
+	ItemPointerSetInvalid(&none);
+	return ExecCheckIndexConstraints(rri, slot, estate, conflict, &none,
+									 arbiters);
+#else
+	return ExecCheckIndexConstraints(rri, slot, estate, conflict, arbiters);
+#endif
+}
+
+/* 18: there is no execute_once any more */
+static inline void
+ExecutorRun_compat(QueryDesc *query)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(query, ForwardScanDirection, 0);
+#else
+	ExecutorRun(query, ForwardScanDirection, 0, true);
+#endif
+}
+
+/* 16: errors in a time say more */
+static inline int
+DecodeDateTime_compat(char **field, int *ftype, int nf, int *dtype,
+					  struct pg_tm *tm, fsec_t *fsec, int *tzp)
+{
+#if PG_VERSION_NUM >= 160000
+	DateTimeErrorExtra extra;
+
+	return DecodeDateTime(field, ftype, nf, dtype, tm, fsec, tzp, &extra);
+#else
+	return DecodeDateTime(field, ftype, nf, dtype, tm, fsec, tzp);
+#endif
+}
+
+/* 16: what a check hook hands on lives in a memory context of its own */
+static inline void *
+guc_extra_alloc(Size size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}
+
+#endif							/* CREDITS_COMPAT_H */

@@ -1,0 +1,473 @@
+/*
+ * credits.h
+ *	  Types, names and column numbers that all of credits shares.
+ *
+ * Wording, here and in every file:
+ *
+ * account		holds credits; named by the application
+ * grant		one parcel of credits given to an account
+ * transaction	one row of the log
+ * entry		a transaction that is still being put together
+ * draw			how much a transaction took from or gave to one grant
+ * posting		one change of one account: its entries, the grants that they
+ *				change, and the new state of the account, written together
+ * settle		bring an account up to date with the clock
+ *
+ * Files call only downward, in this order:
+ *
+ *	 module.c
+ *	 one file per topic: accounts.c allocate.c deduct.c refund.c ...
+ *	 ledger.c							the one door
+ *	 grants.c chain.c log.c alerts.c
+ *	 store.c clock.c
+ *	 errors.c args.c
+ */
+#ifndef CREDITS_H
+#define CREDITS_H
+
+#include "compat.h"
+
+#include "access/relscan.h"
+#include "access/skey.h"
+#include "common/sha2.h"
+#include "lib/stringinfo.h"
+#include "datatype/timestamp.h"
+#include "storage/itemptr.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+/* SQLSTATEs of class PT: PostgREST turns them into that HTTP status */
+#define ERRCODE_NOT_ENOUGH		MAKE_SQLSTATE('P', 'T', '4', '0', '2')
+#define ERRCODE_FORBIDDEN		MAKE_SQLSTATE('P', 'T', '4', '0', '3')
+#define ERRCODE_NOT_FOUND		MAKE_SQLSTATE('P', 'T', '4', '0', '4')
+#define ERRCODE_CONFLICT		MAKE_SQLSTATE('P', 'T', '4', '0', '9')
+#define ERRCODE_LOCKED_ACCOUNT	MAKE_SQLSTATE('P', 'T', '4', '2', '3')
+
+#define MAX_NAME_BYTES		255
+#define MAX_UNIT_BYTES		63
+#define MAX_REASON_BYTES	1000
+#define MAX_METADATA_BYTES	16384
+#define MAX_PRIORITY		32767
+#define SALT_BYTES			16
+
+/* columns of credits.accounts */
+enum
+{
+	Anum_accounts_id = 1,
+	Anum_accounts_name,
+	Anum_accounts_unit,
+	Anum_accounts_status,
+	Anum_accounts_metadata,
+	Anum_accounts_created_at,
+	Anum_accounts_low_balance,
+	Anum_accounts_due_at,
+	Anum_accounts_granted,
+	Anum_accounts_refunded,
+	Anum_accounts_expired,
+	Anum_accounts_held,
+	Anum_accounts_balance,
+	Anum_accounts_spent,
+	Anum_accounts_transaction_count,
+	Anum_accounts_last_transaction_id,
+	Anum_accounts_last_at,
+	Anum_accounts_head,
+	Natts_accounts = Anum_accounts_head
+};
+
+/* columns of credits.grants */
+enum
+{
+	Anum_grants_id = 1,
+	Anum_grants_account_id,
+	Anum_grants_transaction_id,
+	Anum_grants_effective_at,
+	Anum_grants_expires_at,
+	Anum_grants_granted_until,
+	Anum_grants_amount,
+	Anum_grants_priority,
+	Anum_grants_source,
+	Anum_grants_price,
+	Anum_grants_currency,
+	Anum_grants_status,
+	Anum_grants_remaining,
+	Natts_grants = Anum_grants_remaining
+};
+
+/* columns of credits.transactions */
+enum
+{
+	Anum_transactions_id = 1,
+	Anum_transactions_account_id,
+	Anum_transactions_created_at,
+	Anum_transactions_amount,
+	Anum_transactions_held,
+	Anum_transactions_balance_after,
+	Anum_transactions_held_after,
+	Anum_transactions_target_id,
+	Anum_transactions_request,
+	Anum_transactions_kind,
+	Anum_transactions_role,
+	Anum_transactions_idempotency_key,
+	Anum_transactions_operation,
+	Anum_transactions_reference,
+	Anum_transactions_draws,
+	Anum_transactions_reason,
+	Anum_transactions_metadata,
+	Anum_transactions_actor,
+	Anum_transactions_salt,
+	Anum_transactions_hash,
+	Natts_transactions = Anum_transactions_hash
+};
+
+/* columns of credits.events */
+enum
+{
+	Anum_events_id = 1,
+	Anum_events_account_id,
+	Anum_events_transaction_id,
+	Anum_events_created_at,
+	Anum_events_kind,
+	Anum_events_detail,
+	Natts_events = Anum_events_detail
+};
+
+typedef enum AccountStatus
+{
+	ACCOUNT_ACTIVE,
+	ACCOUNT_PAUSED,
+	ACCOUNT_CLOSED
+} AccountStatus;
+
+typedef enum GrantStatus
+{
+	GRANT_PENDING,
+	GRANT_OPEN,
+	GRANT_USED,
+	GRANT_EXPIRED,
+	GRANT_VOIDED
+} GrantStatus;
+
+/* kinds of transactions */
+#define KIND_OPENING	"opening"
+#define KIND_ALLOCATION "allocation"
+#define KIND_ACTIVATION "activation"
+#define KIND_DEDUCTION	"deduction"
+#define KIND_REFUND		"refund"
+#define KIND_EXPIRATION "expiration"
+#define KIND_ADJUSTMENT "adjustment"
+#define KIND_VOID		"void"
+#define KIND_PAUSE		"pause"
+#define KIND_RESUME		"resume"
+#define KIND_CLOSE		"close"
+#define KIND_THRESHOLD	"threshold"
+
+/*
+ * An account as one row version shows it.  values and isnull are the whole
+ * row; what varies in width points into memory that lives as long as the
+ * call.
+ */
+typedef struct Account
+{
+	ItemPointerData tid;
+	Datum		values[Natts_accounts];
+	bool		isnull[Natts_accounts];
+	int64		id;
+	AccountStatus status;
+	bool		has_low_balance;
+	int64		low_balance;
+	TimestampTz due_at;
+	int64		granted;
+	int64		refunded;
+	int64		expired;
+	int64		held;
+	int64		balance;
+	int64		spent;
+	int64		transaction_count;
+	int64		last_transaction_id;
+	TimestampTz last_at;
+	int			head_len;		/* 0 before the first transaction */
+	uint8		head[PG_SHA256_DIGEST_LENGTH];
+} Account;
+
+typedef struct Grant
+{
+	ItemPointerData tid;		/* invalid if not stored yet */
+	bool		changed;
+	int64		id;
+	int64		account_id;
+	int64		transaction_id;
+	TimestampTz effective_at;
+	TimestampTz expires_at;		/* DT_NOEND if never */
+	TimestampTz granted_until;	/* DT_NOBEGIN if expires_at is as granted */
+	int64		amount;
+	int64		remaining;
+	int32		priority;
+	text	   *source;
+	Datum		price;			/* numeric, 0 if none */
+	text	   *currency;
+	GrantStatus status;
+} Grant;
+
+typedef struct Draw
+{
+	int64		grant_id;
+	int64		amount;
+} Draw;
+
+/*
+ * One row of the log.  Pointers are NULL where the column is.
+ */
+typedef struct Entry
+{
+	int64		id;
+	int64		account_id;
+	TimestampTz created_at;
+	int64		amount;
+	int64		held;
+	int64		balance_after;
+	int64		held_after;
+	bool		has_target;
+	int64		target_id;
+	bool		has_request;
+	int64		request;
+	const char *kind;
+	const char *role;
+	text	   *key;
+	text	   *operation;
+	text	   *reference;
+	bool		has_draws;
+	int			ndraws;
+	Draw	   *draws;
+	text	   *reason;
+	Jsonb	   *metadata;
+	text	   *actor;
+	uint8	   *salt;			/* SALT_BYTES */
+	uint8		hash[PG_SHA256_DIGEST_LENGTH];
+} Entry;
+
+/* Why a request is refused, in the parts that ereport takes */
+typedef struct Refusal
+{
+	int			sqlstate;		/* 0 if it is not */
+	char	   *message;
+	char	   *detail;
+	char	   *hint;
+} Refusal;
+
+/* What a caller asked for, as far as every kind of request has it */
+typedef struct Request
+{
+	text	   *key;
+	StringInfoData fingerprint; /* what a retry must repeat */
+	text	   *operation;
+	text	   *reference;
+	text	   *reason;
+	Jsonb	   *metadata;
+} Request;
+
+/* What a caller gets; the account's name is taken from the posting */
+typedef struct Receipt
+{
+	int64		transaction_id;
+	text	   *account;
+	const char *kind;
+	int64		amount;
+	int64		balance;
+	int64		held;
+	bool		replayed;
+	TimestampTz created_at;
+} Receipt;
+
+typedef struct Store Store;
+
+typedef struct Posting
+{
+	struct Posting *outer;		/* of the call that this one runs inside */
+	Store	   *store;
+	Snapshot	snapshot;
+	bool		locked;			/* is the account's row lock ours? */
+	TimestampTz now;
+	Account		account;
+	bool		grants_loaded;	/* all that are open or pending? */
+	Grant	  **grants;			/* those read or made, in burn order */
+	int			ngrants;
+	int			max_grants;
+	Entry	  **entries;
+	int			nentries;
+	int			max_entries;
+	Entry	   *main;			/* the one that the request is about */
+	bool		logged;			/* has the trigger written the entries? */
+	Refusal		refusal;
+} Posting;
+
+/* settings, see module.c */
+extern char *setting_actor;
+extern int	setting_initial_balance;
+extern int	setting_low_balance;
+extern char *setting_refund_grace;
+extern char *setting_test_clock;
+
+/* errors.c */
+extern bool refuse(Refusal *refusal, int sqlstate, char *message,
+				   char *detail, char *hint);
+extern void raise_refusal(const Refusal *refusal) pg_attribute_noreturn();
+extern char *sqlstate_text(int sqlstate);
+
+/* args.c */
+extern void check_account_name(text *name);
+extern text *arg_account(FunctionCallInfo fcinfo, int n);
+extern int64 arg_id(FunctionCallInfo fcinfo, int n, const char *name);
+extern int64 arg_amount(FunctionCallInfo fcinfo, int n, const char *name);
+extern text *arg_text(FunctionCallInfo fcinfo, int n, const char *name,
+					  int max_bytes);
+extern text *arg_reason(FunctionCallInfo fcinfo, int n);
+extern Jsonb *arg_metadata(FunctionCallInfo fcinfo, int n);
+extern void check_initial_credits(int64 credits);
+extern void check_unit(text *unit);
+
+/* clock.c */
+extern TimestampTz clock_now(void);
+extern TimestampTz clock_refund_grace(TimestampTz from);
+extern bool clock_check_test_clock(char **newval, void **extra,
+								   GucSource source);
+extern void clock_assign_test_clock(const char *newval, void *extra);
+extern bool clock_check_refund_grace(char **newval, void **extra,
+									 GucSource source);
+extern void clock_assign_refund_grace(const char *newval, void *extra);
+
+/* store.c */
+typedef enum StoreTable
+{
+	TABLE_ACCOUNTS,
+	TABLE_GRANTS,
+	TABLE_TRANSACTIONS,
+	TABLE_EVENTS,
+	N_STORE_TABLES
+} StoreTable;
+
+typedef enum StoreIndex
+{
+	INDEX_ACCOUNTS_ID,
+	INDEX_ACCOUNTS_NAME,
+	INDEX_ACCOUNTS_DUE_AT,
+	INDEX_GRANTS_ID,
+	INDEX_GRANTS_ACCOUNT_ID,
+	INDEX_GRANTS_BURN_ORDER,
+	INDEX_TRANSACTIONS_ID,
+	INDEX_TRANSACTIONS_ACCOUNT_ID,
+	INDEX_TRANSACTIONS_KEY,
+	INDEX_TRANSACTIONS_TARGET_ID,
+	N_STORE_INDEXES
+} StoreIndex;
+
+/* A scan of an index, under way */
+typedef struct StoreScan
+{
+	Relation	heap;
+	bool		heap_is_ours;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	bool		slot_is_ours;
+} StoreScan;
+
+extern void store_init(void);
+extern Store *store_open(void);
+extern void store_close(Store *store);
+extern void store_begin_changes(Store *store);
+extern void store_end_changes(Store *store);
+extern int64 store_next_id(StoreTable table);
+extern void store_scan(StoreScan *scan, Store *store, StoreIndex index,
+					   Snapshot snapshot, ScanKey keys, int nkeys);
+extern TupleTableSlot *store_scan_next(StoreScan *scan,
+									   ScanDirection direction);
+extern void store_scan_end(StoreScan *scan);
+extern void store_read_account(TupleTableSlot *slot, Account *account);
+extern bool store_find_account(Store *store, Snapshot snapshot, text *name,
+							   int64 id, Account *account);
+extern bool store_lock_account(Store *store, Snapshot snapshot,
+							   Account *account, bool skip_locked);
+extern TM_Result store_update_account(Store *store, Snapshot snapshot,
+									  Account *account);
+extern bool store_insert_account(Store *store, Datum *values, bool *isnull);
+extern void store_read_grant(TupleTableSlot *slot, Grant *grant);
+extern bool store_find_grant(Store *store, Snapshot snapshot, int64 id,
+							 Grant *grant);
+extern void store_write_grant(Store *store, Snapshot snapshot, Grant *grant);
+extern void store_read_entry(TupleTableSlot *slot, Entry *entry);
+extern bool store_find_entry(Store *store, Snapshot snapshot, int64 id,
+							 Entry *entry);
+extern bool store_find_key(Store *store, Snapshot snapshot, int64 account_id,
+						   text *key, Entry *entry);
+extern void store_insert_entry(Store *store, Entry *entry);
+extern void store_insert_event(Datum *values, bool *isnull);
+
+extern Snapshot store_snapshot(bool fresh);
+
+/* grants.c */
+extern const char *const grant_status_names[];
+extern int32 grants_default_priority(text *source);
+extern Grant *grants_new(Posting *posting, int64 amount, text *source,
+						 TimestampTz effective_at, TimestampTz expires_at);
+extern Grant *grants_get(Posting *posting, int64 id);
+extern Draw *grants_burn(Posting *posting, int64 amount, int *ndraws);
+extern Draw *grants_draw(Grant *grant, int64 amount);
+extern void grants_settle(Posting *posting);
+
+/* chain.c */
+extern void chain_hash(const uint8 *previous, int previous_len,
+					   const Entry *entry, uint8 *hash);
+extern void chain_sha256(const void *data, size_t len, uint8 *hash);
+
+/* log.c */
+extern Entry *log_add(Posting *posting, const char *kind, TimestampTz at,
+					  int64 amount, Draw *draws, int ndraws);
+extern void log_seal(Posting *posting, Request *request);
+extern void log_write(Posting *posting);
+extern bool totals_add(Account *account, const char *kind, int64 amount);
+
+/* alerts.c */
+extern void json_text(StringInfo json, const char *key, text *value);
+extern void json_cstring(StringInfo json, const char *key, const char *value);
+extern void json_int64(StringInfo json, const char *key, int64 value);
+extern void json_time(StringInfo json, const char *key, TimestampTz value);
+extern void alerts_event(const char *kind, int64 account_id,
+						 int64 transaction_id, TimestampTz at,
+						 const char *detail);
+
+/* ledger.c */
+
+/*
+ * Plans a change of the posting's account: adds entries and changes grants,
+ * all in memory.  Returns false, with posting->refusal set, if the change
+ * must not be.  May run twice for one request.
+ */
+typedef bool (*PlanChange) (Posting *posting, void *arg);
+
+typedef enum SettleResult
+{
+	SETTLED,
+	NOT_DUE,
+	SKIPPED
+} SettleResult;
+
+extern void fingerprint_text(StringInfo f, text *value);
+extern void fingerprint_int64(StringInfo f, bool given, int64 value);
+extern bool ledger_post(const char *function, text *name, int64 id,
+						Request *request, PlanChange plan, void *arg,
+						Receipt *receipt, Refusal *refusal);
+extern Datum ledger_call(FunctionCallInfo fcinfo, const char *function,
+						 text *name, int64 id, Request *request,
+						 PlanChange plan, void *arg);
+extern SettleResult ledger_settle(int64 account_id);
+extern bool ledger_not_closed(Posting *posting);
+extern bool ledger_may_spend(Posting *posting, int64 amount);
+extern bool ledger_enough(Posting *posting, int64 amount);
+extern bool refuse_unknown_account(Refusal *refusal, text *name);
+extern TupleDesc result_tupdesc(FunctionCallInfo fcinfo);
+extern Datum receipt_datum(TupleDesc tupdesc, const Receipt *receipt);
+extern void receipt_from_entry(Receipt *receipt, const Entry *entry,
+							   const Account *account, bool replayed);
+
+#endif							/* CREDITS_H */

@@ -1,0 +1,356 @@
+/*
+ * grants.c
+ *	  Grants in memory: burning, giving back, and the clock.
+ *
+ * Everything here works on a posting's copies; the ledger writes those that
+ * changed.  Grants burn by priority (lower first), then earliest expiry
+ * (never-expiring last), then earliest effective, then id: the order of index
+ * grants_burn_order_idx, in which used-up grants have no entry.
+ */
+#include "credits.h"
+
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+
+/*
+ * Where credits come from, and which burn first: what is free or perishable
+ * before what was paid for.
+ */
+static const struct
+{
+	const char *name;
+	int32		priority;
+}			sources[] =
+{
+	{"gift", 10},
+	{"promotional", 10},
+	{"referral", 10},
+	{"trial", 10},
+	{"subscription", 30},
+	{"adjustment", 50},
+	{"manual", 50},
+	{"signup", 50},
+	{"purchase", 70}
+};
+
+/* Something that the clock does to a grant */
+typedef struct Due
+{
+	TimestampTz at;
+	bool		expires;		/* or else becomes effective */
+	int			position;		/* in burn order */
+	Grant	   *grant;
+} Due;
+
+/*
+ * Returns the default priority of a source, which must be known.
+ */
+int32
+grants_default_priority(text *source)
+{
+	StringInfoData known;
+	int			i;
+
+	for (i = 0; i < (int) lengthof(sources); i++)
+		if (strlen(sources[i].name) == VARSIZE_ANY_EXHDR(source) &&
+			memcmp(sources[i].name, VARDATA_ANY(source),
+				   VARSIZE_ANY_EXHDR(source)) == 0)
+			return sources[i].priority;
+
+	initStringInfo(&known);
+	for (i = 0; i < (int) lengthof(sources); i++)
+		appendStringInfo(&known, "%s%s", i ? ", " : "", sources[i].name);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown source of a grant"),
+			 errdetail("It is \"%s\".", text_to_cstring(source)),
+			 errhint("Use one of %s.", known.data)));
+	return 0;
+}
+
+/*
+ * Adds a grant to those of a posting.
+ */
+static Grant *
+add(Posting *posting, Grant *grant)
+{
+	if (posting->ngrants == posting->max_grants)
+	{
+		posting->max_grants = posting->max_grants ? 2 * posting->max_grants : 4;
+		if (posting->grants)
+			posting->grants = repalloc(posting->grants,
+									   posting->max_grants * sizeof(Grant *));
+		else
+			posting->grants = palloc(posting->max_grants * sizeof(Grant *));
+	}
+	return posting->grants[posting->ngrants++] = grant;
+}
+
+/*
+ * Moves the instant at which the clock next changes something on the account
+ * forward to this one.
+ */
+static void
+due(Posting *posting, TimestampTz at)
+{
+	posting->account.due_at = Min(posting->account.due_at, at);
+}
+
+/*
+ * Makes a new grant.  It burns after those in memory: nothing burns in the
+ * posting that makes it.
+ */
+Grant *
+grants_new(Posting *posting, int64 amount, text *source,
+		   TimestampTz effective_at, TimestampTz expires_at)
+{
+	Grant	   *grant = palloc0(sizeof(Grant));
+
+	ItemPointerSetInvalid(&grant->tid);
+	grant->changed = true;
+	grant->id = store_next_id(TABLE_GRANTS);
+	grant->account_id = posting->account.id;
+	grant->effective_at = effective_at;
+	grant->expires_at = expires_at;
+	grant->granted_until = DT_NOBEGIN;
+	grant->amount = amount;
+	grant->remaining = amount;
+	grant->source = source;
+	grant->priority = grants_default_priority(source);
+	grant->status = effective_at > posting->now ? GRANT_PENDING : GRANT_OPEN;
+	due(posting, grant->status == GRANT_PENDING ? effective_at : expires_at);
+	return add(posting, grant);
+}
+
+/*
+ * Returns a grant of the posting's account by id.
+ */
+Grant *
+grants_get(Posting *posting, int64 id)
+{
+	Grant	   *grant;
+	int			i;
+
+	for (i = 0; i < posting->ngrants; i++)
+		if (posting->grants[i]->id == id)
+			return posting->grants[i];
+
+	grant = palloc(sizeof(Grant));
+	if (!store_find_grant(posting->store, posting->snapshot, id, grant) ||
+		grant->account_id != posting->account.id)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a grant of the account is missing"),
+				 errdetail("Grant " INT64_FORMAT " of account " INT64_FORMAT " is drawn on in the log.",
+						   id, posting->account.id),
+				 errhint("Run credits_verify.")));
+	return add(posting, grant);
+}
+
+/*
+ * Begins a scan of the account's grants that are open or pending, in burn
+ * order.
+ */
+static void
+begin_scan(StoreScan *scan, Posting *posting)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(posting->account.id));
+	store_scan(scan, posting->store, INDEX_GRANTS_BURN_ORDER,
+			   posting->snapshot, &key, 1);
+}
+
+/*
+ * Takes up to an amount from a grant, and notes the draw.  Returns what was
+ * taken.
+ */
+static int64
+take(Grant *grant, int64 amount, Draw *draw)
+{
+	int64		taken = Min(amount, grant->remaining);
+
+	grant->remaining -= taken;
+	if (grant->remaining == 0)
+		grant->status = GRANT_USED;
+	grant->changed = true;
+	draw->grant_id = grant->id;
+	draw->amount = -taken;
+	return taken;
+}
+
+/*
+ * Burns an amount, which the account has, from its grants in burn order.
+ * Returns the draws.
+ */
+Draw *
+grants_burn(Posting *posting, int64 amount, int *ndraws)
+{
+	int			max = 4;
+	Draw	   *draws = palloc(max * sizeof(Draw));
+	int			n = 0;
+	int			i;
+	StoreScan	scan;
+	bool		scanning = !posting->grants_loaded;
+
+	if (scanning)
+		begin_scan(&scan, posting);
+	for (i = 0; amount > 0; i++)
+	{
+		Grant	   *grant;
+
+		if (scanning)
+		{
+			TupleTableSlot *slot = store_scan_next(&scan, ForwardScanDirection);
+
+			if (slot == NULL)
+				break;
+			grant = palloc(sizeof(Grant));
+			store_read_grant(slot, grant);
+			if (grant->status != GRANT_OPEN)
+				continue;
+			add(posting, grant);
+		}
+		else
+		{
+			if (i == posting->ngrants)
+				break;
+			grant = posting->grants[i];
+			if (grant->status != GRANT_OPEN)
+				continue;
+		}
+		if (n == max)
+			draws = repalloc(draws, (max *= 2) * sizeof(Draw));
+		amount -= take(grant, amount, &draws[n++]);
+	}
+	if (scanning)
+		store_scan_end(&scan);
+	if (amount > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("grants of the account do not cover its balance"),
+				 errdetail("Account " INT64_FORMAT ", balance " INT64_FORMAT ", short by " INT64_FORMAT ".",
+						   posting->account.id, posting->account.balance,
+						   amount),
+				 errhint("Run credits_verify.")));
+	*ndraws = n;
+	return draws;
+}
+
+/*
+ * Returns a draw on one grant.
+ */
+Draw *
+grants_draw(Grant *grant, int64 amount)
+{
+	Draw	   *draw = palloc(sizeof(Draw));
+
+	draw->grant_id = grant->id;
+	draw->amount = amount;
+	return draw;
+}
+
+/*
+ * Orders what is due by instant, becoming effective before expiring.
+ */
+static int
+compare_due(const void *a, const void *b)
+{
+	const Due  *x = a;
+	const Due  *y = b;
+
+	if (x->at != y->at)
+		return x->at < y->at ? -1 : 1;
+	if (x->expires != y->expires)
+		return x->expires ? 1 : -1;
+	return x->position - y->position;
+}
+
+/*
+ * Reads all grants that are open or pending, in burn order.
+ */
+static void
+load(Posting *posting)
+{
+	StoreScan	scan;
+	TupleTableSlot *slot;
+
+	begin_scan(&scan, posting);
+	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
+	{
+		Grant	   *grant = palloc(sizeof(Grant));
+
+		store_read_grant(slot, grant);
+		add(posting, grant);
+	}
+	store_scan_end(&scan);
+	posting->grants_loaded = true;
+}
+
+/*
+ * Brings the account up to date with the clock.  What happened is logged at
+ * the instants at which it did: no transaction can have come in between, since
+ * it would have settled first.
+ */
+void
+grants_settle(Posting *posting)
+{
+	Due		   *dues;
+	int			ndues = 0;
+	int			i;
+
+	if (posting->now < posting->account.due_at)
+		return;
+
+	load(posting);
+	dues = palloc((2 * posting->ngrants + 1) * sizeof(Due));
+	posting->account.due_at = DT_NOEND;
+	for (i = 0; i < posting->ngrants; i++)
+	{
+		Grant	   *grant = posting->grants[i];
+		bool		effective = grant->status == GRANT_OPEN;
+
+		if (!effective)
+		{
+			if (grant->effective_at <= posting->now)
+			{
+				dues[ndues++] = (Due) {grant->effective_at, false, i, grant};
+				effective = true;
+			}
+			else
+				due(posting, grant->effective_at);
+		}
+		if (effective)
+		{
+			if (grant->expires_at <= posting->now)
+				dues[ndues++] = (Due) {grant->expires_at, true, i, grant};
+			else
+				due(posting, grant->expires_at);
+		}
+	}
+	qsort(dues, ndues, sizeof(Due), compare_due);
+
+	for (i = 0; i < ndues; i++)
+	{
+		Grant	   *grant = dues[i].grant;
+		int64		amount = grant->remaining;
+
+		grant->changed = true;
+		if (dues[i].expires)
+		{
+			grant->status = GRANT_EXPIRED;
+			grant->remaining = 0;
+			log_add(posting, KIND_EXPIRATION, dues[i].at, -amount,
+					grants_draw(grant, -amount), 1);
+		}
+		else
+		{
+			grant->status = GRANT_OPEN;
+			log_add(posting, KIND_ACTIVATION, dues[i].at, amount,
+					grants_draw(grant, amount), 1);
+		}
+	}
+}

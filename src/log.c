@@ -1,0 +1,304 @@
+/*
+ * log.c
+ *	  The immutable log: putting its rows together, and the triggers that
+ *	  write and keep it.
+ *
+ * The trigger accounts_write_log writes the rows.  It is told what to write by
+ * the posting under way, and refuses a change of an account that comes without
+ * one.  Logical replication's apply is let through: it brings the log rows
+ * itself.
+ */
+#include "credits.h"
+
+#include "commands/trigger.h"
+#include "common/int.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "replication/logicalworker.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(credits_write_log);
+PG_FUNCTION_INFO_V1(credits_refuse_change);
+
+/* the posting whose triggers are firing, innermost first */
+static Posting *current = NULL;
+
+/*
+ * Adds a change to a total.  Returns false on overflow.
+ */
+static bool
+add_total(int64 *total, int64 amount)
+{
+	return !pg_add_s64_overflow(*total, amount, total);
+}
+
+/*
+ * Adds a transaction to an account's lifetime totals.  Returns false on
+ * overflow.
+ */
+bool
+totals_add(Account *account, const char *kind, int64 amount)
+{
+	if (strcmp(kind, KIND_DEDUCTION) == 0)
+		return add_total(&account->spent, -amount);
+	if (strcmp(kind, KIND_REFUND) == 0)
+		return add_total(&account->refunded, amount);
+	if (strcmp(kind, KIND_EXPIRATION) == 0)
+		return add_total(&account->expired, -amount);
+	/* what corrects downward was still granted */
+	if (amount > 0)
+		return add_total(&account->granted, amount);
+	return true;
+}
+
+/*
+ * Adds an entry to a posting, and its effect to the account.
+ */
+Entry *
+log_add(Posting *posting, const char *kind, TimestampTz at, int64 amount,
+		Draw *draws, int ndraws)
+{
+	Account    *account = &posting->account;
+	Entry	   *entry = palloc0(sizeof(Entry));
+	int64		balance = account->balance;
+
+	if (!add_total(&account->balance, amount) ||
+		!totals_add(account, kind, amount))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("credits out of range"),
+				 errdetail("Account " INT64_FORMAT " has " INT64_FORMAT "; a change of " INT64_FORMAT " exceeds what a balance or a lifetime total can be.",
+						   account->id, balance, amount),
+				 errhint("A balance and each lifetime total can be " INT64_FORMAT " at most.",
+						 PG_INT64_MAX)));
+
+	entry->id = store_next_id(TABLE_TRANSACTIONS);
+	if (entry->id <= account->last_transaction_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sequence \"credits.transactions_id_seq\" is behind the log"),
+				 errdetail("It gave " INT64_FORMAT ", but account " INT64_FORMAT " has transaction " INT64_FORMAT ".",
+						   entry->id, account->id,
+						   account->last_transaction_id),
+				 errhint("After logical replication, call credits_sync_sequences() before writing here.")));
+	entry->account_id = account->id;
+	entry->created_at = Max(at, account->last_at);
+	entry->amount = amount;
+	entry->balance_after = account->balance;
+	entry->held_after = account->held;
+	entry->kind = kind;
+	entry->has_draws = draws != NULL;
+	entry->draws = draws;
+	entry->ndraws = ndraws;
+
+	account->last_transaction_id = entry->id;
+	account->last_at = entry->created_at;
+	account->transaction_count++;
+
+	if (posting->nentries == posting->max_entries)
+	{
+		posting->max_entries = posting->max_entries ?
+			2 * posting->max_entries : 2;
+		if (posting->entries)
+			posting->entries = repalloc(posting->entries,
+										posting->max_entries * sizeof(Entry *));
+		else
+			posting->entries = palloc(posting->max_entries * sizeof(Entry *));
+	}
+	return posting->entries[posting->nentries++] = entry;
+}
+
+/*
+ * Completes the entries of a posting: who, why, and the chain.
+ */
+void
+log_seal(Posting *posting, Request *request)
+{
+	Account    *account = &posting->account;
+	char	   *role = GetUserNameFromId(GetSessionUserId(), false);
+	text	   *actor = *setting_actor ? cstring_to_text(setting_actor) : NULL;
+	int			i;
+
+	if (request)
+	{
+		Entry	   *main = posting->main;
+
+		main->key = request->key;
+		if (main->key)
+		{
+			uint8		hash[PG_SHA256_DIGEST_LENGTH];
+
+			chain_sha256(request->fingerprint.data, request->fingerprint.len,
+						 hash);
+			main->has_request = true;
+			memcpy(&main->request, hash, sizeof(int64));
+			main->request = (int64) pg_ntoh64((uint64) main->request);
+		}
+		main->operation = request->operation;
+		main->reference = request->reference;
+		main->reason = request->reason;
+		main->metadata = request->metadata;
+	}
+	for (i = 0; i < posting->nentries; i++)
+	{
+		Entry	   *entry = posting->entries[i];
+
+		entry->role = role;
+		entry->actor = actor;
+		if (entry->reason || entry->metadata || entry->actor)
+		{
+			entry->salt = palloc(SALT_BYTES);
+			if (!pg_strong_random(entry->salt, SALT_BYTES))
+				ereport(ERROR,
+						(errcode(ERRCODE_INTERNAL_ERROR),
+						 errmsg("could not generate random bytes")));
+		}
+		chain_hash(account->head, account->head_len, entry, entry->hash);
+		memcpy(account->head, entry->hash, sizeof(entry->hash));
+		account->head_len = sizeof(entry->hash);
+	}
+}
+
+/*
+ * Fires the triggers of a posting's changes, which write its entries.
+ */
+void
+log_write(Posting *posting)
+{
+	posting->outer = current;
+	current = posting;
+	PG_TRY();
+	{
+		store_end_changes(posting->store);
+	}
+	PG_FINALLY();
+	{
+		current = posting->outer;
+	}
+	PG_END_TRY();
+
+	if (!posting->logged)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("trigger \"accounts_write_log\" did not fire"),
+				 errdetail("A change of account " INT64_FORMAT " would not be logged.",
+						   posting->account.id),
+				 errhint("Run ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log.")));
+}
+
+/*
+ * Checks that a trigger is called as one, and how.
+ */
+static TriggerData *
+check_trigger(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function must be called as a trigger"),
+				 errhint("It serves the tables of schema \"credits\" only.")));
+	return (TriggerData *) fcinfo->context;
+}
+
+/*
+ * Tells whether an update changes what only postings may: all but unit,
+ * metadata and the threshold.
+ */
+static bool
+changes_protected(TupleDesc tupdesc, TupleTableSlot *old, TupleTableSlot *new)
+{
+	int			i;
+
+	slot_getallattrs(old);
+	slot_getallattrs(new);
+	for (i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+
+		if (att->attnum == Anum_accounts_unit ||
+			att->attnum == Anum_accounts_metadata ||
+			att->attnum == Anum_accounts_low_balance)
+			continue;
+		if (old->tts_isnull[i] != new->tts_isnull[i])
+			return true;
+		if (!old->tts_isnull[i] &&
+			!datum_image_eq(old->tts_values[i], new->tts_values[i],
+							att->attbyval, att->attlen))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Writes the entries of the posting that is changing this account.
+ */
+Datum
+credits_write_log(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = check_trigger(fcinfo);
+	TupleTableSlot *new = trigger->tg_newslot;
+	Posting    *posting = current;
+	bool		isnull;
+	int64		id;
+	int			i;
+
+	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger must be AFTER UPDATE FOR EACH ROW")));
+
+	id = DatumGetInt64(slot_getattr(new, Anum_accounts_id, &isnull));
+	if (posting && !posting->logged && posting->account.id == id &&
+		DatumGetInt64(slot_getattr(new, Anum_accounts_transaction_count,
+								   &isnull)) ==
+		posting->account.transaction_count)
+	{
+		posting->logged = true;
+		for (i = 0; i < posting->nentries; i++)
+			store_insert_entry(posting->store, posting->entries[i]);
+		PG_RETURN_POINTER(NULL);
+	}
+
+	if (!IsLogicalWorker() &&
+		changes_protected(RelationGetDescr(trigger->tg_relation),
+						  trigger->tg_trigslot, new))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("an account cannot be changed directly"),
+				 errdetail("Account " INT64_FORMAT " changes only together with its log.",
+						   id),
+				 errhint("Use credits_adjust to correct a balance.")));
+	PG_RETURN_POINTER(NULL);
+}
+
+/*
+ * Refuses whatever it is called for.
+ */
+Datum
+credits_refuse_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = check_trigger(fcinfo);
+	const char *table = RelationGetRelationName(trigger->tg_relation);
+	const char *command =
+		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
+		TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) ? "TRUNCATE" : "UPDATE";
+
+	if (strcmp(table, "transactions") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the log of credits is immutable"),
+				 errdetail("%s on table \"credits.%s\" is refused to everyone.",
+						   command, table),
+				 errhint("Post a correction: credits_refund for a spend, credits_adjust for a balance.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("table \"credits.%s\" cannot be changed directly", table),
+			 errdetail("%s on it is refused to everyone.", command),
+			 errhint("Use credits_adjust to correct a balance, credits_void_grant to take back a grant, credits_close_account to close an account.")));
+	PG_RETURN_POINTER(NULL);
+}

@@ -1,0 +1,97 @@
+/*
+ * module.c
+ *	  What happens when the library is loaded: settings.
+ */
+#include "credits.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+CREDITS_MODULE_MAGIC;
+
+char	   *setting_actor;
+int			setting_initial_balance;
+int			setting_low_balance;
+char	   *setting_refund_grace;
+char	   *setting_test_clock;
+
+PGDLLEXPORT void _PG_init(void);
+
+/*
+ * Checks a new value of credits.actor.
+ */
+static bool
+check_actor(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) <= MAX_NAME_BYTES)
+		return true;
+	GUC_check_errdetail("It has %zu bytes; at most %d are allowed.",
+						strlen(*newval), MAX_NAME_BYTES);
+	return false;
+}
+
+/*
+ * Defines the settings, in alphabetical order.
+ */
+void
+_PG_init(void)
+{
+	DefineCustomStringVariable("credits.actor",
+							   "Who acts, in the application's own terms; recorded with each transaction.",
+							   NULL,
+							   &setting_actor,
+							   "",
+							   PGC_USERSET,
+							   0,
+							   check_actor,
+							   NULL,
+							   NULL);
+	DefineCustomIntVariable("credits.initial_balance",
+							"Credits that an account is opened with unless the call says otherwise.",
+							NULL,
+							&setting_initial_balance,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.low_balance",
+							"Balance below which an account alerts unless it has a threshold of its own; 0 is off.",
+							NULL,
+							&setting_low_balance,
+							10,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomStringVariable("credits.refund_grace",
+							   "How long credits stay spendable that a refund gives back to an expired grant; 0 is not at all.",
+							   NULL,
+							   &setting_refund_grace,
+							   "7 days",
+							   PGC_SUSET,
+							   0,
+							   clock_check_refund_grace,
+							   clock_assign_refund_grace,
+							   NULL);
+	DefineCustomStringVariable("credits.test_clock",
+							   "Instant that replaces the time of day, for tests; empty is the time of day.",
+							   NULL,
+							   &setting_test_clock,
+							   "",
+							   PGC_SUSET,
+							   GUC_NOT_IN_SAMPLE,
+							   clock_check_test_clock,
+							   clock_assign_test_clock,
+							   NULL);
+	MarkGUCPrefixReserved("credits");
+
+	store_init();
+}

@@ -1,0 +1,465 @@
+/*
+ * verify.c
+ *	  Proving the log and the balances.
+ *
+ * Accounts, transactions and grants are read side by side in order of account,
+ * like a merge join: each row once, in memory that grows with the grants of
+ * one account only.  Whatever belongs to no account is an orphan.
+ */
+#include "credits.h"
+
+#include "access/stratnum.h"
+#include "common/cryptohash.h"
+#include "funcapi.h"
+#include "libpq/pqformat.h"
+#include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(credits_verify);
+PG_FUNCTION_INFO_V1(credits_digest);
+
+/* A grant as its own row shows it, and as the log does */
+typedef struct GrantCheck
+{
+	int64		id;				/* hash key */
+	int64		amount;
+	int64		remaining;
+	GrantStatus status;
+	int64		drawn;			/* sum of its draws */
+} GrantCheck;
+
+typedef struct Verification
+{
+	ReturnSetInfo *result;
+	MemoryContext context;		/* of one account */
+	MemoryContext row;			/* of one row */
+	StoreScan	transactions;
+	TupleTableSlot *transaction;	/* NULL at the end */
+	StoreScan	grants;
+	TupleTableSlot *grant;		/* NULL at the end */
+	text	   *name;			/* of the account, NULL if there is none */
+} Verification;
+
+/*
+ * Reports a problem.
+ */
+static void
+report(Verification *v, int64 transaction_id, const char *problem,
+	   const char *detail)
+{
+	Datum		values[4];
+	bool		isnull[4] = {false};
+
+	values[0] = PointerGetDatum(v->name);
+	isnull[0] = v->name == NULL;
+	values[1] = Int64GetDatum(transaction_id);
+	isnull[1] = transaction_id == 0;
+	values[2] = CStringGetTextDatum(problem);
+	values[3] = CStringGetTextDatum(detail);
+	tuplestore_putvalues(v->result->setResult, v->result->setDesc, values,
+						 isnull);
+}
+
+/*
+ * Reports a number that is not what it should be.
+ */
+static void
+expect(Verification *v, int64 transaction_id, const char *problem,
+	   const char *what, int64 is, int64 should)
+{
+	if (is != should)
+		report(v, transaction_id, problem,
+			   psprintf("%s is " INT64_FORMAT ", but should be " INT64_FORMAT,
+						what, is, should));
+}
+
+/*
+ * Returns the account that a row of the log or of the grants belongs to.
+ */
+static int64
+owner_of(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(slot, attno, &isnull));
+}
+
+/*
+ * Adds a row's draws to the grants.
+ */
+static void
+check_draws(Verification *v, HTAB *grants, const Entry *entry)
+{
+	int64		sum = 0;
+	int			i;
+
+	for (i = 0; i < entry->ndraws; i++)
+	{
+		GrantCheck *grant = hash_search(grants, &entry->draws[i].grant_id,
+										HASH_FIND, NULL);
+
+		sum = (int64) ((uint64) sum + (uint64) entry->draws[i].amount);
+		if (grant == NULL)
+			report(v, entry->id, "orphan",
+				   psprintf("draws on grant " INT64_FORMAT ", which the account does not have",
+							entry->draws[i].grant_id));
+		else
+			grant->drawn = (int64) ((uint64) grant->drawn +
+									(uint64) entry->draws[i].amount);
+	}
+	expect(v, entry->id, "draws", "sum of draws", sum,
+		   entry->amount + entry->held);
+}
+
+/*
+ * Reads the grants of an account.
+ */
+static HTAB *
+read_grants(Verification *v, int64 account_id)
+{
+	HASHCTL		ctl = {0};
+	HTAB	   *grants;
+
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = sizeof(GrantCheck);
+	ctl.hcxt = v->context;
+	grants = hash_create("credits grants", 16, &ctl,
+						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	while (v->grant && owner_of(v->grant, Anum_grants_account_id) <= account_id)
+	{
+		Grant		grant;
+		MemoryContext old = MemoryContextSwitchTo(v->row);
+
+		store_read_grant(v->grant, &grant);
+		if (grant.account_id < account_id)
+			report(v, 0, "orphan",
+				   psprintf("grant " INT64_FORMAT " belongs to account " INT64_FORMAT ", which does not exist",
+							grant.id, grant.account_id));
+		else
+		{
+			GrantCheck *check = hash_search(grants, &grant.id, HASH_ENTER,
+											NULL);
+
+			check->amount = grant.amount;
+			check->remaining = grant.remaining;
+			check->status = grant.status;
+			check->drawn = 0;
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(v->row);
+		v->grant = store_scan_next(&v->grants, ForwardScanDirection);
+	}
+	return grants;
+}
+
+/*
+ * Checks each grant against its draws, and all against the balance.
+ */
+static void
+check_grants(Verification *v, HTAB *grants, const Account *account)
+{
+	HASH_SEQ_STATUS status;
+	GrantCheck *grant;
+	int64		effective = 0;
+
+	hash_seq_init(&status, grants);
+	while ((grant = hash_seq_search(&status)) != NULL)
+	{
+		bool		open = grant->status == GRANT_OPEN;
+
+		if (open)
+			effective = (int64) ((uint64) effective +
+								 (uint64) grant->remaining);
+		if (grant->status == GRANT_PENDING)
+		{
+			expect(v, 0, "grants",
+				   psprintf("sum of draws of pending grant " INT64_FORMAT,
+							grant->id), grant->drawn, 0);
+			expect(v, 0, "grants",
+				   psprintf("remaining of pending grant " INT64_FORMAT,
+							grant->id), grant->remaining, grant->amount);
+		}
+		else
+			expect(v, 0, "grants",
+				   psprintf("remaining of grant " INT64_FORMAT, grant->id),
+				   grant->remaining, grant->drawn);
+		if ((grant->remaining > 0) != (open || grant->status == GRANT_PENDING))
+			report(v, 0, "grants",
+				   psprintf("grant " INT64_FORMAT " is %s, but " INT64_FORMAT " remain",
+							grant->id, grant_status_names[grant->status],
+							grant->remaining));
+	}
+	expect(v, 0, "grants", "sum of remaining of effective grants", effective,
+		   account->balance);
+}
+
+/*
+ * Checks one transaction against what came before it, which is summed up in
+ * an account of our own.
+ */
+static void
+check_transaction(Verification *v, HTAB *grants, const Entry *entry,
+				  Account *sum)
+{
+	uint8		hash[PG_SHA256_DIGEST_LENGTH];
+
+	chain_hash(sum->head, sum->head_len, entry, hash);
+	if (memcmp(hash, entry->hash, sizeof(hash)) != 0)
+		report(v, entry->id, "chain",
+			   "hash does not match the row and the hash of the row before it");
+	/* go on from the stored one: each break shows once */
+	memcpy(sum->head, entry->hash, sizeof(hash));
+	sum->head_len = sizeof(hash);
+
+	sum->balance = (int64) ((uint64) sum->balance + (uint64) entry->amount);
+	sum->held = (int64) ((uint64) sum->held + (uint64) entry->held);
+	expect(v, entry->id, "running_balance", "balance_after",
+		   entry->balance_after, sum->balance);
+	expect(v, entry->id, "running_balance", "held_after", entry->held_after,
+		   sum->held);
+	sum->balance = entry->balance_after;
+	sum->held = entry->held_after;
+
+	if (entry->id <= sum->last_transaction_id)
+		report(v, entry->id, "time", "id is not above the one before it");
+	sum->last_transaction_id = entry->id;
+	sum->last_at = entry->created_at;
+	sum->transaction_count++;
+	(void) totals_add(sum, entry->kind, entry->amount);
+	check_draws(v, grants, entry);
+}
+
+/*
+ * Checks an account's row against its log.
+ */
+static void
+check_account(Verification *v, const Account *account, const Account *sum,
+			  int64 total, int64 held)
+{
+	expect(v, 0, "count", "transaction_count", account->transaction_count,
+		   sum->transaction_count);
+	if (account->last_transaction_id != sum->last_transaction_id ||
+		account->head_len != sum->head_len ||
+		memcmp(account->head, sum->head, sum->head_len) != 0 ||
+		account->last_at != sum->last_at)
+		report(v, account->last_transaction_id, "head",
+			   psprintf("the account's head is not the newest row of its log, which is " INT64_FORMAT,
+						sum->last_transaction_id));
+	expect(v, 0, "balance", "balance", account->balance, total);
+	expect(v, 0, "held", "held", account->held, held);
+	expect(v, 0, "totals", "granted", account->granted, sum->granted);
+	expect(v, 0, "totals", "spent", account->spent, sum->spent);
+	expect(v, 0, "totals", "refunded", account->refunded, sum->refunded);
+	expect(v, 0, "totals", "expired", account->expired, sum->expired);
+}
+
+/*
+ * Verifies the account in front, with its part of the log and the grants.
+ */
+static void
+verify_account(Verification *v, const Account *account)
+{
+	Account		sum;
+	HTAB	   *grants = read_grants(v, account->id);
+	int64		total = 0;
+	int64		held = 0;
+
+	memset(&sum, 0, sizeof(sum));
+	sum.last_at = DT_NOBEGIN;
+	while (v->transaction &&
+		   owner_of(v->transaction, Anum_transactions_account_id) <= account->id)
+	{
+		Entry		entry;
+		MemoryContext old = MemoryContextSwitchTo(v->row);
+
+		CHECK_FOR_INTERRUPTS();
+		store_read_entry(v->transaction, &entry);
+		if (entry.account_id < account->id)
+		{
+			text	   *name = v->name;
+
+			v->name = NULL;
+			report(v, entry.id, "orphan",
+				   psprintf("belongs to account " INT64_FORMAT ", which does not exist",
+							entry.account_id));
+			v->name = name;
+		}
+		else
+		{
+			total = (int64) ((uint64) total + (uint64) entry.amount);
+			held = (int64) ((uint64) held + (uint64) entry.held);
+			check_transaction(v, grants, &entry, &sum);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(v->row);
+		v->transaction = store_scan_next(&v->transactions,
+										 ForwardScanDirection);
+	}
+	check_account(v, account, &sum, total, held);
+	check_grants(v, grants, account);
+}
+
+/*
+ * Reports what is left after the last account.
+ */
+static void
+verify_rest(Verification *v)
+{
+	Account		beyond;
+
+	/* an id above all others: everything left is an orphan */
+	beyond.id = PG_INT64_MAX;
+	v->name = NULL;
+	read_grants(v, beyond.id);
+	while (v->transaction)
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		report(v,
+			   DatumGetInt64(slot_getattr(v->transaction, Anum_transactions_id,
+										  &isnull)),
+			   "orphan",
+			   psprintf("belongs to account " INT64_FORMAT ", which does not exist",
+						owner_of(v->transaction, Anum_transactions_account_id)));
+		v->transaction = store_scan_next(&v->transactions,
+										 ForwardScanDirection);
+	}
+}
+
+/*
+ * Begins to read log and grants, of one account or of all.
+ */
+static void
+begin_reading(Verification *v, ScanKey key, int nkeys)
+{
+	store_scan(&v->transactions, NULL, INDEX_TRANSACTIONS_ACCOUNT_ID,
+			   GetActiveSnapshot(), key, nkeys);
+	v->transaction = store_scan_next(&v->transactions, ForwardScanDirection);
+	store_scan(&v->grants, NULL, INDEX_GRANTS_ACCOUNT_ID, GetActiveSnapshot(),
+			   key, nkeys);
+	v->grant = store_scan_next(&v->grants, ForwardScanDirection);
+}
+
+/*
+ * Verifies all accounts.
+ */
+static void
+verify_all(Verification *v)
+{
+	StoreScan	accounts;
+	TupleTableSlot *slot;
+
+	begin_reading(v, NULL, 0);
+	store_scan(&accounts, NULL, INDEX_ACCOUNTS_ID, GetActiveSnapshot(), NULL,
+			   0);
+	while ((slot = store_scan_next(&accounts, ForwardScanDirection)) != NULL)
+	{
+		Account		account;
+		MemoryContext old = MemoryContextSwitchTo(v->context);
+
+		store_read_account(slot, &account);
+		v->name = DatumGetTextPCopy(account.values[Anum_accounts_name - 1]);
+		verify_account(v, &account);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(v->context);
+	}
+	store_scan_end(&accounts);
+	verify_rest(v);
+}
+
+/*
+ * Verifies one account.
+ */
+static void
+verify_one(Verification *v, text *name)
+{
+	Account		account;
+	ScanKeyData key;
+	Refusal		refusal;
+
+	if (!store_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
+	{
+		refuse_unknown_account(&refusal, name);
+		raise_refusal(&refusal);
+	}
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(account.id));
+	begin_reading(v, &key, 1);
+	v->name = name;
+	verify_account(v, &account);
+}
+
+/*
+ * Returns a row for each problem of an account's log, or of all.
+ */
+Datum
+credits_verify(PG_FUNCTION_ARGS)
+{
+	Verification v = {0};
+	text	   *name = PG_ARGISNULL(0) ? NULL : arg_account(fcinfo, 0);
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	v.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	v.context = AllocSetContextCreate(CurrentMemoryContext, "credits account",
+									  ALLOCSET_DEFAULT_SIZES);
+	v.row = AllocSetContextCreate(CurrentMemoryContext, "credits row",
+								  ALLOCSET_DEFAULT_SIZES);
+	if (name)
+		verify_one(&v, name);
+	else
+		verify_all(&v);
+	store_scan_end(&v.transactions);
+	store_scan_end(&v.grants);
+	MemoryContextDelete(v.row);
+	MemoryContextDelete(v.context);
+	return (Datum) 0;
+}
+
+/*
+ * Returns the sha256 over, for each account in order of id, its id, its number
+ * of transactions and its head.
+ */
+Datum
+credits_digest(PG_FUNCTION_ARGS)
+{
+	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+	bytea	   *digest = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	StoreScan	accounts;
+	TupleTableSlot *slot;
+	bool		ok = pg_cryptohash_init(ctx) >= 0;
+
+	store_scan(&accounts, NULL, INDEX_ACCOUNTS_ID, GetActiveSnapshot(), NULL,
+			   0);
+	while (ok &&
+		   (slot = store_scan_next(&accounts, ForwardScanDirection)) != NULL)
+	{
+		Account		account;
+		uint64		numbers[2];
+
+		CHECK_FOR_INTERRUPTS();
+		store_read_account(slot, &account);
+		numbers[0] = pg_hton64((uint64) account.id);
+		numbers[1] = pg_hton64((uint64) account.transaction_count);
+		ok = pg_cryptohash_update(ctx, (uint8 *) numbers,
+								  sizeof(numbers)) >= 0 &&
+			pg_cryptohash_update(ctx, account.head, account.head_len) >= 0;
+	}
+	store_scan_end(&accounts);
+	SET_VARSIZE(digest, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	if (!ok || pg_cryptohash_final(ctx, (uint8 *) VARDATA(digest),
+								   PG_SHA256_DIGEST_LENGTH) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not compute a hash: %s",
+						pg_cryptohash_error(ctx))));
+	pg_cryptohash_free(ctx);
+	PG_RETURN_BYTEA_P(digest);
+}

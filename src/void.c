@@ -1,0 +1,64 @@
+/*
+ * void.c
+ *	  Taking back what remains of a grant.
+ */
+#include "credits.h"
+
+PG_FUNCTION_INFO_V1(credits_void_grant);
+
+/*
+ * Plans to void a grant.
+ */
+static bool
+plan_void(Posting *posting, void *arg)
+{
+	Grant	   *grant = grants_get(posting, *(int64 *) arg);
+	int64		taken;
+
+	if (!ledger_not_closed(posting))
+		return false;
+	if (grant->status != GRANT_OPEN && grant->status != GRANT_PENDING)
+		return refuse(&posting->refusal, ERRCODE_CONFLICT,
+					  psprintf("nothing remains of grant " INT64_FORMAT,
+							   grant->id),
+					  psprintf("Of its " INT64_FORMAT " credits none is left; it is %s.",
+							   grant->amount,
+							   grant_status_names[grant->status]),
+					  "Use credits_adjust to take credits from the account's other grants.");
+
+	/* a pending grant is not in the balance yet */
+	taken = grant->status == GRANT_PENDING ? 0 : grant->remaining;
+	grant->remaining = 0;
+	grant->status = GRANT_VOIDED;
+	grant->changed = true;
+	posting->main = log_add(posting, KIND_VOID, posting->now, -taken,
+							grants_draw(grant, -taken), 1);
+	return true;
+}
+
+/*
+ * Takes back what remains of a grant.
+ */
+Datum
+credits_void_grant(PG_FUNCTION_ARGS)
+{
+	Request		request = {0};
+	Grant		grant;
+	int64		id = arg_id(fcinfo, 0, "grant_id");
+
+	request.reason = arg_reason(fcinfo, 1);
+	request.key = arg_text(fcinfo, 2, "idempotency_key", MAX_NAME_BYTES);
+	/* the account of a grant never changes */
+	if (!store_find_grant(NULL, store_snapshot(true), id, &grant))
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_FOUND),
+				 errmsg("grant " INT64_FORMAT " does not exist", id),
+				 errhint("Look for the account's grants in table credits.grants.")));
+
+	initStringInfo(&request.fingerprint);
+	appendStringInfoString(&request.fingerprint, KIND_VOID);
+	fingerprint_int64(&request.fingerprint, true, id);
+
+	return ledger_call(fcinfo, "credits_void_grant()", NULL, grant.account_id,
+					   &request, plan_void, &id);
+}
