@@ -101,7 +101,7 @@ sub headings
 sub chunks
 {
 	my ($output) = @_;
-	my (undef, @chunks) = split /^-- block \d+\n/m, $output;
+	my (undef, @chunks) = split /^-- block \d+(?:\n|\z)/m, $output, -1;
 	return map {
 		[
 			map { s/^psql:<stdin>:\d+: //r =~ s/\s+$//r }
@@ -337,7 +337,7 @@ sub test_links
 
 $node = PostgreSQL::Test::Cluster->new('doc');
 $node->init;
-$node->append_conf('postgresql.conf', "datestyle = 'ISO, MDY'\ntimezone = 'UTC'\n");
+$node->append_conf('postgresql.conf', "datestyle = 'ISO, MDY'\ntimezone = 'UTC'\nwal_level = logical\n");
 
 # pg_cron is optional, here as everywhere
 my $cron = -e $node->config_data('--pkglibdir') . '/pg_cron.so';
