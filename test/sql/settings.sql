@@ -1,0 +1,116 @@
+-- settings: credits.* and who may set them
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+ALTER SEQUENCE credits.accounts_id_seq RESTART 18001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 18001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 18001;
+LOAD 'credits';
+
+SELECT name, context, vartype, unit, min_val, max_val, boot_val, short_desc
+FROM pg_settings WHERE name LIKE 'credits.%' ORDER BY name;
+
+-- the prefix is reserved: a typing error is told
+\set VERBOSITY sqlstate
+SET credits.refund_grase = '1 day';
+\set VERBOSITY default
+
+-- values that make no sense
+SET credits.initial_balance = -1;
+\echo :SQLSTATE
+SET credits.initial_balance = 'many';
+SET credits.low_balance = -1;
+SET credits.refund_grace = 'a while';
+\echo :SQLSTATE
+SET credits.refund_grace = '-1 day';
+SET credits.refund_grace = '';
+SET credits.refund_grace = NULL;
+SET credits.test_clock = 'yesteryear';
+\echo :SQLSTATE
+SET credits.test_clock = 'infinity';
+SET credits.test_clock = '-infinity';
+SET credits.test_clock = 'now';
+SELECT set_config('credits.actor', repeat('x', 256), false);
+\echo :SQLSTATE
+SELECT length(set_config('credits.actor', repeat('x', 255), false));
+RESET credits.actor;
+
+-- test_clock: the clock of the credits, and of nothing else
+SET credits.test_clock = '2030-01-01 00:00:00+00';
+SELECT credits.now();
+SELECT now() < '2030-01-01' OR now() > '2030-01-02' AS other_clock_runs_on;
+SET timezone = 'America/New_York';
+SELECT credits.now();
+SET credits.test_clock = '2030-01-01 00:00:00';
+SELECT credits.now() AT TIME ZONE 'UTC';
+SET timezone = 'UTC';
+SELECT credits.now();
+SET credits.test_clock = '2030-01-01 00:00:00.123456+00';
+SELECT credits.now();
+SET credits.test_clock = '';
+SELECT credits.now() - now() BETWEEN '-1 hour' AND '1 hour' AS real_clock;
+RESET credits.test_clock;
+SELECT credits.now() - now() BETWEEN '-1 hour' AND '1 hour' AS real_clock;
+-- it goes the way of every setting
+BEGIN;
+SET LOCAL credits.test_clock = '2030-01-01 00:00:00+00';
+SELECT credits.now();
+SAVEPOINT s;
+SET LOCAL credits.test_clock = '2031-01-01 00:00:00+00';
+SELECT credits.now();
+ROLLBACK TO s;
+SELECT credits.now();
+COMMIT;
+SELECT credits.now() - now() BETWEEN '-1 hour' AND '1 hour' AS real_clock;
+-- turned back, it does not turn back an account
+SET credits.test_clock = '2030-01-02 00:00:00+00';
+SELECT kind, created_at FROM credits_open_account('clock', 10);
+SET credits.test_clock = '2030-01-01 00:00:00+00';
+SELECT kind, created_at FROM credits_deduct('clock', 1);
+SET credits.test_clock = '2030-01-03 00:00:00+00';
+SELECT kind, created_at FROM credits_deduct('clock', 1);
+
+-- initial_balance: what an account is opened with unless it is said
+SET credits.initial_balance = 12;
+SELECT account, amount, balance FROM credits_open_account('initial:1');
+SELECT account, amount, balance FROM credits_open_account('initial:2', 3);
+SELECT account, amount, balance FROM credits_open_account('initial:3', 0);
+RESET credits.initial_balance;
+SELECT account, amount, balance FROM credits_open_account('initial:4');
+SELECT account, amount, balance, replayed FROM credits_open_account('initial:1');
+
+-- actor: who the application says is acting, in every row
+SET ROLE regress_credits_app;
+SET credits.actor = 'user:7 "Ann"';
+SELECT balance FROM credits_deduct('initial:1', 1);
+SET credits.actor = '';
+SELECT balance FROM credits_deduct('initial:1', 1);
+RESET credits.actor;
+SELECT balance FROM credits_deduct('initial:1', 1);
+SELECT kind, actor IS NULL AS no_actor, actor, role = session_user AS by_session_user
+FROM credits_history('initial:1');
+
+-- those of the superuser are not for an application
+\set VERBOSITY sqlstate
+SET credits.initial_balance = 1000000;
+SET credits.low_balance = 0;
+SET credits.refund_grace = '100 years';
+SET credits.test_clock = '2020-01-01';
+SELECT set_config('credits.test_clock', '2020-01-01', true);
+ALTER ROLE regress_credits_app SET credits.test_clock = '2020-01-01';
+RESET credits.test_clock;
+\set VERBOSITY default
+SHOW credits.initial_balance;
+
+-- neither by being quicker than the library
+\c -
+SET ROLE regress_credits_app;
+SET client_min_messages = error;
+SET credits.initial_balance = 1000000;
+SET credits.test_clock = '2020-01-01';
+SELECT credits_balance('initial:1');
+RESET client_min_messages;
+SHOW credits.initial_balance;
+SHOW credits.test_clock;
+RESET ROLE;
+SELECT credits.now() > '2025-01-01' AS real_clock;
+SELECT * FROM credits_verify();

@@ -1,0 +1,172 @@
+-- settle: bringing accounts up to date with the clock
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+ALTER SEQUENCE credits.accounts_id_seq RESTART 12001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 12001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 12001;
+ALTER SEQUENCE credits.events_id_seq RESTART 12001;
+SET ROLE regress_credits_admin;
+-- whatever other tests left due
+SET credits.test_clock = '2040-01-01 00:00:00+00';
+CALL credits_settle() \gset
+SELECT count(*) FROM credits.accounts WHERE due_at <= credits.now();
+CALL credits_settle();
+
+-- expiries and activations, each dated at its own instant
+SELECT kind FROM credits_open_account('settle:1', 5);
+SELECT balance FROM credits_allocate('settle:1', 10, expires_at => '2040-03-01');
+SELECT balance FROM credits_allocate('settle:1', 20, expires_at => '2040-02-01');
+SELECT balance FROM credits_allocate('settle:1', 40, effective_at => '2040-02-15');
+SELECT balance FROM credits_allocate('settle:1', 80, effective_at => '2040-02-10', expires_at => '2040-02-20');
+SELECT balance FROM credits_allocate('settle:1', 160, effective_at => '2050-01-01');
+SELECT due_at FROM credits.accounts WHERE name = 'settle:1';
+CALL credits_settle();
+SET credits.test_clock = '2040-01-31 23:59:59.999999+00';
+CALL credits_settle();
+SET credits.test_clock = '2040-02-01 00:00:00+00';
+CALL credits_settle();
+SELECT due_at FROM credits.accounts WHERE name = 'settle:1';
+CALL credits_settle();
+SET credits.test_clock = '2040-06-01 00:00:00+00';
+CALL credits_settle(settled => NULL, failed => NULL, batch_size => 10);
+SELECT transaction_id, created_at, kind, amount, balance, target_id, role = session_user AS by_session_user
+FROM credits_history('settle:1');
+SELECT transaction_id, kind, grant_id, amount FROM credits.draws
+WHERE account_id = 12001 AND kind <> 'allocation' ORDER BY transaction_id, ordinal;
+SELECT id, amount, remaining, status FROM credits.grants WHERE account_id = 12001 ORDER BY id;
+SELECT balance, granted, expired, due_at FROM credits.accounts WHERE id = 12001;
+SELECT credits_balance_at('settle:1', t) AS balance, t
+FROM unnest(ARRAY['2040-01-31 23:59:59+00', '2040-02-01 00:00:00+00', '2040-02-09 23:59:59+00',
+	'2040-02-10 00:00:00+00', '2040-02-15 00:00:00+00', '2040-02-20 00:00:00+00',
+	'2040-02-29 23:59:59+00', '2040-03-01 00:00:00+00', '2050-01-01 00:00:00+00']::timestamptz[]) AS t;
+
+-- two grants at one instant
+SELECT kind FROM credits_open_account('settle:2');
+SELECT balance FROM credits_allocate('settle:2', 1, expires_at => '2040-07-01');
+SELECT balance FROM credits_allocate('settle:2', 2, expires_at => '2040-07-01');
+SELECT balance FROM credits_allocate('settle:2', 4, effective_at => '2040-07-01');
+SET credits.test_clock = '2040-08-01 00:00:00+00';
+CALL credits_settle();
+SELECT created_at, kind, amount, balance FROM credits_history('settle:2');
+
+-- paused and closed accounts too
+SELECT kind FROM credits_open_account('settle:3');
+SELECT kind FROM credits_open_account('settle:4');
+SELECT balance FROM credits_allocate('settle:3', 1, expires_at => '2040-09-01');
+SELECT balance FROM credits_allocate('settle:4', 1, expires_at => '2040-09-01');
+SELECT kind FROM credits_pause_account('settle:3', 'pause');
+SELECT kind FROM credits_close_account('settle:4', 'close');
+SET credits.test_clock = '2040-09-02 00:00:00+00';
+CALL credits_settle();
+SELECT name, status, balance, due_at FROM credits.accounts WHERE name IN ('settle:3', 'settle:4') ORDER BY name;
+
+-- in batches, smaller and larger than the work
+SELECT sum(r.amount) FROM generate_series(1, 25) AS i,
+	LATERAL credits_open_account('settle:batch:' || i) AS r;
+SELECT count(*) FROM generate_series(1, 25) AS i,
+	LATERAL credits_allocate('settle:batch:' || i, i, expires_at => '2040-10-01') AS r;
+SET credits.test_clock = '2040-10-01 00:00:00+00';
+CALL credits_settle(7);
+SELECT sum(balance), sum(expired) FROM credits.accounts WHERE name LIKE 'settle:batch:%';
+CALL credits_settle(1);
+CALL credits_settle(2147483647);
+CALL credits_settle(0);
+\echo :SQLSTATE
+CALL credits_settle(-1);
+CALL credits_settle(NULL);
+\echo :SQLSTATE
+
+-- inside a transaction block it commits nothing
+SELECT count(*) FROM generate_series(1, 25) AS i,
+	LATERAL credits_allocate('settle:batch:' || i, i, expires_at => '2040-11-01') AS r;
+SET credits.test_clock = '2040-11-01 00:00:00+00';
+BEGIN;
+CALL credits_settle(3);
+SELECT sum(balance) FROM credits.accounts WHERE name LIKE 'settle:batch:%';
+ROLLBACK;
+SELECT sum(balance) FROM credits.accounts WHERE name LIKE 'settle:batch:%';
+BEGIN;
+SAVEPOINT s;
+CALL credits_settle(3);
+ROLLBACK TO s;
+CALL credits_settle(1000);
+COMMIT;
+SELECT sum(balance) FROM credits.accounts WHERE name LIKE 'settle:batch:%';
+-- inside PL/pgSQL
+SELECT count(*) FROM generate_series(1, 5) AS i,
+	LATERAL credits_allocate('settle:batch:' || i, i, expires_at => '2040-12-01') AS r;
+SET credits.test_clock = '2040-12-01 00:00:00+00';
+DO $$
+DECLARE
+	settled bigint;
+	failed bigint;
+BEGIN
+	CALL credits_settle(2, settled, failed);
+	RAISE NOTICE 'settled %, failed %', settled, failed;
+END
+$$;
+CREATE FUNCTION regress_shop.settle_in_function() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	settled bigint;
+	failed bigint;
+BEGIN
+	CALL credits_settle(2, settled, failed);
+	RETURN settled;
+END
+$$;
+SELECT count(*) FROM generate_series(1, 5) AS i,
+	LATERAL credits_allocate('settle:batch:' || i, i, expires_at => '2041-01-01') AS r;
+SET credits.test_clock = '2041-01-01 00:00:00+00';
+SELECT regress_shop.settle_in_function();
+DROP FUNCTION regress_shop.settle_in_function();
+
+-- an account that cannot be settled is reported and does not hold up the others
+SELECT count(*) FROM generate_series(1, 5) AS i,
+	LATERAL credits_allocate('settle:batch:' || i, i, expires_at => '2041-02-01') AS r;
+RESET ROLE;
+CREATE FUNCTION regress_shop.refuse_one() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.amount = -3 THEN
+		RAISE EXCEPTION 'not this one';
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER refuse_one AFTER INSERT ON credits.transactions
+	FOR EACH ROW EXECUTE FUNCTION regress_shop.refuse_one();
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2041-02-01 00:00:00+00';
+CALL credits_settle(2);
+SELECT name, balance FROM credits.accounts WHERE name ~ '^settle:batch:[1-5]$' ORDER BY name;
+SELECT id, account_id = (SELECT id FROM credits.accounts WHERE name = 'settle:batch:3') AS of_account_3,
+	   transaction_id, created_at, kind, detail
+FROM credits.events WHERE kind = 'settle_failed' AND id >= 12001 ORDER BY id;
+-- read, it is right all the same
+SELECT credits_balance('settle:batch:3');
+CALL credits_settle(1);
+BEGIN;
+CALL credits_settle(1);
+COMMIT;
+RESET ROLE;
+DROP TRIGGER refuse_one ON credits.transactions;
+DROP FUNCTION regress_shop.refuse_one();
+SET ROLE regress_credits_admin;
+CALL credits_settle();
+SELECT balance FROM credits.accounts WHERE name = 'settle:batch:3';
+
+-- overflow of what was promised for later: refused when promised, so that settling cannot fail
+SELECT kind FROM credits_open_account('settle:5');
+SELECT balance FROM credits_allocate('settle:5', 9223372036854775800, effective_at => '2041-03-01');
+SELECT credits_adjust('settle:5', 8, 'overflow');
+\echo :SQLSTATE
+SELECT balance FROM credits_adjust('settle:5', 7, 'no overflow');
+SET credits.test_clock = '2041-03-01 00:00:00+00';
+CALL credits_settle();
+SELECT balance, granted FROM credits.accounts WHERE name = 'settle:5';
+
+SET ROLE regress_credits_app;
+\set VERBOSITY sqlstate
+CALL credits_settle();
+\set VERBOSITY default
+SET ROLE regress_credits_admin;
+SELECT * FROM credits_verify();

@@ -1,0 +1,240 @@
+-- verify: every kind of problem is found, and told apart
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+ALTER SEQUENCE credits.accounts_id_seq RESTART 15001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 15001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 15001;
+SET credits.test_clock = '2030-01-01 00:00:00+00';
+SELECT kind FROM credits_open_account('check:1', 100);
+SELECT kind FROM credits_open_account('check:2', 100);
+SELECT balance FROM credits_allocate('check:1', 50, 'gift', '2030-02-01', reason => 'welcome');
+SELECT balance FROM credits_deduct('check:1', 60, 'k1', 'chat', 'r1');
+SELECT balance FROM credits_refund(15004, 5);
+SELECT * FROM credits_verify('check:1');
+SELECT * FROM credits_verify();
+SELECT * FROM credits_verify(NULL);
+
+SET ROLE regress_credits_auditor;
+SELECT * FROM credits_verify('check:1');
+SELECT length(credits_digest());
+SELECT credits_verify('check:none');
+\echo :SQLSTATE
+SELECT credits_verify('');
+\echo :SQLSTATE
+RESET ROLE;
+-- the digest changes with every transaction of any account, and with nothing else
+SELECT credits_digest() AS before \gset
+SELECT credits_digest() = :'before' AS same;
+BEGIN;
+SELECT balance FROM credits_deduct('check:2', 1);
+SELECT credits_digest() = :'before' AS same;
+ROLLBACK;
+SELECT credits_digest() = :'before' AS same;
+SELECT balance, replayed FROM credits_deduct('check:1', 60, 'k1', 'chat', 'r1');
+UPDATE credits.accounts SET metadata = '{"seen": true}' WHERE name = 'check:1';
+SELECT credits_digest() = :'before' AS same;
+
+-- what only a superuser can do, with the triggers switched off: each time in
+-- a transaction that is taken back.  Every damage is found.
+\set disable 'ALTER TABLE credits.accounts DISABLE TRIGGER ALL; ALTER TABLE credits.grants DISABLE TRIGGER ALL; ALTER TABLE credits.transactions DISABLE TRIGGER ALL;'
+-- the log: each column that the chain covers
+BEGIN; :disable
+UPDATE credits.transactions SET amount = -6 WHERE id = 15004;
+SELECT * FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET balance_after = 91 WHERE id = 15004;
+SELECT * FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET held = 1 WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET held_after = 1 WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET kind = 'adjustment' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET created_at = created_at + interval '1 microsecond' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET created_at = created_at - interval '1 microsecond' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET target_id = 15001 WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET request = request + 1 WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET role = 'someone' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET idempotency_key = 'k2' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET operation = 'image' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET operation = NULL, reference = 'chat' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET draws = NULL WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET draws = '{{15003,-50},{15001,-9}}' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET reason = 'you are welcome' WHERE id = 15003;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET metadata = '{"a": 1}' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET actor = 'someone' WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET salt = sha256('x') WHERE id = 15003;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET hash = sha256('x') WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+-- rows removed, added, given to another account
+BEGIN; :disable
+DELETE FROM credits.transactions WHERE id = 15004;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+DELETE FROM credits.transactions WHERE id = 15005;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+DELETE FROM credits.transactions WHERE id = 15001;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET account_id = 15002 WHERE id = 15005;
+SELECT account, problem FROM credits_verify() ORDER BY account, transaction_id, problem;
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET account_id = 15999 WHERE id = 15005;
+SELECT account, transaction_id, problem, detail FROM credits_verify() ORDER BY account, transaction_id, problem;
+ROLLBACK;
+BEGIN;
+INSERT INTO credits.transactions (id, account_id, created_at, amount, held, balance_after,
+	held_after, kind, role, hash)
+VALUES (15099, 15001, '2030-01-01 00:00:00+00', 1000, 0, 1095, 0, 'allocation', 'me', sha256('x'));
+SELECT account, transaction_id, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+-- the account
+BEGIN; :disable
+UPDATE credits.accounts SET balance = balance + 1 WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET held = held + 1 WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET granted = granted + 1 WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET spent = spent - 1 WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET refunded = 0 WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET expired = 1 WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET transaction_count = transaction_count + 1 WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET head = sha256('x') WHERE name = 'check:1';
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET last_transaction_id = 15003 WHERE name = 'check:1';
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+-- an account that forgets its expiry would never be settled
+BEGIN; :disable
+UPDATE credits.accounts SET due_at = 'infinity' WHERE name = 'check:1';
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+DELETE FROM credits.accounts WHERE name = 'check:1';
+SELECT account, transaction_id, problem, detail FROM credits_verify() ORDER BY account, transaction_id, problem;
+ROLLBACK;
+BEGIN;
+INSERT INTO credits.accounts
+SELECT 15999, 'check:forged', unit, status, metadata, created_at, low_balance, due_at, granted,
+	   refunded, expired, held, balance, spent, transaction_count, last_transaction_id, last_at, head
+FROM credits.accounts WHERE name = 'check:1';
+SELECT DISTINCT account, problem FROM credits_verify('check:forged') ORDER BY problem;
+ROLLBACK;
+-- the grants
+BEGIN; :disable
+UPDATE credits.grants SET remaining = remaining - 1 WHERE id = 15001;
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.grants SET amount = amount + 1 WHERE id = 15001;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.grants SET status = 'voided' WHERE id = 15001;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.grants SET account_id = 15002 WHERE id = 15001;
+SELECT account, problem FROM credits_verify() ORDER BY account, problem;
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.grants SET account_id = 15999 WHERE id = 15001;
+SELECT account, problem, detail FROM credits_verify() ORDER BY account, problem;
+ROLLBACK;
+BEGIN; :disable
+DELETE FROM credits.grants WHERE id = 15001;
+SELECT account, problem, detail FROM credits_verify() ORDER BY account, problem;
+ROLLBACK;
+BEGIN;
+INSERT INTO credits.grants
+SELECT 15999, account_id, transaction_id, effective_at, expires_at, granted_until, amount, priority,
+	   source, price, currency, status, remaining
+FROM credits.grants WHERE id = 15001;
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+
+-- text erased by hand is found too; no trace is left of all this
+SELECT * FROM credits_verify();
+SELECT balance FROM credits_deduct('check:1', 1);
+SELECT * FROM credits_verify('check:1');
+-- expired and unsettled is no problem
+SET credits.test_clock = '2035-01-01 00:00:00+00';
+SELECT * FROM credits_verify('check:1');
