@@ -31,6 +31,13 @@
 #define CREDITS_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
+/* 18: stands in front of a declaration */
+#if PG_VERSION_NUM >= 180000
+#define NORETURN_COMPAT pg_noreturn
+#else
+#define NORETURN_COMPAT pg_attribute_noreturn()
+#endif
+
 /* 18: a scan can count what it does */
 static inline IndexScanDesc
 index_beginscan_compat(Relation heap, Relation index, Snapshot snapshot,

@@ -311,7 +311,7 @@ extern char *setting_test_clock;
 /* errors.c */
 extern bool refuse(Refusal *refusal, int sqlstate, char *message,
 				   char *detail, char *hint);
-extern void raise_refusal(const Refusal *refusal) pg_attribute_noreturn();
+NORETURN_COMPAT extern void raise_refusal(const Refusal *refusal);
 extern char *sqlstate_text(int sqlstate);
 
 /* args.c */
