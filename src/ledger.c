@@ -16,12 +16,14 @@
  */
 #include "credits.h"
 
+#include "access/stratnum.h"
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -152,6 +154,40 @@ receipt_from_entry(Receipt *receipt, const Entry *entry,
 }
 
 /*
+ * Returns the balance after a transaction and those that came with it: what a
+ * refund gives back to an expired or voided grant goes again at once.
+ */
+static int64
+balance_after_all(Posting *posting, const Entry *entry)
+{
+	int64		balance = entry->balance_after;
+	int64		last = entry->id;
+	StoreScan	scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+
+	if (strcmp(entry->kind, KIND_REFUND) != 0)
+		return balance;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(entry->id));
+	store_scan(&scan, posting->store, INDEX_TRANSACTIONS_TARGET_ID,
+			   posting->snapshot, &key, 1);
+	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
+	{
+		Entry		follower;
+
+		store_read_entry(slot, &follower);
+		if (follower.id > last)
+		{
+			last = follower.id;
+			balance = follower.balance_after;
+		}
+	}
+	store_scan_end(&scan);
+	return balance;
+}
+
+/*
  * Answers a request whose key was used before: with the original receipt, or
  * by refusing another request under the same key.
  */
@@ -176,6 +212,7 @@ replay(Posting *posting, Request *request, Entry *entry, Receipt *receipt)
 		return REFUSED;
 	}
 	receipt_from_entry(receipt, entry, &posting->account, true);
+	receipt->balance = balance_after_all(posting, entry);
 	return REPLAYED;
 }
 
@@ -299,7 +336,10 @@ ledger_post(const char *function, text *name, int64 id, Request *request,
 		locked = true;
 	}
 	if (outcome == POSTED)
+	{
 		receipt_from_entry(receipt, posting.main, &posting.account, false);
+		receipt->balance = posting.account.balance;
+	}
 	store_close(store);
 	if (outcome == CHANGED)
 		ereport(ERROR,
