@@ -37,6 +37,7 @@ for name in $(compgen -e | grep '^PG[A-Z]' || true); do unset "$name"; done
 unset name
 export LC_ALL=C
 
+group=
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/credits.XXXXXX")
 src=$tmp/credits
 trap cleanup EXIT
@@ -51,6 +52,10 @@ cleanup() {
 
 	trap '' HUP INT TERM
 	set +e
+	if [ -n "$group" ]; then
+		kill -TERM -- "-$group" 2>/dev/null
+		wait "$group" 2>/dev/null
+	fi
 	if declare -F at_exit >/dev/null; then at_exit; fi
 	kill $(jobs -p) 2>/dev/null
 	# the servers of the tests too: a test that was killed leaves them running
@@ -62,9 +67,24 @@ cleanup() {
 		for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null && sleep 0.1 || break; done
 		kill -KILL "$pid" 2>/dev/null
 	done
+	[ -z "$group" ] || kill -KILL -- "-$group" 2>/dev/null
 	cd /
 	rm -rf "$tmp"
 	exit $status
+}
+
+# Runs a command of ours in a process group of its own, which ends with the script:
+# bash itself hears a signal only after what it runs in the foreground is over.
+in_group() {
+	local status=0
+
+	set -m
+	"$@" </dev/null &
+	group=$!
+	set +m
+	wait "$group" || status=$?
+	group=
+	return $status
 }
 
 # Says something about the run itself, apart from its output.
