@@ -79,7 +79,7 @@ insert_account(text *name, text *unit, Jsonb *metadata)
 
 	PushActiveSnapshot(store_snapshot(true));
 	store_begin_changes(store);
-	inserted = store_insert_account(store, row, nulls);
+	inserted = row_insert_account(store, row, nulls);
 	store_end_changes(store);
 	PopActiveSnapshot();
 	store_close(store);
@@ -108,7 +108,7 @@ first_receipt(Account *account, Receipt *receipt)
 				 errmsg("account " INT64_FORMAT " has no transactions",
 						account->id),
 				 errhint("Run credits_verify.")));
-	store_read_entry(slot, &entry);
+	row_read_entry(slot, &entry);
 	receipt_from_entry(receipt, &entry, account, true);
 	store_scan_end(&scan);
 }
@@ -123,7 +123,7 @@ find_open(text *name, Receipt *receipt)
 	bool		found;
 
 	PushActiveSnapshot(store_snapshot(true));
-	found = store_find_account(NULL, GetActiveSnapshot(), name, 0, &account);
+	found = row_find_account(NULL, GetActiveSnapshot(), name, 0, &account);
 	if (found)
 		first_receipt(&account, receipt);
 	PopActiveSnapshot();
@@ -336,7 +336,7 @@ credits_account_id(PG_FUNCTION_ARGS)
 	Account		account;
 	Refusal		refusal;
 
-	if (!store_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
+	if (!row_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
 	{
 		refuse_unknown_account(&refusal, name);
 		raise_refusal(&refusal);

@@ -96,7 +96,7 @@ alerts_event(const char *kind, int64 account_id, int64 transaction_id,
 	values[Anum_events_kind] = CStringGetTextDatum(kind);
 	values[Anum_events_detail] = DirectFunctionCall1(jsonb_in,
 													 CStringGetDatum(detail));
-	store_insert_event(row, nulls);
+	store_insert_alone(TABLE_EVENTS, row, nulls);
 }
 
 /*

@@ -32,7 +32,7 @@ unsettled(int64 account_id, TimestampTz now)
 	{
 		Grant		grant;
 
-		store_read_grant(slot, &grant);
+		row_read_grant(slot, &grant);
 		if (grant.status == GRANT_OPEN && grant.expires_at <= now)
 			change -= grant.remaining;
 		else if (grant.status == GRANT_PENDING && grant.effective_at <= now &&
@@ -54,7 +54,7 @@ credits_balance(PG_FUNCTION_ARGS)
 	Account		account;
 	Refusal		refusal;
 
-	if (!store_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
+	if (!row_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
 	{
 		refuse_unknown_account(&refusal, name);
 		raise_refusal(&refusal);

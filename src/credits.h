@@ -18,7 +18,8 @@
  *	 module.c
  *	 one file per topic: accounts.c allocate.c deduct.c refund.c ...
  *	 ledger.c							the one door
- *	 grants.c chain.c log.c alerts.c
+ *	 grants.c log.c alerts.c
+ *	 rows.c chain.c
  *	 store.c clock.c
  *	 errors.c args.c
  */
@@ -383,30 +384,42 @@ extern void store_scan(StoreScan *scan, Store *store, StoreIndex index,
 extern TupleTableSlot *store_scan_next(StoreScan *scan,
 									   ScanDirection direction);
 extern void store_scan_end(StoreScan *scan);
-extern void store_read_account(TupleTableSlot *slot, Account *account);
-extern bool store_find_account(Store *store, Snapshot snapshot, text *name,
-							   int64 id, Account *account);
-extern bool store_lock_account(Store *store, Snapshot snapshot,
-							   Account *account, bool skip_locked);
-extern TM_Result store_update_account(Store *store, Snapshot snapshot,
-									  Account *account);
-extern bool store_insert_account(Store *store, Datum *values, bool *isnull);
-extern void store_read_grant(TupleTableSlot *slot, Grant *grant);
-extern bool store_find_grant(Store *store, Snapshot snapshot, int64 id,
-							 Grant *grant);
-extern void store_write_grant(Store *store, Snapshot snapshot, Grant *grant);
-extern void store_read_entry(TupleTableSlot *slot, Entry *entry);
-extern bool store_find_entry(Store *store, Snapshot snapshot, int64 id,
-							 Entry *entry);
-extern bool store_find_key(Store *store, Snapshot snapshot, int64 account_id,
-						   text *key, Entry *entry);
-extern void store_insert_entry(Store *store, Entry *entry);
-extern void store_insert_event(Datum *values, bool *isnull);
-
+extern void store_insert(Store *store, StoreTable which, Datum *values,
+						 bool *isnull);
+extern TM_Result store_update(Store *store, StoreTable which,
+							  Snapshot snapshot, ItemPointer tid,
+							  Datum *values, bool *isnull);
+extern TM_Result store_lock(Store *store, StoreTable which, Snapshot snapshot,
+							ItemPointer tid, bool skip_locked,
+							TupleTableSlot **slot);
+extern bool store_insert_unless(Store *store, StoreTable which,
+								StoreIndex unique, Datum *values,
+								bool *isnull);
+extern void store_insert_alone(StoreTable which, Datum *values, bool *isnull);
 extern Snapshot store_snapshot(bool fresh);
 
-/* grants.c */
+/* rows.c */
 extern const char *const grant_status_names[];
+extern void row_read_account(TupleTableSlot *slot, Account *account);
+extern bool row_find_account(Store *store, Snapshot snapshot, text *name,
+							 int64 id, Account *account);
+extern bool row_lock_account(Store *store, Snapshot snapshot,
+							 Account *account, bool skip_locked);
+extern TM_Result row_update_account(Store *store, Snapshot snapshot,
+									Account *account);
+extern bool row_insert_account(Store *store, Datum *values, bool *isnull);
+extern void row_read_grant(TupleTableSlot *slot, Grant *grant);
+extern bool row_find_grant(Store *store, Snapshot snapshot, int64 id,
+						   Grant *grant);
+extern void row_write_grant(Store *store, Snapshot snapshot, Grant *grant);
+extern void row_read_entry(TupleTableSlot *slot, Entry *entry);
+extern bool row_find_entry(Store *store, Snapshot snapshot, int64 id,
+						   Entry *entry);
+extern bool row_find_key(Store *store, Snapshot snapshot, int64 account_id,
+						 text *key, Entry *entry);
+extern void row_insert_entry(Store *store, Entry *entry);
+
+/* grants.c */
 extern int32 grants_default_priority(text *source);
 extern Grant *grants_new(Posting *posting, int64 amount, text *source,
 						 TimestampTz effective_at, TimestampTz expires_at);

@@ -81,8 +81,8 @@ record_refusal(Deduction *deduction, Refusal *refusal)
 	StringInfoData json;
 	Account		account;
 
-	if (!store_find_account(NULL, store_snapshot(true), deduction->account, 0,
-							&account))
+	if (!row_find_account(NULL, store_snapshot(true), deduction->account, 0,
+						  &account))
 		account.id = 0;
 	initStringInfo(&json);
 	json_text(&json, "account", deduction->account);

@@ -138,7 +138,7 @@ grants_get(Posting *posting, int64 id)
 			return posting->grants[i];
 
 	grant = palloc(sizeof(Grant));
-	if (!store_find_grant(posting->store, posting->snapshot, id, grant) ||
+	if (!row_find_grant(posting->store, posting->snapshot, id, grant) ||
 		grant->account_id != posting->account.id)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -209,7 +209,7 @@ grants_burn(Posting *posting, int64 amount, int *ndraws)
 			if (slot == NULL)
 				break;
 			grant = palloc(sizeof(Grant));
-			store_read_grant(slot, grant);
+			row_read_grant(slot, grant);
 			if (grant->status != GRANT_OPEN)
 				continue;
 			add(posting, grant);
@@ -283,7 +283,7 @@ load(Posting *posting)
 	{
 		Grant	   *grant = palloc(sizeof(Grant));
 
-		store_read_grant(slot, grant);
+		row_read_grant(slot, grant);
 		add(posting, grant);
 	}
 	store_scan_end(&scan);

@@ -28,8 +28,8 @@ credits_history_position(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		PG_RETURN_TIMESTAMPTZ(DT_NOEND);
 	id = PG_GETARG_INT64(1);
-	if (!store_find_account(NULL, GetActiveSnapshot(), name, 0, &account) ||
-		!store_find_entry(NULL, GetActiveSnapshot(), id, &entry) ||
+	if (!row_find_account(NULL, GetActiveSnapshot(), name, 0, &account) ||
+		!row_find_entry(NULL, GetActiveSnapshot(), id, &entry) ||
 		entry.account_id != account.id)
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_FOUND),

@@ -176,7 +176,7 @@ balance_after_all(Posting *posting, const Entry *entry)
 	{
 		Entry		follower;
 
-		store_read_entry(slot, &follower);
+		row_read_entry(slot, &follower);
 		if (follower.id > last)
 		{
 			last = follower.id;
@@ -226,8 +226,8 @@ write_posting(Posting *posting, Request *request)
 
 	log_seal(posting, request);
 	store_begin_changes(posting->store);
-	if (store_update_account(posting->store, posting->snapshot,
-							 &posting->account) != TM_Ok)
+	if (row_update_account(posting->store, posting->snapshot,
+						   &posting->account) != TM_Ok)
 	{
 		/* no trigger is queued: this only undoes the begin */
 		store_end_changes(posting->store);
@@ -235,8 +235,8 @@ write_posting(Posting *posting, Request *request)
 	}
 	for (i = 0; i < posting->ngrants; i++)
 		if (posting->grants[i]->changed)
-			store_write_grant(posting->store, posting->snapshot,
-							  posting->grants[i]);
+			row_write_grant(posting->store, posting->snapshot,
+							posting->grants[i]);
 	log_write(posting);
 	return POSTED;
 }
@@ -251,8 +251,8 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 {
 	Entry		entry;
 
-	if (!store_find_account(posting->store, posting->snapshot, name, id,
-							&posting->account))
+	if (!row_find_account(posting->store, posting->snapshot, name, id,
+						  &posting->account))
 	{
 		if (name)
 			refuse_unknown_account(&posting->refusal, name);
@@ -264,8 +264,8 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 	}
 	if (posting->locked)
 	{
-		store_lock_account(posting->store, posting->snapshot,
-						   &posting->account, false);
+		row_lock_account(posting->store, posting->snapshot,
+						 &posting->account, false);
 		if (!IsolationUsesXactSnapshot())
 		{
 			PopActiveSnapshot();
@@ -276,8 +276,8 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 	posting->now = Max(clock_now(), posting->account.last_at);
 
 	if (request->key &&
-		store_find_key(posting->store, posting->snapshot,
-					   posting->account.id, request->key, &entry))
+		row_find_key(posting->store, posting->snapshot,
+					 posting->account.id, request->key, &entry))
 		return replay(posting, request, &entry, receipt);
 
 	grants_settle(posting);
@@ -386,11 +386,11 @@ ledger_settle(int64 account_id)
 	check_writable("credits_settle()");
 	store = store_open();
 	begin_posting(&posting, store, true, true);
-	if (store_find_account(store, posting.snapshot, NULL, account_id,
-						   &posting.account))
+	if (row_find_account(store, posting.snapshot, NULL, account_id,
+						 &posting.account))
 	{
-		if (!store_lock_account(store, posting.snapshot, &posting.account,
-								true))
+		if (!row_lock_account(store, posting.snapshot, &posting.account,
+							  true))
 			result = SKIPPED;
 		else
 		{

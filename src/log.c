@@ -260,7 +260,7 @@ credits_write_log(PG_FUNCTION_ARGS)
 	{
 		posting->logged = true;
 		for (i = 0; i < posting->nentries; i++)
-			store_insert_entry(posting->store, posting->entries[i]);
+			row_insert_entry(posting->store, posting->entries[i]);
 		PG_RETURN_POINTER(NULL);
 	}
 

@@ -51,7 +51,7 @@ subtract_earlier(Posting *posting, int64 target_id, Draw *draws, int ndraws)
 		int			i;
 		int			j;
 
-		store_read_entry(slot, &earlier);
+		row_read_entry(slot, &earlier);
 		if (strcmp(earlier.kind, KIND_REFUND) != 0)
 			continue;
 		for (i = 0; i < earlier.ndraws; i++)
@@ -230,9 +230,9 @@ find_target(int64 id, text *account, Entry *target)
 	Account		owner;
 	Snapshot	snapshot = store_snapshot(true);
 
-	if (!store_find_entry(NULL, snapshot, id, target) ||
+	if (!row_find_entry(NULL, snapshot, id, target) ||
 		(account &&
-		 (!store_find_account(NULL, snapshot, account, 0, &owner) ||
+		 (!row_find_account(NULL, snapshot, account, 0, &owner) ||
 		  owner.id != target->account_id)))
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_FOUND),

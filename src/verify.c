@@ -137,7 +137,7 @@ read_grants(Verification *v, int64 account_id)
 		Grant		grant;
 		MemoryContext old = MemoryContextSwitchTo(v->row);
 
-		store_read_grant(v->grant, &grant);
+		row_read_grant(v->grant, &grant);
 		if (grant.account_id < account_id)
 			report(v, 0, "orphan",
 				   psprintf("grant " INT64_FORMAT " belongs to account " INT64_FORMAT ", which does not exist",
@@ -280,7 +280,7 @@ verify_account(Verification *v, const Account *account)
 		MemoryContext old = MemoryContextSwitchTo(v->row);
 
 		CHECK_FOR_INTERRUPTS();
-		store_read_entry(v->transaction, &entry);
+		row_read_entry(v->transaction, &entry);
 		if (entry.account_id < account->id)
 		{
 			text	   *name = v->name;
@@ -365,7 +365,7 @@ verify_all(Verification *v)
 		Account		account;
 		MemoryContext old = MemoryContextSwitchTo(v->context);
 
-		store_read_account(slot, &account);
+		row_read_account(slot, &account);
 		v->name = DatumGetTextPCopy(account.values[Anum_accounts_name - 1]);
 		verify_account(v, &account);
 		MemoryContextSwitchTo(old);
@@ -385,7 +385,7 @@ verify_one(Verification *v, text *name)
 	ScanKeyData key;
 	Refusal		refusal;
 
-	if (!store_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
+	if (!row_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
 	{
 		refuse_unknown_account(&refusal, name);
 		raise_refusal(&refusal);
@@ -445,7 +445,7 @@ credits_digest(PG_FUNCTION_ARGS)
 		uint64		numbers[2];
 
 		CHECK_FOR_INTERRUPTS();
-		store_read_account(slot, &account);
+		row_read_account(slot, &account);
 		numbers[0] = pg_hton64((uint64) account.id);
 		numbers[1] = pg_hton64((uint64) account.transaction_count);
 		ok = pg_cryptohash_update(ctx, (uint8 *) numbers,
