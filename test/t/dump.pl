@@ -1,0 +1,137 @@
+# pg_dump and back, whole and data alone; base backup; point-in-time recovery.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CreditsTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $source = credits_node('source', streaming => 1, archiving => 1);
+populate($source);
+
+# an application of its own around it, as there always is
+$source->safe_psql('postgres', <<'SQL');
+CREATE TABLE users (id bigint PRIMARY KEY, name text);
+CREATE TRIGGER users_open AFTER INSERT ON users
+	FOR EACH ROW EXECUTE FUNCTION credits_open_account_for_row('id', 'users:', '25');
+INSERT INTO users VALUES (1, 'one'), (2, 'two');
+SQL
+my $facts = facts_of($source);
+like($facts, qr/^problems\|0$/m, 'clean before');
+
+# What a copy has to be good for.
+sub is_whole
+{
+	my ($node, $name, $dbname) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$dbname //= 'postgres';
+
+	is(facts_of($node, $dbname), $facts, "$name: the same digest, rows and no problem");
+	my $session = CreditsTest::Session->new($node, dbname => $dbname);
+	is($session->value(q(SELECT balance, replayed FROM credits_deduct('bulk:1', 2, 'b:1:1'))),
+		$source->safe_psql('postgres', q(SELECT balance, replayed FROM credits_deduct('bulk:1', 2, 'b:1:1'))),
+		"$name: a replay");
+	my $balance = $session->value(q(SELECT credits_balance('bulk:1')));
+	is($session->value(q(SELECT balance FROM credits_deduct('bulk:1', 1, 'after'))), $balance - 1,
+		"$name: the next deduction");
+	is($session->value(q(SELECT count(*) FROM credits_open_account('after', 5))), '1', "$name: the next account");
+	is($session->value(q(SELECT balance FROM credits_allocate('after', 5))), '10', "$name: the next grant");
+	is($session->query(q(UPDATE credits.accounts SET balance = 1))->{code}, '42501', "$name: still guarded");
+	is($session->query(q(DELETE FROM credits.transactions))->{code}, '42501', "$name: still immutable");
+	is($session->query(q(SET session_replication_role = replica; DELETE FROM credits.transactions))->{code},
+		'42501', "$name: to a replication role too");
+	problems_are($node, '', "$name: the chain goes on", $dbname);
+	$session->quit;
+}
+
+my $target = credits_node('target', extension => 0);
+my $dumps = $source->basedir;
+
+# plain SQL through psql, into a fresh cluster
+$source->command_ok([ 'pg_dump', '-f', "$dumps/plain.sql", 'postgres' ], 'pg_dump');
+$target->safe_psql('postgres', 'CREATE DATABASE plain');
+$target->command_ok(
+	[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dumps/plain.sql", 'plain' ],
+	'psql takes it without an error');
+is_whole($target, 'plain', 'plain');
+is($target->safe_psql('plain', q(INSERT INTO users VALUES (3, 'three'); SELECT credits_balance('users:3'))),
+	'25', 'the trigger of the application came along');
+
+# in one transaction and with inserts, as some tools do
+$source->command_ok([ 'pg_dump', '--inserts', '-f', "$dumps/inserts.sql", 'postgres' ], 'pg_dump --inserts');
+$target->safe_psql('postgres', 'CREATE DATABASE inserts');
+$target->command_ok(
+	[ 'psql', '-X', '-q', '-1', '-v', 'ON_ERROR_STOP=1', '-f', "$dumps/inserts.sql", 'inserts' ],
+	'psql takes it in one transaction');
+is_whole($target, 'inserts', 'inserts');
+
+# custom format, in parallel
+$source->command_ok([ 'pg_dump', '-Fc', '-f', "$dumps/custom.dump", 'postgres' ], 'pg_dump -Fc');
+$target->safe_psql('postgres', 'CREATE DATABASE custom');
+$target->command_ok([ 'pg_restore', '-j2', '-e', '-d', 'custom', "$dumps/custom.dump" ], 'pg_restore');
+is_whole($target, 'custom', 'custom');
+
+# data alone, where the extension is already
+$source->command_ok([ 'pg_dump', '-Fc', '-a', '-T', 'users', '-f', "$dumps/data.dump", 'postgres' ], 'pg_dump -a');
+$target->safe_psql('postgres', 'CREATE DATABASE data');
+create_credits($target, 'data');
+$target->command_ok([ 'pg_restore', '-a', '-e', '-1', '-d', 'data', "$dumps/data.dump" ], 'pg_restore -a');
+is_whole($target, 'data', 'data');
+
+# with triggers disabled, as pg_restore offers
+$target->safe_psql('postgres', 'CREATE DATABASE disabled');
+create_credits($target, 'disabled');
+$target->command_ok(
+	[ 'pg_restore', '-a', '-e', '-1', '--disable-triggers', '-d', 'disabled', "$dumps/data.dump" ],
+	'pg_restore -a --disable-triggers');
+is($target->safe_psql('disabled', q(
+	SELECT string_agg(DISTINCT tgenabled::text, ' ') FROM pg_trigger
+	WHERE tgrelid::regclass::text LIKE 'credits.%')), 'A', 'triggers are as they were');
+is_whole($target, 'disabled', 'disabled');
+
+# a dump of the copy is a dump of the source, and a member of the extension
+# is not dumped by itself
+$target->safe_psql('postgres', 'CREATE DATABASE again');
+$source->command_ok([ 'pg_dump', '-s', '-f', "$dumps/schema.sql", 'postgres' ], 'pg_dump -s');
+unlike(slurp_file("$dumps/schema.sql"), qr/CREATE (TABLE|FUNCTION|TRIGGER|VIEW|TYPE|INDEX|SEQUENCE) credits/,
+	'the dump leaves members to CREATE EXTENSION');
+
+$target->stop;
+
+# base backup, and recovery to a point in time
+my $base = PostgreSQL::Test::Cluster->new('base');
+my $past = PostgreSQL::Test::Cluster->new('past');
+$source->backup('base');
+$source->safe_psql('postgres', q(SELECT credits_deduct('bulk:3', 1, 'before the point')));
+$facts = facts_of($source);
+$source->safe_psql('postgres', q(SELECT pg_create_restore_point('point')));
+$source->safe_psql('postgres', q(SELECT credits_deduct('bulk:3', 100, 'after the point')));
+$source->safe_psql('postgres', q(SELECT pg_switch_wal()));
+my $latest = facts_of($source);
+
+$past->init_from_backup($source, 'base', has_restoring => 1, standby => 0);
+$past->append_conf('postgresql.conf', <<'CONF');
+recovery_target_name = 'point'
+recovery_target_action = promote
+archive_mode = off
+CONF
+$past->start;
+$past->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'recovery did not end';
+is_whole($past, 'point in time');
+$past->stop;
+
+# all there is in the archive
+$base->init_from_backup($source, 'base', has_restoring => 1, standby => 0);
+$base->append_conf('postgresql.conf', "archive_mode = off\n");
+$base->start;
+$base->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'recovery did not end';
+$facts = $latest;
+is_whole($base, 'base backup and archive');
+$base->stop;
+
+$source->stop;
+done_testing();

@@ -1,0 +1,371 @@
+package CreditsTest;
+
+# What the TAP tests share: clusters with the extension in them, psql
+# sessions driven side by side from one process, and a log that holds
+# something of everything.
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+our @EXPORT = qw(
+  credits_node create_credits sqlstate_is problems_are kill_cluster
+  populate facts_of receipt_sql wait_any wait_until
+);
+
+# A running cluster with the extension in database postgres.
+#
+# streaming: 1 or 'logical'; conf: more lines for postgresql.conf;
+# extension: 0 leaves it out
+sub credits_node
+{
+	my ($name, %params) = @_;
+
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(
+		allows_streaming => $params{streaming},
+		has_archiving => $params{archiving});
+	$node->append_conf('postgresql.conf', <<'CONF');
+log_statement = none
+log_min_duration_statement = -1
+max_connections = 60
+shared_buffers = 16MB
+deadlock_timeout = 100ms
+TimeZone = UTC
+CONF
+	$node->append_conf('postgresql.conf', $params{conf})
+	  if defined $params{conf};
+	$node->start;
+	create_credits($node) unless defined $params{extension} && !$params{extension};
+	return $node;
+}
+
+sub create_credits
+{
+	my ($node, $dbname) = @_;
+	$node->safe_psql($dbname // 'postgres', 'CREATE EXTENSION credits');
+}
+
+# Run one statement and compare its SQLSTATE.
+sub sqlstate_is
+{
+	my ($node, $sql, $expected, $name, %params) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $session = CreditsTest::Session->new($node, %params);
+	my $answer = $session->query($sql);
+	is($answer->{code}, $expected, $name);
+	$session->quit;
+}
+
+# Compare what credits_verify finds, as 'account: problem problem' or nothing.
+sub problems_are
+{
+	my ($node, $expected, $name, $dbname) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $found = $node->safe_psql(
+		$dbname // 'postgres', q(
+		SELECT account || ': ' || string_agg(DISTINCT problem, ' ' ORDER BY problem)
+		FROM credits_verify() GROUP BY account ORDER BY account));
+	is($found, $expected, $name);
+}
+
+# Kill all processes of a cluster at one blow, as a power cut would.
+sub kill_cluster
+{
+	my ($node) = @_;
+
+	open my $pidfile, '<', $node->data_dir . '/postmaster.pid'
+	  or die "cannot read postmaster.pid: $!";
+	my $postmaster = <$pidfile> + 0;
+	close $pidfile;
+
+	my @children;
+	foreach my $stat (glob '/proc/[0-9]*/stat')
+	{
+		open my $file, '<', $stat or next;
+		my $line = <$file>;
+		push @children, $1
+		  if defined $line && $line =~ /^(\d+) \(.*\) \S (\d+) / && $2 == $postmaster;
+	}
+	kill 'KILL', $postmaster, @children;
+	$node->kill9;
+
+	# Wait until they are gone, or are only waiting for init to notice.
+	foreach my $pid ($postmaster, @children)
+	{
+		wait_until(
+			sub {
+				open my $file, '<', "/proc/$pid/stat" or return 1;
+				my $line = <$file>;
+				return !defined $line || $line =~ /^\d+ \(.*\) [ZX] /;
+			}) or die "process $pid did not die";
+	}
+}
+
+# Poll until a condition holds.
+sub wait_until
+{
+	my ($condition, $seconds) = @_;
+	my $end = time + ($seconds // $PostgreSQL::Test::Utils::timeout_default);
+	while (time < $end)
+	{
+		return 1 if $condition->();
+		sleep 0.02;
+	}
+	return 0;
+}
+
+# A call as a query that returns the receipt, one line, created_at in
+# microseconds.
+sub receipt_sql
+{
+	my ($call) = @_;
+	return
+		'SELECT transaction_id, account, kind, amount, balance, held, replayed, '
+	  . "(extract(epoch FROM created_at) * 1000000)::bigint FROM $call";
+}
+
+# Fill a database with all kinds of rows: years ago by the clock, so that the
+# real clock goes on from there.
+sub populate
+{
+	my ($node, $dbname) = @_;
+
+	$node->safe_psql($dbname // 'postgres', <<'SQL');
+SET credits.test_clock = '2020-01-01 00:00+00';
+SELECT credits_open_account('user:1', 100, metadata => '{"plan": "free", "note": "it''s \"new\""}');
+SELECT credits_open_account('user:2', 0, unit => 'token');
+SELECT credits_open_account('ユーザー:é "q" \ x');
+SELECT credits_open_account('paused:1', 10);
+SELECT credits_open_account('closed:1', 10);
+SELECT credits_open_account('empty:1');
+SELECT credits_open_account('bulk:' || n, 1000) FROM generate_series(1, 50) AS n;
+
+SET credits.actor = E'Zoë "the\nadmin"\t\\';
+SELECT credits_allocate('user:1', 500, 'purchase', price => 49.90, currency => 'EUR',
+	idempotency_key => 'invoice:1', reason => E'line one\nline two', reference => 'in_1',
+	metadata => '{"b": [1, 2.50, null], "a": "ü \u2028 \\ / \" \n"}');
+SELECT credits_allocate('user:1', 50, 'promotional', expires_at => '2020-02-01 00:00+00');
+SELECT credits_allocate('user:1', 70, 'gift', expires_at => '2020-02-01 00:00+00',
+	effective_at => '2020-01-15 00:00+00');
+SELECT credits_allocate('user:1', 5, 'manual', effective_at => '2200-01-01 00:00+00', priority => 0);
+RESET credits.actor;
+SELECT credits_allocate('user:2', 9007199254740993, 'subscription', expires_at => '2200-02-01 00:00+00');
+SELECT credits_allocate('ユーザー:é "q" \ x', 20, reason => '理由 🎉');
+
+SET credits.test_clock = '2020-01-02 00:00:00.000001+00';
+SELECT credits_deduct('user:1', 120, 'spend:1', 'chat', 'request:1', '{"model": "large"}');
+SELECT credits_deduct('user:1', 10, 'spend:2', E'op\twith tab', 'ref "quoted"');
+SELECT credits_try_deduct('user:1', 1000000, 'spend:3');
+SELECT credits_deduct('ユーザー:é "q" \ x', 15, 'キー', '操作', '参照');
+SELECT credits_set_low_balance('user:2', 100);
+SELECT credits_deduct('bulk:' || n, 1 + n % 7, 'b:' || n || ':' || i)
+FROM generate_series(1, 50) AS n, generate_series(1, 10) AS i;
+
+SET credits.test_clock = '2020-02-01 00:00+00';
+CALL credits_settle();
+SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'spend:2'), reason => 'outage');
+SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'spend:1'), 30, 'refund:1',
+	expired => 'grace');
+SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'spend:1'), 25, 'refund:2',
+	expired => 'expire');
+SELECT credits_adjust('user:1', -7, 'miscounted', 'adjust:1', '{"ticket": 7}');
+SELECT credits_adjust('user:1', 8, 'miscounted again');
+SELECT credits_void_grant((SELECT id FROM credits.grants WHERE source = 'adjustment'), 'wrong');
+SELECT credits_pause_account('paused:1', 'chargeback');
+SELECT credits_resume_account('paused:1', 'cleared');
+SELECT credits_pause_account('paused:1', 'chargeback again');
+SELECT credits_close_account('closed:1', 'left us');
+SQL
+}
+
+# All that has to come through a copy, as text to compare.
+sub facts_of
+{
+	my ($node, $dbname) = @_;
+	return $node->safe_psql($dbname // 'postgres', q(
+		SELECT 'digest', encode(credits_digest(), 'hex');
+		SELECT 'accounts', count(*), md5(string_agg(a::text, E'\n' ORDER BY a.id)) FROM credits.accounts AS a;
+		SELECT 'grants', count(*), md5(string_agg(g::text, E'\n' ORDER BY g.id)) FROM credits.grants AS g;
+		SELECT 'transactions', count(*), md5(string_agg(t::text, E'\n' ORDER BY t.id)) FROM credits.transactions AS t;
+		SELECT 'events', count(*), md5(string_agg(e::text, E'\n' ORDER BY e.id)) FROM credits.events AS e;
+		SELECT 'problems', count(*) FROM credits_verify();));
+}
+
+# Wait until at least one of some sessions has its answer, and return those.
+sub wait_any
+{
+	my @sessions = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+	while (1)
+	{
+		my @ready = grep { $_->ready } @sessions;
+		return @ready if @ready;
+		die 'timed out waiting for sessions' if time > $end;
+
+		my $bits = '';
+		vec($bits, fileno($_->{out}), 1) = 1 foreach @sessions;
+		next unless select(my $readable = $bits, undef, undef, 1) > 0;
+		foreach my $session (@sessions)
+		{
+			$session->pump if vec($readable, fileno($session->{out}), 1);
+		}
+	}
+}
+
+package CreditsTest::Session;
+
+# A psql that takes statements and gives answers, without waiting in between:
+# send, do something else, receive.
+
+use strict;
+use warnings FATAL => 'all';
+
+use IPC::Open3;
+
+# dbname, user, application_name, verbosity (sqlstate unless told)
+sub new
+{
+	my ($class, $node, %params) = @_;
+
+	my $connstr = $node->connstr($params{dbname} // 'postgres');
+	$connstr .= " user=$params{user}" if defined $params{user};
+	$connstr .= " application_name=$params{application_name}"
+	  if defined $params{application_name};
+	my $verbosity = $params{verbosity} // 'sqlstate';
+
+	my $pid = open3(my $in, my $out, undef, $node->installed_command('psql'),
+		'-XAtq', '-v', "VERBOSITY=$verbosity", '-d', $connstr);
+	binmode $in, ':utf8';
+	$in->autoflush(1);
+	my $self = bless {
+		pid => $pid,
+		in => $in,
+		out => $out,
+		buffer => '',
+		gone => 0,
+		sent => 0,
+	}, $class;
+	return $self;
+}
+
+sub send
+{
+	my ($self, $sql) = @_;
+	local $SIG{PIPE} = 'IGNORE';
+	my $mark = ++$self->{sent};
+	# an empty statement after the last would reset SQLSTATE
+	$sql .= ';' unless $sql =~ /;\s*\z/;
+	no warnings;
+	print { $self->{in} } "$sql\n\\echo <<$mark :SQLSTATE>>\n";
+}
+
+# Read what is there; true unless that was the end.
+sub pump
+{
+	my ($self) = @_;
+	my $count = sysread $self->{out}, $self->{buffer}, 65536, length $self->{buffer};
+	$self->{gone} = 1 unless $count;
+	return $count;
+}
+
+sub ready
+{
+	my ($self) = @_;
+	return 1 if $self->{gone};
+	return $self->{buffer} =~ /^<<$self->{sent} \w{5}>>$/m;
+}
+
+# What came of the last statement: code is its SQLSTATE, or 'gone' if the
+# connection went away before an answer was complete.
+sub take
+{
+	my ($self) = @_;
+	my %answer = (code => 'gone', rows => [], messages => [], notifications => []);
+	my $mark = $self->{sent};
+	my $text = $self->{buffer};
+	if ($text =~ s/^<<$mark (\w{5})>>\n(.*)\z//ms)
+	{
+		($answer{code}, $self->{buffer}) = ($1, $2);
+	}
+	else
+	{
+		$self->{buffer} = '';
+	}
+	utf8::decode($text);
+	foreach my $line (split /\n/, $text)
+	{
+		if ($line =~ /^Asynchronous notification "(.*?)" with payload "(.*)" received from/)
+		{
+			push @{ $answer{notifications} }, { channel => $1, payload => $2 };
+		}
+		elsif ($line =~ /^Asynchronous notification "(.*?)" received from/)
+		{
+			push @{ $answer{notifications} }, { channel => $1, payload => '' };
+		}
+		elsif ($line =~ /^(ERROR|FATAL|PANIC|WARNING|NOTICE|DETAIL|HINT|CONTEXT|psql|server closed|connection to server|\t)/)
+		{
+			push @{ $answer{messages} }, $line;
+		}
+		else
+		{
+			push @{ $answer{rows} }, $line;
+		}
+	}
+	return \%answer;
+}
+
+sub receive
+{
+	my ($self) = @_;
+	CreditsTest::wait_any($self);
+	return $self->take;
+}
+
+sub query
+{
+	my ($self, $sql) = @_;
+	$self->send($sql);
+	return $self->receive;
+}
+
+# The rows as text; dies on an error.
+sub value
+{
+	my ($self, $sql) = @_;
+	my $answer = $self->query($sql);
+	die "$sql: $answer->{code} @{$answer->{messages}}" if $answer->{code} ne '00000';
+	return join "\n", @{ $answer->{rows} };
+}
+
+sub quit
+{
+	my ($self) = @_;
+	return unless defined $self->{pid};
+	my $pid = delete $self->{pid};
+	{
+		local $SIG{PIPE} = 'IGNORE';
+		no warnings;
+		close $self->{in};
+	}
+	1 while !$self->{gone} && $self->pump;
+	close $self->{out};
+	local $?;
+	waitpid $pid, 0;
+}
+
+# A test that dies leaves no psql behind.
+sub DESTROY
+{
+	my ($self) = @_;
+	return unless defined $self->{pid};
+	kill 'TERM', $self->{pid};
+	$self->quit;
+}
+
+1;

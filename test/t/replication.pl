@@ -1,0 +1,145 @@
+# A streaming standby, and logical replication of the four tables.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CreditsTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $primary = credits_node('primary', streaming => 'logical');
+populate($primary);
+
+# --------------------------------------------------------------------------
+# streaming
+
+$primary->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'base', has_streaming => 1);
+$standby->start;
+$primary->safe_psql('postgres', q(SELECT credits_deduct('bulk:1', 5, 'streamed')));
+$primary->wait_for_catchup($standby);
+
+is(facts_of($standby), facts_of($primary), 'the standby has it all, and verify is clean there');
+is($standby->safe_psql('postgres', q(SELECT credits_balance('bulk:1'), s.balance, (SELECT count(*) FROM credits_history('bulk:1')))
+	. q( FROM credits_summary('bulk:1') AS s)),
+	$primary->safe_psql('postgres', q(SELECT credits_balance('bulk:1'), s.balance, (SELECT count(*) FROM credits_history('bulk:1')))
+	. q( FROM credits_summary('bulk:1') AS s)), 'reads work');
+is($standby->safe_psql('postgres', q(SELECT credits_balance_at('user:1', '2020-01-20 00:00+00'))),
+	$primary->safe_psql('postgres', q(SELECT credits_balance_at('user:1', '2020-01-20 00:00+00'))),
+	'in the past too');
+
+my %writes = (
+	credits_open_account => q(SELECT credits_open_account('new')),
+	credits_open_account_again => q(SELECT credits_open_account('user:1')),
+	credits_allocate => q(SELECT credits_allocate('bulk:1', 1)),
+	credits_deduct => q(SELECT credits_deduct('bulk:1', 1)),
+	credits_deduct_replay => q(SELECT credits_deduct('bulk:1', 5, 'streamed')),
+	credits_try_deduct => q(SELECT credits_try_deduct('bulk:1', 1)),
+	credits_refund => q(SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'streamed'))),
+	credits_adjust => q(SELECT credits_adjust('bulk:1', 1, 'error')),
+	credits_void_grant => q(SELECT credits_void_grant((SELECT max(id) FROM credits.grants WHERE status = 'open'), 'error')),
+	credits_pause_account => q(SELECT credits_pause_account('bulk:1', 'error')),
+	credits_resume_account => q(SELECT credits_resume_account('paused:1', 'error')),
+	credits_close_account => q(SELECT credits_close_account('bulk:1', 'error')),
+	credits_set_low_balance => q(SELECT credits_set_low_balance('bulk:1', 1)),
+	credits_settle => q(CALL credits_settle()),
+	credits_open_accounts => q(SELECT credits_open_accounts('credits.accounts', 'name', 'x:')),);
+sqlstate_is($standby, $writes{$_}, '25006', "$_ on a standby") foreach sort keys %writes;
+sqlstate_is($primary, "SET default_transaction_read_only = on; $writes{$_}", '25006', "$_ in a read-only transaction")
+  foreach sort keys %writes;
+
+# promoted, it goes on
+$standby->promote;
+is($standby->safe_psql('postgres', q(SELECT replayed FROM credits_deduct('bulk:1', 5, 'streamed'))),
+	't', 'promoted: a replay');
+is($standby->safe_psql('postgres', q(SELECT amount FROM credits_deduct('bulk:1', 6, 'promoted'))),
+	'-6', 'promoted: the next deduction');
+problems_are($standby, '', 'promoted: verify');
+$standby->stop;
+
+# --------------------------------------------------------------------------
+# logical
+
+my $subscriber = credits_node('subscriber', streaming => 'logical');
+my $session = CreditsTest::Session->new($subscriber);
+my $connection = $primary->connstr . ' dbname=postgres';
+$primary->safe_psql('postgres',
+	'CREATE PUBLICATION credits FOR TABLE credits.accounts, credits.grants, credits.transactions, credits.events');
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION credits CONNECTION '$connection' PUBLICATION credits");
+$subscriber->wait_for_subscription_sync($primary, 'credits');
+is(facts_of($subscriber), facts_of($primary), 'the initial copy');
+
+# changes of all kinds, among them a crossing, a rollback and an expiry
+my $listener = CreditsTest::Session->new($subscriber);
+$listener->value('LISTEN low_balance');
+$primary->safe_psql('postgres', <<'SQL');
+SELECT credits_deduct('bulk:2', 10, 'replicated');
+SELECT credits_open_account('crossing', 20);
+SELECT credits_deduct('crossing', 15, 'cross');
+SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'cross'), 10);
+SELECT credits_deduct('crossing', 15);
+SELECT credits_try_deduct('crossing', 1);
+SELECT credits_allocate('crossing', 100, 'trial', expires_at => now() + interval '1 hour');
+SELECT credits_pause_account('crossing', 'error');
+BEGIN;
+SELECT credits_deduct('bulk:2', 500);
+ROLLBACK;
+SELECT credits_void_grant((SELECT max(id) FROM credits.grants), 'error');
+SELECT credits_deduct('bulk:' || n, 1) FROM generate_series(1, 50) AS n;
+SET credits.test_clock = '2201-01-01 00:00+00';
+CALL credits_settle();
+UPDATE credits.accounts SET metadata = '{"a": 1}', low_balance = 3 WHERE name = 'bulk:4';
+SQL
+$primary->wait_for_catchup('credits');
+is(facts_of($subscriber), facts_of($primary), 'later changes');
+is($subscriber->safe_psql('postgres', q(SELECT metadata, low_balance FROM credits.accounts WHERE name = 'bulk:4')),
+	'{"a": 1}|3', 'what an administrator may edit');
+is(scalar(@{ $listener->query('SELECT 1')->{notifications} }), 0, 'alerts go out where the credits were spent, not here');
+$listener->quit;
+
+# the guard does not open for others who come as a replica
+foreach my $sql (
+	q(UPDATE credits.accounts SET balance = 1000 WHERE name = 'bulk:1'),
+	q(UPDATE credits.grants SET remaining = amount),
+	q(UPDATE credits.transactions SET amount = 0),
+	q(DELETE FROM credits.accounts),
+	q(DELETE FROM credits.grants),
+	q(DELETE FROM credits.transactions),
+	q(TRUNCATE credits.transactions))
+{
+	is($session->query($sql)->{code}, '42501', "on the subscriber: $sql");
+	is($session->query("SET session_replication_role = replica; $sql")->{code}, '42501',
+		"as a replica: $sql");
+	$session->value('RESET session_replication_role');
+}
+
+# Failover: the subscriber goes on by itself.
+my $last = $subscriber->safe_psql('postgres', 'SELECT max(id) FROM credits.transactions');
+$primary->safe_psql('postgres', 'SELECT pg_current_wal_lsn()');
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION credits');
+$session->value('SELECT credits_sync_sequences()');
+is($session->value(q(SELECT replayed FROM credits_deduct('bulk:2', 10, 'replicated'))), 't', 'failover: a replay');
+my ($id, $amount) = split /\|/, $session->value(q(SELECT transaction_id, amount FROM credits_deduct('bulk:2', 3, 'failover')));
+is($amount, -3, 'failover: the next deduction');
+cmp_ok($id, '>', $last, 'failover: with an id of its own');
+is($session->value(q(SELECT balance FROM credits_open_account('after', 9))), '9', 'failover: the next account');
+$session->value(q(SELECT credits_allocate('after', 9)));
+is($session->value(q(SELECT ok FROM credits_try_deduct('after', 100))), 'f', 'failover: the next event');
+problems_are($subscriber, '', 'failover: verify');
+$session->quit;
+
+# a database in which nothing has happened yet
+my $empty = CreditsTest::Session->new($subscriber);
+$empty->value('CREATE DATABASE empty');
+$empty->quit;
+create_credits($subscriber, 'empty');
+$subscriber->safe_psql('empty', 'SELECT credits_sync_sequences()');
+is($subscriber->safe_psql('empty', q(SELECT transaction_id FROM credits_open_account('a', 1))), '1',
+	'credits_sync_sequences in an empty database');
+
+$_->stop foreach $subscriber, $primary;
+done_testing();

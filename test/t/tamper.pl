@@ -1,0 +1,242 @@
+# What a superuser can do with triggers disabled, and how credits_verify and
+# credits_digest show it.
+
+use strict;
+use warnings FATAL => 'all';
+
+use Digest::SHA qw(sha256);
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CreditsTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = credits_node('tamper');
+my $super = CreditsTest::Session->new($node);
+
+# Open an account with five rows: opening 100, allocation 50, deduction 30
+# with key first, deduction 20 with key second, refund 5 of the second.
+sub fresh
+{
+	my ($name) = @_;
+	$super->value("SELECT credits_open_account('$name', 100)");
+	$super->value("SELECT credits_allocate('$name', 50, 'promotional')");
+	$super->value("SELECT credits_deduct('$name', 30, 'first', reference => 'r1')");
+	$super->value("SELECT credits_deduct('$name', 20, 'second', reference => 'r2')");
+	$super->value("SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'second'"
+		  . " AND account_id = credits.account_id('$name')), 5)");
+	return;
+}
+
+sub digest { return $super->value(q(SELECT encode(credits_digest(), 'hex'))) }
+
+my @triggers = map { "credits.$_ DISABLE TRIGGER ALL" } qw(accounts grants transactions);
+
+# Run statements past the triggers, in a transaction that is rolled back, and
+# look at what credits_verify says of the account meanwhile.
+sub tampered
+{
+	my ($name, $account, $sql, $expected, %params) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $before = digest();
+
+	$super->value('BEGIN');
+	$super->value("ALTER TABLE $_") foreach @triggers;
+	foreach my $statement (ref $sql ? @$sql : $sql)
+	{
+		my $answer = $super->query($statement);
+		is($answer->{code}, '00000', "$name: done") or diag $statement;
+	}
+	my $which = $params{all} ? '' : "'$account'";
+	my $found = $super->value("SELECT string_agg(DISTINCT problem, ' ' ORDER BY problem) FROM credits_verify($which)");
+	my %found = map { $_ => 1 } split / /, $found;
+	ok($found ne '', "$name: found");
+	my @missing = grep { !$found{$_} } split / /, $expected;
+	is("@missing", '', "$name: as $expected ($found)");
+	unless ($params{all})
+	{
+		is($super->value("SELECT string_agg(DISTINCT account, ' ') FROM credits_verify()"),
+			$account, "$name: in its account only");
+		is($super->value('SELECT count(*) FROM credits_verify() WHERE detail IS NULL OR problem IS NULL'), '0',
+			"$name: with a detail");
+	}
+	if ($params{digest})
+	{
+		isnt(digest(), $before, "$name: the digest changes");
+	}
+	$super->value('ROLLBACK');
+	is($super->value('SELECT count(*) FROM credits_verify()'), '0', "$name: undone");
+	is(digest(), $before, "$name: undone, digest") if $params{digest};
+	return;
+}
+
+fresh('a');
+fresh('b');
+$super->value(q(SELECT credits_void_grant((SELECT id FROM credits.grants WHERE source = 'promotional'
+	AND account_id = credits.account_id('b')), 'error')));
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean to begin with');
+
+my $log = 'credits.transactions';
+my $mine = "account_id = credits.account_id('a')";
+my $first = "$mine AND idempotency_key = 'first'";
+my $second = "$mine AND idempotency_key = 'second'";
+
+# with the triggers in place
+foreach my $sql (
+	"UPDATE $log SET amount = -1 WHERE $first",
+	"DELETE FROM $log WHERE $first",
+	"TRUNCATE $log",
+	"UPDATE credits.accounts SET balance = 1000 WHERE name = 'a'",
+	"UPDATE credits.accounts SET head = '' WHERE name = 'a'",
+	"DELETE FROM credits.accounts WHERE name = 'a'",
+	'TRUNCATE credits.accounts',
+	"UPDATE credits.grants SET remaining = amount WHERE $mine",
+	"DELETE FROM credits.grants WHERE $mine",
+	'TRUNCATE credits.grants',
+	'SET LOCAL session_replication_role = replica; UPDATE credits.accounts SET balance = 1000',
+	"SET LOCAL session_replication_role = replica; UPDATE credits.grants SET remaining = amount",
+	"SET LOCAL session_replication_role = replica; UPDATE $log SET amount = 0",
+	"SET LOCAL session_replication_role = replica; DELETE FROM $log",
+	'SET LOCAL session_replication_role = replica; DELETE FROM credits.accounts',
+	'SET LOCAL session_replication_role = replica; DELETE FROM credits.grants',)
+{
+	$super->value('BEGIN');
+	is($super->query($sql)->{code}, '42501', "refused: $sql");
+	$super->value('ROLLBACK');
+}
+
+# rows of the log
+tampered('amount edited', 'a', "UPDATE $log SET amount = -29 WHERE $first", 'chain running_balance balance draws');
+tampered('amount and its followers edited', 'a',
+	[ "UPDATE $log SET amount = -29 WHERE $first",
+		"UPDATE $log SET balance_after = balance_after + 1 WHERE $mine AND id >= (SELECT id FROM $log WHERE $first)",
+		"UPDATE credits.accounts SET balance = balance + 1, spent = spent - 1 WHERE name = 'a'" ],
+	'chain grants draws');
+tampered('held edited', 'a', "UPDATE $log SET held = 1 WHERE $first", 'chain running_balance held');
+tampered('running balance edited', 'a', "UPDATE $log SET balance_after = 1 WHERE $first", 'chain running_balance');
+tampered('reference edited', 'a', "UPDATE $log SET reference = 'r9' WHERE $first", 'chain');
+tampered('key edited', 'a', "UPDATE $log SET idempotency_key = 'free' WHERE $first", 'chain');
+tampered('kind edited', 'a', "UPDATE $log SET kind = 'expiration' WHERE $first", 'chain totals');
+tampered('role edited', 'a', "UPDATE $log SET role = 'mallory' WHERE $first", 'chain');
+tampered('free text added', 'a', "UPDATE $log SET reason = 'because', salt = '\\x00' WHERE $first", 'chain');
+tampered('free text added without salt', 'a', "UPDATE $log SET reason = 'because' WHERE $first", 'chain');
+tampered('target edited', 'a', "UPDATE $log SET target_id = 1 WHERE $mine AND kind = 'refund'", 'chain');
+tampered('time edited', 'a', "UPDATE $log SET created_at = created_at - interval '1 day' WHERE $second", 'chain time');
+tampered('hash rewritten', 'a', "UPDATE $log SET hash = sha256('x') WHERE $first", 'chain');
+tampered('last hash rewritten', 'a', "UPDATE $log SET hash = sha256('x') WHERE $mine AND kind = 'refund'", 'chain head');
+tampered('draws edited', 'a', "UPDATE $log SET draws = ARRAY[[draws[1][1], -31]] WHERE $first", 'chain draws grants');
+tampered('draws moved to another grant', 'a',
+	"UPDATE $log SET draws = ARRAY[[(SELECT min(id) FROM credits.grants WHERE $mine), -30]] WHERE $first",
+	'chain grants');
+tampered('draws moved to no grant', 'a', "UPDATE $log SET draws = ARRAY[[999999, -30]] WHERE $first", 'chain orphan');
+tampered('draws moved to a grant of another account', 'a',
+	"UPDATE $log SET draws = ARRAY[[(SELECT min(id) FROM credits.grants WHERE account_id = credits.account_id('b')), -30]] WHERE $first",
+	'chain grants', all => 1);
+tampered('draws removed', 'a', "UPDATE $log SET draws = NULL WHERE $first", 'chain draws');
+
+# rows swapped: each takes the other's place in the chain
+tampered('rows swapped', 'a',
+	[ "CREATE TEMP TABLE swap AS SELECT * FROM $log WHERE $mine AND idempotency_key IN ('first', 'second')",
+		"DELETE FROM $log WHERE id IN (SELECT id FROM swap)",
+		'UPDATE swap SET id = (SELECT sum(id) FROM swap) - id',
+		"INSERT INTO $log SELECT * FROM swap" ],
+	'chain time');
+tampered('rows swapped with their times', 'a',
+	[ "CREATE TEMP TABLE swap AS SELECT * FROM $log WHERE $mine AND idempotency_key IN ('first', 'second')",
+		"DELETE FROM $log WHERE id IN (SELECT id FROM swap)",
+		'UPDATE swap SET (id, created_at) = (SELECT o.id, o.created_at FROM swap AS o WHERE o.id <> swap.id)',
+		"INSERT INTO $log SELECT * FROM swap" ],
+	'chain running_balance');
+
+# rows removed and added
+tampered('row deleted from the middle', 'a', "DELETE FROM $log WHERE $first", 'chain count balance');
+tampered('first row deleted', 'a', "DELETE FROM $log WHERE $mine AND kind = 'opening'", 'chain count');
+tampered('last row deleted', 'a', "DELETE FROM $log WHERE $mine AND kind = 'refund'", 'count head balance');
+tampered('all rows deleted', 'a', "DELETE FROM $log WHERE $mine", 'count head balance');
+tampered('row added', 'a',
+	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), account_id, created_at + interval '1 hour', amount, held, "
+	  . 'balance_after + amount, held_after, target_id, request, kind, role, NULL, operation, reference, draws, reason, '
+	  . "metadata, actor, salt, sha256('x') FROM $log WHERE $second",
+	'chain count head balance');
+tampered('row added to no account', 'a',
+	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), 999999, created_at, amount, held, "
+	  . 'balance_after, held_after, target_id, request, kind, role, NULL, operation, reference, draws, reason, '
+	  . "metadata, actor, salt, hash FROM $log WHERE $mine AND kind = 'opening'",
+	'orphan', all => 1);
+
+# the account
+tampered('balance edited', 'a', "UPDATE credits.accounts SET balance = 1000 WHERE name = 'a'", 'balance grants');
+tampered('held edited in the account', 'a', "UPDATE credits.accounts SET held = 1 WHERE name = 'a'", 'held');
+tampered("$_ edited", 'a', "UPDATE credits.accounts SET $_ = $_ + 1 WHERE name = 'a'", 'totals')
+  foreach qw(granted spent refunded expired);
+tampered('count edited', 'a', "UPDATE credits.accounts SET transaction_count = 4 WHERE name = 'a'", 'count', digest => 1);
+tampered('head edited', 'a', "UPDATE credits.accounts SET head = sha256('x') WHERE name = 'a'", 'head', digest => 1);
+tampered('last transaction edited', 'a',
+	"UPDATE credits.accounts SET last_transaction_id = last_transaction_id - 1 WHERE name = 'a'", 'head');
+tampered('account deleted', 'a', "DELETE FROM credits.accounts WHERE name = 'a'", 'orphan', all => 1, digest => 1);
+tampered('account moved', 'a', "UPDATE credits.accounts SET id = 999999 WHERE name = 'a'", 'orphan count head',
+	all => 1, digest => 1);
+tampered('account added', 'c',
+	"INSERT INTO credits.accounts SELECT 999999, 'c', unit, status, metadata, created_at, low_balance, due_at, granted, "
+	  . 'refunded, expired, held, balance, spent, transaction_count, last_transaction_id, last_at, head '
+	  . "FROM credits.accounts WHERE name = 'a'",
+	'count head balance', digest => 1);
+
+# grants
+my $promotional = "$mine AND source = 'promotional'";
+tampered('remaining edited', 'a', "UPDATE credits.grants SET remaining = 50 WHERE $promotional", 'grants');
+tampered('grant deleted', 'a', "DELETE FROM credits.grants WHERE $promotional", 'orphan grants');
+tampered('grant added', 'a',
+	"INSERT INTO credits.grants SELECT nextval('credits.grants_id_seq'), account_id, transaction_id, effective_at, expires_at, "
+	  . "granted_until, amount, priority, source, price, currency, status, amount FROM credits.grants WHERE $promotional",
+	'grants');
+tampered('grant added to no account', 'a',
+	"INSERT INTO credits.grants SELECT nextval('credits.grants_id_seq'), 999999, transaction_id, effective_at, expires_at, "
+	  . "granted_until, amount, priority, source, price, currency, status, amount FROM credits.grants WHERE $promotional",
+	'orphan', all => 1);
+tampered('voided grant reopened', 'b', "UPDATE credits.grants SET status = 'open', remaining = 5 WHERE status = 'voided'",
+	'grants');
+tampered('grant given to another account', 'a',
+	"UPDATE credits.grants SET account_id = credits.account_id('b') WHERE $promotional", 'grants', all => 1);
+
+# A thorough forger, who reads the documentation and redoes the chain: nothing
+# inside the database can tell, the digest kept elsewhere can.
+my $digest = digest();
+$super->value('BEGIN');
+$super->value("ALTER TABLE $_") foreach @triggers;
+$super->value("UPDATE $log SET reference = 'forged' WHERE $first");
+my $head = '';
+foreach my $row (split /\n/, $super->value(qq(
+	SELECT id, encode(
+		'\\x01' || int8send(id) || int8send(account_id)
+		|| int4send(octet_length(kind)) || convert_to(kind, 'UTF8')
+		|| int8send(amount) || int8send(held) || int8send(balance_after) || int8send(held_after)
+		|| int8send((extract(epoch FROM created_at) * 1000000)::bigint)
+		|| CASE WHEN target_id IS NULL THEN '\\x00'::bytea ELSE '\\x01' || int8send(target_id) END
+		|| CASE WHEN request IS NULL THEN '\\x00'::bytea ELSE '\\x01' || int8send(request) END
+		|| int4send(octet_length(role)) || convert_to(role, 'UTF8')
+		|| CASE WHEN idempotency_key IS NULL THEN int4send(-1)
+			ELSE int4send(octet_length(idempotency_key)) || convert_to(idempotency_key, 'UTF8') END
+		|| CASE WHEN operation IS NULL THEN int4send(-1)
+			ELSE int4send(octet_length(operation)) || convert_to(operation, 'UTF8') END
+		|| CASE WHEN reference IS NULL THEN int4send(-1)
+			ELSE int4send(octet_length(reference)) || convert_to(reference, 'UTF8') END
+		|| CASE WHEN draws IS NULL THEN int4send(-1)
+			ELSE int4send(array_length(draws, 1)) || (SELECT string_agg(int8send(d), '') FROM unnest(draws) AS d) END
+		|| '\\x00', 'hex')
+	FROM $log WHERE $mine ORDER BY id)))
+{
+	my ($id, $canonical) = split /\|/, $row;
+	$head = sha256($head . pack 'H*', $canonical);
+	$super->value("UPDATE $log SET hash = '\\x" . unpack('H*', $head) . "' WHERE id = $id");
+}
+$super->value("UPDATE credits.accounts SET head = '\\x" . unpack('H*', $head) . "' WHERE name = 'a'");
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'a chain redone: nothing to find within');
+isnt(digest(), $digest, 'but the digest differs');
+$super->value('ROLLBACK');
+is(digest(), $digest, 'undone');
+
+$super->quit;
+$node->stop;
+done_testing();
