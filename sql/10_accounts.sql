@@ -46,7 +46,7 @@ COMMENT ON COLUMN credits.accounts.low_balance IS
 COMMENT ON COLUMN credits.accounts.due_at IS
 	'before this instant the clock changes nothing on the account';
 COMMENT ON COLUMN credits.accounts.granted IS
-	'credits ever given that became effective, refunds excepted';
+	'credits ever given by grants, those not yet effective included';
 COMMENT ON COLUMN credits.accounts.refunded IS 'credits ever given back by refunds';
 COMMENT ON COLUMN credits.accounts.expired IS 'credits ever lost to expiry';
 COMMENT ON COLUMN credits.accounts.held IS 'credits reserved by open holds';

@@ -3,11 +3,8 @@
 CREATE VIEW credits.chain AS
 SELECT t.account_id,
 	   t.id,
-	   (pg_catalog.date_part('epoch', pg_catalog.date_trunc('second', t.created_at))
-		OPERATOR(pg_catalog.*) 1000000)::bigint
-	   OPERATOR(pg_catalog.+)
-	   (pg_catalog.date_part('microseconds', t.created_at)::bigint
-		OPERATOR(pg_catalog.%) 1000000::bigint) AS created_at,
+	   (pg_catalog.extract('epoch', t.created_at)
+		OPERATOR(pg_catalog.*) 1000000::numeric)::bigint AS created_at,
 	   t.kind, t.amount, t.held, t.balance_after, t.held_after,
 	   t.target_id, t.request, t.role, t.idempotency_key, t.operation,
 	   t.reference, t.draws,

@@ -110,7 +110,7 @@ AS $$
 		   a.held,
 		   next.amount,
 		   next.expires_at,
-		   a.granted + due.activated,
+		   a.granted,
 		   a.spent,
 		   a.refunded,
 		   a.expired + due.expired,

@@ -5,17 +5,25 @@ RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT setval('credits.accounts_id_seq',
-				  (SELECT max(a.id) FROM credits.accounts AS a)),
-		   setval('credits.grants_id_seq',
-				  (SELECT max(g.id) FROM credits.grants AS g)),
-		   setval('credits.transactions_id_seq',
-				  (SELECT max(t.id) FROM credits.transactions AS t)),
-		   setval('credits.events_id_seq',
-				  (SELECT max(e.id) FROM credits.events AS e));
+	SELECT setval('credits.accounts_id_seq', greatest(a.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.accounts) AS a,
+		 credits.accounts_id_seq AS s
+	WHERE a.last IS NOT NULL;
+	SELECT setval('credits.grants_id_seq', greatest(g.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.grants) AS g,
+		 credits.grants_id_seq AS s
+	WHERE g.last IS NOT NULL;
+	SELECT setval('credits.transactions_id_seq', greatest(t.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.transactions) AS t,
+		 credits.transactions_id_seq AS s
+	WHERE t.last IS NOT NULL;
+	SELECT setval('credits.events_id_seq', greatest(e.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.events) AS e,
+		 credits.events_id_seq AS s
+	WHERE e.last IS NOT NULL;
 	SELECT
 $$;
 COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS
-	'set the id sequences behind the newest rows, after logical replication has copied rows but not sequences';
+	'set the id sequences to the newest rows, never back, after logical replication has copied rows but not sequences';
 REVOKE ALL ON FUNCTION @extschema@.credits_sync_sequences FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_sync_sequences TO credits_admin;

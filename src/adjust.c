@@ -55,12 +55,17 @@ credits_adjust(PG_FUNCTION_ARGS)
 	text	   *account = arg_account(fcinfo, 0);
 	int64		delta = arg_id(fcinfo, 1, "delta");
 
-	if (delta == 0 || delta == PG_INT64_MIN)
+	if (delta == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("delta must be a number other than 0"),
-				 errdetail("It is " INT64_FORMAT ".", delta),
+				 errmsg("delta must not be 0"),
 				 errhint("Pass a positive delta to add credits, a negative one to take them.")));
+	if (delta == PG_INT64_MIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("delta is out of range"),
+				 errdetail("It is " INT64_FORMAT ".", delta),
+				 errhint("No balance can be that large.")));
 	request.reason = arg_reason(fcinfo, 2);
 	request.key = arg_text(fcinfo, 3, "idempotency_key", MAX_NAME_BYTES);
 	request.metadata = arg_metadata(fcinfo, 4);

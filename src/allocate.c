@@ -191,8 +191,7 @@ credits_allocate(PG_FUNCTION_ARGS)
 	fingerprint_int64(f, allocation.has_effective_at, allocation.effective_at);
 	fingerprint_int64(f, allocation.has_priority, allocation.priority);
 	if (allocation.currency)
-		appendStringInfoString(f, DatumGetCString(DirectFunctionCall1(numeric_out,
-																	  allocation.price)));
+		appendStringInfoString(f, numeric_normalize(DatumGetNumeric(allocation.price)));
 	fingerprint_text(f, allocation.currency);
 	fingerprint_text(f, request.reference);
 

@@ -37,7 +37,8 @@ check_length(text *value, const char *name, int max_bytes)
 				 : errmsg("%s is too long", name),
 				 errdetail("It has %d bytes; 1 to %d are allowed.",
 						   len, max_bytes),
-				 errhint("Pass a %s of 1 to %d bytes.", name, max_bytes)));
+				 errhint("Pass a value of 1 to %d bytes for %s.", max_bytes,
+						 name)));
 }
 
 /*
@@ -75,7 +76,7 @@ check_name(text *value, const char *name, int max_bytes)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not begin or end with a space", name),
 				 errdetail("It is \"%s\".", text_to_cstring(value)),
-				 errhint("Trim the %s.", name)));
+				 errhint("Trim it.")));
 	if (has_control_character((const unsigned char *) s, len))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -74,9 +74,10 @@ clock_check_test_clock(char **newval, void **extra, GucSource source)
 					  MAXDATEFIELDS, &nf) != 0 ||
 		DecodeDateTime_compat(field, ftype, nf, &dtype, &tm, &fsec, &tz) != 0 ||
 		dtype != DTK_DATE ||
+		tm.tm_year < 1970 || tm.tm_year > 9999 ||
 		tm2timestamp(&tm, fsec, &tz, &value) != 0)
 	{
-		GUC_check_errdetail("It must be empty, or a date and time such as \"2030-01-31 12:00:00+00\".");
+		GUC_check_errdetail("It must be empty, or a date and time of the years 1970 to 9999 such as \"2030-01-31 12:00:00+00\".");
 		return false;
 	}
 	*extra = guc_extra_alloc(sizeof(TimestampTz));

@@ -371,6 +371,7 @@ typedef struct StoreScan
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	bool		slot_is_ours;
+	MemoryContext context;		/* in which the scan began */
 } StoreScan;
 
 extern void store_init(void);
@@ -438,6 +439,7 @@ extern Entry *log_add(Posting *posting, const char *kind, TimestampTz at,
 					  int64 amount, Draw *draws, int ndraws);
 extern void log_seal(Posting *posting, Request *request);
 extern void log_write(Posting *posting);
+NORETURN_COMPAT extern void raise_overflow(Posting *posting, int64 change);
 extern bool totals_add(Account *account, const char *kind, int64 amount);
 
 /* alerts.c */

@@ -11,6 +11,7 @@
 
 #include "access/skey.h"
 #include "access/stratnum.h"
+#include "common/int.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
@@ -107,6 +108,15 @@ grants_new(Posting *posting, int64 amount, text *source,
 		   TimestampTz effective_at, TimestampTz expires_at)
 {
 	Grant	   *grant = palloc0(sizeof(Grant));
+	int64		granted;
+
+	/*
+	 * What is granted bounds every balance to come, so grants that are not
+	 * effective yet count too.
+	 */
+	if (pg_add_s64_overflow(posting->account.granted, amount, &granted))
+		raise_overflow(posting, amount);
+	posting->account.granted = granted;
 
 	ItemPointerSetInvalid(&grant->tid);
 	grant->changed = true;

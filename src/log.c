@@ -32,7 +32,12 @@ static Posting *current = NULL;
 static bool
 add_total(int64 *total, int64 amount)
 {
-	return !pg_add_s64_overflow(*total, amount, total);
+	int64		result;
+
+	if (pg_add_s64_overflow(*total, amount, &result))
+		return false;
+	*total = result;
+	return true;
 }
 
 /*
@@ -48,10 +53,24 @@ totals_add(Account *account, const char *kind, int64 amount)
 		return add_total(&account->refunded, amount);
 	if (strcmp(kind, KIND_EXPIRATION) == 0)
 		return add_total(&account->expired, -amount);
-	/* what corrects downward was still granted */
-	if (amount > 0)
-		return add_total(&account->granted, amount);
+	/* what is granted is counted with the grant */
 	return true;
+}
+
+/*
+ * Raises the error for a change that would exceed what can be counted.
+ */
+void
+raise_overflow(Posting *posting, int64 change)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+			 errmsg("credits out of range"),
+			 errdetail("Account " INT64_FORMAT " was granted " INT64_FORMAT " and spent " INT64_FORMAT " in all; a change of " INT64_FORMAT " would exceed " INT64_FORMAT ".",
+					   posting->account.id, posting->account.granted,
+					   posting->account.spent, change, PG_INT64_MAX),
+			 errhint("A balance and each lifetime total must not exceed that.")));
+	pg_unreachable();
 }
 
 /*
@@ -63,17 +82,10 @@ log_add(Posting *posting, const char *kind, TimestampTz at, int64 amount,
 {
 	Account    *account = &posting->account;
 	Entry	   *entry = palloc0(sizeof(Entry));
-	int64		balance = account->balance;
 
 	if (!add_total(&account->balance, amount) ||
 		!totals_add(account, kind, amount))
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("credits out of range"),
-				 errdetail("Account " INT64_FORMAT " has " INT64_FORMAT "; a change of " INT64_FORMAT " exceeds what a balance or a lifetime total can be.",
-						   account->id, balance, amount),
-				 errhint("A balance and each lifetime total can be " INT64_FORMAT " at most.",
-						 PG_INT64_MAX)));
+		raise_overflow(posting, amount);
 
 	entry->id = store_next_id(TABLE_TRANSACTIONS);
 	if (entry->id <= account->last_transaction_id)

@@ -207,7 +207,7 @@ read_policy(FunctionCallInfo fcinfo, int n)
 
 	if (PG_ARGISNULL(n))
 		return EXPIRED_BY_SETTING;
-	policy = text_to_cstring(arg_text(fcinfo, n, "expired", MAX_NAME_BYTES));
+	policy = text_to_cstring(PG_GETARG_TEXT_PP(n));
 	if (strcmp(policy, "grace") == 0)
 		return EXPIRED_GRACE;
 	if (strcmp(policy, "expire") == 0)
@@ -215,7 +215,7 @@ read_policy(FunctionCallInfo fcinfo, int n)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("expired must be \"grace\" or \"expire\""),
-			 errdetail("It is \"%s\".", policy),
+			 errdetail("It is \"%.64s\".", policy),
 			 errhint("Leave it out to go by the setting credits.refund_grace.")));
 	return EXPIRED_BY_SETTING;
 }
@@ -228,12 +228,16 @@ static void
 find_target(int64 id, text *account, Entry *target)
 {
 	Account		owner;
+	Refusal		refusal;
 	Snapshot	snapshot = store_snapshot(true);
 
+	if (account && !row_find_account(NULL, snapshot, account, 0, &owner))
+	{
+		refuse_unknown_account(&refusal, account);
+		raise_refusal(&refusal);
+	}
 	if (!row_find_entry(NULL, snapshot, id, target) ||
-		(account &&
-		 (!row_find_account(NULL, snapshot, account, 0, &owner) ||
-		  owner.id != target->account_id)))
+		(account && owner.id != target->account_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_FOUND),
 				 account ? errmsg("account \"%s\" has no transaction " INT64_FORMAT,

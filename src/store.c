@@ -446,6 +446,7 @@ store_scan(StoreScan *scan, Store *store, StoreIndex index, Snapshot snapshot,
 	}
 	scan->scan = index_beginscan_compat(scan->heap, scan->index, snapshot,
 										nkeys);
+	scan->context = CurrentMemoryContext;
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
@@ -456,9 +457,12 @@ store_scan(StoreScan *scan, Store *store, StoreIndex index, Snapshot snapshot,
 TupleTableSlot *
 store_scan_next(StoreScan *scan, ScanDirection direction)
 {
-	if (index_getnext_slot(scan->scan, direction, scan->slot))
-		return scan->slot;
-	return NULL;
+	/* an index may allocate, and frees it when the scan ends */
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		found = index_getnext_slot(scan->scan, direction, scan->slot);
+
+	MemoryContextSwitchTo(old);
+	return found ? scan->slot : NULL;
 }
 
 /*

@@ -168,12 +168,14 @@ check_grants(Verification *v, HTAB *grants, const Account *account)
 	HASH_SEQ_STATUS status;
 	GrantCheck *grant;
 	int64		effective = 0;
+	int64		granted = 0;
 
 	hash_seq_init(&status, grants);
 	while ((grant = hash_seq_search(&status)) != NULL)
 	{
 		bool		open = grant->status == GRANT_OPEN;
 
+		granted = (int64) ((uint64) granted + (uint64) grant->amount);
 		if (open)
 			effective = (int64) ((uint64) effective +
 								 (uint64) grant->remaining);
@@ -198,6 +200,7 @@ check_grants(Verification *v, HTAB *grants, const Account *account)
 	}
 	expect(v, 0, "grants", "sum of remaining of effective grants", effective,
 		   account->balance);
+	expect(v, 0, "totals", "granted", account->granted, granted);
 }
 
 /*
@@ -210,6 +213,9 @@ check_transaction(Verification *v, HTAB *grants, const Entry *entry,
 {
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 
+	if (entry->salt == NULL &&
+		(entry->reason || entry->metadata || entry->actor))
+		report(v, entry->id, "chain", "has free text without a salt");
 	chain_hash(sum->head, sum->head_len, entry, hash);
 	if (memcmp(hash, entry->hash, sizeof(hash)) != 0)
 		report(v, entry->id, "chain",
@@ -254,7 +260,6 @@ check_account(Verification *v, const Account *account, const Account *sum,
 						sum->last_transaction_id));
 	expect(v, 0, "balance", "balance", account->balance, total);
 	expect(v, 0, "held", "held", account->held, held);
-	expect(v, 0, "totals", "granted", account->granted, sum->granted);
 	expect(v, 0, "totals", "spent", account->spent, sum->spent);
 	expect(v, 0, "totals", "refunded", account->refunded, sum->refunded);
 	expect(v, 0, "totals", "expired", account->expired, sum->expired);
