@@ -10,8 +10,11 @@
 # What the extension has and what the pages describe are compared too:
 # functions, settings, relations and SQLSTATEs, and every link between pages.
 #
-# To write what was printed into the pages where it differs, and then read the
-# difference with git diff:  CREDITS_DOC_REWRITE=1 prove test/t/doc.pl
+# With CREDITS_DOC_REWRITE=1 in the environment, what was printed is written into
+# the pages where it differs, to be read with git diff before it is believed:
+#
+#	make install && CREDITS_DOC_REWRITE=1 make installcheck REGRESS= ISOLATION= \
+#		PROVE_TESTS=test/t/doc.pl
 
 use strict;
 use warnings;
