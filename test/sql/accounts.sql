@@ -1,9 +1,9 @@
 -- accounts: opening, pausing, resuming, closing
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 1001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 1001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 1001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 10001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 10001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 10001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 
@@ -16,7 +16,7 @@ SELECT name, unit, status, metadata, low_balance, balance, held, granted, spent,
 	   refunded, expired, due_at, transaction_count
 FROM credits.accounts WHERE name LIKE 'user:_' ORDER BY id;
 SELECT account_id, source, priority, amount, remaining, status, effective_at, expires_at
-FROM credits.grants WHERE account_id BETWEEN 1001 AND 1003;
+FROM credits.grants WHERE account_id BETWEEN 10001 AND 10003;
 
 -- opened again: the first receipt, and nothing written
 SET credits.test_clock = '2030-01-02 00:00:00+00';
@@ -135,7 +135,7 @@ SELECT credits_refund(:spend, 1);
 \echo :SQLSTATE
 SELECT credits_adjust('user:2', 1, 'correction');
 SELECT credits_adjust('user:2', -1, 'correction');
-SELECT credits_void_grant((SELECT max(id) FROM credits.grants WHERE account_id = 1002), 'void');
+SELECT credits_void_grant((SELECT max(id) FROM credits.grants WHERE account_id = 10002), 'void');
 \echo :SQLSTATE
 SELECT credits_set_low_balance('user:2', 1);
 \echo :SQLSTATE
@@ -191,6 +191,6 @@ SELECT credits_balance('');
 SELECT count(*) FROM credits.accounts WHERE name IN ('user:none', 'user:x', '');
 
 -- the log says it all
-SELECT account_id, kind, amount, balance_after, reason, operation, draws, metadata
-FROM credits.transactions WHERE account_id BETWEEN 1001 AND 1003 ORDER BY id;
+SELECT account_id, kind, amount, balance_after, left(reason, 20) AS reason, operation, draws, metadata
+FROM credits.transactions WHERE account_id BETWEEN 10001 AND 10003 ORDER BY id;
 SELECT * FROM credits_verify();

@@ -1,9 +1,9 @@
 -- adjust: an administrator's correction
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 10001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 10001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 10001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 20001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 20001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 20001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind FROM credits_open_account('fix:1');
@@ -15,9 +15,9 @@ SELECT * FROM credits_adjust(account => 'fix:1', delta => 5, reason => 'goodwill
 SELECT balance FROM credits_allocate('fix:1', 10, 'gift');
 SELECT * FROM credits_adjust('fix:1', -12, 'counted twice');
 SELECT id, source, priority, amount, remaining, status, expires_at
-FROM credits.grants WHERE account_id = 10001 ORDER BY id;
+FROM credits.grants WHERE account_id = 20001 ORDER BY id;
 SELECT id, kind, amount, balance_after, draws, reason, metadata, idempotency_key, target_id
-FROM credits.transactions WHERE account_id = 10001 ORDER BY id;
+FROM credits.transactions WHERE account_id = 20001 ORDER BY id;
 SELECT balance, granted, spent, refunded, expired FROM credits_summary('fix:1');
 
 -- not below zero

@@ -1,9 +1,9 @@
 -- allocate: giving grants
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 7001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 7001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 7001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 40001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 40001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 40001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind FROM credits_open_account('alloc:1');
@@ -17,13 +17,13 @@ SELECT * FROM credits_allocate(account => 'alloc:1', amount => 100,
 	metadata => '{"shop": "fr"}', currency => 'EUR');
 SELECT id, transaction_id, effective_at, expires_at, granted_until, amount, priority,
 	   source, price, currency, status, remaining
-FROM credits.grants WHERE account_id = 7001 ORDER BY id;
+FROM credits.grants WHERE account_id = 40001 ORDER BY id;
 SELECT id, created_at, kind, amount, held, balance_after, held_after, target_id,
 	   request IS NULL AS no_request, idempotency_key, operation, reference, draws,
 	   reason, metadata
-FROM credits.transactions WHERE account_id = 7001 ORDER BY id;
+FROM credits.transactions WHERE account_id = 40001 ORDER BY id;
 SELECT balance, granted, spent, refunded, expired, due_at
-FROM credits.accounts WHERE id = 7001;
+FROM credits.accounts WHERE id = 40001;
 
 -- sources bring their priority
 SELECT kind FROM credits_open_account('alloc:sources');
@@ -31,7 +31,7 @@ SELECT s.source, r.amount, r.balance
 FROM unnest(ARRAY['promotional', 'referral', 'gift', 'trial', 'subscription',
 				  'manual', 'signup', 'adjustment', 'purchase']) AS s (source),
 	 credits_allocate('alloc:sources', 1, s.source) AS r;
-SELECT source, priority FROM credits.grants WHERE account_id = 7002 ORDER BY id;
+SELECT source, priority FROM credits.grants WHERE account_id = 40002 ORDER BY id;
 SELECT credits_allocate('alloc:1', 1, 'loot');
 \echo :SQLSTATE
 SELECT credits_allocate('alloc:1', 1, 'Manual');
@@ -98,7 +98,7 @@ SELECT credits_allocate('alloc:2', 1, effective_at => 'infinity');
 SELECT credits_allocate('alloc:2', 1, effective_at => '-infinity');
 SELECT balance FROM credits_allocate('alloc:2', 1, effective_at => '1970-01-01 00:00:00+00');
 SELECT balance FROM credits_allocate('alloc:2', 1, effective_at => '2030-01-01 00:00:00+00');
-SELECT id - 7000 AS id, effective_at, expires_at, status, remaining
+SELECT id - 40000 AS id, effective_at, expires_at, status, remaining
 FROM credits.grants AS g
 WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'alloc:2') ORDER BY id;
 

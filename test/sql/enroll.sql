@@ -1,9 +1,9 @@
 -- enroll: accounts for the rows of an application's own table
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 20001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 20001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 20001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 80001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 80001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 80001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SET search_path = regress_shop, public;
@@ -11,7 +11,7 @@ SET search_path = regress_shop, public;
 -- each new row opens an account, whoever inserts it
 CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY, email text);
 CREATE TRIGGER open_account AFTER INSERT ON users
-	FOR EACH ROW EXECUTE FUNCTION credits_open_account_for_row('id', 'user:', '20');
+	FOR EACH ROW EXECUTE FUNCTION credits_open_account_for_row('id', 'shopper:', '20');
 GRANT INSERT, SELECT ON users TO regress_credits_app;
 SET ROLE regress_credits_app;
 INSERT INTO users (email) VALUES ('ann'), ('bob');
@@ -20,30 +20,30 @@ COPY users (email) FROM stdin;
 dora
 emil
 \.
-SELECT id, credits_balance('user:' || id) FROM users ORDER BY id;
-SELECT kind, amount, balance FROM credits_deduct('user:1', 5);
+SELECT id, credits_balance('shopper:' || id) FROM users ORDER BY id;
+SELECT kind, amount, balance FROM credits_deduct('shopper:1', 5);
 SELECT kind, amount, balance, reference, role = session_user AS by_session_user
-FROM credits_history('user:1');
+FROM credits_history('shopper:1');
 SET ROLE regress_credits_admin;
-SELECT id, name, unit, metadata, status FROM credits.accounts WHERE id BETWEEN 20001 AND 29999 ORDER BY id;
+SELECT id, name, unit, metadata, status FROM credits.accounts WHERE id BETWEEN 80001 AND 89999 ORDER BY id;
 -- a row that is taken back takes its account along
 BEGIN;
 INSERT INTO users (email) VALUES ('fred');
-SELECT credits_balance('user:6');
+SELECT credits_balance('shopper:6');
 ROLLBACK;
-SELECT credits_balance('user:6');
+SELECT credits_balance('shopper:6');
 -- an account that is there already stays as it is
-SELECT kind, amount, balance FROM credits_open_account('user:7', 3);
+SELECT kind, amount, balance FROM credits_open_account('shopper:7', 3);
 INSERT INTO users (email) VALUES ('gina');
-SELECT credits_balance('user:7');
+SELECT credits_balance('shopper:7');
 -- new keys of old rows and deleted rows are the application's business
 DELETE FROM users WHERE email = 'bob';
-SELECT credits_balance('user:2');
+SELECT credits_balance('shopper:2');
 -- the name a user of the table chose for the schema of the functions
 SET search_path = regress_shop;
 INSERT INTO users (email) VALUES ('hugo');
 SET search_path = regress_shop, public;
-SELECT credits_balance('user:8');
+SELECT credits_balance('shopper:8');
 
 -- without initial credits: the setting; without prefix: the bare key
 RESET ROLE;
@@ -171,7 +171,7 @@ SELECT count(*), sum(amount), min(kind), max(kind), min(balance_after), max(bala
 FROM credits.transactions AS t
 JOIN credits.accounts AS a ON a.id = t.account_id
 WHERE a.name LIKE 'member:%';
-SELECT count(*), sum(remaining), min(source), max(source), min(status), max(status)
+SELECT count(*), sum(remaining), min(source), max(source), min(g.status), max(g.status)
 FROM credits.grants AS g
 JOIN credits.accounts AS a ON a.id = g.account_id
 WHERE a.name LIKE 'member:%';
@@ -182,7 +182,11 @@ INSERT INTO members VALUES (1001, NULL, 'member 1001'), (1002, NULL, NULL);
 SELECT credits_open_accounts('members', 'id', 'member:', 5);
 SELECT credits_balance('member:1000'), credits_balance('member:1001');
 
--- other types, rows that share a key, rows without
+-- rows without a key: a column that has none for each row is not the key
+SELECT credits_open_accounts('members', 'code', 'code:');
+\echo :SQLSTATE
+DELETE FROM members WHERE code IS NULL;
+-- other types, rows that share a key
 INSERT INTO members SELECT id, code, name FROM members WHERE id <= 10;
 SELECT credits_open_accounts('members', 'code', 'code:');
 SELECT credits_open_accounts('members', 'code', 'code:');
@@ -261,7 +265,7 @@ RESET ROLE;
 CREATE TABLE regress_shop.policed (id text);
 INSERT INTO regress_shop.policed VALUES ('seen'), ('hidden');
 ALTER TABLE regress_shop.policed ENABLE ROW LEVEL SECURITY;
-CREATE POLICY some ON regress_shop.policed USING (id = 'seen');
+CREATE POLICY visible ON regress_shop.policed USING (id = 'seen');
 GRANT SELECT ON regress_shop.policed TO regress_credits_admin;
 SET ROLE regress_credits_admin;
 SELECT credits_open_accounts('policed', 'id', 'policed:');

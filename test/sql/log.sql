@@ -1,10 +1,10 @@
 -- log: every change has its row, and no row or balance is changed past the functions
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 4001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 4001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 4001;
-ALTER SEQUENCE credits.events_id_seq RESTART 4001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 110001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 110001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 110001;
+ALTER SEQUENCE credits.events_id_seq RESTART 110001;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SET ROLE regress_credits_admin;
 SET credits.actor = 'admin:1';
@@ -13,45 +13,45 @@ RESET credits.actor;
 SELECT kind, balance FROM credits_open_account('log:2');
 SELECT balance FROM credits_allocate('log:1', 10, 'gift', '2030-02-01', reason => 'welcome');
 SELECT balance FROM credits_deduct('log:1', 15, 'key', 'chat', 'request:1', '{"b": 2}');
-SELECT balance FROM credits_refund(4004, 2, reason => 'sorry');
+SELECT balance FROM credits_refund(110004, 2, reason => 'sorry');
 SELECT balance FROM credits_deduct('log:1', 92);
 SELECT id, account_id, created_at, amount, held, balance_after, held_after, target_id,
 	   request IS NOT NULL AS request, kind, role = session_user AS role, idempotency_key,
 	   operation, reference, draws, reason, metadata, actor, octet_length(salt) AS salt,
 	   octet_length(hash) AS hash
-FROM credits.transactions WHERE account_id IN (4001, 4002) ORDER BY id;
-SELECT * FROM credits.draws WHERE account_id = 4001 ORDER BY transaction_id, ordinal;
+FROM credits.transactions WHERE account_id IN (110001, 110002) ORDER BY id;
+SELECT * FROM credits.draws WHERE account_id = 110001 ORDER BY transaction_id, ordinal;
 -- equal texts, different salts
 SELECT count(DISTINCT salt) = count(salt) AS salts_differ FROM credits.transactions;
 RESET ROLE;
 
 -- not even a superuser changes the log
-UPDATE credits.transactions SET amount = 1000 WHERE id = 4003;
+UPDATE credits.transactions SET amount = 1000 WHERE id = 110003;
 \echo :SQLSTATE
 UPDATE credits.transactions SET amount = amount;
 \echo :SQLSTATE
 UPDATE credits.transactions SET reason = NULL WHERE false;
 \echo :SQLSTATE
-DELETE FROM credits.transactions WHERE id = 4003;
+DELETE FROM credits.transactions WHERE id = 110003;
 \echo :SQLSTATE
 TRUNCATE credits.transactions;
 \echo :SQLSTATE
 TRUNCATE credits.accounts, credits.grants, credits.transactions, credits.events CASCADE;
 \echo :SQLSTATE
-INSERT INTO credits.transactions SELECT * FROM credits.transactions WHERE id = 4003
+INSERT INTO credits.transactions SELECT * FROM credits.transactions WHERE id = 110003
 ON CONFLICT (id) DO UPDATE SET amount = 1000;
 \echo :SQLSTATE
-MERGE INTO credits.transactions AS t USING (SELECT 4003 AS id) AS s ON t.id = s.id
+MERGE INTO credits.transactions AS t USING (SELECT 110003 AS id) AS s ON t.id = s.id
 WHEN MATCHED THEN DELETE;
 \echo :SQLSTATE
-WITH gone AS (DELETE FROM credits.transactions WHERE id = 4003 RETURNING *)
+WITH gone AS (DELETE FROM credits.transactions WHERE id = 110003 RETURNING *)
 SELECT count(*) FROM gone;
 \echo :SQLSTATE
 -- nor as replication would
 SET session_replication_role = replica;
-UPDATE credits.transactions SET amount = 1000 WHERE id = 4003;
+UPDATE credits.transactions SET amount = 1000 WHERE id = 110003;
 \echo :SQLSTATE
-DELETE FROM credits.transactions WHERE id = 4003;
+DELETE FROM credits.transactions WHERE id = 110003;
 \echo :SQLSTATE
 TRUNCATE credits.transactions;
 \echo :SQLSTATE
@@ -59,7 +59,7 @@ UPDATE credits.accounts SET balance = 1000 WHERE name = 'log:1';
 \echo :SQLSTATE
 DELETE FROM credits.accounts WHERE name = 'log:1';
 \echo :SQLSTATE
-UPDATE credits.grants SET remaining = 0 WHERE account_id = 4001;
+UPDATE credits.grants SET remaining = 0 WHERE account_id = 110001;
 \echo :SQLSTATE
 -- the functions work as ever
 SELECT balance FROM credits_deduct('log:1', 1);
@@ -90,10 +90,10 @@ TRUNCATE credits.accounts;
 INSERT INTO credits.accounts SELECT * FROM credits.accounts WHERE name = 'log:1'
 ON CONFLICT (name) DO UPDATE SET balance = 1000;
 \echo :SQLSTATE
-UPDATE credits.grants SET remaining = amount WHERE account_id = 4001;
+UPDATE credits.grants SET remaining = amount WHERE account_id = 110001;
 \echo :SQLSTATE
 UPDATE credits.grants SET expires_at = NULL WHERE false;
-DELETE FROM credits.grants WHERE account_id = 4001;
+DELETE FROM credits.grants WHERE account_id = 110001;
 TRUNCATE credits.grants;
 \echo :SQLSTATE
 -- what is the application's own may be changed
@@ -102,11 +102,11 @@ UPDATE credits.accounts SET balance = balance WHERE name = 'log:1';
 SELECT name, status, unit, metadata, low_balance, balance, held, transaction_count
 FROM credits.accounts WHERE name = 'log:1';
 SELECT balance FROM credits_deduct('log:1', 1);
-SELECT count(*) FROM credits.transactions WHERE account_id = 4001;
+SELECT count(*) FROM credits.transactions WHERE account_id = 110001;
 
 -- below zero is refused by the tables too
 INSERT INTO credits.accounts
-SELECT 4999, 'log:negative', unit, status, metadata, created_at, low_balance, due_at, granted, refunded,
+SELECT 110999, 'log:negative', unit, status, metadata, created_at, low_balance, due_at, granted, refunded,
 	   expired, held, -1, spent, transaction_count, last_transaction_id, last_at, head
 FROM credits.accounts WHERE name = 'log:2';
 \echo :SQLSTATE
@@ -114,15 +114,17 @@ FROM credits.accounts WHERE name = 'log:2';
 -- an administrator who is no superuser: not by any table
 SET ROLE regress_credits_admin;
 \set VERBOSITY sqlstate
-INSERT INTO credits.transactions SELECT * FROM credits.transactions WHERE id = 4003;
-UPDATE credits.transactions SET amount = 1000 WHERE id = 4003;
+INSERT INTO credits.transactions SELECT * FROM credits.transactions WHERE id = 110003;
+UPDATE credits.transactions SET amount = 1000 WHERE id = 110003;
 UPDATE credits.accounts SET metadata = NULL WHERE name = 'log:1';
 DELETE FROM credits.events;
 SELECT nextval('credits.transactions_id_seq');
 SELECT setval('credits.transactions_id_seq', 1);
 ALTER TABLE credits.transactions DISABLE TRIGGER ALL;
 SET session_replication_role = replica;
+BEGIN;
 LOCK credits.accounts IN ACCESS EXCLUSIVE MODE;
+ROLLBACK;
 SELECT credits.write_log();
 \set VERBOSITY default
 SELECT * FROM credits_verify();

@@ -1,9 +1,12 @@
 -- refund: giving spent credits back to the grants they came from
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 9001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 9001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 9001;
+-- whatever other tests left due
+SET credits.test_clock = '2040-01-01 00:00:00+00';
+CALL credits_settle() \gset
+ALTER SEQUENCE credits.accounts_id_seq RESTART 120001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 120001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 120001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 
@@ -46,12 +49,13 @@ SELECT credits_refund(:spend, -9223372036854775808);
 SELECT transaction_id AS refund FROM credits_refund(:spend, 5) \gset
 SELECT credits_refund(:refund);
 \echo :SQLSTATE
-SELECT transaction_id AS opening FROM credits_open_account('back:1') \gset
-SELECT credits_refund(:opening);
 RESET ROLE;
+SELECT transaction_id AS opening FROM credits_open_account('back:1') \gset
 SELECT transaction_id AS allocation FROM credits_allocate('back:1', 5) \gset
 SELECT transaction_id AS adjustment FROM credits_adjust('back:1', -5, 'correction') \gset
 SET ROLE regress_credits_app;
+SELECT credits_refund(:opening);
+\echo :SQLSTATE
 SELECT credits_refund(:allocation);
 \echo :SQLSTATE
 SELECT credits_refund(:adjustment);
@@ -117,18 +121,18 @@ SELECT kind FROM credits_open_account('back:3');
 SELECT count(*) FROM (VALUES ('gift', 10), ('subscription', 20), ('manual', 30), ('purchase', 40))
 	AS v (source, amount), LATERAL credits_allocate('back:3', v.amount, v.source);
 SELECT transaction_id AS spend FROM credits_deduct('back:3', 75) \gset
-SELECT source, remaining, status FROM credits.grants WHERE account_id = 9003 ORDER BY id;
+SELECT source, remaining, status FROM credits.grants WHERE account_id = 120003 ORDER BY id;
 SELECT balance FROM credits_refund(:spend, 10);
-SELECT source, remaining, status FROM credits.grants WHERE account_id = 9003 ORDER BY id;
+SELECT source, remaining, status FROM credits.grants WHERE account_id = 120003 ORDER BY id;
 SELECT balance FROM credits_refund(:spend, 30);
-SELECT source, remaining, status FROM credits.grants WHERE account_id = 9003 ORDER BY id;
+SELECT source, remaining, status FROM credits.grants WHERE account_id = 120003 ORDER BY id;
 -- the grants given back to are spent and given back to again, each spend for itself
 SELECT transaction_id AS spend2 FROM credits_deduct('back:3', 50) \gset
 SELECT balance FROM credits_refund(:spend);
 SELECT balance FROM credits_refund(:spend2);
-SELECT source, amount, remaining, status FROM credits.grants WHERE account_id = 9003 ORDER BY id;
+SELECT source, amount, remaining, status FROM credits.grants WHERE account_id = 120003 ORDER BY id;
 SELECT transaction_id, kind, ordinal, grant_id, amount FROM credits.draws
-WHERE account_id = 9003 ORDER BY transaction_id, ordinal;
+WHERE account_id = 120003 ORDER BY transaction_id, ordinal;
 
 -- expired meanwhile, not yet noticed or noticed: grace, by default a week
 RESET ROLE;
@@ -143,14 +147,14 @@ SELECT credits_balance('back:4');
 SELECT balance, expiring_amount, expiring_at, expired, refunded FROM credits_summary('back:4');
 RESET ROLE;
 SELECT id, expires_at, granted_until, amount, remaining, status FROM credits.grants
-WHERE account_id = 9004;
-SELECT balance, due_at FROM credits.accounts WHERE id = 9004;
+WHERE account_id = 120004;
+SELECT balance, due_at FROM credits.accounts WHERE id = 120004;
 -- back again within the grace: the later end counts
 SET credits.test_clock = '2030-03-03 12:00:00+00';
 SET ROLE regress_credits_app;
 SELECT kind, amount, balance FROM credits_refund(:spend, 1, expired => 'grace');
 RESET ROLE;
-SELECT expires_at, granted_until, remaining, status FROM credits.grants WHERE account_id = 9004;
+SELECT expires_at, granted_until, remaining, status FROM credits.grants WHERE account_id = 120004;
 SET ROLE regress_credits_app;
 SELECT kind, amount, balance FROM credits_deduct('back:4', 2);
 -- and what is left at the end expires
@@ -159,7 +163,7 @@ SET credits.test_clock = '2030-04-01 00:00:00+00';
 SELECT credits_balance('back:4');
 CALL credits_settle() \gset
 SELECT transaction_id, created_at, kind, amount, balance, target_id FROM credits_history('back:4');
-SELECT expires_at, granted_until, remaining, status FROM credits.grants WHERE account_id = 9004;
+SELECT expires_at, granted_until, remaining, status FROM credits.grants WHERE account_id = 120004;
 SELECT * FROM credits_verify('back:4');
 
 -- expired meanwhile: expire
@@ -186,9 +190,9 @@ SELECT credits_refund(:spend);
 \echo :SQLSTATE
 RESET ROLE;
 SELECT transaction_id, kind, ordinal, grant_id, amount FROM credits.draws
-WHERE account_id = 9005 ORDER BY transaction_id, ordinal;
+WHERE account_id = 120005 ORDER BY transaction_id, ordinal;
 SELECT id, expires_at, granted_until, amount, remaining, status FROM credits.grants
-WHERE account_id = 9005 ORDER BY id;
+WHERE account_id = 120005 ORDER BY id;
 SELECT * FROM credits_verify('back:5');
 
 -- the setting decides where the call does not
@@ -201,9 +205,9 @@ SELECT kind, amount, balance FROM credits_refund(:spend, 3);
 SELECT kind, amount, balance FROM credits_refund(:spend, 1, expired => 'grace');
 SET credits.refund_grace = '1 month';
 SELECT kind, amount, balance FROM credits_refund(:spend, 2);
-SELECT expires_at, granted_until, remaining, status FROM credits.grants WHERE account_id = 9006;
+SELECT expires_at, granted_until, remaining, status FROM credits.grants WHERE account_id = 120006;
 SELECT kind, amount, balance FROM credits_refund(:spend, 2, expired => 'expire');
-SELECT expires_at, granted_until, remaining, status FROM credits.grants WHERE account_id = 9006;
+SELECT expires_at, granted_until, remaining, status FROM credits.grants WHERE account_id = 120006;
 SELECT kind, amount, balance FROM credits_history('back:6');
 RESET credits.refund_grace;
 
@@ -214,12 +218,12 @@ SELECT transaction_id AS spend FROM credits_deduct('back:7', 10) \gset
 SET credits.test_clock = '2030-09-02 00:00:00+00';
 SELECT balance FROM credits_refund(:spend);
 SELECT transaction_id AS spend2 FROM credits_deduct('back:7', 10) \gset
-SELECT status, remaining, expires_at FROM credits.grants WHERE account_id = 9007;
+SELECT status, remaining, expires_at FROM credits.grants WHERE account_id = 120007;
 SELECT balance FROM credits_refund(:spend2, 5);
-SELECT status, remaining, expires_at, granted_until FROM credits.grants WHERE account_id = 9007;
+SELECT status, remaining, expires_at, granted_until FROM credits.grants WHERE account_id = 120007;
 SET credits.test_clock = '2030-09-20 00:00:00+00';
 SELECT balance FROM credits_refund(:spend2, 5);
-SELECT status, remaining, expires_at, granted_until FROM credits.grants WHERE account_id = 9007;
+SELECT status, remaining, expires_at, granted_until FROM credits.grants WHERE account_id = 120007;
 SELECT created_at, kind, amount, balance FROM credits_history('back:7');
 
 -- voided meanwhile: given back and voided again
@@ -235,9 +239,9 @@ SELECT balance FROM credits_refund(:spend, 5);
 SELECT kind, amount, balance FROM credits_void_grant(:grant, 'fraud');
 SELECT * FROM credits_refund(:spend);
 SELECT transaction_id, kind, amount, balance, target_id, reason FROM credits_history('back:8');
-SELECT id, amount, remaining, status FROM credits.grants WHERE account_id = 9008 ORDER BY id;
+SELECT id, amount, remaining, status FROM credits.grants WHERE account_id = 120008 ORDER BY id;
 SELECT transaction_id, kind, ordinal, grant_id, amount FROM credits.draws
-WHERE account_id = 9008 ORDER BY transaction_id, ordinal;
+WHERE account_id = 120008 ORDER BY transaction_id, ordinal;
 SELECT * FROM credits_summary('back:8');
 
 -- one spend out of a grant that lives, one expired, one voided, one used up
@@ -253,9 +257,9 @@ SELECT id AS grant FROM credits.grants WHERE transaction_id = :allocation \gset
 SELECT amount, balance FROM credits_void_grant(:grant, 'fraud');
 SELECT * FROM credits_refund(:spend, expired => 'expire');
 SELECT transaction_id, kind, amount, balance, target_id FROM credits_history('back:9', 6);
-SELECT priority, amount, remaining, status FROM credits.grants WHERE account_id = 9009 ORDER BY id;
+SELECT priority, amount, remaining, status FROM credits.grants WHERE account_id = 120009 ORDER BY id;
 SELECT transaction_id, kind, ordinal, grant_id, amount FROM credits.draws
-WHERE account_id = 9009 AND kind <> 'allocation' ORDER BY transaction_id, ordinal;
+WHERE account_id = 120009 AND kind <> 'allocation' ORDER BY transaction_id, ordinal;
 
 -- what is refunded can be alerted about, paused and closed accounts: see alerts, accounts
 SELECT * FROM credits_verify();

@@ -1,9 +1,9 @@
 -- settings: credits.* and who may set them
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 18001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 18001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 18001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 150001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 150001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 150001;
 LOAD 'credits';
 
 SELECT name, context, vartype, unit, min_val, max_val, boot_val, short_desc
@@ -23,11 +23,12 @@ SET credits.refund_grace = 'a while';
 \echo :SQLSTATE
 SET credits.refund_grace = '-1 day';
 SET credits.refund_grace = '';
-SET credits.refund_grace = NULL;
 SET credits.test_clock = 'yesteryear';
 \echo :SQLSTATE
 SET credits.test_clock = 'infinity';
 SET credits.test_clock = '-infinity';
+SET credits.test_clock = '1969-12-31 23:59:59.999999+00';
+SET credits.test_clock = '10000-01-01 00:00:00+00';
 SET credits.test_clock = 'now';
 SELECT set_config('credits.actor', repeat('x', 256), false);
 \echo :SQLSTATE

@@ -1,14 +1,15 @@
 -- settle: bringing accounts up to date with the clock
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 12001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 12001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 12001;
-ALTER SEQUENCE credits.events_id_seq RESTART 12001;
-SET ROLE regress_credits_admin;
 -- whatever other tests left due
 SET credits.test_clock = '2040-01-01 00:00:00+00';
 CALL credits_settle() \gset
+ALTER SEQUENCE credits.accounts_id_seq RESTART 160001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 160001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 160001;
+ALTER SEQUENCE credits.events_id_seq RESTART 160001;
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2040-01-01 00:00:00+00';
 SELECT count(*) FROM credits.accounts WHERE due_at <= credits.now();
 CALL credits_settle();
 
@@ -32,9 +33,9 @@ CALL credits_settle(settled => NULL, failed => NULL, batch_size => 10);
 SELECT transaction_id, created_at, kind, amount, balance, target_id, role = session_user AS by_session_user
 FROM credits_history('settle:1');
 SELECT transaction_id, kind, grant_id, amount FROM credits.draws
-WHERE account_id = 12001 AND kind <> 'allocation' ORDER BY transaction_id, ordinal;
-SELECT id, amount, remaining, status FROM credits.grants WHERE account_id = 12001 ORDER BY id;
-SELECT balance, granted, expired, due_at FROM credits.accounts WHERE id = 12001;
+WHERE account_id = 160001 AND kind <> 'allocation' ORDER BY transaction_id, ordinal;
+SELECT id, amount, remaining, status FROM credits.grants WHERE account_id = 160001 ORDER BY id;
+SELECT balance, granted, expired, due_at FROM credits.accounts WHERE id = 160001;
 SELECT credits_balance_at('settle:1', t) AS balance, t
 FROM unnest(ARRAY['2040-01-31 23:59:59+00', '2040-02-01 00:00:00+00', '2040-02-09 23:59:59+00',
 	'2040-02-10 00:00:00+00', '2040-02-15 00:00:00+00', '2040-02-20 00:00:00+00',
@@ -140,7 +141,7 @@ CALL credits_settle(2);
 SELECT name, balance FROM credits.accounts WHERE name ~ '^settle:batch:[1-5]$' ORDER BY name;
 SELECT id, account_id = (SELECT id FROM credits.accounts WHERE name = 'settle:batch:3') AS of_account_3,
 	   transaction_id, created_at, kind, detail
-FROM credits.events WHERE kind = 'settle_failed' AND id >= 12001 ORDER BY id;
+FROM credits.events WHERE kind = 'settle_failed' AND id >= 160001 ORDER BY id;
 -- read, it is right all the same
 SELECT credits_balance('settle:batch:3');
 CALL credits_settle(1);

@@ -1,10 +1,10 @@
 -- subtransactions and errors: nothing leaks from a failed call into the next
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 41001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 41001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 41001;
-ALTER SEQUENCE credits.events_id_seq RESTART 41001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 170001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 170001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 170001;
+ALTER SEQUENCE credits.events_id_seq RESTART 170001;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SET ROLE regress_credits_admin;
 SELECT kind FROM credits_open_account('sub:1', 1000);
@@ -128,7 +128,7 @@ SELECT (credits_deduct('sub:3', i)).balance FROM generate_series(1, 3) AS i;
 SELECT count(r), min((r).balance) FROM (SELECT credits_deduct('sub:3', i) AS r FROM generate_series(1, 3) AS i) AS s;
 SELECT i FROM generate_series(1, 3) AS i WHERE (credits_deduct('sub:3', 1)).balance % 2 = 0;
 -- one of many fails: none is done
-SELECT count(*) FROM generate_series(1, 2000) AS i, LATERAL credits_deduct('sub:3', 1);
+SELECT count(credits_deduct('sub:3', 1)) FROM generate_series(1, 2000);
 SELECT credits_balance('sub:3');
 SELECT i, credits_deduct('sub:3', i) FROM generate_series(3, 0, -1) AS i;
 SELECT credits_balance('sub:3');
@@ -150,7 +150,7 @@ CLOSE c;
 COMMIT;
 SELECT credits_balance('sub:3');
 BEGIN;
-DECLARE c CURSOR WITH HOLD FOR SELECT r.balance FROM generate_series(1, 3) AS i, LATERAL credits_deduct('sub:3', 1) AS r;
+DECLARE c CURSOR WITH HOLD FOR SELECT (credits_deduct('sub:3', 1)).balance FROM generate_series(1, 3);
 COMMIT;
 FETCH ALL FROM c;
 CLOSE c;
@@ -185,9 +185,8 @@ DROP INDEX credits.regress_extra_index;
 -- columns of one's own on a table of the extension
 BEGIN;
 ALTER TABLE credits.accounts ADD COLUMN regress_note text DEFAULT 'note';
-SELECT balance FROM credits_deduct('sub:3', 1);
-ALTER TABLE credits.accounts DROP COLUMN regress_note;
-SELECT balance FROM credits_deduct('sub:3', 1);
+SELECT credits_deduct('sub:3', 1);
+\echo :SQLSTATE
 ROLLBACK;
 SET ROLE regress_credits_app;
 
@@ -195,7 +194,7 @@ SET ROLE regress_credits_app;
 SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
 	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'on', false);
 SELECT balance FROM credits_deduct('sub:3', 1);
-SELECT count(*) FROM generate_series(1, 10) AS i, LATERAL credits_deduct('sub:3', 1);
+SELECT count(credits_deduct('sub:3', 1)) FROM generate_series(1, 10);
 SELECT credits_balance('sub:3');
 SELECT balance, spent FROM credits_summary('sub:3');
 SELECT kind, balance FROM credits_history('sub:3', 1);
@@ -220,9 +219,10 @@ SELECT credits_deduct('sub:3', 1);
 \echo :SQLSTATE
 ROLLBACK;
 BEGIN;
+SELECT transaction_id AS spend FROM credits_deduct('sub:3', 1) \gset
 SAVEPOINT s;
 SET TRANSACTION READ ONLY;
-SELECT credits_refund(1);
+SELECT credits_refund(:spend);
 \echo :SQLSTATE
 ROLLBACK TO s;
 SELECT balance FROM credits_deduct('sub:3', 1);
@@ -246,9 +246,8 @@ $$;
 SELECT credits_balance('sub:3') AS before \gset
 SET statement_timeout = '20ms';
 \set VERBOSITY sqlstate
-SELECT count(*) FROM generate_series(1, 10000000) AS i, LATERAL credits_try_deduct('sub:none', 1) AS r;
-SELECT count(*) FROM generate_series(1, 10000000) AS i,
-	LATERAL credits_deduct('sub:3', 1 + 0 * length(pg_sleep(0.001)::text)) AS r;
+SELECT count(credits_try_deduct('sub:none', 1)) FROM generate_series(1, 10000000);
+SELECT count(credits_deduct('sub:3', 1)), count(pg_sleep(0.001)) FROM generate_series(1, 500);
 \set VERBOSITY default
 RESET statement_timeout;
 SELECT credits_balance('sub:3') = :before AS unchanged;

@@ -16,8 +16,10 @@ DROP TABLE credits.transactions;
 DROP SCHEMA credits CASCADE;
 DROP FUNCTION credits_deduct;
 \set VERBOSITY default
-DROP TABLE regress_shop.last_users;
 
+SET client_min_messages = warning;
+DROP SCHEMA regress_shop CASCADE;
+RESET client_min_messages;
 DROP EXTENSION credits;
 SELECT to_regnamespace('credits');
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'credits\_%';
@@ -25,8 +27,6 @@ SELECT rolname FROM pg_roles
 WHERE rolname IN ('credits_app', 'credits_admin', 'credits_auditor')
 ORDER BY rolname;
 
-SET client_min_messages = warning;
-DROP SCHEMA regress_shop CASCADE;
 REVOKE SET ON PARAMETER credits.test_clock FROM regress_credits_admin;
 DROP ROLE regress_credits_app, regress_credits_admin, regress_credits_auditor,
 	regress_credits_nobody;
