@@ -206,15 +206,16 @@ say_step('She spends. What is free and perishable goes first.');
 my $spend = call('shop', q{SELECT * FROM credits_deduct('ada', 12, idempotency_key => 'job-1')},
 	'transaction_id #, kind deduction, amount -12, balance 78, replayed f');
 call('dba', qq{SELECT g.source, d.amount
-	FROM credits.draws d JOIN credits.grants g ON g.id = d.grant_id WHERE d.transaction_id = $spend},
+	FROM credits.draws d JOIN credits.grants g ON g.id = d.grant_id
+	WHERE d.transaction_id = $spend},
 	'source promotional, amount -12');
 
-say_step('The network drops the answer and the application asks again: the same receipt, nothing spent.');
+say_step('The answer was lost, the application asks again: the same receipt, nothing spent.');
 call('shop', q{SELECT * FROM credits_deduct('ada', 12, idempotency_key => 'job-1')},
 	"transaction_id $spend, kind deduction, amount -12, balance 78, replayed t");
 call('shop', q{SELECT * FROM credits_deduct('ada', 99, idempotency_key => 'job-1')}, 'PT409');
 
-say_step('Nobody spends what is not there, as an error or as a row; and an application cannot give.');
+say_step('Nobody spends what is not there (an error, or a row). An application cannot give.');
 call('shop', q{SELECT * FROM credits_deduct('ada', 1000)}, 'PT402');
 call('shop', q{SELECT ok, code, message FROM credits_try_deduct('ada', 1000)},
 	qr/\Aok f, code PT402, message \S/);
@@ -259,8 +260,7 @@ say_step('Even a superuser changes no balance and no history by hand.');
 call('dba', q{UPDATE credits.accounts SET balance = 1000 WHERE name = 'ada'}, '42501');
 call('dba', qq{DELETE FROM credits.transactions WHERE id = $spend}, '42501');
 
-say_step('The proof: sums, grants and the hash chain of every account. Whoever disables the triggers is found out.');
-call('dba', 'SELECT * FROM credits_verify()', '(no rows)');
+say_step('One who disables the triggers to change the past is found out. Otherwise all is well.');
 call('dba', 'BEGIN', '');
 call('dba', 'ALTER TABLE credits.transactions DISABLE TRIGGER ALL', '');
 call('dba', qq{UPDATE credits.transactions SET reason = 'a gift' WHERE id = $spend}, '');

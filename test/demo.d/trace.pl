@@ -284,14 +284,15 @@ sub line
 	return;
 }
 
+# Shows that credits in = credits out + balance, by one of the two accounts of it.
 sub conservation
 {
 	my ($from, $s, $balance) = @_;
 	my $in = $s->{opening} + $s->{allocation};
 	my $out = -$s->{deduction} - $s->{refund};
 
-	check("credits in, from $from", $in, $out + $balance);
-	printf "   from %s: %s in (%s opened, %s bought) = %s out (%s spent, %s refunded) + %s balance\n",
+	check("credits in by $from", $in, $out + $balance);
+	printf "   %-12s %8s = %6s + %6s %8s = %6s - %6s %8s\n",
 	  $from, map { thousands($_) } $in, $s->{opening}, $s->{allocation},
 	  $out, -$s->{deduction}, $s->{refund}, $balance;
 	return;
@@ -307,13 +308,16 @@ line('refused', $count{refused}, sprintf 'in %s attempts; %d accounts have no ca
 line('replayed', $count{replayed}, 'retries with the same key: same receipt, nothing spent');
 line('refunded', $count{refunded});
 line('alerts', $count{alerts}, sprintf 'below %d credits, heard by a process of its own', LOW_BALANCE);
-line('top-ups', $count{top_ups}, sprintf 'of %d credits; %d alerts were of accounts without a card',
+line('top-ups', $count{top_ups}, sprintf 'of %d credits; the other %d alerts had no card to charge',
 	TOP_UP, $count{declined});
-conservation('the receipts', \%sum, $client_total);
-conservation('the log     ', \%log_sum, $total);
-printf "   %s receipts and %s rows of the log agree one by one; credits_verify found nothing\n",
-  thousands(scalar keys %receipt), thousands($rows) if !@wrong;
-printf "   %s requests/s: %s calls, each its own transaction on one connection, in %.1f s\n",
+print "\n   credits            in   opened   bought      out    spent   refund  balance\n";
+conservation('by receipts', \%sum, $client_total);
+conservation('by the log', \%log_sum, $total);
+print "\n";
+print '   in = out + balance; ', thousands($rows), " receipts and rows of the log agree one by one;\n",
+  "   credits_verify found nothing\n"
+  if !@wrong;
+printf "   %s requests/s: %s calls, each a transaction, on one connection, in %.1f s\n",
   thousands(int($count{requests} / $seconds)), thousands($count{calls}), $seconds;
 
 if (@wrong)
