@@ -5,7 +5,8 @@
 # what psql prints: tables aligned, errors as with \set VERBOSITY verbose but
 # without the LOCATION line, output before errors.  "..." in it stands for
 # anything up to the end of a column or line.  A block without one has to pass
-# without an error.  Other languages are not run.
+# without an error.  Python and JavaScript are checked for their syntax where the
+# interpreter is there.  Nothing else is run.
 #
 # What the extension has and what the pages describe are compared too:
 # functions, settings, relations and SQLSTATEs, and every link between pages.
@@ -301,6 +302,32 @@ sub test_names
 	}
 }
 
+# Has an interpreter look at the blocks in its language.
+sub test_syntax
+{
+	my ($language, $interpreter, @check) = @_;
+
+  SKIP:
+	{
+		skip "there is no $interpreter", 1
+		  if system("command -v $interpreter >/dev/null") != 0;
+		my $folder = PostgreSQL::Test::Utils::tempdir;
+
+		foreach my $page (@pages)
+		{
+			foreach my $block (grep { $_->{language} eq $language } blocks($page))
+			{
+				my $file = "$folder/block.$language";
+
+				append_to_file($file, join("\n", @{ $block->{lines} }, ''));
+				ok(run_log([ $interpreter, @check, $file ]),
+					"$page:$block->{line}: $language");
+				unlink $file;
+			}
+		}
+	}
+}
+
 sub test_links
 {
 	my %anchors = map {
@@ -354,6 +381,9 @@ $node->safe_psql('postgres', 'CREATE EXTENSION pg_cron') if $cron;
 
 test_links();
 test_names();
+test_syntax('python', 'python3', '-c',
+	'import sys; compile(open(sys.argv[1]).read(), sys.argv[1], "exec")');
+test_syntax('js', 'node', '--check');
 foreach my $page (@pages)
 {
   SKIP:
