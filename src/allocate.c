@@ -67,7 +67,7 @@ plan_allocate(Posting *posting, void *arg)
 	/* credits that are not yet effective move the balance when they are */
 	given = grant->status == GRANT_PENDING ? 0 : grant->amount;
 	posting->main = log_add(posting, KIND_ALLOCATION, posting->now, given,
-							grants_draw(grant, given), 1);
+							grants_draw(grant, grant->amount), 1);
 	grant->transaction_id = posting->main->id;
 	return true;
 }

@@ -359,8 +359,9 @@ grants_settle(Posting *posting)
 		else
 		{
 			grant->status = GRANT_OPEN;
+			/* the allocation drew on it already */
 			log_add(posting, KIND_ACTIVATION, dues[i].at, amount,
-					grants_draw(grant, amount), 1);
+					grants_draw(grant, 0), 1);
 		}
 	}
 }

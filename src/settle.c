@@ -19,6 +19,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -101,26 +102,67 @@ read_batch(Settling *settling)
 }
 
 /*
- * Records that an account could not be settled.
+ * Tells whether the newest event of an account is this one already.
+ */
+static bool
+newest_event_is(int64 account_id, const char *kind, const char *detail)
+{
+	StoreScan	scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+	bool		same = false;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(account_id));
+	store_scan(&scan, NULL, INDEX_EVENTS_ACCOUNT_ID, GetActiveSnapshot(), &key,
+			   1);
+	slot = store_scan_next(&scan, BackwardScanDirection);
+	if (slot)
+	{
+		bool		isnull;
+		Datum		have_kind = slot_getattr(slot, Anum_events_kind, &isnull);
+		Datum		have = slot_getattr(slot, Anum_events_detail, &isnull);
+
+		same = strcmp(TextDatumGetCString(have_kind), kind) == 0 &&
+			DatumGetBool(DirectFunctionCall2(jsonb_eq, have,
+											 DirectFunctionCall1(jsonb_in,
+																 CStringGetDatum(detail))));
+	}
+	store_scan_end(&scan);
+	return same;
+}
+
+/*
+ * Records that an account could not be settled: a warning at each attempt, one
+ * event for as long as the reason stays.
  */
 static void
 record_failure(int64 account_id, ErrorData *error)
 {
+	const char *message = error->message ? error->message : "";
+	Account		account;
 	StringInfoData json;
 
-	initStringInfo(&json);
-	json_int64(&json, "account_id", account_id);
-	json_cstring(&json, "code", sqlstate_text(error->sqlerrcode));
-	json_cstring(&json, "message", error->message ? error->message : "");
-	appendStringInfoChar(&json, '}');
 	PushActiveSnapshot(store_snapshot(true));
-	alerts_event("settle_failed", account_id, 0, clock_now(), json.data);
+	if (!row_find_account(NULL, GetActiveSnapshot(), NULL, account_id,
+						  &account))
+		account.values[Anum_accounts_name - 1] = CStringGetTextDatum("");
+	initStringInfo(&json);
+	json_text(&json, "account",
+			  DatumGetTextPP(account.values[Anum_accounts_name - 1]));
+	json_cstring(&json, "code", sqlstate_text(error->sqlerrcode));
+	json_cstring(&json, "message", message);
+	appendStringInfoChar(&json, '}');
+	if (!newest_event_is(account_id, "settle_failed", json.data))
+		alerts_event("settle_failed", account_id, 0, clock_now(), json.data);
 	PopActiveSnapshot();
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("account " INT64_FORMAT " could not be settled: %s",
-					account_id, error->message ? error->message : ""),
-			 errhint("Run credits_verify on the account.")));
+			 errmsg("account \"%s\" could not be settled: %s",
+					TextDatumGetCString(account.values[Anum_accounts_name - 1]),
+					message),
+			 errhint("%s", error->hint ? error->hint :
+					 "Run credits_verify on the account.")));
 }
 
 /*

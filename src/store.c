@@ -30,6 +30,7 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -76,7 +77,8 @@ static const struct
 	[INDEX_TRANSACTIONS_KEY] =
 	{TABLE_TRANSACTIONS, "transactions_idempotency_key_idx"},
 	[INDEX_TRANSACTIONS_TARGET_ID] =
-	{TABLE_TRANSACTIONS, "transactions_target_id_idx"}
+	{TABLE_TRANSACTIONS, "transactions_target_id_idx"},
+	[INDEX_EVENTS_ACCOUNT_ID] = {TABLE_EVENTS, "events_account_id_idx"}
 };
 
 /* What is known of our relations; good while generations agree */
@@ -495,6 +497,28 @@ fill_slot(Table *table, Datum *values, bool *isnull)
 }
 
 /*
+ * Tells whether a slot holds these values.
+ */
+static bool
+slot_has(TupleTableSlot *slot, Datum *values, bool *isnull)
+{
+	TupleDesc	tupdesc = slot->tts_tupleDescriptor;
+	int			i;
+
+	slot_getallattrs(slot);
+	for (i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+
+		if (slot->tts_isnull[i] != isnull[i] ||
+			(!isnull[i] && !datum_image_eq(slot->tts_values[i], values[i],
+										   att->attbyval, att->attlen)))
+			return false;
+	}
+	return true;
+}
+
+/*
  * Inserts a row into a table.
  */
 static void
@@ -506,12 +530,13 @@ insert_row(Table *table, EState *estate, Datum *values, bool *isnull)
 
 	fill_slot(table, values, isnull);
 	if (triggers && triggers->trig_insert_before_row &&
-		!ExecBRInsertTriggers(estate, rri, table->slot))
+		(!ExecBRInsertTriggers(estate, rri, table->slot) ||
+		 !slot_has(table->slot, values, isnull)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("a trigger must not suppress a row of table \"%s\"",
+				 errmsg("a trigger must not change or suppress rows of table \"credits.%s\"",
 						RelationGetRelationName(table->rel)),
-				 errhint("Let the trigger return NEW, or make it an AFTER trigger.")));
+				 errhint("Let the trigger return NEW as it came, or make it an AFTER trigger.")));
 	ExecConstraints(rri, table->slot, estate);
 	table_tuple_insert(table->rel, table->slot, GetCurrentCommandId(true), 0,
 					   NULL);

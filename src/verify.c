@@ -32,7 +32,10 @@ typedef struct GrantCheck
 	int64		amount;
 	int64		remaining;
 	GrantStatus status;
+	TimestampTz due_at;			/* when the clock next changes it */
+	int64		given;			/* what it was given at first */
 	int64		drawn;			/* sum of its draws */
+	bool		pending;		/* given, but not yet effective */
 } GrantCheck;
 
 typedef struct Verification
@@ -68,6 +71,19 @@ report(Verification *v, int64 transaction_id, const char *problem,
 }
 
 /*
+ * Reports what belongs to no account.
+ */
+static void
+report_orphan(Verification *v, int64 transaction_id, const char *detail)
+{
+	text	   *name = v->name;
+
+	v->name = NULL;
+	report(v, transaction_id, "orphan", detail);
+	v->name = name;
+}
+
+/*
  * Reports a number that is not what it should be.
  */
 static void
@@ -92,7 +108,29 @@ owner_of(TupleTableSlot *slot, AttrNumber attno)
 }
 
 /*
- * Adds a row's draws to the grants.
+ * Adds numbers that may be anything: what overflows is reported elsewhere.
+ */
+static int64
+add(int64 a, int64 b)
+{
+	return (int64) ((uint64) a + (uint64) b);
+}
+
+/*
+ * Tells whether a transaction is of a kind that makes a grant.
+ */
+static bool
+makes_grant(const Entry *entry)
+{
+	return strcmp(entry->kind, KIND_OPENING) == 0 ||
+		strcmp(entry->kind, KIND_ALLOCATION) == 0 ||
+		(strcmp(entry->kind, KIND_ADJUSTMENT) == 0 && entry->amount > 0);
+}
+
+/*
+ * Adds a row's draws to the grants.  What a draw moves the balance by is what
+ * it says, but for a grant that is pending: that moves the balance when it is
+ * activated.
  */
 static void
 check_draws(Verification *v, HTAB *grants, const Entry *entry)
@@ -105,14 +143,27 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 		GrantCheck *grant = hash_search(grants, &entry->draws[i].grant_id,
 										HASH_FIND, NULL);
 
-		sum = (int64) ((uint64) sum + (uint64) entry->draws[i].amount);
 		if (grant == NULL)
+		{
 			report(v, entry->id, "orphan",
 				   psprintf("draws on grant " INT64_FORMAT ", which the account does not have",
 							entry->draws[i].grant_id));
-		else
-			grant->drawn = (int64) ((uint64) grant->drawn +
-									(uint64) entry->draws[i].amount);
+			sum = add(sum, entry->draws[i].amount);
+			continue;
+		}
+		grant->drawn = add(grant->drawn, entry->draws[i].amount);
+		if (makes_grant(entry))
+		{
+			grant->given = add(grant->given, entry->draws[i].amount);
+			grant->pending = entry->amount == 0;
+		}
+		if (strcmp(entry->kind, KIND_ACTIVATION) == 0 && grant->pending)
+		{
+			grant->pending = false;
+			sum = add(sum, grant->drawn);
+		}
+		else if (!grant->pending)
+			sum = add(sum, entry->draws[i].amount);
 	}
 	expect(v, entry->id, "draws", "sum of draws", sum,
 		   entry->amount + entry->held);
@@ -139,9 +190,9 @@ read_grants(Verification *v, int64 account_id)
 
 		row_read_grant(v->grant, &grant);
 		if (grant.account_id < account_id)
-			report(v, 0, "orphan",
-				   psprintf("grant " INT64_FORMAT " belongs to account " INT64_FORMAT ", which does not exist",
-							grant.id, grant.account_id));
+			report_orphan(v, 0,
+						  psprintf("grant " INT64_FORMAT " belongs to account " INT64_FORMAT ", which does not exist",
+								   grant.id, grant.account_id));
 		else
 		{
 			GrantCheck *check = hash_search(grants, &grant.id, HASH_ENTER,
@@ -150,7 +201,11 @@ read_grants(Verification *v, int64 account_id)
 			check->amount = grant.amount;
 			check->remaining = grant.remaining;
 			check->status = grant.status;
+			check->due_at = grant.status == GRANT_PENDING ?
+				grant.effective_at : grant.expires_at;
+			check->given = 0;
 			check->drawn = 0;
+			check->pending = false;
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(v->row);
@@ -174,29 +229,28 @@ check_grants(Verification *v, HTAB *grants, const Account *account)
 	while ((grant = hash_seq_search(&status)) != NULL)
 	{
 		bool		open = grant->status == GRANT_OPEN;
+		bool		pending = grant->status == GRANT_PENDING;
 
-		granted = (int64) ((uint64) granted + (uint64) grant->amount);
+		granted = add(granted, grant->amount);
 		if (open)
-			effective = (int64) ((uint64) effective +
-								 (uint64) grant->remaining);
-		if (grant->status == GRANT_PENDING)
-		{
-			expect(v, 0, "grants",
-				   psprintf("sum of draws of pending grant " INT64_FORMAT,
-							grant->id), grant->drawn, 0);
-			expect(v, 0, "grants",
-				   psprintf("remaining of pending grant " INT64_FORMAT,
-							grant->id), grant->remaining, grant->amount);
-		}
-		else
-			expect(v, 0, "grants",
-				   psprintf("remaining of grant " INT64_FORMAT, grant->id),
-				   grant->remaining, grant->drawn);
-		if ((grant->remaining > 0) != (open || grant->status == GRANT_PENDING))
+			effective = add(effective, grant->remaining);
+		expect(v, 0, "grants",
+			   psprintf("amount of grant " INT64_FORMAT, grant->id),
+			   grant->amount, grant->given);
+		expect(v, 0, "grants",
+			   psprintf("remaining of grant " INT64_FORMAT, grant->id),
+			   grant->remaining, grant->drawn);
+		if ((grant->remaining > 0) != (open || pending) ||
+			pending != (grant->pending && grant->remaining > 0))
 			report(v, 0, "grants",
-				   psprintf("grant " INT64_FORMAT " is %s, but " INT64_FORMAT " remain",
+				   psprintf("grant " INT64_FORMAT " is %s, but " INT64_FORMAT " remain, and by the log it is %s effective",
 							grant->id, grant_status_names[grant->status],
-							grant->remaining));
+							grant->remaining,
+							grant->pending ? "not" : "already"));
+		if ((open || pending) && grant->due_at < account->due_at)
+			report(v, 0, "due",
+				   psprintf("the clock changes grant " INT64_FORMAT " before the account's due_at",
+							grant->id));
 	}
 	expect(v, 0, "grants", "sum of remaining of effective grants", effective,
 		   account->balance);
@@ -224,8 +278,8 @@ check_transaction(Verification *v, HTAB *grants, const Entry *entry,
 	memcpy(sum->head, entry->hash, sizeof(hash));
 	sum->head_len = sizeof(hash);
 
-	sum->balance = (int64) ((uint64) sum->balance + (uint64) entry->amount);
-	sum->held = (int64) ((uint64) sum->held + (uint64) entry->held);
+	sum->balance = add(sum->balance, entry->amount);
+	sum->held = add(sum->held, entry->held);
 	expect(v, entry->id, "running_balance", "balance_after",
 		   entry->balance_after, sum->balance);
 	expect(v, entry->id, "running_balance", "held_after", entry->held_after,
@@ -287,19 +341,13 @@ verify_account(Verification *v, const Account *account)
 		CHECK_FOR_INTERRUPTS();
 		row_read_entry(v->transaction, &entry);
 		if (entry.account_id < account->id)
-		{
-			text	   *name = v->name;
-
-			v->name = NULL;
-			report(v, entry.id, "orphan",
-				   psprintf("belongs to account " INT64_FORMAT ", which does not exist",
-							entry.account_id));
-			v->name = name;
-		}
+			report_orphan(v, entry.id,
+						  psprintf("belongs to account " INT64_FORMAT ", which does not exist",
+								   entry.account_id));
 		else
 		{
-			total = (int64) ((uint64) total + (uint64) entry.amount);
-			held = (int64) ((uint64) held + (uint64) entry.held);
+			total = add(total, entry.amount);
+			held = add(held, entry.held);
 			check_transaction(v, grants, &entry, &sum);
 		}
 		MemoryContextSwitchTo(old);
@@ -328,12 +376,13 @@ verify_rest(Verification *v)
 		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
-		report(v,
-			   DatumGetInt64(slot_getattr(v->transaction, Anum_transactions_id,
-										  &isnull)),
-			   "orphan",
-			   psprintf("belongs to account " INT64_FORMAT ", which does not exist",
-						owner_of(v->transaction, Anum_transactions_account_id)));
+		report_orphan(v,
+					  DatumGetInt64(slot_getattr(v->transaction,
+												 Anum_transactions_id,
+												 &isnull)),
+					  psprintf("belongs to account " INT64_FORMAT ", which does not exist",
+							   owner_of(v->transaction,
+										Anum_transactions_account_id)));
 		v->transaction = store_scan_next(&v->transactions,
 										 ForwardScanDirection);
 	}

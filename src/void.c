@@ -13,6 +13,7 @@ static bool
 plan_void(Posting *posting, void *arg)
 {
 	Grant	   *grant = grants_get(posting, *(int64 *) arg);
+	Draw	   *draw;
 	int64		taken;
 
 	if (!ledger_not_closed(posting))
@@ -28,11 +29,11 @@ plan_void(Posting *posting, void *arg)
 
 	/* a pending grant is not in the balance yet */
 	taken = grant->status == GRANT_PENDING ? 0 : grant->remaining;
+	draw = grants_draw(grant, -grant->remaining);
 	grant->remaining = 0;
 	grant->status = GRANT_VOIDED;
 	grant->changed = true;
-	posting->main = log_add(posting, KIND_VOID, posting->now, -taken,
-							grants_draw(grant, -taken), 1);
+	posting->main = log_add(posting, KIND_VOID, posting->now, -taken, draw, 1);
 	return true;
 }
 
