@@ -1,0 +1,130 @@
+-- privileges: every role, every function, every table: what it may, and what happens when it tries
+BEGIN;
+SET LOCAL search_path = public, pg_catalog;
+SELECT plan(483);
+
+CREATE ROLE regress_pgtap_app IN ROLE credits_app;
+CREATE ROLE regress_pgtap_admin IN ROLE credits_admin;
+CREATE ROLE regress_pgtap_auditor IN ROLE credits_auditor;
+CREATE ROLE regress_pgtap_nobody;
+CREATE TEMP TABLE person (role name, app boolean, admin boolean, auditor boolean);
+INSERT INTO person VALUES
+	('regress_pgtap_app', true, false, false),
+	('regress_pgtap_admin', true, true, false),
+	('regress_pgtap_auditor', false, false, true),
+	('regress_pgtap_nobody', false, false, false);
+
+-- Runs a statement as a role, takes it back, and returns its SQLSTATE; 00000 if it worked.
+CREATE FUNCTION pg_temp.state_as(role name, statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('role', role::text, true);
+	EXECUTE statement;
+	RAISE EXCEPTION USING ERRCODE = 'ZZ000';
+EXCEPTION
+	WHEN SQLSTATE 'ZZ000' THEN RETURN '00000';
+	WHEN OTHERS THEN RETURN SQLSTATE;
+END
+$$;
+
+-- who may call what
+CREATE TEMP TABLE callable (function text, app boolean, admin boolean, auditor boolean, call text);
+INSERT INTO callable VALUES
+	('credits_adjust', false, true, false, $$SELECT credits_adjust('p:1', 1, 'reason')$$),
+	('credits_allocate', false, true, false, $$SELECT credits_allocate('p:1', 1)$$),
+	('credits_balance', true, true, true, $$SELECT credits_balance('p:1')$$),
+	('credits_balance_at', true, true, true, $$SELECT credits_balance_at('p:1', '2030-01-01')$$),
+	('credits_close_account', false, true, false, $$SELECT credits_close_account('p:1', 'reason')$$),
+	('credits_deduct', true, true, false, $$SELECT credits_deduct('p:1', 1)$$),
+	('credits_digest', false, true, true, $$SELECT credits_digest()$$),
+	('credits_history', true, true, true, $$SELECT credits_history('p:1')$$),
+	('credits_open_account', false, true, false, $$SELECT credits_open_account('p:2')$$),
+	('credits_open_account_for_row', false, true, false, NULL),
+	('credits_open_accounts', false, true, false, $$SELECT credits_open_accounts('pg_catalog.pg_language', 'lanname')$$),
+	('credits_pause_account', false, true, false, $$SELECT credits_pause_account('p:1', 'reason')$$),
+	('credits_refund', true, true, false,
+	 $$SELECT credits_refund((SELECT max(transaction_id) FROM credits_history('p:1', kinds => '{deduction}')), 1)$$),
+	('credits_resume_account', false, true, false, $$SELECT credits_resume_account('p:paused', 'reason')$$),
+	('credits_schedule', false, true, false, NULL),
+	('credits_set_low_balance', false, true, false, $$SELECT credits_set_low_balance('p:1', 1)$$),
+	('credits_settle', false, true, false, $$CALL credits_settle(1, NULL, NULL)$$),
+	('credits_summary', true, true, true, $$SELECT credits_summary('p:1')$$),
+	('credits_sync_sequences', false, true, false, $$SELECT credits_sync_sequences()$$),
+	('credits_try_deduct', true, true, false, $$SELECT credits_try_deduct('p:1', 1)$$),
+	('credits_unschedule', false, true, false, NULL),
+	('credits_verify', false, true, true, $$SELECT credits_verify()$$),
+	('credits_void_grant', false, true, false, NULL),
+	('credits.account_id', false, true, true, $$SELECT credits.account_id('p:1')$$),
+	('credits.alert', false, false, false, NULL),
+	('credits.history_limit', false, true, true, $$SELECT credits.history_limit(1)$$),
+	('credits.history_position', false, true, true, $$SELECT credits.history_position('p:1', NULL)$$),
+	('credits.refuse_change', false, false, false, NULL),
+	('credits.required', false, true, true, $$SELECT credits.required('2030-01-01', 'x')$$),
+	('credits.write_log', false, false, false, NULL);
+SELECT set_eq($$
+	SELECT CASE n.nspname WHEN 'credits' THEN 'credits.' ELSE '' END || p.proname
+	FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+	JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+	JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'credits'
+$$, $$ SELECT function FROM callable UNION ALL SELECT 'credits.now' $$, 'all functions are in the matrix');
+SELECT is(has_function_privilege(p.role, c.function::regproc, 'EXECUTE'),
+	(p.app AND c.app) OR (p.admin AND c.admin) OR (p.auditor AND c.auditor),
+	p.role || ' and EXECUTE on ' || c.function)
+FROM person AS p, callable AS c;
+
+-- and when they try
+SELECT credits_open_account('p:1', 100) IS NOT NULL AS opened \gset
+SELECT credits_deduct('p:1', 10) IS NOT NULL AS spent \gset
+SELECT credits_open_account('p:paused', 100) IS NOT NULL AS opened \gset
+SELECT credits_pause_account('p:paused', 'reason') IS NOT NULL AS paused \gset
+SELECT is(pg_temp.state_as(p.role, c.call),
+	CASE WHEN (p.app AND c.app) OR (p.admin AND c.admin) OR (p.auditor AND c.auditor)
+		 THEN '00000' ELSE '42501' END,
+	p.role || ' calls ' || c.call)
+FROM person AS p, callable AS c WHERE c.call IS NOT NULL;
+SELECT is(pg_temp.state_as(p.role, format('SELECT credits_void_grant(%s, ''reason'')', g.id)),
+	CASE WHEN p.admin THEN '00000' ELSE '42501' END, p.role || ' voids a grant')
+FROM person AS p, (SELECT max(id) AS id FROM credits.grants) AS g;
+
+-- tables, views, sequences
+CREATE TEMP TABLE thing AS
+SELECT c.oid, c.oid::regclass::text AS name, c.relkind FROM pg_class AS c
+WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'v', 'S');
+SELECT is(has_table_privilege(p.role, t.oid, m.mode),
+	m.mode = 'SELECT' AND (p.admin OR p.auditor),
+	p.role || ' and ' || m.mode || ' on ' || t.name)
+FROM person AS p, thing AS t,
+	unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS m (mode)
+WHERE t.relkind <> 'S';
+SELECT is(has_sequence_privilege(p.role, t.oid, m.mode),
+	m.mode = 'SELECT' AND (p.admin OR p.auditor),
+	p.role || ' and ' || m.mode || ' on ' || t.name)
+FROM person AS p, thing AS t, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS m (mode)
+WHERE t.relkind = 'S';
+SELECT is(has_any_column_privilege(p.role, t.oid, 'INSERT, UPDATE, REFERENCES'), false,
+	p.role || ' may write no column of ' || t.name)
+FROM person AS p, thing AS t WHERE t.relkind <> 'S';
+SELECT is(has_schema_privilege(p.role, 'credits', 'USAGE'), p.admin OR p.auditor,
+	p.role || ' and USAGE on the schema') FROM person AS p;
+SELECT is(has_schema_privilege(p.role, 'credits', 'CREATE'), false,
+	p.role || ' and CREATE in the schema') FROM person AS p;
+SELECT is(has_type_privilege(p.role, t.oid, 'USAGE'), true, p.role || ' may use the type ' || t.typname)
+FROM person AS p, pg_type AS t WHERE t.typnamespace = 'credits'::regnamespace
+  AND t.typname IN ('receipt', 'attempt', 'problem');
+
+-- the roles themselves: no power over each other or the cluster
+SELECT is_empty($$
+	SELECT rolname FROM pg_roles WHERE rolname IN ('credits_app', 'credits_admin', 'credits_auditor')
+	  AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)
+$$, 'the three roles have no power of their own');
+SELECT ok(pg_has_role('credits_admin', 'credits_app', 'USAGE'), 'an administrator is an application too');
+SELECT ok(NOT pg_has_role('credits_admin', 'credits_auditor', 'USAGE'), 'and no auditor');
+SELECT ok(NOT pg_has_role('credits_app', 'credits_admin', 'MEMBER'), 'an application is no administrator');
+SELECT ok(NOT pg_has_role('credits_auditor', 'credits_app', 'MEMBER'), 'an auditor is no application');
+SELECT is_empty($$
+	SELECT a.roleid::regrole FROM pg_auth_members AS a
+	WHERE a.member IN ('credits_app'::regrole, 'credits_admin'::regrole, 'credits_auditor'::regrole)
+	  AND (a.roleid <> 'credits_app'::regrole OR a.admin_option)
+$$, 'they are members of nothing else');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,439 @@
+-- schema: what CREATE EXTENSION makes, down to the last column
+BEGIN;
+SET LOCAL search_path = public, pg_catalog;
+SELECT plan(46);
+
+-- Compares rows by what they print, whatever the collations of their columns.
+CREATE FUNCTION pg_temp.rows_are(is_query text, should_query text, description text) RETURNS text
+LANGUAGE sql AS $$
+	SELECT public.results_eq(
+		format('SELECT q::text COLLATE "C" FROM (%s) AS q', is_query),
+		format('SELECT q::text COLLATE "C" FROM (%s) AS q', should_query), description)
+$$;
+
+-- all members of the extension
+CREATE TEMP VIEW member AS
+SELECT d.classid, d.objid, (pg_identify_object(d.classid, d.objid, d.objsubid)).*
+FROM pg_depend AS d
+JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+WHERE e.extname = 'credits' AND d.deptype = 'e';
+CREATE TEMP VIEW routine AS
+SELECT p.*, n.nspname, n.nspname || '.' || p.proname AS name
+FROM pg_proc AS p
+JOIN member AS m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+JOIN pg_namespace AS n ON n.oid = p.pronamespace;
+CREATE TEMP VIEW relation AS
+SELECT c.*, n.nspname, n.nspname || '.' || c.relname AS name
+FROM pg_class AS c
+JOIN member AS m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace;
+
+SELECT has_extension('credits');
+SELECT is((SELECT extrelocatable FROM pg_extension WHERE extname = 'credits'), false,
+	'the extension stays where it is');
+SELECT is((SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+		   WHERE extname = 'credits'), 'public', 'the functions are where the DBA put them');
+SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'credits'),
+	(SELECT default_version FROM pg_available_extensions WHERE name = 'credits'),
+	'the version is that of the control file');
+
+-- relations
+SELECT tables_are('credits', ARRAY['accounts', 'events', 'grants', 'transactions']);
+SELECT views_are('credits', ARRAY['chain', 'draws']);
+SELECT sequences_are('credits', ARRAY['accounts_id_seq', 'events_id_seq', 'grants_id_seq',
+	'transactions_id_seq']);
+SELECT is_empty($$
+	SELECT c.oid::regclass FROM pg_class AS c
+	WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+	  AND c.oid NOT IN (SELECT oid FROM relation)
+$$, 'every relation of the schema is a member of the extension');
+SELECT is_empty($$ SELECT name FROM relation WHERE nspname <> 'credits' $$,
+	'no relation is anywhere else');
+SELECT is_empty($$ SELECT name FROM relation WHERE relrowsecurity OR relforcerowsecurity $$,
+	'no row security, which dumps badly');
+SELECT is_empty($$ SELECT name FROM relation WHERE relpersistence <> 'p' $$, 'nothing is unlogged');
+SELECT is_empty($$
+	SELECT name FROM relation WHERE relkind = 'r' AND relreplident <> 'd'
+$$, 'replica identity is the primary key');
+
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
+		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
+	FROM pg_attribute WHERE attrelid = 'credits.accounts'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true, NULL),
+	('name', 'text', true, 'C'),
+	('unit', 'text', true, NULL),
+	('status', 'text', true, NULL),
+	('metadata', 'jsonb', false, NULL),
+	('created_at', 'timestamp with time zone', true, NULL),
+	('low_balance', 'bigint', false, NULL),
+	('due_at', 'timestamp with time zone', true, NULL),
+	('granted', 'bigint', true, NULL),
+	('refunded', 'bigint', true, NULL),
+	('expired', 'bigint', true, NULL),
+	('held', 'bigint', true, NULL),
+	('balance', 'bigint', true, NULL),
+	('spent', 'bigint', true, NULL),
+	('transaction_count', 'bigint', true, NULL),
+	('last_transaction_id', 'bigint', true, NULL),
+	('last_at', 'timestamp with time zone', true, NULL),
+	('head', 'bytea', true, NULL)
+$$, 'columns of accounts');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.grants'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('transaction_id', 'bigint', true),
+	('effective_at', 'timestamp with time zone', true),
+	('expires_at', 'timestamp with time zone', false),
+	('granted_until', 'timestamp with time zone', false),
+	('amount', 'bigint', true),
+	('priority', 'integer', true),
+	('source', 'text', true),
+	('price', 'numeric', false),
+	('currency', 'text', false),
+	('status', 'text', true),
+	('remaining', 'bigint', true)
+$$, 'columns of grants');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
+		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
+	FROM pg_attribute WHERE attrelid = 'credits.transactions'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true, NULL),
+	('account_id', 'bigint', true, NULL),
+	('created_at', 'timestamp with time zone', true, NULL),
+	('amount', 'bigint', true, NULL),
+	('held', 'bigint', true, NULL),
+	('balance_after', 'bigint', true, NULL),
+	('held_after', 'bigint', true, NULL),
+	('target_id', 'bigint', false, NULL),
+	('request', 'bigint', false, NULL),
+	('kind', 'text', true, NULL),
+	('role', 'text', true, NULL),
+	('idempotency_key', 'text', false, 'C'),
+	('operation', 'text', false, NULL),
+	('reference', 'text', false, NULL),
+	('draws', 'bigint[]', false, NULL),
+	('reason', 'text', false, NULL),
+	('metadata', 'jsonb', false, NULL),
+	('actor', 'text', false, NULL),
+	('salt', 'bytea', false, NULL),
+	('hash', 'bytea', true, NULL)
+$$, 'columns of transactions');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.events'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('account_id', 'bigint', false),
+	('transaction_id', 'bigint', false),
+	('created_at', 'timestamp with time zone', true),
+	('kind', 'text', true),
+	('detail', 'jsonb', true)
+$$, 'columns of events');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.draws'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('transaction_id', 'bigint'),
+	('account_id', 'bigint'),
+	('kind', 'text'),
+	('ordinal', 'integer'),
+	('grant_id', 'bigint'),
+	('amount', 'bigint'),
+	('created_at', 'timestamp with time zone')
+$$, 'columns of the view draws');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.chain'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('account_id', 'bigint'),
+	('id', 'bigint'),
+	('created_at', 'bigint'),
+	('kind', 'text'),
+	('amount', 'bigint'),
+	('held', 'bigint'),
+	('balance_after', 'bigint'),
+	('held_after', 'bigint'),
+	('target_id', 'bigint'),
+	('request', 'bigint'),
+	('role', 'text'),
+	('idempotency_key', 'text'),
+	('operation', 'text'),
+	('reference', 'text'),
+	('draws', 'bigint[]'),
+	('reason', 'text'),
+	('metadata', 'text'),
+	('actor', 'text'),
+	('salt', 'text'),
+	('hash', 'text')
+$$, 'columns of the view chain');
+
+-- types
+SELECT pg_temp.rows_are($$
+	SELECT t.typname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)
+	FROM pg_type AS t JOIN pg_attribute AS a ON a.attrelid = t.typrelid
+	JOIN member AS m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+	WHERE t.typtype = 'c' AND (SELECT relkind FROM pg_class WHERE oid = t.typrelid) = 'c'
+	ORDER BY t.typname, a.attnum
+$$, $$ VALUES
+	('attempt', 'ok', 'boolean'),
+	('attempt', 'code', 'text'),
+	('attempt', 'message', 'text'),
+	('attempt', 'receipt', 'credits.receipt'),
+	('problem', 'account', 'text'),
+	('problem', 'transaction_id', 'bigint'),
+	('problem', 'problem', 'text'),
+	('problem', 'detail', 'text'),
+	('receipt', 'transaction_id', 'bigint'),
+	('receipt', 'account', 'text'),
+	('receipt', 'kind', 'text'),
+	('receipt', 'amount', 'bigint'),
+	('receipt', 'balance', 'bigint'),
+	('receipt', 'held', 'bigint'),
+	('receipt', 'replayed', 'boolean'),
+	('receipt', 'created_at', 'timestamp with time zone')
+$$, 'composite types');
+
+-- constraints and indexes
+SELECT pg_temp.rows_are($$
+	SELECT conrelid::regclass::text, conname::text, contype::text FROM pg_constraint
+	WHERE connamespace = 'credits'::regnamespace AND contype <> 'n' ORDER BY 1, 2
+$$, $$ VALUES
+	('credits.accounts', 'accounts_name_key', 'u'),
+	('credits.accounts', 'accounts_not_negative', 'c'),
+	('credits.accounts', 'accounts_pkey', 'p'),
+	('credits.events', 'events_pkey', 'p'),
+	('credits.grants', 'grants_not_negative', 'c'),
+	('credits.grants', 'grants_pkey', 'p'),
+	('credits.transactions', 'transactions_not_negative', 'c'),
+	('credits.transactions', 'transactions_pkey', 'p')
+$$, 'constraints');
+SELECT is_empty($$
+	SELECT conname FROM pg_constraint WHERE connamespace = 'credits'::regnamespace AND NOT convalidated
+$$, 'all constraints are valid');
+SELECT pg_temp.rows_are($$
+	SELECT indexrelid::regclass::text, indisunique, indisprimary, pg_get_expr(indpred, indrelid),
+		   (SELECT string_agg(a.attname, ',' ORDER BY k.n) FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+			JOIN pg_attribute AS a ON a.attrelid = indrelid AND a.attnum = k.attnum)
+	FROM pg_index JOIN pg_class AS c ON c.oid = indrelid
+	WHERE c.relnamespace = 'credits'::regnamespace ORDER BY 1
+$$, $$ VALUES
+	('credits.accounts_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
+	('credits.accounts_name_key', true, false, NULL, 'name'),
+	('credits.accounts_pkey', true, true, NULL, 'id'),
+	('credits.events_account_id_idx', false, false, NULL, 'account_id,id'),
+	('credits.events_pkey', true, true, NULL, 'id'),
+	('credits.grants_account_id_idx', false, false, NULL, 'account_id,id'),
+	('credits.grants_burn_order_idx', false, false,
+	 '(status = ANY (ARRAY[''open''::text, ''pending''::text]))',
+	 'account_id,priority,expires_at,effective_at,id'),
+	('credits.grants_pkey', true, true, NULL, 'id'),
+	('credits.transactions_account_id_idx', true, false, NULL, 'account_id,created_at,id'),
+	('credits.transactions_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
+	 'account_id,idempotency_key'),
+	('credits.transactions_pkey', true, true, NULL, 'id'),
+	('credits.transactions_target_id_idx', false, false, '(target_id IS NOT NULL)', 'target_id')
+$$, 'indexes');
+SELECT is_empty($$
+	SELECT i.indexrelid::regclass, a.attname
+	FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+	WHERE (i.indrelid, a.attname) IN (VALUES
+		('credits.accounts'::regclass, 'balance'::name), ('credits.accounts', 'held'),
+		('credits.accounts', 'spent'), ('credits.accounts', 'transaction_count'),
+		('credits.accounts', 'last_transaction_id'), ('credits.accounts', 'last_at'),
+		('credits.accounts', 'head'), ('credits.grants', 'remaining'))
+$$, 'no index names a column that a spend changes');
+SELECT is_empty($$
+	SELECT i.indexrelid::regclass FROM pg_index AS i
+	JOIN pg_class AS c ON c.oid = i.indrelid
+	WHERE c.relnamespace = 'credits'::regnamespace
+	  AND pg_get_expr(i.indpred, i.indrelid) ~ '\m(balance|held|spent|remaining|transaction_count|last_at|head)\M'
+$$, 'nor does the predicate of one');
+
+-- triggers: on all the time, for everyone
+SELECT pg_temp.rows_are($$
+	SELECT tgrelid::regclass::text, tgname::text, tgenabled::text, tgfoid::regproc::text,
+		   tgtype & 1 = 1 AS row, tgtype & 2 = 2 AS before,
+		   concat_ws(' ', CASE WHEN tgtype & 4 = 4 THEN 'insert' END, CASE WHEN tgtype & 16 = 16 THEN 'update' END,
+			   CASE WHEN tgtype & 8 = 8 THEN 'delete' END, CASE WHEN tgtype & 32 = 32 THEN 'truncate' END)
+	FROM pg_trigger JOIN pg_class AS c ON c.oid = tgrelid
+	WHERE c.relnamespace = 'credits'::regnamespace AND NOT tgisinternal ORDER BY 1, 2
+$$, $$ VALUES
+	('credits.accounts', 'accounts_alert', 'A', 'credits.alert', true, false, 'update'),
+	('credits.accounts', 'accounts_refuse_removal', 'A', 'credits.refuse_change', false, true, 'delete truncate'),
+	('credits.accounts', 'accounts_write_log', 'A', 'credits.write_log', true, false, 'update'),
+	('credits.grants', 'grants_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.transactions', 'transactions_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.transactions', 'transactions_refuse_row_change', 'A', 'credits.refuse_change', true, true,
+	 'update delete')
+$$, 'triggers, all of them ENABLE ALWAYS');
+
+-- functions: names, arguments, defaults, results
+SELECT pg_temp.rows_are($$
+	SELECT name, pg_get_function_arguments(oid), pg_get_function_result(oid) FROM routine ORDER BY name COLLATE "C"
+$$, $$ VALUES
+	('credits.account_id', 'account text', 'bigint'),
+	('credits.alert', '', 'trigger'),
+	('credits.history_limit', '"limit" integer', 'integer'),
+	('credits.history_position', 'account text, transaction_id bigint', 'timestamp with time zone'),
+	('credits.now', '', 'timestamp with time zone'),
+	('credits.refuse_change', '', 'trigger'),
+	('credits.required', 'value timestamp with time zone, argument text', 'timestamp with time zone'),
+	('credits.write_log', '', 'trigger'),
+	('public.credits_adjust',
+	 'account text, delta bigint, reason text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.receipt'),
+	('public.credits_allocate',
+	 'account text, amount bigint, source text DEFAULT ''manual''::text,'
+	 ' expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' effective_at timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' priority integer DEFAULT NULL::integer, price numeric DEFAULT NULL::numeric,'
+	 ' idempotency_key text DEFAULT NULL::text, reason text DEFAULT NULL::text,'
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
+	 ' currency text DEFAULT NULL::text',
+	 'credits.receipt'),
+	('public.credits_balance', 'account text', 'bigint'),
+	('public.credits_balance_at', 'account text, at timestamp with time zone', 'bigint'),
+	('public.credits_close_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_deduct',
+	 'account text, amount bigint, idempotency_key text DEFAULT NULL::text, operation text DEFAULT NULL::text,'
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.receipt'),
+	('public.credits_digest', '', 'bytea'),
+	('public.credits_history',
+	 'account text, "limit" integer DEFAULT 50, before_id bigint DEFAULT NULL::bigint,'
+	 ' kinds text[] DEFAULT NULL::text[],'
+	 ' since timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' until timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'TABLE(transaction_id bigint, created_at timestamp with time zone, kind text, amount bigint, held bigint,'
+	 ' balance bigint, operation text, reference text, reason text, metadata jsonb, target_id bigint,'
+	 ' idempotency_key text, role text, actor text)'),
+	('public.credits_open_account',
+	 'account text, initial_credits bigint DEFAULT NULL::bigint, unit text DEFAULT ''credit''::text,'
+	 ' metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.receipt'),
+	('public.credits_open_account_for_row', '', 'trigger'),
+	('public.credits_open_accounts',
+	 'relation regclass, key_column name, prefix text DEFAULT ''''::text, initial_credits bigint DEFAULT NULL::bigint',
+	 'bigint'),
+	('public.credits_pause_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_refund',
+	 'transaction_id bigint, amount bigint DEFAULT NULL::bigint, idempotency_key text DEFAULT NULL::text,'
+	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, expired text DEFAULT NULL::text,'
+	 ' account text DEFAULT NULL::text',
+	 'credits.receipt'),
+	('public.credits_resume_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_schedule', 'schedule text DEFAULT ''* * * * *''::text', 'bigint'),
+	('public.credits_set_low_balance', 'account text, low_balance bigint', 'credits.receipt'),
+	('public.credits_settle',
+	 'IN batch_size integer DEFAULT 1000, INOUT settled bigint DEFAULT NULL::bigint,'
+	 ' INOUT failed bigint DEFAULT NULL::bigint',
+	 NULL),
+	('public.credits_summary',
+	 'account text, OUT balance bigint, OUT held bigint, OUT expiring_amount bigint,'
+	 ' OUT expiring_at timestamp with time zone, OUT granted bigint, OUT spent bigint, OUT refunded bigint,'
+	 ' OUT expired bigint, OUT status text, OUT unit text',
+	 'record'),
+	('public.credits_sync_sequences', '', 'void'),
+	('public.credits_try_deduct',
+	 'account text, amount bigint, idempotency_key text DEFAULT NULL::text, operation text DEFAULT NULL::text,'
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.attempt'),
+	('public.credits_unschedule', '', 'bigint'),
+	('public.credits_verify', 'account text DEFAULT NULL::text', 'SETOF credits.problem'),
+	('public.credits_void_grant', 'grant_id bigint, reason text, idempotency_key text DEFAULT NULL::text',
+	 'credits.receipt')
+$$, 'functions and their arguments');
+SELECT is_empty($$
+	SELECT p.oid::regprocedure FROM pg_proc AS p
+	WHERE (p.proname LIKE 'credits\_%' OR p.pronamespace = 'credits'::regnamespace)
+	  AND p.oid NOT IN (SELECT oid FROM routine)
+$$, 'every function is a member of the extension');
+
+-- what the planner may do with them
+SELECT pg_temp.rows_are($$
+	SELECT name FROM routine WHERE provolatile <> 'v' AND prokind = 'f' ORDER BY name COLLATE "C"
+$$, $$ VALUES ('credits.account_id'), ('credits.history_limit'), ('credits.history_position'), ('credits.now'),
+	('credits.required'), ('public.credits_balance'), ('public.credits_balance_at'), ('public.credits_digest'),
+	('public.credits_history'), ('public.credits_summary'), ('public.credits_verify') $$,
+	'only functions that read are not volatile');
+SELECT pg_temp.rows_are($$ SELECT name FROM routine WHERE provolatile = 'i' $$,
+	$$ VALUES ('credits.history_limit') $$, 'nothing that reads tables or the clock is immutable');
+SELECT is_empty($$ SELECT name FROM routine WHERE provolatile = 'v' AND proparallel <> 'u' $$,
+	'whatever changes anything is parallel unsafe');
+SELECT is_empty($$ SELECT name FROM routine WHERE proisstrict $$,
+	'none is strict: NULL is an error that is told, not a NULL that is passed on');
+SELECT is_empty($$ SELECT name FROM routine WHERE proleakproof $$, 'none claims to be leakproof');
+SELECT set_eq($$ SELECT DISTINCT l.lanname::text FROM routine AS r JOIN pg_language AS l ON l.oid = r.prolang $$,
+	ARRAY['c', 'sql'], 'C and SQL, nothing else');
+SELECT set_eq($$ SELECT DISTINCT probin FROM routine WHERE probin IS NOT NULL $$,
+	ARRAY['$libdir/credits'], 'the C functions are in the library');
+
+-- safety
+SELECT is_empty($$
+	SELECT name FROM routine
+	WHERE prosecdef AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']
+$$, 'no SECURITY DEFINER without a search_path of its own');
+SELECT is_empty($$
+	SELECT name FROM routine WHERE prolang = (SELECT oid FROM pg_language WHERE lanname = 'sql') AND NOT prosecdef
+$$, 'no SQL function that a caller''s search_path could bend');
+SELECT pg_temp.rows_are($$
+	SELECT name FROM routine AS r WHERE has_function_privilege('public', r.oid, 'EXECUTE') ORDER BY 1
+$$, $$ VALUES ('credits.now') $$, 'PUBLIC may execute nothing but the clock');
+SELECT is_empty($$
+	SELECT r.name, a.privilege_type FROM relation AS r, aclexplode(coalesce(r.relacl, acldefault('r', r.relowner))) AS a
+	WHERE a.grantee = 0
+$$, 'PUBLIC may do nothing to a table');
+SELECT is_empty($$
+	SELECT r.name FROM relation AS r, aclexplode(r.relacl) AS a WHERE a.is_grantable AND a.grantee <> r.relowner
+	UNION ALL
+	SELECT r.name FROM routine AS r, aclexplode(r.proacl) AS a WHERE a.is_grantable AND a.grantee <> r.proowner
+$$, 'nobody may hand on what was given');
+SELECT is_empty($$
+	SELECT a.privilege_type FROM pg_namespace AS n,
+		aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+	WHERE n.nspname = 'credits' AND a.grantee = 0
+$$, 'PUBLIC may not even look into the schema');
+
+-- comments
+SELECT is_empty($$
+	SELECT m.type, m.identity FROM member AS m
+	WHERE obj_description(m.objid, m.classid::regclass::name) IS NULL
+	  AND m.type IN ('function', 'procedure', 'table', 'view', 'schema')
+	  AND m.identity !~ '^credits\..*\[\]$'
+$$, 'every function, table and view, and the schema has a comment');
+SELECT is_empty($$
+	SELECT t.oid::regtype FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid
+	WHERE t.typnamespace = 'credits'::regnamespace AND c.relkind = 'c' AND obj_description(t.oid, 'pg_type') IS NULL
+$$, 'every type has a comment');
+SELECT is_empty($$
+	SELECT c.comment FROM (
+		SELECT obj_description(oid, 'pg_proc') AS comment FROM routine UNION ALL
+		SELECT obj_description(oid, 'pg_class') FROM relation) AS c
+	WHERE c.comment !~ '^[a-z1].*[^.]$'
+$$, 'comments begin in lower case and end without a full stop');
+
+-- dump
+SELECT set_eq($$
+	SELECT c.oid::regclass::text FROM pg_extension AS e, unnest(e.extconfig) AS c (oid) WHERE e.extname = 'credits'
+$$, $$ SELECT name FROM relation WHERE relkind IN ('r', 'p', 'S') $$,
+	'every table and every sequence is dumped');
+SELECT is_empty($$
+	SELECT c.condition FROM pg_extension AS e, unnest(e.extcondition) AS c (condition)
+	WHERE e.extname = 'credits' AND c.condition <> ''
+$$, 'with all its rows');
+SELECT is_empty($$
+	SELECT s.name FROM relation AS s
+	WHERE s.relkind = 'S' AND NOT EXISTS (
+		SELECT FROM pg_depend AS d JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+		WHERE d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype = 'a' AND a.attname = 'id')
+$$, 'every sequence belongs to an id');
+
+SELECT * FROM finish();
+ROLLBACK;
