@@ -30,7 +30,6 @@ PG_FUNCTION_INFO_V1(credits_unschedule);
 
 PGDLLEXPORT void credits_cron_worker(Datum main_arg);
 
-#define JOB_NAME "credits_settle"
 #define MAX_SCHEDULE_BYTES 255
 
 /* What to do, and what came of it */
@@ -40,6 +39,7 @@ typedef struct CronWork
 	bool		local;			/* does pg_cron live in our database? */
 	char		cron_database[NAMEDATALEN];
 	char		database[NAMEDATALEN];
+	char		job[NAMEDATALEN + 32];	/* pg_cron wants it unique by role */
 	char		role[NAMEDATALEN];
 	char		schedule[MAX_SCHEDULE_BYTES + 1];
 	char		command[4 * NAMEDATALEN];
@@ -85,22 +85,21 @@ register_job(CronWork *work)
 		" AND j.database OPERATOR(pg_catalog.=) $4"
 		" AND j.username OPERATOR(pg_catalog.=) CURRENT_USER::pg_catalog.text"
 		" AND j.active",
-		SPI_OK_SELECT, 4, JOB_NAME, work->schedule, work->command,
+		SPI_OK_SELECT, 4, work->job, work->schedule, work->command,
 		work->database);
 	if (SPI_processed > 0)
 		return 0;
-	/* another database's job of that name is not to be taken over */
 	run("SELECT cron.unschedule(j.jobid) FROM cron.job AS j"
 		" WHERE j.jobname OPERATOR(pg_catalog.=) $1"
 		" AND j.database OPERATOR(pg_catalog.=) $2"
 		" AND j.username OPERATOR(pg_catalog.=) CURRENT_USER::pg_catalog.text",
-		SPI_OK_SELECT, 2, JOB_NAME, work->database, NULL, NULL);
+		SPI_OK_SELECT, 2, work->job, work->database, NULL, NULL);
 	if (work->local)
 		run("SELECT cron.schedule($1, $2, $3)", SPI_OK_SELECT, 3,
-			JOB_NAME, work->schedule, work->command, NULL);
+			work->job, work->schedule, work->command, NULL);
 	else
 		run("SELECT cron.schedule_in_database($1, $2, $3, $4)", SPI_OK_SELECT,
-			4, JOB_NAME, work->schedule, work->command, work->database);
+			4, work->job, work->schedule, work->command, work->database);
 	return 1;
 }
 
@@ -114,7 +113,7 @@ remove_job(CronWork *work)
 		" WHERE j.jobname OPERATOR(pg_catalog.=) $1"
 		" AND j.database OPERATOR(pg_catalog.=) $2"
 		" AND j.username OPERATOR(pg_catalog.=) CURRENT_USER::pg_catalog.text",
-		SPI_OK_SELECT, 2, JOB_NAME, work->database, NULL, NULL);
+		SPI_OK_SELECT, 2, work->job, work->database, NULL, NULL);
 	return (int64) SPI_processed;
 }
 
@@ -261,6 +260,7 @@ prepare(FunctionCallInfo fcinfo, CronWork *work)
 	work->local = strcmp(cron_database, database) == 0;
 	strlcpy(work->cron_database, cron_database, NAMEDATALEN);
 	strlcpy(work->database, database, NAMEDATALEN);
+	snprintf(work->job, sizeof(work->job), "credits_settle in %s", database);
 	strlcpy(work->role, GetUserNameFromId(GetUserId(), false), NAMEDATALEN);
 	snprintf(work->command, sizeof(work->command), "CALL %s()",
 			 quote_qualified_identifier(get_namespace_name(schema),
