@@ -1,0 +1,411 @@
+# Bad input: every argument of every function with everything that does not
+# belong there, and 100,000 calls at random.  Whatever comes, the server stays
+# up, nothing is broken, and the SQLSTATE is one of those documented.
+#
+# CREDITS_SEED repeats a run; CREDITS_CALLS changes how many calls there are.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CreditsTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $seed = $ENV{CREDITS_SEED} || int(rand(1_000_000)) + 1;
+my $calls = $ENV{CREDITS_CALLS} || 100_000;
+my $sessions = 2;
+note "CREDITS_SEED=$seed CREDITS_CALLS=$calls";
+
+my $node = credits_node('bad_input', conf => "fsync = off\nlog_min_messages = log\nlog_min_error_statement = panic");
+
+# What both parts share: a few accounts in every state, and a way to make a
+# call that may fail.
+$node->safe_psql('postgres', <<'SQL');
+CREATE SCHEMA bad;
+CREATE TABLE bad.keys (id text);
+INSERT INTO bad.keys VALUES ('k1'), ('k2');
+
+-- the SQLSTATEs of the documentation
+CREATE TABLE bad.documented (state text PRIMARY KEY);
+INSERT INTO bad.documented VALUES ('00000'), ('PT402'), ('PT403'), ('PT404'), ('PT409'), ('PT410'), ('PT423'),
+	('22004'), ('22023'), ('22003'), ('42501'), ('25006'), ('40001');
+
+CREATE TABLE bad.outcome (session int, function text, state text, message text, statement text);
+
+SET credits.test_clock = '2030-01-01';
+SELECT credits_open_account('acc:' || i, 1000) FROM generate_series(1, 20) AS i;
+SELECT credits_open_account('other:' || i, 1000) FROM generate_series(1, 5) AS i;
+SELECT credits_allocate('acc:' || i, 50, expires_at => '2030-02-01') FROM generate_series(1, 20) AS i;
+SELECT credits_allocate('acc:' || i, 50, effective_at => '2030-03-01') FROM generate_series(1, 20) AS i;
+SELECT credits_deduct('acc:' || i, 70, 'key ' || i, 'op', 'ref') FROM generate_series(1, 20) AS i;
+SELECT credits_deduct('other:1', 5);
+SELECT credits_pause_account('acc:19', 'paused');
+SELECT credits_close_account('acc:20', 'closed');
+
+-- Makes a call; what it did stays if it worked.  Returns its SQLSTATE.
+CREATE FUNCTION bad.try(statement text, OUT state text, OUT message text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	state := '00000';
+EXCEPTION WHEN OTHERS THEN
+	state := SQLSTATE;
+	message := left(SQLERRM, 200);
+END
+$$;
+
+-- Everything that the calls could have changed.
+CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', encode(public.credits_digest(), 'hex'),
+		(SELECT md5(string_agg(a::text, ',' ORDER BY a.id)) FROM credits.accounts AS a),
+		(SELECT md5(string_agg(g::text, ',' ORDER BY g.id)) FROM credits.grants AS g),
+		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
+$$;
+SQL
+
+# Part 1.  For each function, valid arguments, and one of them replaced by each
+# value of its type that could hurt.  The functions come from the catalog: a
+# new one is tested as soon as its arguments have a valid value here.
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE bad.valid (argument text PRIMARY KEY, value text NOT NULL);
+INSERT INTO bad.valid VALUES
+	('account', $$'acc:1'$$), ('amount', '3'), ('initial_credits', '5'), ('unit', $$'token'$$),
+	('metadata', $$'{"a": 1}'$$), ('reason', $$'reason'$$), ('low_balance', '5'), ('relation', $$'bad.keys'$$),
+	('key_column', $$'id'$$), ('prefix', $$'key:'$$), ('source', $$'gift'$$), ('expires_at', $$'2031-01-01'$$),
+	('effective_at', $$'2029-01-01'$$), ('priority', '10'), ('price', '9.99'), ('currency', $$'EUR'$$),
+	('idempotency_key', 'NULL'), ('reference', $$'reference'$$), ('operation', $$'operation'$$),
+	('transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'key 1')$$),
+	('expired', $$'grace'$$), ('delta', '4'), ('grant_id', $$(SELECT max(id) FROM credits.grants WHERE remaining > 0 AND account_id < 10)$$),
+	('at', $$'2030-01-01'$$), ('limit', '10'), ('before_id', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
+	('since', $$'2029-01-01'$$), ('until', $$'2031-01-01'$$), ('batch_size', '100'), ('settled', 'NULL'),
+	('failed', 'NULL'), ('schedule', $$'* * * * *'$$), ('value', $$'2030-01-01'$$), ('argument', $$'name'$$);
+
+CREATE TABLE bad.value (type regtype, value text);
+INSERT INTO bad.value
+SELECT 'text'::regtype, v FROM unnest(ARRAY['NULL', $$''$$, $$' '$$, $$'x'$$, $$'-1'$$, $$'acc:2'$$, $$' acc:1'$$, $$'acc:1 '$$,
+	$$E'acc:1\n'$$, $$E'a\tb'$$, $$E'a\x01b'$$, $$E'\x7f'$$, $$'no such thing'$$, $$'acc:19'$$, $$'acc:20'$$, $$E'\'; DROP TABLE x; --'$$,
+	$$'%s %n %1$s'$$, $$'key 1'$$, $$'null'$$, $$repeat('x', 63)$$, $$repeat('x', 64)$$, $$repeat('x', 255)$$, $$repeat('x', 256)$$,
+	$$repeat('x', 1000)$$, $$repeat('x', 1001)$$, $$repeat(' ', 1000)$$, $$repeat('x', 10000000)$$, $$repeat(E'\n', 10000000)$$]) AS v
+UNION ALL
+SELECT 'bigint', v FROM unnest(ARRAY['NULL', '0', '-1', '1', '2', '9223372036854775807', '-9223372036854775808',
+	'9223372036854775806', '4611686018427387904', '1000000000',
+	$$(SELECT id FROM credits.transactions WHERE kind = 'opening' LIMIT 1)$$,
+	$$(SELECT id FROM credits.transactions WHERE kind = 'deduction' AND idempotency_key IS NULL LIMIT 1)$$,
+	$$(SELECT id FROM credits.grants WHERE status = 'pending' LIMIT 1)$$, $$(SELECT max(id) FROM credits.grants)$$]) AS v
+UNION ALL
+SELECT 'integer', v FROM unnest(ARRAY['NULL', '0', '-1', '1', '2147483647', '-2147483648', '32767', '32768', '1000', '1001']) AS v
+UNION ALL
+SELECT 'timestamptz', v FROM unnest(ARRAY['NULL', $$'infinity'$$, $$'-infinity'$$, $$'4714-11-24 00:00:00+00 BC'$$,
+	$$'294276-12-31 23:59:59.999999+00'$$, $$'epoch'$$, $$'2030-01-01'$$, $$'2030-01-01 00:00:00.000001'$$, $$'2029-12-31'$$]) AS v
+UNION ALL
+SELECT 'numeric', v FROM unnest(ARRAY['NULL', '0', '-0.0001', '-1', $$'NaN'$$, $$'Infinity'$$, $$'-Infinity'$$, '1e131071', '1e-16383',
+	$$repeat('9', 100000)::numeric$$]) AS v
+UNION ALL
+SELECT 'jsonb', v FROM unnest(ARRAY['NULL', $$'null'$$, $$'{}'$$, $$'[]'$$, $$'""'$$, $$'0'$$, $$to_jsonb(repeat('x', 17000))$$,
+	$$to_jsonb(repeat('x', 10000000))$$, $$(repeat('[', 1000) || repeat(']', 1000))::jsonb$$]) AS v
+UNION ALL
+SELECT 'text[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$, $$'{""}'$$, $$'{{a,b},{c,d}}'$$, $$'[5:6]={a,b}'$$,
+	$$array_fill('x'::text, ARRAY[100000])$$, $$ARRAY[repeat('x', 10000000)]$$]) AS v
+UNION ALL
+SELECT 'name', v FROM unnest(ARRAY['NULL', $$''$$, $$'nope'$$, $$'ctid'$$, $$repeat('x', 63)$$, $$E'"; --'$$]) AS v
+UNION ALL
+SELECT 'regclass', v FROM unnest(ARRAY['NULL', '0', '4294967295', $$'pg_class'$$, $$'pg_class_oid_index'$$, $$'credits.accounts'$$,
+	$$'credits.receipt'$$, $$'credits.transactions_id_seq'$$]) AS v;
+
+CREATE VIEW bad.argument AS
+SELECT p.oid, p.pronamespace::regnamespace || '.' || p.proname AS function, p.prokind, a.n, a.name, a.type::regtype AS type
+FROM pg_proc AS p
+JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'credits'
+LEFT JOIN LATERAL ROWS FROM (unnest(coalesce(p.proallargtypes, p.proargtypes::oid[])), unnest(p.proargnames),
+		unnest(coalesce(p.proargmodes, array_fill('i'::"char", ARRAY[p.pronargs])))) WITH ORDINALITY
+	AS a (type, name, mode, n) ON a.mode IN ('i', 'b')
+WHERE p.prorettype <> 'trigger'::regtype;
+
+-- Calls a function with the values of its arguments.
+CREATE FUNCTION bad.call(function text, kind "char", VARIADIC arguments text[]) RETURNS text LANGUAGE sql AS $$
+	SELECT CASE WHEN kind = 'p' THEN format('CALL %s(%s)', function, array_to_string(arguments, ', '))
+		ELSE format('SELECT * FROM %s(%s)', function, array_to_string(arguments, ', ')) END
+$$;
+
+CREATE TABLE bad.tried (function text, argument text, value text, state text, message text, unchanged boolean);
+CREATE PROCEDURE bad.try_every_argument() LANGUAGE plpgsql AS $$
+DECLARE
+	c record;
+	statement text;
+	before text;
+	unchanged boolean;
+	r record;
+BEGIN
+	FOR c IN
+		SELECT f.function, f.prokind, a.n, a.name, v.value, f.valid
+		FROM (SELECT oid, function, prokind, array_agg(coalesce(v.value, 'NULL') ORDER BY n) AS valid
+			  FROM bad.argument AS a LEFT JOIN bad.valid AS v ON v.argument = a.name
+			  WHERE a.n IS NOT NULL GROUP BY oid, function, prokind) AS f
+		JOIN bad.argument AS a ON a.oid = f.oid
+		JOIN bad.value AS v ON v.type = a.type AND NOT (f.prokind = 'p' AND v.value LIKE '%SELECT%')
+		ORDER BY f.function, a.n, v.value
+	LOOP
+		c.valid[c.n] := c.value;
+		statement := bad.call(c.function, c.prokind, VARIADIC c.valid);
+		before := bad.facts();
+		SELECT * INTO r FROM bad.try(statement);
+		unchanged := r.state = '00000' OR before = bad.facts();
+		-- each call on the same accounts
+		ROLLBACK;
+		INSERT INTO bad.tried VALUES (c.function, c.name, c.value, r.state, r.message, unchanged);
+		COMMIT;
+	END LOOP;
+END
+$$;
+SQL
+
+is($node->safe_psql('postgres', q(
+	SELECT DISTINCT name, type FROM bad.argument AS a WHERE n IS NOT NULL
+	  AND (NOT EXISTS (SELECT FROM bad.valid AS v WHERE v.argument = a.name)
+		   OR NOT EXISTS (SELECT FROM bad.value AS v WHERE v.type = a.type)))),
+	'', 'there is a valid value for each argument and a bad one for each type');
+
+my $start = time;
+$node->safe_psql('postgres', q(
+	SET credits.test_clock = '2030-01-01'; SET client_min_messages = error;
+	CALL bad.try_every_argument()), timeout => 300);
+note sprintf 'every argument: %s calls in %.1f s', $node->safe_psql('postgres', 'SELECT count(*) FROM bad.tried'), time - $start;
+
+is($node->safe_psql('postgres', q(SELECT count(*) > 900 FROM bad.tried)), 't', 'every argument has been tried');
+is($node->safe_psql('postgres', q(
+	SELECT t.state, t.function, t.argument, left(t.value, 60), t.message FROM bad.tried AS t
+	WHERE NOT EXISTS (SELECT FROM bad.documented AS d WHERE d.state = t.state)
+	-- the catalog's own, where a table or a column is named that is not there or not one
+	  AND NOT (t.function LIKE '%.credits_open_accounts' AND t.state IN ('42P01', '42703', '42809'))
+	-- there is no pg_cron here
+	  AND NOT (t.function LIKE '%.credits_schedule' AND t.state = '55000')
+	ORDER BY 2, 3, 4)), '', 'each refusal has a documented SQLSTATE');
+is($node->safe_psql('postgres', q(SELECT function, argument, value FROM bad.tried WHERE NOT unchanged)),
+	'', 'what was refused changed nothing');
+is($node->safe_psql('postgres', q(
+	SELECT DISTINCT a.function FROM bad.argument AS a
+	WHERE NOT EXISTS (SELECT FROM bad.tried AS t WHERE t.function = a.function AND t.state = '00000') AND a.n IS NOT NULL
+	  AND a.function NOT LIKE '%.credits_schedule')),
+	'', 'and each function worked with some of the values');
+is($node->safe_psql('postgres', q(
+	SELECT function, argument, value FROM bad.tried
+	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'credits.required'))),
+	'', 'nothing swallows 10 MB');
+is($node->safe_psql('postgres', q(
+	SELECT function, argument FROM bad.tried WHERE value = 'NULL' AND state NOT IN ('00000', '22004')
+	-- these two go together
+	  AND argument NOT IN ('price', 'currency') AND function <> 'public.credits_schedule')),
+	'', 'NULL is either a default or 22004');
+problems_are($node, '', 'nothing is broken');
+
+# Part 2.  Calls at random, mostly sensible, so that accounts live; several
+# sessions at once, each of them with a clock of its own.
+$node->safe_psql('postgres', <<'SQL');
+CREATE FUNCTION bad.pick(VARIADIC choices text[]) RETURNS text LANGUAGE sql VOLATILE AS $$
+	SELECT choices[1 + floor(random() * array_length(choices, 1))::int]
+$$;
+-- A sensible value with probability p, else any of the pool's of its type.
+CREATE FUNCTION bad.some(p double precision, good text, pool text[]) RETURNS text LANGUAGE sql VOLATILE AS $$
+	SELECT CASE WHEN random() < p THEN good ELSE pool[1 + floor(random() * array_length(pool, 1))::int] END
+$$;
+
+CREATE PROCEDURE bad.live(session int, calls int, seed double precision) LANGUAGE plpgsql AS $$
+DECLARE
+	texts text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'text'::regtype AND value NOT LIKE '%10000000%');
+	bigints text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'bigint'::regtype AND value NOT LIKE '%SELECT%');
+	integers text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'integer'::regtype);
+	times text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'timestamptz'::regtype);
+	numerics text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'numeric'::regtype AND value NOT LIKE '%repeat%');
+	jsons text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'jsonb'::regtype AND value NOT LIKE '%10000000%');
+	sources text[] := ARRAY['manual', 'gift', 'trial', 'purchase', 'promotional', 'subscription', 'referral', 'signup'];
+	kinds text[] := ARRAY['deduction', 'opening', 'refund', 'allocation', 'expiration'];
+	account text;
+	amount text;
+	key text;
+	id text;
+	grant_id text;
+	reason text;
+	instant text;
+	meta text;
+	statement text;
+	function text;
+	at timestamptz := '2030-01-01';
+	before text;
+	r record;
+	choice double precision;
+	high bigint;
+	spends bigint[];
+	grants bigint[];
+BEGIN
+	PERFORM setseed(seed);
+	FOR i IN 1..calls LOOP
+		IF i % 20 = 1 THEN
+			-- not beyond what the other session's clock would make of it
+			at := at + random() * interval '6 hours';
+			PERFORM set_config('credits.test_clock', at::text, false);
+			SELECT max(t.id) INTO high FROM credits.transactions AS t;
+			SELECT array_agg(t.id) INTO spends FROM credits.transactions AS t WHERE t.id > high - 200 AND t.kind = 'deduction';
+			SELECT array_agg(g.id) INTO grants
+			FROM (SELECT l.id FROM credits.grants AS l WHERE l.remaining > 0 ORDER BY l.id DESC LIMIT 50) AS g;
+		END IF;
+		account := bad.some(0.97, quote_literal('acc:' || 1 + floor(random() * 20)), texts);
+		amount := bad.some(0.9, (1 + floor(random() * 30))::text, bigints);
+		key := CASE WHEN random() < 0.6 THEN 'NULL'
+			ELSE bad.some(0.95, quote_literal('key ' || floor(random() * 300)), texts) END;
+		id := bad.some(0.95, coalesce(CASE WHEN random() < 0.8 THEN spends[1 + floor(random() * array_length(spends, 1))::int]
+			ELSE high - floor(random() * 100)::int END, high)::text, bigints);
+		grant_id := bad.some(0.95, coalesce(grants[1 + floor(random() * array_length(grants, 1))::int], 1)::text, bigints);
+		reason := bad.some(0.9, '''reason''', texts);
+		instant := bad.some(0.9, quote_literal(at + (random() - 0.1) * interval '30 days'), times);
+		meta := bad.some(0.95, bad.pick('NULL', '''{"a": 1}'''), jsons);
+		choice := random();
+		CASE
+			WHEN choice < 0.25 THEN
+				function := 'deduct';
+				statement := format('SELECT credits_deduct(%s, %s, %s, %s, %s, %s)', account, amount, key,
+					bad.some(0.9, bad.pick('NULL', '''op'''), texts), bad.some(0.9, bad.pick('NULL', '''ref'''), texts), meta);
+			WHEN choice < 0.33 THEN
+				function := 'try_deduct';
+				statement := format('SELECT credits_try_deduct(%s, %s, %s, metadata => %s)', account, amount, key, meta);
+			WHEN choice < 0.50 THEN
+				function := 'allocate';
+				statement := format('SELECT credits_allocate(%s, %s, %s, %s, %s, %s, price => %s, idempotency_key => %s, reason => %s)', account, amount,
+					bad.some(0.97, quote_literal(sources[1 + floor(random() * 8)]), texts),
+					bad.pick('NULL', instant), bad.pick('NULL', 'NULL', 'NULL', instant), bad.some(0.95, 'NULL', integers),
+					CASE WHEN random() < 0.9 THEN bad.pick('NULL, currency => NULL', '9.99, currency => ''EUR''')
+						ELSE bad.some(0.5, '9.99', numerics) || ', currency => ' || bad.some(0.5, '''EUR''', texts) END,
+					key, bad.pick('NULL', reason));
+			WHEN choice < 0.65 THEN
+				function := 'refund';
+				statement := format('SELECT credits_refund(%s, %s, %s, %s, %s, %s, %s)', id, bad.pick('NULL', amount), key,
+					bad.pick('NULL', reason), meta, bad.some(0.95, bad.pick('NULL', '''grace''', '''expire'''), texts),
+					bad.pick('NULL', 'NULL', account));
+			WHEN choice < 0.72 THEN
+				function := 'adjust';
+				statement := format('SELECT credits_adjust(%s, %s, %s, %s, %s)', account,
+					bad.pick(amount, '-' || floor(random() * 30)), reason, key, meta);
+			WHEN choice < 0.76 THEN
+				function := 'void_grant';
+				statement := format('SELECT credits_void_grant(%s, %s, %s)', grant_id, reason, key);
+			WHEN choice < 0.78 THEN
+				function := 'pause_account';
+				statement := format('SELECT credits_pause_account(%s, %s)', account, reason);
+			WHEN choice < 0.81 THEN
+				function := 'resume_account';
+				statement := format('SELECT credits_resume_account(%s, %s)', account, reason);
+			WHEN choice < 0.811 THEN
+				function := 'close_account';
+				statement := format('SELECT credits_close_account(%s, %s)', bad.pick('''acc:20''', '''acc:18''', '''no such thing'''), reason);
+			WHEN choice < 0.83 THEN
+				function := 'set_low_balance';
+				statement := format('SELECT credits_set_low_balance(%s, %s)', account, bad.pick('NULL', amount));
+			WHEN choice < 0.85 THEN
+				function := 'open_account';
+				statement := format('SELECT credits_open_account(%s, %s, %s, %s)', account, bad.pick('NULL', amount),
+					bad.some(0.9, '''credit''', texts), meta);
+			WHEN choice < 0.851 THEN
+				function := 'open_accounts';
+				statement := format('SELECT credits_open_accounts(''bad.keys'', ''id'', %s, %s)',
+					bad.some(0.5, quote_literal('key' || floor(random() * 10)), texts), bad.pick('NULL', amount));
+			WHEN choice < 0.88 THEN
+				function := 'balance';
+				statement := format('SELECT credits_balance(%s)', account);
+			WHEN choice < 0.91 THEN
+				function := 'balance_at';
+				statement := format('SELECT credits_balance_at(%s, %s)', account, instant);
+			WHEN choice < 0.94 THEN
+				function := 'summary';
+				statement := format('SELECT credits_summary(%s)', account);
+			WHEN choice < 0.97 THEN
+				function := 'history';
+				statement := format('SELECT count(*) FROM credits_history(%s, %s, %s, %s, %s, %s)', account,
+					bad.some(0.8, '10', integers), bad.some(0.7, 'NULL', ARRAY[id]),
+					bad.pick('NULL', quote_literal(ARRAY[kinds[1 + floor(random() * 5)], NULL])),
+					bad.pick('NULL', instant), bad.pick('NULL', instant));
+			WHEN choice < 0.99 THEN
+				function := 'verify';
+				statement := format('SELECT count(*) FROM credits_verify(%s)', bad.some(0.9, account, texts));
+			ELSE
+				function := 'settle';
+				statement := format('CALL credits_settle(%s, NULL, NULL)', bad.some(0.8, '5', integers));
+		END CASE;
+		-- verify of all accounts takes long
+		IF function = 'verify' AND statement LIKE '%(NULL)' AND random() > 0.01 THEN
+			CONTINUE;
+		END IF;
+		IF session = 0 THEN
+			before := bad.facts();
+		END IF;
+		SELECT * INTO r FROM bad.try(statement);
+		IF session = 0 AND r.state <> '00000' AND before <> bad.facts() THEN
+			r.state := 'CHANGE';
+		END IF;
+		INSERT INTO bad.outcome VALUES (session, function, r.state, r.message, CASE WHEN r.state NOT LIKE 'PT%' AND r.state <> '00000'
+			THEN left(statement, 300) END);
+		COMMIT;
+	END LOOP;
+END
+$$;
+SQL
+
+# A sample alone, with a look at everything before and after each refusal;
+# then the rest side by side.
+$start = time;
+my $sample = int($calls / 100);
+$node->safe_psql('postgres', "SET client_min_messages = error; CALL bad.live(0, $sample, " . ($seed % 997) / 997 . ')', timeout => 300);
+is($node->safe_psql('postgres', q(SELECT count(*), min(statement) FROM bad.outcome WHERE state = 'CHANGE')), '0|',
+	"in a sample of $sample calls none that was refused changed anything");
+
+my @sessions = map { CreditsTest::Session->new($node) } 1 .. $sessions;
+foreach my $i (1 .. $sessions)
+{
+	$sessions[ $i - 1 ]->query('SET client_min_messages = error');
+	# one of them at a level where others' changes are errors
+	$sessions[ $i - 1 ]->query(q(SET default_transaction_isolation = 'repeatable read')) if $i == 2;
+	$sessions[ $i - 1 ]->send(sprintf 'CALL bad.live(%d, %d, %s)', $i,
+		($calls - $sample) / $sessions, ($seed * ($i + 1) % 997) / 997);
+}
+foreach my $session (@sessions)
+{
+	my $answer = $session->receive;
+	is($answer->{code}, '00000', 'a session got through') or note @{ $answer->{messages} };
+	$session->quit;
+}
+note sprintf 'at random: %.1f s', time - $start;
+note $node->safe_psql('postgres', q(
+	SELECT string_agg(state || ' ' || count, ', ' ORDER BY count DESC)
+	FROM (SELECT state, count(*) FROM bad.outcome GROUP BY state) AS s));
+note $node->safe_psql('postgres', q(
+	SELECT string_agg(function || ' ' || worked || '/' || count, ', ' ORDER BY function)
+	FROM (SELECT function, count(*), count(*) FILTER (WHERE state = '00000') AS worked FROM bad.outcome GROUP BY function) AS s));
+
+is($node->safe_psql('postgres', q(
+	SELECT o.state, o.function, min(o.message), min(o.statement) FROM bad.outcome AS o
+	WHERE NOT EXISTS (SELECT FROM bad.documented AS d WHERE d.state = o.state) GROUP BY 1, 2 ORDER BY 1, 2)),
+	'', 'each refusal has a documented SQLSTATE');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM bad.outcome'), '>', $calls * 0.95, 'the calls were made');
+cmp_ok($node->safe_psql('postgres', q(SELECT count(*) FROM bad.outcome WHERE state = '00000')), '>', $calls * 0.2,
+	'and many of them worked');
+problems_are($node, '', 'nothing is broken');
+
+# the sums once more, past all our code
+is($node->safe_psql('postgres', q(
+	SELECT a.name FROM credits.accounts AS a
+	WHERE a.balance < 0 OR a.held < 0
+	   OR a.balance <> (SELECT sum(t.amount) FROM credits.transactions AS t WHERE t.account_id = a.id)
+	   OR a.balance <> (SELECT coalesce(sum(g.remaining), 0) FROM credits.grants AS g WHERE g.account_id = a.id AND g.status = 'open')
+	   OR a.transaction_count <> (SELECT count(*) FROM credits.transactions AS t WHERE t.account_id = a.id))),
+	'', 'every balance is the sum of its log and of its grants');
+is($node->safe_psql('postgres', q(
+	SELECT id FROM (SELECT id, balance_after, sum(amount) OVER (PARTITION BY account_id ORDER BY id) AS balance
+					FROM credits.transactions) AS t WHERE balance <> balance_after)),
+	'', 'each row carries the balance after it');
+
+my $log = slurp_file($node->logfile);
+unlike($log, qr/terminated by signal|TRAP:|PANIC|server process .* exited/, 'no process of the server has died');
+$node->stop;
+done_testing();
