@@ -132,7 +132,7 @@ foreach my $round (1 .. $rounds)
 	}
 	$settler->send(q(CALL credits_settle(batch_size => 2)));
 
-	my $end = time + 0.3 + rand 0.6;
+	my $end = time + 0.2 + rand 0.5;
 	while (time < $end)
 	{
 		foreach my $session (wait_any(@sessions, $settler))

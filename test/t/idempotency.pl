@@ -35,8 +35,7 @@ sub together
 	$_->send($sql) foreach @sessions;
 	wait_until(
 		sub {
-			$blocker->value(q(SELECT count(*) FROM pg_stat_activity
-				WHERE wait_event_type = 'Lock')) == $sessions;
+			$blocker->value('SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted') == $sessions;
 		}) or die 'not all sessions came to wait';
 	$blocker->value('COMMIT');
 	return map { $_->receive } @sessions;

@@ -92,30 +92,36 @@ sub kill_cluster
 		push @children, $1
 		  if defined $line && $line =~ /^(\d+) \(.*\) \S (\d+) / && $2 == $postmaster;
 	}
-	kill 'KILL', $postmaster, @children;
+	kill 'STOP', $postmaster;
+	kill 'KILL', @children, $postmaster;
 	$node->kill9;
 
-	# Wait until they are gone, or are only waiting for init to notice.
-	foreach my $pid ($postmaster, @children)
-	{
-		wait_until(
-			sub {
-				open my $file, '<', "/proc/$pid/stat" or return 1;
-				my $line = <$file>;
-				return !defined $line || $line =~ /^\d+ \(.*\) [ZX] /;
-			}) or die "process $pid did not die";
-	}
+	# Wait until they are gone.  Where init is slow to bury the postmaster, its
+	# file goes by hand: a new one would take it for alive.
+	wait_until(sub { !grep { state_of_process($_) =~ /[^ZX]/ } $postmaster, @children })
+	  or die 'processes did not die';
+	wait_until(sub { state_of_process($postmaster) eq '' }, 5)
+	  or unlink $node->data_dir . '/postmaster.pid';
+}
+
+# A letter, as in ps; nothing if there is no such process.
+sub state_of_process
+{
+	my ($pid) = @_;
+	open my $file, '<', "/proc/$pid/stat" or return '';
+	my $line = <$file> // '';
+	return $line =~ /^\d+ \(.*\) (\S) / ? $1 : '';
 }
 
 # Poll until a condition holds.
 sub wait_until
 {
-	my ($condition, $seconds) = @_;
+	my ($condition, $seconds, $interval) = @_;
 	my $end = time + ($seconds // $PostgreSQL::Test::Utils::timeout_default);
 	while (time < $end)
 	{
 		return 1 if $condition->();
-		sleep 0.02;
+		sleep($interval // 0.02);
 	}
 	return 0;
 }

@@ -1,0 +1,177 @@
+# The jobs of pg_cron, on real clusters: that it is told what to run, wherever
+# it lives, and that it then runs it with no help.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CreditsTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# without it
+my $plain = credits_node('plain');
+my $session = CreditsTest::Session->new($plain, verbosity => 'verbose');
+my $answer = $session->query('SELECT credits_schedule()');
+is($answer->{code}, '55000', 'pg_cron is not loaded');
+like("@{$answer->{messages}}", qr/HINT:.*shared_preload_libraries.*credits_settle/, 'the hint tells both ways out');
+is($session->query('SELECT credits_unschedule()')->{code}, '55000', 'nothing to unschedule either');
+$session->quit;
+$plain->stop;
+
+my $sharedir = `pg_config --sharedir`;
+chomp $sharedir;
+unless (-f "$sharedir/extension/pg_cron.control")
+{
+	diag 'pg_cron is not installed: the rest is skipped';
+	done_testing();
+	exit;
+}
+
+# One cluster where pg_cron runs jobs in background workers and lives in one of
+# two databases with credits, and one where it connects as a client and lives
+# in a database of its own.
+my $workers = credits_node('workers', conf => <<'CONF');
+shared_preload_libraries = 'pg_cron'
+cron.database_name = 'postgres'
+cron.use_background_workers = on
+max_worker_processes = 20
+CONF
+my $clients = PostgreSQL::Test::Cluster->new('clients');
+$clients->init;
+$clients->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'pg_cron'
+cron.database_name = 'jobs'
+cron.host = '@{[ $clients->host ]}'
+max_worker_processes = 20
+CONF
+$clients->start;
+$clients->safe_psql('postgres', 'CREATE DATABASE jobs');
+$clients->safe_psql('postgres', 'CREATE SCHEMA billing; CREATE EXTENSION credits SCHEMA billing');
+$workers->safe_psql('postgres', q(CREATE DATABASE "other app"));
+create_credits($workers, 'other app');
+
+# loaded, but not installed
+sqlstate_is($workers, 'SELECT credits_schedule()', '55000', 'pg_cron is not installed here');
+sqlstate_is($workers, 'SELECT credits_schedule()', '55000', 'nor there', dbname => 'other app');
+$workers->safe_psql('postgres', 'CREATE EXTENSION pg_cron');
+# the launcher comes back by itself once its database is there
+$clients->poll_query_until('jobs', q(SELECT true)) or die;
+$clients->safe_psql('jobs', 'CREATE EXTENSION pg_cron');
+
+sub jobs
+{
+	my ($node, $dbname) = @_;
+	return $node->safe_psql($dbname, q(
+		SELECT jobname LIKE 'credits_settle%', schedule, command, database, username = current_user, active FROM cron.job ORDER BY database));
+}
+
+# in the same database
+is($workers->safe_psql('postgres', 'SELECT credits_schedule()'), '1', 'scheduled in the same database');
+is($workers->safe_psql('postgres', 'SELECT credits_schedule()'), '0', 'once more changes nothing');
+is(jobs($workers, 'postgres'), 't|* * * * *|CALL public.credits_settle()|postgres|t|t', 'the job');
+
+# from another
+my $there = 'other app';
+is($workers->safe_psql($there, 'SELECT credits_schedule()'), '1', 'scheduled from another database');
+is($workers->safe_psql($there, 'SELECT credits_schedule()'), '0', 'once more changes nothing');
+is(jobs($workers, 'postgres'),
+	"t|* * * * *|CALL public.credits_settle()|other app|t|t\n"
+	  . 't|* * * * *|CALL public.credits_settle()|postgres|t|t', 'both jobs');
+is($clients->safe_psql('postgres', 'SELECT billing.credits_schedule()'), '1', 'scheduled from another schema');
+is($clients->safe_psql('postgres', 'SELECT billing.credits_schedule()'), '0', 'once more changes nothing');
+is(jobs($clients, 'jobs'), 't|* * * * *|CALL billing.credits_settle()|postgres|t|t',
+	'the job names the schema');
+
+# other schedules
+is($workers->safe_psql($there, q(SELECT credits_schedule('*/5 * * * *'))), '1', 'another schedule is a change');
+is($workers->safe_psql($there, q(SELECT credits_schedule('*/5 * * * *'))), '0', 'once');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '2', 'and replaces the job');
+sqlstate_is($workers, q(SELECT credits_schedule('whenever')), '22023', 'no schedule');
+sqlstate_is($workers, q(SELECT credits_schedule('whenever')), '22023', 'nor from another database', dbname => $there);
+sqlstate_is($workers, q(SELECT credits_schedule(NULL)), '22004', 'NULL');
+is($workers->safe_psql($there, 'SELECT credits_schedule()'), '1', 'and back');
+
+# in a transaction that is rolled back, where pg_cron lives in the same database
+$workers->safe_psql('postgres', q(BEGIN; SELECT credits_unschedule(); ROLLBACK));
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '2', 'unscheduled and rolled back');
+
+# Grants that run out soon, one in an account that cannot be settled, and one
+# that begins soon.
+foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $clients, 'postgres', 'billing.' ])
+{
+	my ($node, $dbname, $schema) = @$place;
+	$node->safe_psql($dbname, qq(
+		SELECT ${schema}credits_open_account('poisoned');
+		SELECT ${schema}credits_allocate('poisoned', 5, expires_at => now() + interval '0.5 s');
+		SELECT ${schema}credits_open_account('a');
+		SELECT ${schema}credits_allocate('a', 30, expires_at => now() + interval '1 s');
+		SELECT ${schema}credits_allocate('a', 7, effective_at => now() + interval '1 s');
+		SELECT ${schema}credits_open_account('b');
+		SELECT ${schema}credits_allocate('b', 11, expires_at => now() + interval '1 s');
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+		'BEGIN IF NEW.kind = ''expiration'' THEN RAISE EXCEPTION ''poisoned''; END IF; RETURN NULL; END';
+		CREATE TRIGGER refuse AFTER INSERT ON credits.transactions FOR EACH ROW
+			WHEN (NEW.account_id = 1) EXECUTE FUNCTION refuse();));
+	is($node->safe_psql($dbname, q(SELECT id FROM credits.accounts WHERE name = 'poisoned')), '1',
+		"$dbname: the trigger stands on the right account");
+}
+
+# Wait for the next full minute and a little.
+foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $clients, 'postgres', 'billing.' ])
+{
+	my ($node, $dbname, $schema) = @$place;
+	my $name = $node->name . " $dbname";
+	ok( wait_until(
+			sub {
+				$node->safe_psql($dbname, q(
+					SELECT count(*) FROM credits.transactions WHERE kind IN ('expiration', 'activation'))) == 3;
+			},
+			80, 0.5),
+		"$name: the job settles what is due");
+	is($node->safe_psql($dbname, q(SELECT name, balance, expired FROM credits.accounts ORDER BY name)),
+		"a|7|30\nb|0|11\npoisoned|5|0", "$name: to the right balances");
+	is($node->safe_psql($dbname, "SELECT ${schema}credits_balance('poisoned')"), '0',
+		"$name: what could not be settled cannot be spent");
+	cmp_ok($node->safe_psql($dbname, q(SELECT count(*) FROM credits.events WHERE kind = 'settle_failed')),
+		'>=', 1, "$name: and is reported");
+	is($node->safe_psql($dbname, "SELECT count(*) FROM ${schema}credits_verify()"), '0', "$name: verify");
+}
+foreach my $place ([ $workers, 'postgres' ], [ $clients, 'jobs' ])
+{
+	my ($node, $dbname) = @$place;
+	ok( wait_until(
+			sub {
+				$node->safe_psql($dbname, q(SELECT string_agg(DISTINCT status, ' ') FROM cron.job_run_details)) eq 'succeeded';
+			},
+			10, 0.5),
+		$node->name . ': pg_cron says so too');
+}
+
+is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '1', 'unscheduled from another database');
+is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '0', 'once');
+is(jobs($workers, 'postgres'), 't|* * * * *|CALL public.credits_settle()|postgres|t|t',
+	'which leaves the other job alone');
+is($workers->safe_psql('postgres', 'SELECT credits_unschedule()'), '1', 'unscheduled in the same database');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '0', 'no job is left');
+is($clients->safe_psql('postgres', 'SELECT billing.credits_unschedule()'), '1', 'unscheduled from another schema');
+
+# an administrator who is no superuser, once pg_cron is granted to it
+$workers->safe_psql('postgres', q(
+	CREATE ROLE admin LOGIN IN ROLE credits_admin;
+	CREATE ROLE app LOGIN IN ROLE credits_app;));
+sqlstate_is($workers, 'SELECT credits_schedule()', '42501', 'an administrator needs the right to use pg_cron',
+	user => 'admin');
+sqlstate_is($workers, 'SELECT credits_schedule()', '42501', 'from another database too',
+	user => 'admin', dbname => $there);
+$workers->safe_psql('postgres', 'GRANT USAGE ON SCHEMA cron TO admin; GRANT SELECT ON cron.job TO admin');
+sqlstate_is($workers, 'SELECT credits_schedule()', '00000', 'and may then', user => 'admin');
+is($workers->safe_psql('postgres', 'SELECT username FROM cron.job'), 'admin', 'as itself');
+sqlstate_is($workers, 'SELECT credits_unschedule()', '00000', 'and back', user => 'admin');
+sqlstate_is($workers, 'SELECT credits_schedule()', '42501', 'an application may not', user => 'app');
+sqlstate_is($workers, 'SELECT credits_unschedule()', '42501', 'neither', user => 'app');
+
+$_->stop foreach $workers, $clients;
+done_testing();
