@@ -226,6 +226,27 @@ FROM credits.grants WHERE id = 190001;
 SELECT account, problem, detail FROM credits_verify('check:1');
 ROLLBACK;
 
+-- promises that are still to come
+SELECT kind FROM credits_open_account('check:3');
+SELECT balance FROM credits_allocate('check:3', 40, 'gift', '2031-01-01', '2030-06-01');
+BEGIN; :disable
+UPDATE credits.grants SET amount = 400, remaining = 400 WHERE account_id = 190003;
+SELECT account, problem, detail FROM credits_verify('check:3');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.grants SET status = 'open' WHERE account_id = 190003;
+SELECT account, problem, detail FROM credits_verify('check:3');
+ROLLBACK;
+-- an account that forgets what the clock will do to it
+BEGIN; :disable
+UPDATE credits.accounts SET due_at = 'infinity' WHERE name = 'check:3';
+SELECT account, problem, detail FROM credits_verify('check:3');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.accounts SET due_at = '2030-06-01 00:00:00.000001+00' WHERE name = 'check:3';
+SELECT account, problem, detail FROM credits_verify('check:3');
+ROLLBACK;
+
 -- no trace is left of all this
 SELECT * FROM credits_verify();
 SELECT balance FROM credits_deduct('check:1', 1);
