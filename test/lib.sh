@@ -320,40 +320,64 @@ find_data() {
 	export CREDITS_DATA=$DATA
 }
 
-# Makes the private PostgreSQL and builds credits into it.  Arguments go to make.
-build_credits() {
-	local pg=$tmp/pg bindir dir what
+# Copies the PostgreSQL that a pg_config belongs to, and builds and installs credits
+# there from a copy of the tree in a folder.  Sets private to the copied pg_config.
+build_privately() {
+	local config=$1 folder=$2 pg=$tmp/pg log=$tmp/build.log bindir dir what
+	shift 2
 
-	choose_user
-	as_user mkdir "$src"
-	pack_tree | as_user tar -xof -
-	find_data
+	as_user mkdir "$folder"
+	pack_tree | as_user tar -C "$folder" -xof -
 
-	bindir=$("$PG_CONFIG" --bindir)
+	bindir=$("$config" --bindir)
 	as_user mkdir -p "$pg$bindir"
 	for what in initdb postgres psql pgbench createdb createuser dropdb dropuser vacuumdb; do
 		[ ! -x "$bindir/$what" ] || as_user cp "$bindir/$what" "$pg$bindir"
 	done
 	as_user cp "$bindir"/pg_* "$pg$bindir"
 	for what in --pkglibdir --sharedir; do
-		dir=$("$PG_CONFIG" $what)
+		dir=$("$config" $what)
 		as_user mkdir -p "$pg$dir"
 		as_user cp -rs "$dir/." "$pg$dir"
 		# not what an installed credits may have left there
 		rm -rf "$pg$dir"/credits.so "$pg$dir"/bitcode/credits* "$pg$dir"/extension/credits*
 	done
 	for what in --includedir --pkgincludedir --includedir-server; do
-		dir=$("$PG_CONFIG" $what)
+		dir=$("$config" $what)
 		[ -e "$pg$dir" ] || { as_user mkdir -p "$pg${dir%/*}" && as_user ln -s "$dir" "$pg$dir"; }
 	done
 
-	export PG_CONFIG=$pg$bindir/pg_config
-	export PATH=$pg$bindir:$PATH
-	as_user make -s -j"$(nproc)" "$@" all >"$tmp/build.log" 2>&1 &&
-		as_user make -s "$@" install >>"$tmp/build.log" 2>&1 ||
-		{ cat "$tmp/build.log" >&2; die "credits does not build"; }
+	private=$pg$bindir/pg_config
+	as_user make -s -C "$folder" -j"$(nproc)" PG_CONFIG="$private" "$@" all >"$log" 2>&1 &&
+		as_user make -s -C "$folder" PG_CONFIG="$private" "$@" install >>"$log" 2>&1 ||
+		{ cat "$log" >&2; die "credits does not build on $("$config" --version)"; }
 	# warnings
-	cat "$tmp/build.log" >&2
+	cat "$log" >&2
+}
+
+# Makes the private PostgreSQL with credits in it.  Arguments go to make.
+build_credits() {
+	choose_user
+	build_privately "$PG_CONFIG" "$src" "$@"
+	export PG_CONFIG=$private PATH=${private%/*}:$PATH
+	find_data
+}
+
+# Does the same for the newest older PostgreSQL that is installed, if there is one,
+# and exports CREDITS_OLD_BINDIR, where its programs are.
+build_older() {
+	local older major
+
+	major=$(major_of "$PG_CONFIG")
+
+	while [ $((major -= 1)) -ge $FIRST_MAJOR ]; do
+		older=/usr/lib/postgresql/$major/bin/pg_config
+		if PG_CONFIG=$older has server; then
+			build_privately "$older" "$tmp/older"
+			export CREDITS_OLD_BINDIR=${private%/*}
+			return
+		fi
+	done
 }
 
 # Makes a cluster that only this run can reach and starts it.  Arguments are
