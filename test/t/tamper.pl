@@ -15,13 +15,15 @@ use Test::More;
 my $node = credits_node('tamper');
 my $super = CreditsTest::Session->new($node);
 
-# Open an account with five rows: opening 100, allocation 50, deduction 30
-# with key first, deduction 20 with key second, refund 5 of the second.
+# Open an account with six rows: opening 100, allocation 50, another of 40 in
+# the far future, deduction 30 with key first, deduction 20 with key second,
+# refund 5 of the second.
 sub fresh
 {
 	my ($name) = @_;
 	$super->value("SELECT credits_open_account('$name', 100)");
-	$super->value("SELECT credits_allocate('$name', 50, 'promotional')");
+	$super->value("SELECT credits_allocate('$name', 50, 'promotional', expires_at => '2100-01-01 00:00+00')");
+	$super->value("SELECT credits_allocate('$name', 40, 'gift', effective_at => '2090-01-01 00:00+00')");
 	$super->value("SELECT credits_deduct('$name', 30, 'first', reference => 'r1')");
 	$super->value("SELECT credits_deduct('$name', 20, 'second', reference => 'r2')");
 	$super->value("SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'second'"
@@ -170,10 +172,13 @@ tampered('balance edited', 'a', "UPDATE credits.accounts SET balance = 1000 WHER
 tampered('held edited in the account', 'a', "UPDATE credits.accounts SET held = 1 WHERE name = 'a'", 'held');
 tampered("$_ edited", 'a', "UPDATE credits.accounts SET $_ = $_ + 1 WHERE name = 'a'", 'totals')
   foreach qw(granted spent refunded expired);
-tampered('count edited', 'a', "UPDATE credits.accounts SET transaction_count = 4 WHERE name = 'a'", 'count', digest => 1);
+tampered('count edited', 'a', "UPDATE credits.accounts SET transaction_count = 5 WHERE name = 'a'", 'count', digest => 1);
 tampered('head edited', 'a', "UPDATE credits.accounts SET head = sha256('x') WHERE name = 'a'", 'head', digest => 1);
 tampered('last transaction edited', 'a',
 	"UPDATE credits.accounts SET last_transaction_id = last_transaction_id - 1 WHERE name = 'a'", 'head');
+tampered('time of the last transaction edited', 'a',
+	"UPDATE credits.accounts SET last_at = last_at - interval '1 s' WHERE name = 'a'", 'head');
+tampered('due date moved away', 'a', "UPDATE credits.accounts SET due_at = 'infinity' WHERE name = 'a'", 'due');
 tampered('account deleted', 'a', "DELETE FROM credits.accounts WHERE name = 'a'", 'orphan', all => 1, digest => 1);
 tampered('account moved', 'a', "UPDATE credits.accounts SET id = 999999 WHERE name = 'a'", 'orphan count head',
 	all => 1, digest => 1);
@@ -186,6 +191,13 @@ tampered('account added', 'c',
 # grants
 my $promotional = "$mine AND source = 'promotional'";
 tampered('remaining edited', 'a', "UPDATE credits.grants SET remaining = 50 WHERE $promotional", 'grants');
+tampered('amount of a grant edited', 'a', "UPDATE credits.grants SET amount = amount + 1 WHERE $promotional", 'totals');
+tampered('promise edited', 'a',
+	"UPDATE credits.grants SET amount = 41, remaining = 41 WHERE $mine AND status = 'pending'", 'grants totals');
+tampered('promise made true early', 'a',
+	"UPDATE credits.grants SET status = 'open' WHERE $mine AND status = 'pending'", 'grants');
+tampered('promise moved to an earlier time', 'a',
+	"UPDATE credits.grants SET effective_at = now() WHERE $mine AND status = 'pending'", 'due');
 tampered('grant deleted', 'a', "DELETE FROM credits.grants WHERE $promotional", 'orphan grants');
 tampered('grant added', 'a',
 	"INSERT INTO credits.grants SELECT nextval('credits.grants_id_seq'), account_id, transaction_id, effective_at, expires_at, "

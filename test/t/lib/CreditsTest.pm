@@ -96,12 +96,13 @@ sub kill_cluster
 	kill 'KILL', @children, $postmaster;
 	$node->kill9;
 
-	# Wait until they are gone.  Where init is slow to bury the postmaster, its
-	# file goes by hand: a new one would take it for alive.
+	# Wait until they are dead.  As long as init has not buried the postmaster
+	# a new one would take it for alive, so its lock files go by hand.
 	wait_until(sub { !grep { state_of_process($_) =~ /[^ZX]/ } $postmaster, @children })
 	  or die 'processes did not die';
-	wait_until(sub { state_of_process($postmaster) eq '' }, 5)
-	  or unlink $node->data_dir . '/postmaster.pid';
+	unlink $node->data_dir . '/postmaster.pid', $node->host . '/.s.PGSQL.' . $node->port . '.lock'
+	  if state_of_process($postmaster) ne '';
+	return;
 }
 
 # A letter, as in ps; nothing if there is no such process.
