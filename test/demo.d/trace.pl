@@ -45,6 +45,7 @@ my %sum = map { $_ => 0 } qw(opening allocation deduction refund);
 my %receipt;    # all receipts, by transaction
 my %balance;    # of each account, from the receipts alone
 my @wrong;
+our ($pid, $top_up);    # the top-up process, and what it writes
 
 sub open_session
 {
@@ -111,10 +112,15 @@ foreach my $k (1 .. ACCOUNTS)
 }
 
 my @no_card = map { account_name($_ * NO_CARD) } 1 .. ACCOUNTS / NO_CARD;
-my $pid = open my $top_up, '-|', $^X, dirname($0) . '/top_up.pl',
+$pid = open $top_up, '-|', $^X, dirname($0) . '/top_up.pl',
   $database, 'billing', TOP_UP, @no_card
   or die "could not start top_up.pl: $!\n";
 (readline($top_up) // '') eq "ready\n" or die "top_up.pl did not start\n";
+
+
+# If we die, Perl waits for the other end of the pipe, which waits for us.  It
+# does so before this unless both variables are global.
+END { local $?; kill 'TERM', $pid if $pid }
 
 # the replay
 
@@ -211,6 +217,7 @@ while (my $line = <$top_up>)
 	}
 }
 close $top_up or push @wrong, 'the top-up process failed';
+undef $pid;
 
 # what the log says
 
