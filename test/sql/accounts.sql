@@ -122,6 +122,11 @@ SELECT credits_close_account('user:1', '');
 SELECT status FROM credits.accounts WHERE name = 'user:1';
 
 -- closed, from paused or active: read and settled, and nothing else, for good
+SELECT transaction_id AS keyed FROM credits_allocate('user:2', 4, idempotency_key => 'k-allocate') \gset
+SELECT id AS keyed_grant FROM credits.grants WHERE transaction_id = :keyed \gset
+SELECT kind, balance FROM credits_refund(:spend, 1, 'k-refund');
+SELECT kind, balance FROM credits_adjust('user:2', -1, 'correction', 'k-adjust');
+SELECT kind, balance FROM credits_void_grant(:keyed_grant, 'mistake', 'k-void');
 SELECT kind, amount, balance
 FROM credits_allocate('user:2', 6, expires_at => '2030-02-01 00:00:00+00');
 SELECT * FROM credits_close_account('user:2', 'left us');
@@ -149,8 +154,16 @@ SELECT status, balance, expiring_amount, expiring_at FROM credits_summary('user:
 SELECT kind, amount, balance, reason FROM credits_history('user:2', 2);
 -- retries are still answered, and opening does not open it again
 SELECT kind, amount, balance, replayed FROM credits_deduct('user:2', 5, 'before-pause');
+SELECT kind, amount, balance, replayed FROM credits_allocate('user:2', 4, idempotency_key => 'k-allocate');
+SELECT kind, amount, balance, replayed FROM credits_refund(:spend, 1, 'k-refund');
+SELECT kind, amount, balance, replayed FROM credits_adjust('user:2', -1, 'correction', 'k-adjust');
+SELECT kind, amount, balance, replayed FROM credits_void_grant(:keyed_grant, 'mistake', 'k-void');
+SELECT ok, (receipt).replayed FROM credits_try_deduct('user:2', 5, 'before-pause');
 SELECT kind, amount, balance, replayed FROM credits_open_account('user:2');
 SELECT status FROM credits.accounts WHERE name = 'user:2';
+-- and a key that was used for something else is told as such
+SELECT credits_deduct('user:2', 6, 'before-pause');
+\echo :SQLSTATE
 -- the clock still takes what expires
 SET credits.test_clock = '2030-02-02 00:00:00+00';
 SELECT credits_balance('user:2');

@@ -229,4 +229,10 @@ SELECT count(*) FROM credits.transactions
 WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'alloc:5')
   AND idempotency_key = 'key';
 
+-- what was left out was left out the first time too, whatever the time is now
+SET credits.test_clock = '2033-01-01 00:00:00+00';
+SELECT balance, replayed, created_at FROM credits_allocate('alloc:6', 1, idempotency_key => 'key');
+SELECT balance, replayed FROM credits_allocate('alloc:6', 1, expires_at => 'infinity', idempotency_key => 'key');
+SELECT balance, replayed FROM credits_allocate('alloc:6', 1, priority => 50, idempotency_key => 'key');
+
 SELECT * FROM credits_verify();

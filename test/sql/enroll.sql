@@ -84,6 +84,25 @@ ALTER TABLE dropped ADD COLUMN more int DEFAULT 5;
 INSERT INTO dropped VALUES ('x2');
 SELECT credits_balance('d:x1'), credits_balance('d:x2');
 
+-- rows that come in by other ways, or wait for the commit
+CREATE TABLE merged (id int PRIMARY KEY, key text GENERATED ALWAYS AS ('merged:' || id) STORED);
+CREATE TRIGGER open_account AFTER INSERT ON merged
+	FOR EACH ROW EXECUTE FUNCTION credits_open_account_for_row('key');
+INSERT INTO merged VALUES (1), (2);
+INSERT INTO merged VALUES (2), (3) ON CONFLICT DO NOTHING;
+MERGE INTO merged AS m USING (VALUES (3), (4)) AS s (id) ON m.id = s.id
+WHEN NOT MATCHED THEN INSERT VALUES (s.id);
+SELECT credits_balance('merged:3'), credits_balance('merged:4');
+SELECT count(*) FROM credits.accounts WHERE name LIKE 'merged:%';
+CREATE TABLE later (id int);
+CREATE CONSTRAINT TRIGGER open_account AFTER INSERT ON later DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION credits_open_account_for_row('id', 'later:');
+BEGIN;
+INSERT INTO later VALUES (1);
+SELECT count(*) FROM credits.accounts WHERE name LIKE 'later:%';
+COMMIT;
+SELECT credits_balance('later:1');
+
 -- partitioned tables
 CREATE TABLE visitors (id int, country text) PARTITION BY LIST (country);
 CREATE TABLE visitors_fr PARTITION OF visitors FOR VALUES IN ('fr');
@@ -144,6 +163,11 @@ UPDATE wrong SET id = 2;
 \echo :SQLSTATE
 DROP TRIGGER t ON wrong;
 SELECT count(*) FROM wrong;
+CREATE VIEW wrong_view AS SELECT * FROM wrong;
+CREATE TRIGGER t INSTEAD OF INSERT ON wrong_view
+	FOR EACH ROW EXECUTE FUNCTION credits_open_account_for_row('id');
+INSERT INTO wrong_view VALUES (1);
+\echo :SQLSTATE
 \set VERBOSITY sqlstate
 SELECT credits_open_account_for_row();
 \set VERBOSITY default

@@ -106,6 +106,26 @@ BEGIN
 	RAISE NOTICE 'settled %, failed %', settled, failed;
 END
 $$;
+-- where an exception may have to be undone, it commits nothing either
+SELECT count(*) FROM generate_series(1, 5) AS i,
+	LATERAL credits_allocate('settle:batch:' || i, i, expires_at => '2040-12-15') AS r;
+SET credits.test_clock = '2040-12-15 00:00:00+00';
+DO $$
+DECLARE
+	settled bigint;
+	failed bigint;
+BEGIN
+	BEGIN
+		CALL credits_settle(2, settled, failed);
+		RAISE NOTICE 'settled %, failed %', settled, failed;
+		RAISE EXCEPTION USING ERRCODE = 'ZZ000';
+	EXCEPTION WHEN SQLSTATE 'ZZ000' THEN
+		NULL;
+	END;
+	CALL credits_settle(2, settled, failed);
+	RAISE NOTICE 'settled %, failed %', settled, failed;
+END
+$$;
 CREATE FUNCTION regress_shop.settle_in_function() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	settled bigint;

@@ -201,6 +201,27 @@ SELECT kind, balance FROM credits_history('sub:3', 1);
 SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
 	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'off', false);
 
+-- not even where a function of one's own claims that it is harmless
+RESET ROLE;
+CREATE FUNCTION regress_shop.harmless(i int) RETURNS bigint LANGUAGE plpgsql PARALLEL SAFE AS
+	$$ BEGIN RETURN (public.credits_deduct('sub:3', 1)).balance; END $$;
+CREATE FUNCTION regress_shop.stable(i int) RETURNS bigint LANGUAGE plpgsql STABLE AS
+	$$ BEGIN RETURN (public.credits_deduct('sub:3', 1)).balance + 0 * (public.credits_deduct('sub:3', 1)).balance; END $$;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
+	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'on', false);
+SELECT credits_balance('sub:3') AS before \gset
+\set VERBOSITY sqlstate
+SELECT regress_shop.harmless(1);
+\set VERBOSITY default
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
+	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'off', false);
+SELECT credits_balance('sub:3') = :before AS unchanged;
+-- one that claims to change nothing spends all the same, once for each call
+SELECT regress_shop.stable(1) = :before - 1 AS first;
+SELECT credits_balance('sub:3') = :before - 2 AS both;
+DROP FUNCTION regress_shop.harmless, regress_shop.stable;
+SET ROLE regress_credits_app;
+
 -- isolation levels, one session: its own changes are no conflict
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT balance FROM credits_deduct('sub:3', 1);
@@ -216,6 +237,10 @@ SELECT balance, replayed FROM credits_deduct('sub:3', 1, 'serial');
 COMMIT;
 BEGIN READ ONLY;
 SELECT credits_deduct('sub:3', 1);
+\echo :SQLSTATE
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT credits_try_deduct('sub:3', 1000000);
 \echo :SQLSTATE
 ROLLBACK;
 BEGIN;
