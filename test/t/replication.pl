@@ -141,5 +141,35 @@ $subscriber->safe_psql('empty', 'SELECT credits_sync_sequences()');
 is($subscriber->safe_psql('empty', q(SELECT transaction_id FROM credits_open_account('a', 1))), '1',
 	'credits_sync_sequences in an empty database');
 
+# --------------------------------------------------------------------------
+# an application's table is replicated, and a trigger on the copy spends
+
+$primary->safe_psql('postgres', 'CREATE TABLE orders (id bigint PRIMARY KEY, cost bigint)');
+$primary->safe_psql('postgres', 'CREATE PUBLICATION orders FOR TABLE orders');
+$subscriber->safe_psql('postgres', 'CREATE DATABASE local');
+create_credits($subscriber, 'local');
+$subscriber->safe_psql('local', <<"SQL");
+SELECT credits_open_account('local', 50);
+CREATE TABLE orders (id bigint PRIMARY KEY, cost bigint);
+CREATE FUNCTION charge() RETURNS trigger LANGUAGE plpgsql AS \$\$
+BEGIN
+	PERFORM public.credits_deduct('local', NEW.cost, 'order:' || NEW.id);
+	RETURN NULL;
+END \$\$;
+CREATE TRIGGER charge AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION charge();
+ALTER TABLE orders ENABLE ALWAYS TRIGGER charge;
+CREATE SUBSCRIPTION orders CONNECTION '$connection' PUBLICATION orders;
+SQL
+$subscriber->wait_for_subscription_sync($primary, 'orders', 'local');
+$listener = CreditsTest::Session->new($subscriber, dbname => 'local');
+$listener->value('LISTEN low_balance');
+$primary->safe_psql('postgres', 'INSERT INTO orders VALUES (1, 15), (2, 30)');
+$primary->wait_for_catchup('orders');
+is($listener->value(q(SELECT balance, transaction_count FROM credits.accounts)), '5|3', 'a spend by the apply worker');
+is($listener->value(q(SELECT count(*) FROM credits.events WHERE kind = 'low_balance')), '1', 'which alerts');
+$listener->quit;
+problems_are($subscriber, '', 'which is logged', 'local');
+$subscriber->safe_psql('local', 'DROP SUBSCRIPTION orders');
+
 $_->stop foreach $subscriber, $primary;
 done_testing();
