@@ -399,6 +399,19 @@ sub unit_other
 			},
 		};
 	}
+	if (rand() < 0.2)
+	{
+		# true at any moment, whatever the others are doing
+		my $which = rand() < 0.1 ? '' : "'$account'";
+		return {
+			steps => ["SELECT count(*), string_agg(v::text, ' ') FROM credits_verify($which) AS v"],
+			done => sub {
+				my ($answer) = @_;
+				problem("credits_verify: $answer->{code} @{$answer->{rows}}")
+				  unless $answer->{code} eq '00000' && $answer->{rows}[0] eq '0|';
+			},
+		};
+	}
 	return {
 		steps => [
 			"SELECT credits_balance('$account'), s.balance, credits_balance_at('$account', clock_timestamp()), "
@@ -825,6 +838,12 @@ my $heard = $listener->query('SELECT 1');
 is(scalar(@{ $heard->{notifications} }),
 	$node->safe_psql('postgres', q(SELECT count(*) FROM credits.events WHERE kind = 'low_balance')),
 	'a notification for each alert, and no more');
+is($node->safe_psql('postgres', q(
+	SELECT count(*) FROM credits.events AS e JOIN credits.transactions AS t ON t.id = e.transaction_id
+	WHERE e.kind = 'low_balance' AND ((e.detail->>'balance')::bigint <> t.balance_after
+		OR t.balance_after >= (e.detail->>'threshold')::bigint
+		OR (t.balance_after = 0) <> (e.detail ? 'depleted') OR e.account_id <> t.account_id))),
+	'0', 'each alert tells of its transaction');
 problems_are($node, '', 'verify');
 
 $_->quit foreach $boss, $listener;

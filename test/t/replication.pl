@@ -69,9 +69,23 @@ my $session = CreditsTest::Session->new($subscriber);
 my $connection = $primary->connstr . ' dbname=postgres';
 $primary->safe_psql('postgres',
 	'CREATE PUBLICATION credits FOR TABLE credits.accounts, credits.grants, credits.transactions, credits.events');
+# the copy begins while credits are spent
+my $spender = CreditsTest::Session->new($primary);
+$spender->send(q(
+	DO $$
+	BEGIN
+		FOR n IN 1 .. 2000 LOOP
+			PERFORM credits_deduct('bulk:' || 6 + n % 40, 1);
+			PERFORM credits_allocate('bulk:' || 6 + n % 40, 1);
+			COMMIT;
+		END LOOP;
+	END $$));
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION credits CONNECTION '$connection' PUBLICATION credits");
+is($spender->receive->{code}, '00000', 'spending meanwhile');
+$spender->quit;
 $subscriber->wait_for_subscription_sync($primary, 'credits');
-is(facts_of($subscriber), facts_of($primary), 'the initial copy');
+$primary->wait_for_catchup('credits');
+is(facts_of($subscriber), facts_of($primary), 'the initial copy, made while credits were spent');
 
 # changes of all kinds, among them a crossing, a rollback and an expiry
 my $listener = CreditsTest::Session->new($subscriber);
