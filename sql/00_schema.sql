@@ -32,7 +32,8 @@ $$;
 
 -- an administrator may do all that an application may, and read everything
 GRANT credits_app TO credits_admin;
-GRANT USAGE ON SCHEMA credits TO credits_admin, credits_auditor;
+-- an application needs the types, and gets nothing else in there
+GRANT USAGE ON SCHEMA credits TO credits_app, credits_admin, credits_auditor;
 
 CREATE TYPE credits.receipt AS (
 	transaction_id bigint,

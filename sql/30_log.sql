@@ -18,6 +18,7 @@ CREATE TABLE credits.transactions (
 	operation text,
 	reference text,
 	draws bigint[],
+	terms jsonb,
 	reason text,
 	metadata jsonb,
 	actor text,
@@ -29,7 +30,7 @@ CREATE TABLE credits.transactions (
 
 ALTER SEQUENCE credits.transactions_id_seq OWNED BY credits.transactions.id;
 ALTER TABLE credits.transactions ADD CONSTRAINT transactions_pkey PRIMARY KEY (id);
-CREATE UNIQUE INDEX transactions_account_id_idx ON credits.transactions
+CREATE INDEX transactions_account_id_idx ON credits.transactions
 	(account_id, created_at, id);
 CREATE UNIQUE INDEX transactions_idempotency_key_idx ON credits.transactions
 	(account_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -49,6 +50,8 @@ COMMENT ON COLUMN credits.transactions.request IS
 COMMENT ON COLUMN credits.transactions.role IS 'session_user who made the change';
 COMMENT ON COLUMN credits.transactions.draws IS
 	'{{grant id, amount}, ...}: what was taken from (negative) or given to each grant, in order';
+COMMENT ON COLUMN credits.transactions.terms IS
+	'by grant id, the terms of a grant that it makes, or the new expiry of one that it prolongs';
 COMMENT ON COLUMN credits.transactions.actor IS
 	'the application''s own actor, from the setting credits.actor';
 COMMENT ON COLUMN credits.transactions.salt IS

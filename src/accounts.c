@@ -44,6 +44,7 @@ plan_open(Posting *posting, void *arg)
 							initial_credits,
 							grants_draw(grant, initial_credits), 1);
 	grant->transaction_id = posting->main->id;
+	posting->main->terms = grants_terms(grant);
 	return true;
 }
 

@@ -30,6 +30,7 @@ plan_adjust(Posting *posting, void *arg)
 		posting->main = log_add(posting, KIND_ADJUSTMENT, posting->now, delta,
 								grants_draw(grant, delta), 1);
 		grant->transaction_id = posting->main->id;
+		posting->main->terms = grants_terms(grant);
 	}
 	else
 	{

@@ -111,6 +111,7 @@ credits_alert(PG_FUNCTION_ARGS)
 	TupleTableSlot *new;
 	StringInfoData json;
 	bool		isnull;
+	int64		id;
 	int64		before;
 	int64		balance;
 	int64		threshold;
@@ -120,11 +121,12 @@ credits_alert(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
+		!store_is_table(trigger->tg_relation, TABLE_ACCOUNTS))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function must be called as a trigger AFTER UPDATE FOR EACH ROW"),
-				 errhint("It serves the tables of schema \"credits\" only.")));
+				 errmsg("function must be called as a trigger AFTER UPDATE FOR EACH ROW on table \"credits.accounts\""),
+				 errhint("It serves that table only.")));
 	old = trigger->tg_trigslot;
 	new = trigger->tg_newslot;
 
@@ -136,8 +138,11 @@ credits_alert(PG_FUNCTION_ARGS)
 										   &isnull));
 	if (isnull)
 		threshold = setting_low_balance;
-	if (balance >= threshold || (before < threshold && balance > 0) ||
-		IsLogicalWorker())
+	if (balance >= threshold || (before < threshold && balance > 0))
+		PG_RETURN_POINTER(NULL);
+	id = DatumGetInt64(slot_getattr(new, Anum_accounts_id, &isnull));
+	/* a change that was replicated was an alert where it was made */
+	if (IsLogicalWorker() && !log_is_posting(id))
 		PG_RETURN_POINTER(NULL);
 
 	transaction_id =
@@ -157,8 +162,6 @@ credits_alert(PG_FUNCTION_ARGS)
 	appendStringInfoChar(&json, '}');
 
 	Async_Notify("low_balance", json.data);
-	alerts_event("low_balance",
-				 DatumGetInt64(slot_getattr(new, Anum_accounts_id, &isnull)),
-				 transaction_id, at, json.data);
+	alerts_event("low_balance", id, transaction_id, at, json.data);
 	PG_RETURN_POINTER(NULL);
 }

@@ -69,6 +69,7 @@ plan_allocate(Posting *posting, void *arg)
 	posting->main = log_add(posting, KIND_ALLOCATION, posting->now, given,
 							grants_draw(grant, grant->amount), 1);
 	grant->transaction_id = posting->main->id;
+	posting->main->terms = grants_terms(grant);
 	return true;
 }
 

@@ -63,6 +63,24 @@ add_text(StringInfo buf, text *value)
 }
 
 /*
+ * Appends a JSON document that may be NULL, as the text that SQL shows.
+ */
+static void
+add_json(StringInfo buf, Jsonb *value)
+{
+	char	   *json;
+
+	if (value == NULL)
+	{
+		add_bytes(buf, NULL, 0);
+		return;
+	}
+	json = JsonbToCString(NULL, &value->root, VARSIZE(value));
+	add_bytes(buf, json, strlen(json));
+	pfree(json);
+}
+
+/*
  * Appends a number that may be NULL.
  */
 static void
@@ -87,17 +105,9 @@ add_free_text(StringInfo buf, const Entry *entry)
 		return;
 
 	initStringInfo(&text);
-	appendBinaryStringInfo(&text, (char *) entry->salt, SALT_BYTES);
+	appendBinaryStringInfo(&text, (char *) entry->salt, entry->salt_len);
 	add_text(&text, entry->reason);
-	if (entry->metadata)
-	{
-		char	   *json = JsonbToCString(NULL, &entry->metadata->root,
-										  VARSIZE(entry->metadata));
-
-		add_bytes(&text, json, strlen(json));
-	}
-	else
-		add_bytes(&text, NULL, 0);
+	add_json(&text, entry->metadata);
 	add_text(&text, entry->actor);
 	chain_sha256(text.data, text.len, hash);
 	appendBinaryStringInfo(buf, (char *) hash, sizeof(hash));
@@ -137,6 +147,7 @@ chain_hash(const uint8 *previous, int previous_len, const Entry *entry,
 		pq_sendint64(&buf, entry->draws[i].grant_id);
 		pq_sendint64(&buf, entry->draws[i].amount);
 	}
+	add_json(&buf, entry->terms);
 	add_free_text(&buf, entry);
 	chain_sha256(buf.data, buf.len, hash);
 	pfree(buf.data);

@@ -16,6 +16,8 @@
 
 PG_FUNCTION_INFO_V1(credits_now);
 
+#define MAX_GRACE_YEARS 1000
+
 /* what the settings were last assigned, decoded */
 static TimestampTz *test_clock = NULL;
 static Interval *refund_grace = NULL;
@@ -117,9 +119,12 @@ clock_check_refund_grace(char **newval, void **extra, GucSource source)
 					   &dtype, &itm) != 0 ||
 		dtype != DTK_DELTA ||
 		itmin2interval(&itm, &value) != 0 ||
-		value.month < 0 || value.day < 0 || value.time < 0)
+		value.month < 0 || value.day < 0 || value.time < 0 ||
+		value.month / MONTHS_PER_YEAR + value.day / 365 +
+		value.time / (365 * USECS_PER_DAY) > MAX_GRACE_YEARS)
 	{
-		GUC_check_errdetail("It must be an interval that is not negative, such as \"7 days\".");
+		GUC_check_errdetail("It must be an interval from 0 to %d years, such as \"7 days\".",
+							MAX_GRACE_YEARS);
 		return false;
 	}
 	if (value.month == 0 && value.day == 0 && value.time == 0)

@@ -113,6 +113,7 @@ enum
 	Anum_transactions_operation,
 	Anum_transactions_reference,
 	Anum_transactions_draws,
+	Anum_transactions_terms,
 	Anum_transactions_reason,
 	Anum_transactions_metadata,
 	Anum_transactions_actor,
@@ -135,6 +136,7 @@ enum
 
 typedef enum AccountStatus
 {
+	ACCOUNT_UNKNOWN = -1,		/* someone has damaged it */
 	ACCOUNT_ACTIVE,
 	ACCOUNT_PAUSED,
 	ACCOUNT_CLOSED
@@ -142,6 +144,7 @@ typedef enum AccountStatus
 
 typedef enum GrantStatus
 {
+	GRANT_UNKNOWN = -1,			/* someone has damaged it */
 	GRANT_PENDING,
 	GRANT_OPEN,
 	GRANT_USED,
@@ -240,10 +243,12 @@ typedef struct Entry
 	bool		has_draws;
 	int			ndraws;
 	Draw	   *draws;
+	Jsonb	   *terms;			/* of grants that it makes or prolongs */
 	text	   *reason;
 	Jsonb	   *metadata;
 	text	   *actor;
-	uint8	   *salt;			/* SALT_BYTES */
+	int			salt_len;
+	uint8	   *salt;			/* SALT_BYTES unless someone has damaged it */
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 } Entry;
 
@@ -376,6 +381,7 @@ typedef struct StoreScan
 } StoreScan;
 
 extern void store_init(void);
+extern bool store_is_table(Relation rel, StoreTable table);
 extern Store *store_open(void);
 extern void store_close(Store *store);
 extern void store_begin_changes(Store *store);
@@ -401,6 +407,7 @@ extern void store_insert_alone(StoreTable which, Datum *values, bool *isnull);
 extern Snapshot store_snapshot(bool fresh);
 
 /* rows.c */
+extern const char *const account_status_names[];
 extern const char *const grant_status_names[];
 extern void row_read_account(TupleTableSlot *slot, Account *account);
 extern bool row_find_account(Store *store, Snapshot snapshot, text *name,
@@ -428,6 +435,8 @@ extern Grant *grants_new(Posting *posting, int64 amount, text *source,
 extern Grant *grants_get(Posting *posting, int64 id);
 extern Draw *grants_burn(Posting *posting, int64 amount, int *ndraws);
 extern Draw *grants_draw(Grant *grant, int64 amount);
+extern Jsonb *grants_terms(const Grant *grant);
+extern void grants_prolonged(StringInfo json, const Grant *grant);
 extern void grants_settle(Posting *posting);
 
 /* chain.c */
@@ -440,6 +449,7 @@ extern Entry *log_add(Posting *posting, const char *kind, TimestampTz at,
 					  int64 amount, Draw *draws, int ndraws);
 extern void log_seal(Posting *posting, Request *request);
 extern void log_write(Posting *posting);
+extern bool log_is_posting(int64 account_id);
 NORETURN_COMPAT extern void raise_overflow(Posting *posting, int64 change);
 extern bool totals_add(Account *account, const char *kind, int64 amount);
 

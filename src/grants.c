@@ -14,6 +14,7 @@
 #include "common/int.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 
 /*
  * Where credits come from, and which burn first: what is free or perishable
@@ -156,6 +157,13 @@ grants_get(Posting *posting, int64 id)
 				 errdetail("Grant " INT64_FORMAT " of account " INT64_FORMAT " is drawn on in the log.",
 						   id, posting->account.id),
 				 errhint("Run credits_verify.")));
+	if (grant->status == GRANT_UNKNOWN)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("grant " INT64_FORMAT " has an unknown status", id),
+				 errdetail("It belongs to account " INT64_FORMAT ".",
+						   posting->account.id),
+				 errhint("Run credits_verify.")));
 	return add(posting, grant);
 }
 
@@ -248,6 +256,63 @@ grants_burn(Posting *posting, int64 amount, int *ndraws)
 				 errhint("Run credits_verify.")));
 	*ndraws = n;
 	return draws;
+}
+
+/*
+ * Appends an instant of a grant, null for never.
+ */
+static void
+json_instant(StringInfo json, const char *key, TimestampTz at)
+{
+	if (at == DT_NOEND)
+		json_text(json, key, NULL);
+	else
+		json_time(json, key, at);
+}
+
+/*
+ * Returns the terms that a grant was given on, by its id: what the log must
+ * know so that nobody can change them unnoticed.
+ */
+Jsonb *
+grants_terms(const Grant *grant)
+{
+	StringInfoData terms;
+	StringInfoData json;
+
+	initStringInfo(&terms);
+	json_text(&terms, "source", grant->source);
+	json_int64(&terms, "amount", grant->amount);
+	json_int64(&terms, "priority", grant->priority);
+	json_instant(&terms, "effective_at", grant->effective_at);
+	json_instant(&terms, "expires_at", grant->granted_until == DT_NOBEGIN ?
+				 grant->expires_at : grant->granted_until);
+	if (grant->price)
+	{
+		json_cstring(&terms, "price",
+					 DatumGetCString(DirectFunctionCall1(numeric_out,
+														 grant->price)));
+		json_text(&terms, "currency", grant->currency);
+	}
+	initStringInfo(&json);
+	appendStringInfo(&json, "{\"" INT64_FORMAT "\": %s}}", grant->id,
+					 terms.data);
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+											  CStringGetDatum(json.data)));
+}
+
+/*
+ * Appends the new expiry of a grant that is prolonged, by its id.
+ */
+void
+grants_prolonged(StringInfo json, const Grant *grant)
+{
+	StringInfoData expiry;
+
+	initStringInfo(&expiry);
+	json_instant(&expiry, "expires_at", grant->expires_at);
+	appendStringInfo(json, "%s\"" INT64_FORMAT "\": %s}", json->len ? ", " : "{",
+					 grant->id, expiry.data);
 }
 
 /*

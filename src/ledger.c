@@ -217,6 +217,20 @@ replay(Posting *posting, Request *request, Entry *entry, Receipt *receipt)
 }
 
 /*
+ * Refuses to go on with an account that someone has damaged.
+ */
+static void
+check_account(const Account *account)
+{
+	if (account->status == ACCOUNT_UNKNOWN)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("account " INT64_FORMAT " has an unknown status",
+						account->id),
+				 errhint("Run credits_verify.")));
+}
+
+/*
  * Writes what was planned.
  */
 static Outcome
@@ -273,6 +287,7 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 			posting->snapshot = GetActiveSnapshot();
 		}
 	}
+	check_account(&posting->account);
 	posting->now = Max(clock_now(), posting->account.last_at);
 
 	if (request->key &&
@@ -400,6 +415,7 @@ ledger_settle(int64 account_id)
 				PushActiveSnapshot(store_snapshot(true));
 				posting.snapshot = GetActiveSnapshot();
 			}
+			check_account(&posting.account);
 			posting.now = Max(clock_now(), posting.account.last_at);
 			if (posting.now >= posting.account.due_at)
 			{

@@ -163,6 +163,7 @@ log_seal(Posting *posting, Request *request)
 		if (entry->reason || entry->metadata || entry->actor)
 		{
 			entry->salt = palloc(SALT_BYTES);
+			entry->salt_len = SALT_BYTES;
 			if (!pg_strong_random(entry->salt, SALT_BYTES))
 				ereport(ERROR,
 						(errcode(ERRCODE_INTERNAL_ERROR),
@@ -202,7 +203,16 @@ log_write(Posting *posting)
 }
 
 /*
- * Checks that a trigger is called as one, and how.
+ * Tells whether a posting is changing an account just now.
+ */
+bool
+log_is_posting(int64 account_id)
+{
+	return current && current->account.id == account_id;
+}
+
+/*
+ * Checks that a trigger is called as one.
  */
 static TriggerData *
 check_trigger(FunctionCallInfo fcinfo)
@@ -259,10 +269,12 @@ credits_write_log(PG_FUNCTION_ARGS)
 
 	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
+		!store_is_table(trigger->tg_relation, TABLE_ACCOUNTS))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger must be AFTER UPDATE FOR EACH ROW")));
+				 errmsg("trigger must be AFTER UPDATE FOR EACH ROW on table \"credits.accounts\""),
+				 errhint("It serves that table only.")));
 
 	id = DatumGetInt64(slot_getattr(new, Anum_accounts_id, &isnull));
 	if (posting && !posting->logged && posting->account.id == id &&

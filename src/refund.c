@@ -12,6 +12,7 @@
 #include "access/stratnum.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 
 PG_FUNCTION_INFO_V1(credits_refund);
 
@@ -89,10 +90,11 @@ enough_left(Posting *posting, Refund *refund, int64 left)
 
 /*
  * Gives an amount back to a grant.  Returns the kind of transaction that must
- * take it away again at once, or NULL.
+ * take it away again at once, or NULL.  Notes a grant that it prolongs.
  */
 static const char *
-give_back(Posting *posting, Refund *refund, Grant *grant, int64 amount)
+give_back(Posting *posting, Refund *refund, Grant *grant, int64 amount,
+		  StringInfo prolonged)
 {
 	TimestampTz until;
 
@@ -107,6 +109,7 @@ give_back(Posting *posting, Refund *refund, Grant *grant, int64 amount)
 			return KIND_VOID;
 		case GRANT_USED:
 		case GRANT_EXPIRED:
+		case GRANT_UNKNOWN:		/* grants_get has refused it */
 			break;
 	}
 	if (grant->expires_at > posting->now)
@@ -124,6 +127,7 @@ give_back(Posting *posting, Refund *refund, Grant *grant, int64 amount)
 		if (grant->granted_until == DT_NOBEGIN)
 			grant->granted_until = grant->expires_at;
 		grant->expires_at = until;
+		grants_prolonged(prolonged, grant);
 	}
 	grant->remaining += amount;
 	grant->status = GRANT_OPEN;
@@ -147,6 +151,7 @@ plan_refund(Posting *posting, void *arg)
 	const char **lost_as = palloc((nleft + 1) * sizeof(char *));
 	int			ndraws = 0;
 	int			nlost = 0;
+	StringInfoData prolonged;
 	int64		total = 0;
 	int64		amount;
 	int64		rest;
@@ -162,6 +167,7 @@ plan_refund(Posting *posting, void *arg)
 	if (!enough_left(posting, refund, total))
 		return false;
 
+	initStringInfo(&prolonged);
 	amount = refund->has_amount ? refund->amount : total;
 	rest = amount;
 	for (i = nleft - 1; i >= 0 && rest > 0; i--)
@@ -172,7 +178,8 @@ plan_refund(Posting *posting, void *arg)
 		if (part == 0)
 			continue;
 		kind = give_back(posting, refund,
-						 grants_get(posting, left[i].grant_id), part);
+						 grants_get(posting, left[i].grant_id), part,
+						 &prolonged);
 		draws[ndraws++] = (Draw) {left[i].grant_id, part};
 		if (kind)
 		{
@@ -186,6 +193,13 @@ plan_refund(Posting *posting, void *arg)
 							ndraws);
 	posting->main->has_target = true;
 	posting->main->target_id = target->id;
+	if (prolonged.len > 0)
+	{
+		appendStringInfoChar(&prolonged, '}');
+		posting->main->terms =
+			DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+											   CStringGetDatum(prolonged.data)));
+	}
 	for (i = 0; i < nlost; i++)
 	{
 		Entry	   *entry = log_add(posting, lost_as[i], posting->now,

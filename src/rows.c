@@ -14,7 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
-static const char *const account_status_names[] = {"active", "paused", "closed"};
+const char *const account_status_names[] = {"active", "paused", "closed"};
 
 const char *const grant_status_names[] =
 {"pending", "open", "used", "expired", "voided"};
@@ -40,7 +40,7 @@ text_key(ScanKey key, AttrNumber attno, text *value)
 }
 
 /*
- * Returns which of the names a text is.
+ * Returns which of the names a text is, -1 if none.
  */
 static int
 which_name(Datum value, const char *const *names, int n)
@@ -53,10 +53,7 @@ which_name(Datum value, const char *const *names, int n)
 	for (i = 0; i < n; i++)
 		if (strlen(names[i]) == len && memcmp(names[i], s, len) == 0)
 			return i;
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("unknown status \"%s\"", text_to_cstring(t))));
-	return 0;
+	return -1;
 }
 
 /*
@@ -335,7 +332,9 @@ read_draws(Datum value, Entry *entry)
 	int			i;
 
 	/* an array not of our shape shows as a broken chain, and as no draws */
-	if (ARR_NDIM(array) != 2 || ARR_DIMS(array)[1] != 2 || ARR_HASNULL(array))
+	if (ARR_NDIM(array) != 2 || ARR_DIMS(array)[1] != 2 ||
+		ARR_LBOUND(array)[0] != 1 || ARR_LBOUND(array)[1] != 1 ||
+		ARR_HASNULL(array))
 		return;
 	deconstruct_array(array, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 					  TYPALIGN_DOUBLE, &elements, NULL, &n);
@@ -388,6 +387,8 @@ row_read_entry(TupleTableSlot *slot, Entry *entry)
 	entry->reference = TEXT_OR_NULL(Anum_transactions_reference);
 	if (!isnull[Anum_transactions_draws])
 		read_draws(values[Anum_transactions_draws], entry);
+	entry->terms = isnull[Anum_transactions_terms] ? NULL :
+		DatumGetJsonbP(values[Anum_transactions_terms]);
 	entry->reason = TEXT_OR_NULL(Anum_transactions_reason);
 	entry->metadata = isnull[Anum_transactions_metadata] ? NULL :
 		DatumGetJsonbP(values[Anum_transactions_metadata]);
@@ -396,9 +397,8 @@ row_read_entry(TupleTableSlot *slot, Entry *entry)
 	if (!isnull[Anum_transactions_salt])
 	{
 		b = DatumGetByteaPP(values[Anum_transactions_salt]);
-		entry->salt = palloc0(SALT_BYTES);
-		memcpy(entry->salt, VARDATA_ANY(b),
-			   Min(VARSIZE_ANY_EXHDR(b), SALT_BYTES));
+		entry->salt = (uint8 *) VARDATA_ANY(b);
+		entry->salt_len = VARSIZE_ANY_EXHDR(b);
 	}
 	b = DatumGetByteaPP(values[Anum_transactions_hash]);
 	memcpy(entry->hash, VARDATA_ANY(b),
@@ -507,6 +507,7 @@ row_insert_entry(Store *store, Entry *entry)
 		values[Anum_transactions_draws] = draws_datum(entry);
 	else
 		isnull[Anum_transactions_draws] = true;
+	SET_OR_NULL(Anum_transactions_terms, entry->terms);
 	SET_OR_NULL(Anum_transactions_reason, entry->reason);
 	SET_OR_NULL(Anum_transactions_metadata, entry->metadata);
 	SET_OR_NULL(Anum_transactions_actor, entry->actor);

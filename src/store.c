@@ -184,6 +184,16 @@ resolve(void)
 }
 
 /*
+ * Tells whether a relation is one of our tables.
+ */
+bool
+store_is_table(Relation rel, StoreTable table)
+{
+	resolve();
+	return RelationGetRelid(rel) == known.tables[table];
+}
+
+/*
  * Builds what writing to a table takes, in the current memory context.
  */
 static void

@@ -16,6 +16,7 @@
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -33,6 +34,11 @@ typedef struct GrantCheck
 	int64		remaining;
 	GrantStatus status;
 	TimestampTz due_at;			/* when the clock next changes it */
+	int64		transaction_id; /* that gave it */
+	bool		prolonged;
+	Jsonb	   *terms;			/* as given */
+	Jsonb	   *expiry;			/* as it is, if prolonged */
+	Jsonb	   *logged_expiry;	/* as last prolonged, by the log */
 	int64		given;			/* what it was given at first */
 	int64		drawn;			/* sum of its draws */
 	bool		pending;		/* given, but not yet effective */
@@ -170,6 +176,92 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 }
 
 /*
+ * Returns the terms that prolong a grant to its present expiry.
+ */
+static Jsonb *
+expiry_of(const Grant *grant)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	grants_prolonged(&json, grant);
+	appendStringInfoChar(&json, '}');
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+											  CStringGetDatum(json.data)));
+}
+
+/*
+ * Tells whether two documents are equal.
+ */
+static bool
+same_json(Jsonb *a, Jsonb *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+/*
+ * Returns the part of a row's terms that is about one grant, or NULL.
+ */
+static Jsonb *
+terms_of(const Entry *entry, int64 grant_id)
+{
+	char	   *key = psprintf(INT64_FORMAT, grant_id);
+	JsonbValue *value;
+	StringInfoData json;
+	Jsonb	   *part;
+
+	if (!JB_ROOT_IS_OBJECT(entry->terms))
+		return NULL;
+	value = getKeyJsonValueFromContainer(&entry->terms->root, key,
+										 strlen(key), NULL);
+	if (value == NULL)
+		return NULL;
+	part = JsonbValueToJsonb(value);
+	initStringInfo(&json);
+	appendStringInfo(&json, "{\"%s\": %s}", key,
+					 JsonbToCString(NULL, &part->root, VARSIZE(part)));
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+											  CStringGetDatum(json.data)));
+}
+
+/*
+ * Checks or notes the terms that a row gives to its grants.
+ */
+static void
+check_terms(Verification *v, HTAB *grants, const Entry *entry)
+{
+	int			i;
+
+	for (i = 0; i < entry->ndraws; i++)
+	{
+		GrantCheck *grant = hash_search(grants, &entry->draws[i].grant_id,
+										HASH_FIND, NULL);
+		MemoryContext old;
+
+		if (grant == NULL)
+			continue;
+		if (makes_grant(entry))
+		{
+			expect(v, entry->id, "grants",
+				   psprintf("transaction_id of grant " INT64_FORMAT, grant->id),
+				   grant->transaction_id, entry->id);
+			if (!same_json(grant->terms, entry->terms))
+				report(v, entry->id, "terms",
+					   psprintf("terms of grant " INT64_FORMAT " are not those it was given on",
+								grant->id));
+		}
+		else if (entry->terms)
+		{
+			old = MemoryContextSwitchTo(v->context);
+			grant->logged_expiry = terms_of(entry, grant->id);
+			MemoryContextSwitchTo(old);
+		}
+	}
+}
+
+/*
  * Reads the grants of an account.
  */
 static HTAB *
@@ -198,6 +290,12 @@ read_grants(Verification *v, int64 account_id)
 			GrantCheck *check = hash_search(grants, &grant.id, HASH_ENTER,
 											NULL);
 
+			MemoryContextSwitchTo(v->context);
+			check->transaction_id = grant.transaction_id;
+			check->prolonged = grant.granted_until != DT_NOBEGIN;
+			check->terms = grants_terms(&grant);
+			check->expiry = check->prolonged ? expiry_of(&grant) : NULL;
+			check->logged_expiry = NULL;
 			check->amount = grant.amount;
 			check->remaining = grant.remaining;
 			check->status = grant.status;
@@ -243,10 +341,16 @@ check_grants(Verification *v, HTAB *grants, const Account *account)
 		if ((grant->remaining > 0) != (open || pending) ||
 			pending != (grant->pending && grant->remaining > 0))
 			report(v, 0, "grants",
-				   psprintf("grant " INT64_FORMAT " is %s, but " INT64_FORMAT " remain, and by the log it is %s effective",
-							grant->id, grant_status_names[grant->status],
+				   psprintf("status of grant " INT64_FORMAT " is %s; its remaining is " INT64_FORMAT ", and by the log it is %s effective",
+							grant->id,
+							grant->status == GRANT_UNKNOWN ? "not a known one" :
+							grant_status_names[grant->status],
 							grant->remaining,
-							grant->pending ? "not" : "already"));
+							grant->pending ? "not yet" : "already"));
+		if (!same_json(grant->expiry, grant->logged_expiry))
+			report(v, 0, "terms",
+				   psprintf("expiry of grant " INT64_FORMAT " is not the one that it was last prolonged to",
+							grant->id));
 		if ((open || pending) && grant->due_at < account->due_at)
 			report(v, 0, "due",
 				   psprintf("the clock changes grant " INT64_FORMAT " before the account's due_at",
@@ -267,8 +371,8 @@ check_transaction(Verification *v, HTAB *grants, const Entry *entry,
 {
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 
-	if (entry->salt == NULL &&
-		(entry->reason || entry->metadata || entry->actor))
+	if (entry->salt ? entry->salt_len != SALT_BYTES :
+		entry->reason || entry->metadata || entry->actor)
 		report(v, entry->id, "chain", "has free text without a salt");
 	chain_hash(sum->head, sum->head_len, entry, hash);
 	if (memcmp(hash, entry->hash, sizeof(hash)) != 0)
@@ -293,7 +397,14 @@ check_transaction(Verification *v, HTAB *grants, const Entry *entry,
 	sum->last_at = entry->created_at;
 	sum->transaction_count++;
 	(void) totals_add(sum, entry->kind, entry->amount);
+	if (strcmp(entry->kind, KIND_PAUSE) == 0)
+		sum->status = ACCOUNT_PAUSED;
+	else if (strcmp(entry->kind, KIND_RESUME) == 0)
+		sum->status = ACCOUNT_ACTIVE;
+	else if (strcmp(entry->kind, KIND_CLOSE) == 0)
+		sum->status = ACCOUNT_CLOSED;
 	check_draws(v, grants, entry);
+	check_terms(v, grants, entry);
 }
 
 /*
@@ -312,6 +423,12 @@ check_account(Verification *v, const Account *account, const Account *sum,
 		report(v, account->last_transaction_id, "head",
 			   psprintf("the account's head is not the newest row of its log, which is " INT64_FORMAT,
 						sum->last_transaction_id));
+	if (account->status != sum->status)
+		report(v, 0, "status",
+			   psprintf("status is %s, but by the log it is %s",
+						account->status == ACCOUNT_UNKNOWN ? "not a known one" :
+						account_status_names[account->status],
+						account_status_names[sum->status]));
 	expect(v, 0, "balance", "balance", account->balance, total);
 	expect(v, 0, "held", "held", account->held, held);
 	expect(v, 0, "totals", "spent", account->spent, sum->spent);
