@@ -77,6 +77,7 @@ fresh('a');
 fresh('b');
 $super->value(q(SELECT credits_void_grant((SELECT id FROM credits.grants WHERE source = 'promotional'
 	AND account_id = credits.account_id('b')), 'error')));
+$super->value(q(SELECT credits_pause_account('b', 'fraud')));
 is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean to begin with');
 
 my $log = 'credits.transactions';
@@ -137,6 +138,10 @@ tampered('draws moved to a grant of another account', 'a',
 	'chain grants', all => 1);
 tampered('draws removed', 'a', "UPDATE $log SET draws = NULL WHERE $first", 'chain draws');
 
+tampered('terms edited', 'a', "UPDATE $log SET terms = replace(terms::text, '2100', '2200')::jsonb WHERE $mine AND terms::text ~ '2100'",
+	'chain terms');
+tampered('terms removed', 'a', "UPDATE $log SET terms = NULL WHERE $mine AND terms::text ~ '2100'", 'chain');
+
 # rows swapped: each takes the other's place in the chain
 tampered('rows swapped', 'a',
 	[ "CREATE TEMP TABLE swap AS SELECT * FROM $log WHERE $mine AND idempotency_key IN ('first', 'second')",
@@ -158,12 +163,12 @@ tampered('last row deleted', 'a', "DELETE FROM $log WHERE $mine AND kind = 'refu
 tampered('all rows deleted', 'a', "DELETE FROM $log WHERE $mine", 'count head balance');
 tampered('row added', 'a',
 	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), account_id, created_at + interval '1 hour', amount, held, "
-	  . 'balance_after + amount, held_after, target_id, request, kind, role, NULL, operation, reference, draws, reason, '
+	  . 'balance_after + amount, held_after, target_id, request, kind, role, NULL, operation, reference, draws, terms, reason, '
 	  . "metadata, actor, salt, sha256('x') FROM $log WHERE $second",
 	'chain count head balance');
 tampered('row added to no account', 'a',
 	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), 999999, created_at, amount, held, "
-	  . 'balance_after, held_after, target_id, request, kind, role, NULL, operation, reference, draws, reason, '
+	  . 'balance_after, held_after, target_id, request, kind, role, NULL, operation, reference, draws, terms, reason, '
 	  . "metadata, actor, salt, hash FROM $log WHERE $mine AND kind = 'opening'",
 	'orphan', all => 1);
 
@@ -178,6 +183,8 @@ tampered('last transaction edited', 'a',
 	"UPDATE credits.accounts SET last_transaction_id = last_transaction_id - 1 WHERE name = 'a'", 'head');
 tampered('time of the last transaction edited', 'a',
 	"UPDATE credits.accounts SET last_at = last_at - interval '1 s' WHERE name = 'a'", 'head');
+tampered('status edited', 'a', "UPDATE credits.accounts SET status = 'paused' WHERE name = 'a'", 'status');
+tampered('pause undone', 'b', "UPDATE credits.accounts SET status = 'active' WHERE name = 'b'", 'status');
 tampered('due date moved away', 'a', "UPDATE credits.accounts SET due_at = 'infinity' WHERE name = 'a'", 'due');
 tampered('account deleted', 'a', "DELETE FROM credits.accounts WHERE name = 'a'", 'orphan', all => 1, digest => 1);
 tampered('account moved', 'a', "UPDATE credits.accounts SET id = 999999 WHERE name = 'a'", 'orphan count head',
@@ -198,6 +205,10 @@ tampered('promise made true early', 'a',
 	"UPDATE credits.grants SET status = 'open' WHERE $mine AND status = 'pending'", 'grants');
 tampered('promise moved to an earlier time', 'a',
 	"UPDATE credits.grants SET effective_at = now() WHERE $mine AND status = 'pending'", 'due');
+tampered("$_ of a grant", 'a', "UPDATE credits.grants SET $_ WHERE $promotional", 'terms')
+  foreach "expires_at = '2099-01-01'", "expires_at = '2110-01-01'", 'expires_at = NULL',
+	q(expires_at = '2110-01-01', granted_until = '2100-01-01 00:00+00'), 'priority = 99', "source = 'purchase'",
+	"price = 5, currency = 'EUR'", "effective_at = effective_at - interval '1 day'";
 tampered('grant deleted', 'a', "DELETE FROM credits.grants WHERE $promotional", 'orphan grants');
 tampered('grant added', 'a',
 	"INSERT INTO credits.grants SELECT nextval('credits.grants_id_seq'), account_id, transaction_id, effective_at, expires_at, "
@@ -236,6 +247,8 @@ foreach my $row (split /\n/, $super->value(qq(
 			ELSE int4send(octet_length(reference)) || convert_to(reference, 'UTF8') END
 		|| CASE WHEN draws IS NULL THEN int4send(-1)
 			ELSE int4send(array_length(draws, 1)) || (SELECT string_agg(int8send(d), '') FROM unnest(draws) AS d) END
+		|| CASE WHEN terms IS NULL THEN int4send(-1)
+			ELSE int4send(octet_length(terms::text)) || convert_to(terms::text, 'UTF8') END
 		|| '\\x00', 'hex')
 	FROM $log WHERE $mine ORDER BY id)))
 {
