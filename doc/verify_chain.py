@@ -79,6 +79,7 @@ def canonical(row, encoding):
         nullable_text(row["operation"], encoding),
         nullable_text(row["reference"], encoding),
         draws(row["draws"]),
+        nullable_text(row["terms"], encoding),
         free_text(row, encoding)))
 
 
