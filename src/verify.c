@@ -42,6 +42,7 @@ typedef struct GrantCheck
 	int64		given;			/* what it was given at first */
 	int64		drawn;			/* sum of its draws */
 	bool		pending;		/* given, but not yet effective */
+	GrantStatus empty;			/* what its last draw makes it when empty */
 } GrantCheck;
 
 typedef struct Verification
@@ -158,6 +159,9 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 			continue;
 		}
 		grant->drawn = add(grant->drawn, entry->draws[i].amount);
+		grant->empty = strcmp(entry->kind, KIND_VOID) == 0 ? GRANT_VOIDED :
+			strcmp(entry->kind, KIND_EXPIRATION) == 0 ? GRANT_EXPIRED :
+			GRANT_USED;
 		if (makes_grant(entry))
 		{
 			grant->given = add(grant->given, entry->draws[i].amount);
@@ -304,6 +308,7 @@ read_grants(Verification *v, int64 account_id)
 			check->given = 0;
 			check->drawn = 0;
 			check->pending = false;
+			check->empty = GRANT_USED;
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(v->row);
@@ -338,7 +343,8 @@ check_grants(Verification *v, HTAB *grants, const Account *account)
 		expect(v, 0, "grants",
 			   psprintf("remaining of grant " INT64_FORMAT, grant->id),
 			   grant->remaining, grant->drawn);
-		if ((grant->remaining > 0) != (open || pending) ||
+		if ((grant->remaining > 0 ? !open && !pending :
+			 grant->status != grant->empty) ||
 			pending != (grant->pending && grant->remaining > 0))
 			report(v, 0, "grants",
 				   psprintf("status of grant " INT64_FORMAT " is %s; its remaining is " INT64_FORMAT ", and by the log it is %s effective",
