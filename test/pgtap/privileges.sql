@@ -103,7 +103,7 @@ WHERE t.relkind = 'S';
 SELECT is(has_any_column_privilege(p.role, t.oid, 'INSERT, UPDATE, REFERENCES'), false,
 	p.role || ' may write no column of ' || t.name)
 FROM person AS p, thing AS t WHERE t.relkind <> 'S';
-SELECT is(has_schema_privilege(p.role, 'credits', 'USAGE'), p.admin OR p.auditor,
+SELECT is(has_schema_privilege(p.role, 'credits', 'USAGE'), p.app OR p.admin OR p.auditor,
 	p.role || ' and USAGE on the schema') FROM person AS p;
 SELECT is(has_schema_privilege(p.role, 'credits', 'CREATE'), false,
 	p.role || ' and CREATE in the schema') FROM person AS p;

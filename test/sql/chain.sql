@@ -29,6 +29,7 @@ CREATE FUNCTION regress_shop.canonical(c credits.chain) RETURNS bytea LANGUAGE s
 		   ELSE int4send(coalesce(array_length(c.draws, 1), 0))
 			|| coalesce((SELECT string_agg(int8send(c.draws[i][1]) || int8send(c.draws[i][2]), ''::bytea ORDER BY i)
 						 FROM generate_subscripts(c.draws, 1) AS i), '') END
+		|| regress_shop.text_bytes(c.terms)
 		|| CASE WHEN c.salt IS NULL THEN '\x00'::bytea
 		   ELSE '\x01'::bytea || sha256(decode(c.salt, 'hex')
 			|| regress_shop.text_bytes(c.reason) || regress_shop.text_bytes(c.metadata)

@@ -33,7 +33,17 @@ SELECT credits_digest();
 SELECT count(*) FROM credits.accounts;
 SELECT count(*) FROM credits.transactions;
 SELECT count(*) FROM credits.draws;
-SELECT credits.now();
+-- it may know the types, to declare variables of them
+\set VERBOSITY default
+DO $$
+DECLARE
+	r credits.receipt;
+BEGIN
+	SELECT * INTO r FROM credits_deduct('role:1', 1);
+	RAISE NOTICE '%', r.balance;
+END
+$$;
+\set VERBOSITY sqlstate
 CREATE TABLE credits.mine (id int);
 
 -- an auditor reads everything and changes nothing

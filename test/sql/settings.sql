@@ -23,6 +23,7 @@ SET credits.refund_grace = 'a while';
 \echo :SQLSTATE
 SET credits.refund_grace = '-1 day';
 SET credits.refund_grace = '';
+SET credits.refund_grace = '1001 years';
 SET credits.test_clock = 'yesteryear';
 \echo :SQLSTATE
 SET credits.test_clock = 'infinity';

@@ -247,6 +247,41 @@ UPDATE credits.accounts SET due_at = '2030-06-01 00:00:00.000001+00' WHERE name 
 SELECT account, problem, detail FROM credits_verify('check:3');
 ROLLBACK;
 
+-- the terms that grants were given on
+BEGIN; :disable
+UPDATE credits.grants SET expires_at = NULL WHERE account_id = 190003;
+SELECT account, problem, detail FROM credits_verify('check:3');
+UPDATE credits.grants SET expires_at = '2031-01-01', priority = 0 WHERE account_id = 190003;
+SELECT account, problem, detail FROM credits_verify('check:3');
+UPDATE credits.grants SET priority = 10, source = 'purchase', price = 1, currency = 'EUR' WHERE account_id = 190003;
+SELECT account, problem, detail FROM credits_verify('check:3');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET terms = NULL WHERE id = 190003;
+SELECT account, problem FROM credits_verify('check:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.transactions SET draws = '[5:6][0:1]={{190003,-50},{190001,-10}}' WHERE id = 190004;
+SELECT account, transaction_id, problem FROM credits_verify('check:1');
+ROLLBACK;
+-- states that the log does not tell, or that there are not
+BEGIN; :disable
+UPDATE credits.accounts SET status = 'paused' WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+UPDATE credits.accounts SET status = 'lost' WHERE name = 'check:1';
+SELECT account, problem, detail FROM credits_verify('check:1');
+SAVEPOINT s;
+SELECT credits_deduct('check:1', 1);
+\echo :SQLSTATE
+ROLLBACK TO s;
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.grants SET status = 'voided' WHERE id = 190003;
+SELECT account, problem, detail FROM credits_verify('check:1');
+UPDATE credits.grants SET status = 'lost' WHERE id = 190003;
+SELECT account, problem, detail FROM credits_verify('check:1');
+ROLLBACK;
+
 -- no trace is left of all this
 SELECT * FROM credits_verify();
 SELECT balance FROM credits_deduct('check:1', 1);
