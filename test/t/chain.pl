@@ -64,6 +64,7 @@ my %tampered = (
 	'metadata' => sub { s/large/small/ },
 	'draws' => sub { s/"draws":\[\[(\d+)/'"draws":[[' . ($1 + 1)/e },
 	'created_at' => sub { s/"created_at":(\d+)/'"created_at":' . ($1 + 1)/e },
+	'terms' => sub { s/"terms":null/"terms":"{}"/ },
 	'key' => sub { s/"idempotency_key":"spend:1"/"idempotency_key":null/ },
 	'role' => sub { s/"role":"\w+"/"role":"mallory"/ },
 	'hash' => sub { s/"hash":"(.)/'"hash":"' . ($1 eq '0' ? '1' : '0')/e },

@@ -80,6 +80,24 @@ $super->value(q(SELECT credits_void_grant((SELECT id FROM credits.grants WHERE s
 $super->value(q(SELECT credits_pause_account('b', 'fraud')));
 is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean to begin with');
 
+# what only looks odd: a refund that prolongs one grant and goes back to
+# another that was prolonged before
+$super->value($_) foreach (
+	q(SET credits.test_clock = '2020-01-01 00:00+00'),
+	q(SELECT credits_open_account('g', 0)),
+	q(SELECT credits_allocate('g', 10, 'trial', expires_at => '2020-02-01 00:00+00')),
+	q(SELECT credits_allocate('g', 10, 'trial', expires_at => '2020-02-05 00:00+00')),
+	q(SELECT credits_deduct('g', 15, 'g1')),
+	q(SET credits.test_clock = '2020-02-02 00:00+00'),
+	q(SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'g1'), 6)),
+	q(SELECT credits_deduct('g', 11, 'g2')),
+	q(SET credits.test_clock = '2020-02-06 00:00+00'),
+	q(SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'g2'))),
+	q(RESET credits.test_clock));
+is($super->value(q(SELECT count(*), max(granted_until::text), count(granted_until) FROM credits.grants
+	WHERE account_id = credits.account_id('g'))), '2|2020-02-05 00:00:00+00|2', 'one of two prolonged, and before that the other');
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean still');
+
 my $log = 'credits.transactions';
 my $mine = "account_id = credits.account_id('a')";
 my $first = "$mine AND idempotency_key = 'first'";
@@ -209,6 +227,9 @@ tampered("$_ of a grant", 'a', "UPDATE credits.grants SET $_ WHERE $promotional"
   foreach "expires_at = '2099-01-01'", "expires_at = '2110-01-01'", 'expires_at = NULL',
 	q(expires_at = '2110-01-01', granted_until = '2100-01-01 00:00+00'), 'priority = 99', "source = 'purchase'",
 	"price = 5, currency = 'EUR'", "effective_at = effective_at - interval '1 day'";
+tampered('prolonged expiry edited', 'g',
+	"UPDATE credits.grants SET expires_at = expires_at - interval '1 hour' WHERE account_id = credits.account_id('g')",
+	'terms');
 tampered('grant deleted', 'a', "DELETE FROM credits.grants WHERE $promotional", 'orphan grants');
 tampered('grant added', 'a',
 	"INSERT INTO credits.grants SELECT nextval('credits.grants_id_seq'), account_id, transaction_id, effective_at, expires_at, "
