@@ -243,6 +243,7 @@ check_terms(Verification *v, HTAB *grants, const Entry *entry)
 		GrantCheck *grant = hash_search(grants, &entry->draws[i].grant_id,
 										HASH_FIND, NULL);
 		MemoryContext old;
+		Jsonb	   *terms;
 
 		if (grant == NULL)
 			continue;
@@ -258,8 +259,11 @@ check_terms(Verification *v, HTAB *grants, const Entry *entry)
 		}
 		else if (entry->terms)
 		{
+			/* a refund need not prolong all the grants it gives back to */
 			old = MemoryContextSwitchTo(v->context);
-			grant->logged_expiry = terms_of(entry, grant->id);
+			terms = terms_of(entry, grant->id);
+			if (terms)
+				grant->logged_expiry = terms;
 			MemoryContextSwitchTo(old);
 		}
 	}
