@@ -227,6 +227,7 @@ tampered("$_ of a grant", 'a', "UPDATE credits.grants SET $_ WHERE $promotional"
   foreach "expires_at = '2099-01-01'", "expires_at = '2110-01-01'", 'expires_at = NULL',
 	q(expires_at = '2110-01-01', granted_until = '2100-01-01 00:00+00'), 'priority = 99', "source = 'purchase'",
 	"price = 5, currency = 'EUR'", "effective_at = effective_at - interval '1 day'";
+tampered('voided grant taken for used up', 'b', "UPDATE credits.grants SET status = 'used' WHERE status = 'voided'", 'grants');
 tampered('prolonged expiry edited', 'g',
 	"UPDATE credits.grants SET expires_at = expires_at - interval '1 hour' WHERE account_id = credits.account_id('g')",
 	'terms');
