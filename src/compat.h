@@ -76,6 +76,16 @@ ExecInsertIndexTuples_compat(ResultRelInfo *rri, TupleTableSlot *slot,
 #endif
 }
 
+/* 17: an index may keep something from one insert to the next */
+static inline void
+close_inserted_index_compat(Relation index, IndexInfo *info)
+{
+#if PG_VERSION_NUM >= 170000
+	index_insert_cleanup(index, info);
+#endif
+	index_close(index, NoLock);
+}
+
 /* 18: the tuple being checked can be told apart from a conflicting one */
 static inline bool
 ExecCheckIndexConstraints_compat(ResultRelInfo *rri, TupleTableSlot *slot,

@@ -442,7 +442,7 @@ extern void grants_settle(Posting *posting);
 /* chain.c */
 extern void chain_hash(const uint8 *previous, int previous_len,
 					   const Entry *entry, uint8 *hash);
-extern void chain_sha256(const void *data, size_t len, uint8 *hash);
+extern int64 chain_fingerprint(StringInfo request);
 
 /* log.c */
 extern Entry *log_add(Posting *posting, const char *kind, TimestampTz at,

@@ -21,7 +21,6 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -194,13 +193,8 @@ balance_after_all(Posting *posting, const Entry *entry)
 static Outcome
 replay(Posting *posting, Request *request, Entry *entry, Receipt *receipt)
 {
-	uint8		hash[PG_SHA256_DIGEST_LENGTH];
-	int64		fingerprint;
-
-	chain_sha256(request->fingerprint.data, request->fingerprint.len, hash);
-	memcpy(&fingerprint, hash, sizeof(fingerprint));
 	if (!entry->has_request ||
-		entry->request != (int64) pg_ntoh64((uint64) fingerprint))
+		entry->request != chain_fingerprint(&request->fingerprint))
 	{
 		refuse(&posting->refusal, ERRCODE_CONFLICT,
 			   psprintf("idempotency key \"%s\" was used for another request",

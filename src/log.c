@@ -14,7 +14,6 @@
 #include "common/int.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "port/pg_bswap.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -139,16 +138,9 @@ log_seal(Posting *posting, Request *request)
 		Entry	   *main = posting->main;
 
 		main->key = request->key;
-		if (main->key)
-		{
-			uint8		hash[PG_SHA256_DIGEST_LENGTH];
-
-			chain_sha256(request->fingerprint.data, request->fingerprint.len,
-						 hash);
-			main->has_request = true;
-			memcpy(&main->request, hash, sizeof(int64));
-			main->request = (int64) pg_ntoh64((uint64) main->request);
-		}
+		main->has_request = main->key != NULL;
+		if (main->has_request)
+			main->request = chain_fingerprint(&request->fingerprint);
 		main->operation = request->operation;
 		main->reference = request->reference;
 		main->reason = request->reason;

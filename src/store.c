@@ -328,8 +328,13 @@ store_open(void)
 static void
 close_table(Table *table)
 {
-	if (table->indexes_open)
-		ExecCloseIndices(table->rri);
+	ResultRelInfo *rri = table->rri;
+	int			i;
+
+	/* ExecCloseIndices would give up locks that the transaction keeps anyway */
+	for (i = 0; table->indexes_open && i < rri->ri_NumIndices; i++)
+		close_inserted_index_compat(rri->ri_IndexRelationDescs[i],
+									rri->ri_IndexRelationInfo[i]);
 	table->indexes_open = false;
 	ExecClearTuple(table->slot);
 	ExecClearTuple(table->scan_slot);
