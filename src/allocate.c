@@ -27,14 +27,15 @@ typedef struct Allocation
  * Raises the error for a time that does not fit another.
  */
 static void
-bad_time(const char *name, TimestampTz value, const char *must, TimestampTz than)
+bad_time(const char *name, TimestampTz value, const char *must,
+		 TimestampTz than)
 {
 	char	   *shown = pstrdup(timestamptz_to_str(value));
 
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("%s must be %s", name, must),
-			 errdetail("It is %s; %s is not later than %s.", shown, name,
+			 errdetail("It is %s, which is not after %s.", shown,
 					   timestamptz_to_str(than)),
 			 errhint("Pass a later %s, or none at all.", name)));
 }

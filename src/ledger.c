@@ -11,6 +11,10 @@
  * fails, or the plan is to refuse, the row is locked, a new snapshot is taken,
  * and the plan is made again: no call is refused on what may be old news.
  *
+ * An account that many spend from at once is locked first: this session
+ * remembers the last account at which it came too late, until it finds nobody
+ * else there.
+ *
  * In REPEATABLE READ and above the only snapshot is the transaction's, and a
  * version that is newer than it is a serialization failure.
  */
@@ -35,6 +39,9 @@ typedef enum Outcome
 	REFUSED,
 	CHANGED						/* by another, meanwhile */
 } Outcome;
+
+/* the account at which this session last came too late, 0 if none */
+static int64 busy_account = 0;
 
 /*
  * Adds a text to what a retry must repeat.
@@ -113,7 +120,7 @@ ledger_enough(Posting *posting, int64 amount)
 				  psprintf("It has " INT64_FORMAT ", " INT64_FORMAT " are needed: " INT64_FORMAT " short.",
 						   posting->account.balance, amount,
 						   amount - posting->account.balance),
-				  "Give it credits with credits_allocate, or spend less.");
+				  "Give the account more credits, or spend less.");
 }
 
 /*
@@ -270,10 +277,16 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 				   NULL, "Run credits_verify.");
 		return REFUSED;
 	}
+	if (!posting->locked && posting->account.id == busy_account)
+		return CHANGED;
 	if (posting->locked)
 	{
+		int64		seen = posting->account.last_transaction_id;
+
 		row_lock_account(posting->store, posting->snapshot,
 						 &posting->account, false);
+		busy_account = posting->account.last_transaction_id == seen ?
+			0 : posting->account.id;
 		if (!IsolationUsesXactSnapshot())
 		{
 			PopActiveSnapshot();
