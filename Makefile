@@ -29,7 +29,7 @@ PG_CPPFLAGS += -DCREDITS_VERSION='"$(EXTVERSION)"'
 SQL_TESTS := $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
 REGRESS := $(filter install,$(SQL_TESTS)) $(filter-out install uninstall,$(SQL_TESTS)) \
 	$(filter uninstall,$(SQL_TESTS))
-REGRESS_OPTS = --inputdir=test
+REGRESS_OPTS = --inputdir=test --encoding=UTF8 --no-locale
 ISOLATION := $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test --load-extension=credits
 PROVE_TESTS := $(sort $(wildcard test/t/*.pl))
