@@ -102,7 +102,7 @@ die() {
 
 # Prints the major version that a pg_config belongs to, nothing if it can't run.
 major_of() {
-	"$1" --version 2>/dev/null | sed -n 's/^[^0-9]*\([0-9]*\).*/\1/p'
+	{ "$1" --version 2>/dev/null || true; } | sed -n 's/^[^0-9]*\([0-9]*\).*/\1/p'
 }
 
 # Succeeds if the machine has what the word stands for.
@@ -185,6 +185,7 @@ apt_install() {
 	echo 'create_main_cluster = false' | as_root tee "$conf" >/dev/null
 	apt_get install --no-install-recommends "$@" || status=$?
 	as_root rm -f "$conf"
+	as_root rmdir "${conf%/*}" 2>/dev/null || true
 	[ $status = 0 ] || { cat "$tmp/apt.log" >&2; die "apt-get install $* failed"; }
 }
 
