@@ -35,7 +35,8 @@ plan_open(Posting *posting, void *arg)
 
 	if (initial_credits == 0)
 	{
-		posting->main = log_add(posting, KIND_OPENING, posting->now, 0, NULL, 0);
+		posting->main = log_add(posting, KIND_OPENING, posting->now, 0, NULL,
+								0);
 		return true;
 	}
 	grant = grants_new(posting, initial_credits, cstring_to_text("signup"),
@@ -205,8 +206,7 @@ refuse_same_status(Posting *posting, const char *status)
 {
 	return refuse(&posting->refusal, ERRCODE_CONFLICT,
 				  psprintf("account \"%s\" is already %s",
-						   TextDatumGetCString(posting->account.values[Anum_accounts_name - 1]),
-						   status),
+						   row_account_name(&posting->account), status),
 				  psprintf("Its last transaction is " INT64_FORMAT ".",
 						   posting->account.last_transaction_id),
 				  "Nothing needs to be done.");

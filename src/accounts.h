@@ -7,7 +7,11 @@
 
 #include "credits.h"
 
+#pragma GCC visibility push(hidden)
+
 extern void accounts_open(text *name, int64 initial_credits, text *unit,
 						  Jsonb *metadata, Receipt *receipt);
+
+#pragma GCC visibility pop
 
 #endif							/* CREDITS_ACCOUNTS_H */

@@ -13,74 +13,15 @@
 #include "commands/trigger.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/json.h"
 
 PG_FUNCTION_INFO_V1(credits_alert);
-
-/*
- * Begins a member of a JSON object.
- */
-static void
-json_key(StringInfo json, const char *key)
-{
-	appendStringInfo(json, "%s\"%s\": ", json->len ? ", " : "{", key);
-}
-
-/*
- * Appends a C string.
- */
-void
-json_cstring(StringInfo json, const char *key, const char *value)
-{
-	json_key(json, key);
-	escape_json(json, value);
-}
-
-/*
- * Appends a text, null if there is none.
- */
-void
-json_text(StringInfo json, const char *key, text *value)
-{
-	if (value)
-		json_cstring(json, key, text_to_cstring(value));
-	else
-	{
-		json_key(json, key);
-		appendStringInfoString(json, "null");
-	}
-}
-
-/*
- * Appends a number.
- */
-void
-json_int64(StringInfo json, const char *key, int64 value)
-{
-	json_key(json, key);
-	appendStringInfo(json, INT64_FORMAT, value);
-}
-
-/*
- * Appends an instant in ISO 8601, in UTC.
- */
-void
-json_time(StringInfo json, const char *key, TimestampTz value)
-{
-	char		buf[MAXDATELEN + 1];
-	const int	utc = 0;
-
-	JsonEncodeDateTime(buf, TimestampTzGetDatum(value), TIMESTAMPTZOID, &utc);
-	json_cstring(json, key, buf);
-}
 
 /*
  * Records an event.  Ids that are 0 are stored as NULL.
  */
 void
 alerts_event(const char *kind, int64 account_id, int64 transaction_id,
-			 TimestampTz at, const char *detail)
+			 TimestampTz at, Jsonb *detail)
 {
 	Datum		row[Natts_events];
 	bool		nulls[Natts_events] = {false};
@@ -94,8 +35,7 @@ alerts_event(const char *kind, int64 account_id, int64 transaction_id,
 	isnull[Anum_events_transaction_id] = transaction_id == 0;
 	values[Anum_events_created_at] = TimestampTzGetDatum(at);
 	values[Anum_events_kind] = CStringGetTextDatum(kind);
-	values[Anum_events_detail] = DirectFunctionCall1(jsonb_in,
-													 CStringGetDatum(detail));
+	values[Anum_events_detail] = JsonbPGetDatum(detail);
 	store_insert_alone(TABLE_EVENTS, row, nulls);
 }
 
@@ -110,6 +50,7 @@ credits_alert(PG_FUNCTION_ARGS)
 	TupleTableSlot *old;
 	TupleTableSlot *new;
 	StringInfoData json;
+	Jsonb	   *detail;
 	bool		isnull;
 	int64		id;
 	int64		before;
@@ -159,9 +100,9 @@ credits_alert(PG_FUNCTION_ARGS)
 	json_time(&json, "at", at);
 	if (balance == 0)
 		appendStringInfoString(&json, ", \"depleted\": true");
-	appendStringInfoChar(&json, '}');
 
+	detail = json_document(&json);
 	Async_Notify("low_balance", json.data);
-	alerts_event("low_balance", id, transaction_id, at, json.data);
+	alerts_event("low_balance", id, transaction_id, at, detail);
 	PG_RETURN_POINTER(NULL);
 }

@@ -21,7 +21,7 @@
  *	 grants.c log.c alerts.c
  *	 rows.c chain.c
  *	 store.c clock.c
- *	 errors.c args.c
+ *	 errors.c args.c json.c
  */
 #ifndef CREDITS_H
 #define CREDITS_H
@@ -307,6 +307,12 @@ typedef struct Posting
 	Refusal		refusal;
 } Posting;
 
+/*
+ * Nothing below is for other modules, and the server loads modules with their
+ * names visible to all: these must not meet others of the same name.
+ */
+#pragma GCC visibility push(hidden)
+
 /* settings, see module.c */
 extern char *setting_actor;
 extern int	setting_initial_balance;
@@ -331,6 +337,14 @@ extern text *arg_reason(FunctionCallInfo fcinfo, int n);
 extern Jsonb *arg_metadata(FunctionCallInfo fcinfo, int n);
 extern void check_initial_credits(int64 credits);
 extern void check_unit(text *unit);
+
+/* json.c */
+extern void json_text(StringInfo json, const char *key, text *value);
+extern void json_cstring(StringInfo json, const char *key, const char *value);
+extern void json_int64(StringInfo json, const char *key, int64 value);
+extern void json_time(StringInfo json, const char *key, TimestampTz value);
+extern void json_by_id(StringInfo json, int64 id, StringInfo object);
+extern Jsonb *json_document(StringInfo json);
 
 /* clock.c */
 extern TimestampTz clock_now(void);
@@ -409,6 +423,7 @@ extern Snapshot store_snapshot(bool fresh);
 /* rows.c */
 extern const char *const account_status_names[];
 extern const char *const grant_status_names[];
+extern char *row_account_name(const Account *account);
 extern void row_read_account(TupleTableSlot *slot, Account *account);
 extern bool row_find_account(Store *store, Snapshot snapshot, text *name,
 							 int64 id, Account *account);
@@ -454,13 +469,9 @@ NORETURN_COMPAT extern void raise_overflow(Posting *posting, int64 change);
 extern bool totals_add(Account *account, const char *kind, int64 amount);
 
 /* alerts.c */
-extern void json_text(StringInfo json, const char *key, text *value);
-extern void json_cstring(StringInfo json, const char *key, const char *value);
-extern void json_int64(StringInfo json, const char *key, int64 value);
-extern void json_time(StringInfo json, const char *key, TimestampTz value);
 extern void alerts_event(const char *kind, int64 account_id,
 						 int64 transaction_id, TimestampTz at,
-						 const char *detail);
+						 Jsonb *detail);
 
 /* ledger.c */
 
@@ -495,5 +506,7 @@ extern TupleDesc result_tupdesc(FunctionCallInfo fcinfo);
 extern Datum receipt_datum(TupleDesc tupdesc, const Receipt *receipt);
 extern void receipt_from_entry(Receipt *receipt, const Entry *entry,
 							   const Account *account, bool replayed);
+
+#pragma GCC visibility pop
 
 #endif							/* CREDITS_H */

@@ -91,8 +91,8 @@ record_refusal(Deduction *deduction, Refusal *refusal)
 	json_cstring(&json, "message", refusal->message);
 	json_text(&json, "operation", deduction->request.operation);
 	json_text(&json, "reference", deduction->request.reference);
-	appendStringInfoChar(&json, '}');
-	alerts_event("deduction_refused", account.id, 0, clock_now(), json.data);
+	alerts_event("deduction_refused", account.id, 0, clock_now(),
+				 json_document(&json));
 }
 
 /*

@@ -295,10 +295,8 @@ grants_terms(const Grant *grant)
 		json_text(&terms, "currency", grant->currency);
 	}
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"" INT64_FORMAT "\": %s}}", grant->id,
-					 terms.data);
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-											  CStringGetDatum(json.data)));
+	json_by_id(&json, grant->id, &terms);
+	return json_document(&json);
 }
 
 /*
@@ -311,8 +309,7 @@ grants_prolonged(StringInfo json, const Grant *grant)
 
 	initStringInfo(&expiry);
 	json_instant(&expiry, "expires_at", grant->expires_at);
-	appendStringInfo(json, "%s\"" INT64_FORMAT "\": %s}", json->len ? ", " : "{",
-					 grant->id, expiry.data);
+	json_by_id(json, grant->id, &expiry);
 }
 
 /*

@@ -83,15 +83,6 @@ refuse_unknown_account(Refusal *refusal, text *name)
 }
 
 /*
- * Returns the name of a posting's account as a string.
- */
-static char *
-account_name(Posting *posting)
-{
-	return TextDatumGetCString(posting->account.values[Anum_accounts_name - 1]);
-}
-
-/*
  * Refuses whatever changes a closed account.
  */
 bool
@@ -100,7 +91,7 @@ ledger_not_closed(Posting *posting)
 	if (posting->account.status != ACCOUNT_CLOSED)
 		return true;
 	return refuse(&posting->refusal, ERRCODE_LOCKED_ACCOUNT,
-				  psprintf("account \"%s\" is closed", account_name(posting)),
+				  psprintf("account \"%s\" is closed", row_account_name(&posting->account)),
 				  psprintf("It has a balance of " INT64_FORMAT ".",
 						   posting->account.balance),
 				  "A closed account can be read, but never changed again.");
@@ -116,7 +107,7 @@ ledger_enough(Posting *posting, int64 amount)
 		return true;
 	return refuse(&posting->refusal, ERRCODE_NOT_ENOUGH,
 				  psprintf("account \"%s\" has not enough credits",
-						   account_name(posting)),
+						   row_account_name(&posting->account)),
 				  psprintf("It has " INT64_FORMAT ", " INT64_FORMAT " are needed: " INT64_FORMAT " short.",
 						   posting->account.balance, amount,
 						   amount - posting->account.balance),
@@ -134,7 +125,7 @@ ledger_may_spend(Posting *posting, int64 amount)
 	if (posting->account.status == ACCOUNT_PAUSED)
 		return refuse(&posting->refusal, ERRCODE_LOCKED_ACCOUNT,
 					  psprintf("account \"%s\" is paused",
-							   account_name(posting)),
+							   row_account_name(&posting->account)),
 					  psprintf("It has a balance of " INT64_FORMAT ", of which nothing can be spent now.",
 							   posting->account.balance),
 					  "Call credits_resume_account to let it spend again.");
@@ -207,7 +198,7 @@ replay(Posting *posting, Request *request, Entry *entry, Receipt *receipt)
 			   psprintf("idempotency key \"%s\" was used for another request",
 						text_to_cstring(request->key)),
 			   psprintf("Account \"%s\" used it for transaction " INT64_FORMAT ", of kind %s and amount " INT64_FORMAT ".",
-						account_name(posting), entry->id, entry->kind,
+						row_account_name(&posting->account), entry->id, entry->kind,
 						entry->amount),
 			   "Repeat a request with the very same arguments, or use a new key.");
 		return REFUSED;

@@ -12,7 +12,6 @@
 #include "access/stratnum.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 
 PG_FUNCTION_INFO_V1(credits_refund);
 
@@ -194,12 +193,7 @@ plan_refund(Posting *posting, void *arg)
 	posting->main->has_target = true;
 	posting->main->target_id = target->id;
 	if (prolonged.len > 0)
-	{
-		appendStringInfoChar(&prolonged, '}');
-		posting->main->terms =
-			DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-											   CStringGetDatum(prolonged.data)));
-	}
+		posting->main->terms = json_document(&prolonged);
 	for (i = 0; i < nlost; i++)
 	{
 		Entry	   *entry = log_add(posting, lost_as[i], posting->now,

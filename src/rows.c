@@ -57,6 +57,15 @@ which_name(Datum value, const char *const *names, int n)
 }
 
 /*
+ * Returns the name of an account.
+ */
+char *
+row_account_name(const Account *account)
+{
+	return TextDatumGetCString(account->values[Anum_accounts_name - 1]);
+}
+
+/*
  * Reads an account from a slot.
  */
 void
@@ -119,8 +128,9 @@ row_find_account(Store *store, Snapshot snapshot, text *name, int64 id,
 		if (store == NULL)
 		{
 			/* what varies in width would go with the slot */
-			account->values[Anum_accounts_name - 1] =
-				PointerGetDatum(DatumGetTextPCopy(account->values[Anum_accounts_name - 1]));
+			Datum	   *name = &account->values[Anum_accounts_name - 1];
+
+			*name = PointerGetDatum(DatumGetTextPCopy(*name));
 		}
 	}
 	store_scan_end(&scan);

@@ -19,7 +19,6 @@
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -105,7 +104,7 @@ read_batch(Settling *settling)
  * Tells whether the newest event of an account is this one already.
  */
 static bool
-newest_event_is(int64 account_id, const char *kind, const char *detail)
+newest_event_is(int64 account_id, const char *kind, Jsonb *detail)
 {
 	StoreScan	scan;
 	ScanKeyData key;
@@ -124,9 +123,8 @@ newest_event_is(int64 account_id, const char *kind, const char *detail)
 		Datum		have = slot_getattr(slot, Anum_events_detail, &isnull);
 
 		same = strcmp(TextDatumGetCString(have_kind), kind) == 0 &&
-			DatumGetBool(DirectFunctionCall2(jsonb_eq, have,
-											 DirectFunctionCall1(jsonb_in,
-																 CStringGetDatum(detail))));
+			compareJsonbContainers(&DatumGetJsonbP(have)->root,
+								   &detail->root) == 0;
 	}
 	store_scan_end(&scan);
 	return same;
@@ -140,27 +138,27 @@ static void
 record_failure(int64 account_id, ErrorData *error)
 {
 	const char *message = error->message ? error->message : "";
+	const char *name = "";
 	Account		account;
 	StringInfoData json;
+	Jsonb	   *detail;
 
 	PushActiveSnapshot(store_snapshot(true));
-	if (!row_find_account(NULL, GetActiveSnapshot(), NULL, account_id,
-						  &account))
-		account.values[Anum_accounts_name - 1] = CStringGetTextDatum("");
+	if (row_find_account(NULL, GetActiveSnapshot(), NULL, account_id,
+						 &account))
+		name = row_account_name(&account);
 	initStringInfo(&json);
-	json_text(&json, "account",
-			  DatumGetTextPP(account.values[Anum_accounts_name - 1]));
+	json_cstring(&json, "account", name);
 	json_cstring(&json, "code", sqlstate_text(error->sqlerrcode));
 	json_cstring(&json, "message", message);
-	appendStringInfoChar(&json, '}');
-	if (!newest_event_is(account_id, "settle_failed", json.data))
-		alerts_event("settle_failed", account_id, 0, clock_now(), json.data);
+	detail = json_document(&json);
+	if (!newest_event_is(account_id, "settle_failed", detail))
+		alerts_event("settle_failed", account_id, 0, clock_now(), detail);
 	PopActiveSnapshot();
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("account \"%s\" could not be settled: %s",
-					TextDatumGetCString(account.values[Anum_accounts_name - 1]),
-					message),
+					name, message),
 			 errhint("%s", error->hint ? error->hint :
 					 "Run credits_verify on the account.")));
 }

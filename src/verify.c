@@ -16,7 +16,6 @@
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -189,9 +188,7 @@ expiry_of(const Grant *grant)
 
 	initStringInfo(&json);
 	grants_prolonged(&json, grant);
-	appendStringInfoChar(&json, '}');
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-											  CStringGetDatum(json.data)));
+	return json_document(&json);
 }
 
 /*
@@ -224,10 +221,9 @@ terms_of(const Entry *entry, int64 grant_id)
 		return NULL;
 	part = JsonbValueToJsonb(value);
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"%s\": %s}", key,
+	appendStringInfo(&json, "{\"%s\": %s", key,
 					 JsonbToCString(NULL, &part->root, VARSIZE(part)));
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-											  CStringGetDatum(json.data)));
+	return json_document(&json);
 }
 
 /*
