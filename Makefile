@@ -32,7 +32,8 @@ REGRESS := $(filter install,$(SQL_TESTS)) $(filter-out install uninstall,$(SQL_T
 REGRESS_OPTS = --inputdir=test --encoding=UTF8 --no-locale
 ISOLATION := $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test --load-extension=credits
-PROVE_TESTS := $(sort $(wildcard test/t/*.pl))
+# the tests in Perl make clusters of their own: not for installcheck, which tests
+# the running one, unless they are asked for by PROVE_TESTS
 TAP_TESTS := $(if $(PROVE_TESTS),1)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)

@@ -18,7 +18,7 @@
 #	$top	the checkout that the script stands in; only read
 #	$tmp	the temporary folder; belongs to the user that as_user runs as
 #	$src	the copy of the tree in it, where credits was compiled
-#	$DATA	the folder of real inputs: CREDITS_DATA, or ../shared/data, or empty
+#	$DATA	the folder of real inputs: CREDITS_DATA, or empty
 #
 # Nothing is installed into the system's PostgreSQL: a server that runs there may
 # use another build of credits.  The private one has copies of the programs and
@@ -309,8 +309,8 @@ pack_tree() {
 
 # Copies the real inputs to where the unprivileged user can read them.
 find_data() {
-	DATA=${CREDITS_DATA:-$top/../shared/data}
-	if ! DATA=$(cd "$DATA" 2>/dev/null && pwd); then
+	DATA=${CREDITS_DATA:-}
+	if [ -z "$DATA" ] || ! DATA=$(cd "$DATA" 2>/dev/null && pwd); then
 		DATA=
 	elif ! as_user test -r "$DATA"; then
 		mkdir "$tmp/data"
