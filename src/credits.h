@@ -303,7 +303,8 @@ typedef struct Posting
 	int			nentries;
 	int			max_entries;
 	Entry	   *main;			/* the one that the request is about */
-	bool		logged;			/* has the trigger written the entries? */
+	bool		logged;			/* has the trigger taken the entries? */
+	bool		written;		/* and written them all? */
 	Refusal		refusal;
 } Posting;
 
@@ -463,8 +464,10 @@ extern int64 chain_fingerprint(StringInfo request);
 extern Entry *log_add(Posting *posting, const char *kind, TimestampTz at,
 					  int64 amount, Draw *draws, int ndraws);
 extern void log_seal(Posting *posting, Request *request);
-extern void log_write(Posting *posting);
+extern void log_enter(Posting *posting);
+extern void log_leave(Posting *posting);
 extern bool log_is_posting(int64 account_id);
+extern void log_check_idle(int64 account_id);
 NORETURN_COMPAT extern void raise_overflow(Posting *posting, int64 change);
 extern bool totals_add(Account *account, const char *kind, int64 amount);
 

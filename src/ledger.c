@@ -223,14 +223,14 @@ check_account(const Account *account)
 }
 
 /*
- * Writes what was planned.
+ * Makes the changes of a posting and fires their triggers, which write the
+ * log.
  */
 static Outcome
-write_posting(Posting *posting, Request *request)
+make_changes(Posting *posting)
 {
 	int			i;
 
-	log_seal(posting, request);
 	store_begin_changes(posting->store);
 	if (row_update_account(posting->store, posting->snapshot,
 						   &posting->account) != TM_Ok)
@@ -243,8 +243,37 @@ write_posting(Posting *posting, Request *request)
 		if (posting->grants[i]->changed)
 			row_write_grant(posting->store, posting->snapshot,
 							posting->grants[i]);
-	log_write(posting);
+	store_end_changes(posting->store);
+	if (!posting->written)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("trigger \"accounts_write_log\" did not fire"),
+				 errdetail("A change of account " INT64_FORMAT " would not be logged.",
+						   posting->account.id),
+				 errhint("Run ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log.")));
 	return POSTED;
+}
+
+/*
+ * Writes what was planned.
+ */
+static Outcome
+write_posting(Posting *posting, Request *request)
+{
+	volatile Outcome outcome;
+
+	log_seal(posting, request);
+	log_enter(posting);
+	PG_TRY();
+	{
+		outcome = make_changes(posting);
+	}
+	PG_FINALLY();
+	{
+		log_leave(posting);
+	}
+	PG_END_TRY();
+	return outcome;
 }
 
 /*
@@ -268,6 +297,7 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 				   NULL, "Run credits_verify.");
 		return REFUSED;
 	}
+	log_check_idle(posting->account.id);
 	if (!posting->locked && posting->account.id == busy_account)
 		return CHANGED;
 	if (posting->locked)
@@ -402,6 +432,7 @@ ledger_settle(int64 account_id)
 	if (row_find_account(store, posting.snapshot, NULL, account_id,
 						 &posting.account))
 	{
+		log_check_idle(account_id);
 		if (!row_lock_account(store, posting.snapshot, &posting.account,
 							  true))
 			result = SKIPPED;

@@ -13,6 +13,7 @@
 #include "commands/trigger.h"
 #include "common/int.h"
 #include "executor/executor.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
@@ -133,6 +134,10 @@ log_seal(Posting *posting, Request *request)
 	text	   *actor = *setting_actor ? cstring_to_text(setting_actor) : NULL;
 	int			i;
 
+	/* these come past the checks that the client's texts go through */
+	(void) pg_verifymbstr(role, strlen(role), false);
+	(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
+
 	if (request)
 	{
 		Entry	   *main = posting->main;
@@ -168,30 +173,42 @@ log_seal(Posting *posting, Request *request)
 }
 
 /*
- * Fires the triggers of a posting's changes, which write its entries.
+ * Lets triggers find the posting whose changes are about to be made.
  */
 void
-log_write(Posting *posting)
+log_enter(Posting *posting)
 {
 	posting->outer = current;
 	current = posting;
-	PG_TRY();
-	{
-		store_end_changes(posting->store);
-	}
-	PG_FINALLY();
-	{
-		current = posting->outer;
-	}
-	PG_END_TRY();
+}
 
-	if (!posting->logged)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("trigger \"accounts_write_log\" did not fire"),
-				 errdetail("A change of account " INT64_FORMAT " would not be logged.",
-						   posting->account.id),
-				 errhint("Run ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log.")));
+/*
+ * Ends that, after an error too.
+ */
+void
+log_leave(Posting *posting)
+{
+	current = posting->outer;
+}
+
+/*
+ * Refuses to change an account in the middle of another change of it: from a
+ * trigger that fires before the log has all the rows of the outer one, which
+ * would not be seen.
+ */
+void
+log_check_idle(int64 account_id)
+{
+	Posting    *posting;
+
+	for (posting = current; posting; posting = posting->outer)
+		if (posting->account.id == account_id && !posting->written)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("account is being changed by the current command"),
+					 errdetail("A trigger calls for another change of account " INT64_FORMAT " before the first one is in the log.",
+							   account_id),
+					 errhint("Do it in an AFTER INSERT trigger on table \"credits.transactions\".")));
 }
 
 /*
@@ -277,6 +294,7 @@ credits_write_log(PG_FUNCTION_ARGS)
 		posting->logged = true;
 		for (i = 0; i < posting->nentries; i++)
 			row_insert_entry(posting->store, posting->entries[i]);
+		posting->written = true;
 		PG_RETURN_POINTER(NULL);
 	}
 

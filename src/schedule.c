@@ -13,6 +13,7 @@
 #include "commands/dbcommands.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -158,8 +159,15 @@ try_work(CronWork *work)
 		error = CopyErrorData();
 		FlushErrorState();
 		work->sqlstate = error->sqlerrcode;
-		strlcpy(work->message, error->message ? error->message : "",
-				sizeof(work->message));
+		if (error->message)
+		{
+			int			len = pg_mbcliplen(error->message,
+										   strlen(error->message),
+										   sizeof(work->message) - 1);
+
+			memcpy(work->message, error->message, len);
+			work->message[len] = '\0';
+		}
 	}
 	PG_END_TRY();
 	work->done = true;

@@ -206,8 +206,10 @@ settle_some(DueAccount *accounts, int n, int64 *settled, ErrorData **error)
 	CurrentResourceOwner = owner;
 	MemoryContextDelete(row);
 
+	/* these are not the account's fault */
 	if (!ok && ((*error)->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-				(*error)->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN))
+				(*error)->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
+				(*error)->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE))
 		ReThrowError(*error);
 	if (ok)
 		*settled += done;

@@ -21,6 +21,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/index.h"
+#include "catalog/pg_am.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -45,11 +46,27 @@ static const char *const table_names[N_STORE_TABLES] = {
 	[TABLE_EVENTS] = "events"
 };
 
-static const int column_counts[N_STORE_TABLES] = {
-	[TABLE_ACCOUNTS] = Natts_accounts,
-	[TABLE_GRANTS] = Natts_grants,
-	[TABLE_TRANSACTIONS] = Natts_transactions,
-	[TABLE_EVENTS] = Natts_events
+/* the types of their columns, up to the first 0 */
+#define MAX_COLUMNS Natts_transactions
+static const Oid column_types[N_STORE_TABLES][MAX_COLUMNS + 1] = {
+	[TABLE_ACCOUNTS] = {
+		INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, INT8OID,
+		TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, TIMESTAMPTZOID, BYTEAOID
+	},
+	[TABLE_GRANTS] = {
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		TIMESTAMPTZOID, INT8OID, INT4OID, TEXTOID, NUMERICOID, TEXTOID,
+		TEXTOID, INT8OID
+	},
+	[TABLE_TRANSACTIONS] = {
+		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+		INT8ARRAYOID, JSONBOID, TEXTOID, JSONBOID, TEXTOID, BYTEAOID, BYTEAOID
+	},
+	[TABLE_EVENTS] = {
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, JSONBOID
+	}
 };
 
 static const char *const sequence_names[N_STORE_TABLES] = {
@@ -87,6 +104,7 @@ static struct
 	uint64		generation;
 	Oid			schema;
 	Oid			tables[N_STORE_TABLES];
+	uint64		columns[N_STORE_TABLES];	/* generation they were checked in */
 	Oid			sequences[N_STORE_TABLES];
 	Oid			indexes[N_STORE_INDEXES];
 }			known;
@@ -194,10 +212,38 @@ store_is_table(Relation rel, StoreTable table)
 }
 
 /*
+ * Checks that a table has the columns that it was made with: what follows
+ * reads them by number.
+ */
+static void
+check_columns(Relation rel, StoreTable which)
+{
+	TupleDesc	tupdesc = RelationGetDescr(rel);
+	const Oid  *types = column_types[which];
+	int			i;
+
+	if (known.columns[which] == known.generation)
+		return;
+	for (i = 0; i < tupdesc->natts; i++)
+		if (i == MAX_COLUMNS ||
+			TupleDescAttr(tupdesc, i)->attisdropped ||
+			TupleDescAttr(tupdesc, i)->atttypid != types[i])
+			break;
+	if (i < tupdesc->natts || OidIsValid(types[i]))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"credits.%s\" has been altered",
+						table_names[which]),
+				 errdetail("Column %d is not what it was made as.", i + 1),
+				 errhint("Restore it, and keep columns of your own in a table of your own.")));
+	known.columns[which] = known.generation;
+}
+
+/*
  * Builds what writing to a table takes, in the current memory context.
  */
 static void
-build_table(Table *table, StoreTable which, EState *estate)
+build_table(Table *table, EState *estate)
 {
 	Relation	rel = table->rel;
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
@@ -206,14 +252,6 @@ build_table(Table *table, StoreTable which, EState *estate)
 	ListCell   *lc;
 	int			i = 0;
 
-	if (tupdesc->natts != column_counts[which])
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"credits.%s\" has been altered",
-						table_names[which]),
-				 errdetail("It has %d columns, not %d.",
-						   tupdesc->natts, column_counts[which]),
-				 errhint("Keep columns of your own in a table of your own.")));
 	InitResultRelInfo(rri, rel, 0, NULL, 0);
 	/* the executor's own would pin the relcache's descriptor */
 	rri->ri_TrigOldSlot = MakeSingleTupleTableSlot(tupdesc, ops);
@@ -264,6 +302,27 @@ only_our_triggers(Relation rel)
 }
 
 /*
+ * Tells whether all indexes of a table are of kinds that keep nothing from one
+ * insert to the next.  What others keep may point into the relation cache.
+ */
+static bool
+only_plain_indexes(Table *table)
+{
+	ListCell   *lc;
+
+	foreach(lc, table->index_oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
+		Oid			method = index->rd_rel->relam;
+
+		index_close(index, NoLock);
+		if (method != BTREE_AM_OID && method != HASH_AM_OID)
+			return false;
+	}
+	return true;
+}
+
+/*
  * Opens the tables that a posting needs, for reading and writing.
  */
 Store *
@@ -285,6 +344,9 @@ store_open(void)
 		for (i = 0; i < TABLE_EVENTS; i++)
 			table_close(rels[i], NoLock);
 	}
+
+	for (i = 0; i < TABLE_EVENTS; i++)
+		check_columns(rels[i], i);
 
 	store = kept;
 	kept = NULL;
@@ -315,8 +377,9 @@ store_open(void)
 	for (i = 0; i < TABLE_EVENTS; i++)
 	{
 		store->tables[i].rel = rels[i];
-		build_table(&store->tables[i], i, store->estate);
-		store->keep = store->keep && only_our_triggers(rels[i]);
+		build_table(&store->tables[i], store->estate);
+		store->keep = store->keep && only_our_triggers(rels[i]) &&
+			only_plain_indexes(&store->tables[i]);
 	}
 	MemoryContextSwitchTo(old);
 	return store;
@@ -456,6 +519,7 @@ store_scan(StoreScan *scan, Store *store, StoreIndex index, Snapshot snapshot,
 				break;
 			table_close(scan->heap, NoLock);
 		}
+		check_columns(scan->heap, table);
 		scan->heap_is_ours = true;
 		scan->index = index_open(known.indexes[index], AccessShareLock);
 		scan->slot = table_slot_create(scan->heap, NULL);
@@ -694,7 +758,8 @@ store_insert_alone(StoreTable which, Datum *values, bool *isnull)
 
 	resolve();
 	table.rel = table_open(known.tables[which], RowExclusiveLock);
-	build_table(&table, which, estate);
+	check_columns(table.rel, which);
+	build_table(&table, estate);
 	AfterTriggerBeginQuery();
 	insert_row(&table, estate, values, isnull);
 	AfterTriggerEndQuery(estate);

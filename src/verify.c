@@ -266,6 +266,47 @@ check_terms(Verification *v, HTAB *grants, const Entry *entry)
 }
 
 /*
+ * Checks that a refund is of a spend of the account, and that with those
+ * before it no more than was spent went back.
+ */
+static void
+check_refund(Verification *v, const Entry *refund)
+{
+	StoreScan	scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+	Entry		target;
+	int64		refunded = 0;
+
+	if (!refund->has_target ||
+		!row_find_entry(NULL, GetActiveSnapshot(), refund->target_id,
+						&target) ||
+		target.account_id != refund->account_id ||
+		strcmp(target.kind, KIND_DEDUCTION) != 0)
+	{
+		report(v, refund->id, "refund", "is not of a spend of the account");
+		return;
+	}
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(target.id));
+	store_scan(&scan, NULL, INDEX_TRANSACTIONS_TARGET_ID, GetActiveSnapshot(),
+			   &key, 1);
+	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
+	{
+		Entry		other;
+
+		row_read_entry(slot, &other);
+		if (other.id <= refund->id && strcmp(other.kind, KIND_REFUND) == 0)
+			refunded = add(refunded, other.amount);
+	}
+	store_scan_end(&scan);
+	if (refunded > -target.amount)
+		report(v, refund->id, "refund",
+			   psprintf("gives back more than is left: " INT64_FORMAT " in all of " INT64_FORMAT,
+						refunded, -target.amount));
+}
+
+/*
  * Reads the grants of an account.
  */
 static HTAB *
@@ -409,6 +450,8 @@ check_transaction(Verification *v, HTAB *grants, const Entry *entry,
 		sum->status = ACCOUNT_ACTIVE;
 	else if (strcmp(entry->kind, KIND_CLOSE) == 0)
 		sum->status = ACCOUNT_CLOSED;
+	if (strcmp(entry->kind, KIND_REFUND) == 0)
+		check_refund(v, entry);
 	check_draws(v, grants, entry);
 	check_terms(v, grants, entry);
 }

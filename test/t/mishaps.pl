@@ -1,0 +1,100 @@
+# What owners of the tables and odd clients do to the extension by mistake:
+# indexes of other kinds, altered columns, triggers that call back too early,
+# bytes that are no text.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CreditsTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = credits_node('mishaps');
+$node->safe_psql('postgres', <<'SQL');
+CREATE ROLE app LOGIN IN ROLE credits_app;
+SELECT credits_open_account('a', 1000), credits_open_account('b', 1000);
+SQL
+my $log_start = -s $node->logfile;
+my $session = CreditsTest::Session->new($node);
+
+sub answer
+{
+	my ($sql) = @_;
+	my $answer = $session->query($sql);
+	return $answer->{code} eq '00000' ? $answer->{rows}[0] // '' : $answer->{code};
+}
+
+# What an index of these kinds keeps between inserts points into the relation
+# cache.  Change the index alone, reuse the memory, and go on in one session.
+my %indexes = (
+	brin => [ 'USING brin (created_at)', 'autosummarize = on' ],
+	gin => [ 'USING gin (metadata)', 'gin_pending_list_limit = 256' ]);
+foreach my $kind (sort keys %indexes)
+{
+	my ($definition, $option) = @{ $indexes{$kind} };
+	answer("CREATE INDEX my_$kind ON credits.transactions $definition");
+	answer(q(SELECT balance FROM credits_deduct('a', 1, metadata => '{"x": 1}'))) for 1 .. 2;
+	$node->safe_psql('postgres', "ALTER INDEX credits.my_$kind SET ($option)");
+	answer("SELECT count(*) FROM $_")
+	  for qw(pg_aggregate pg_ts_config pg_ts_dict pg_conversion pg_opfamily pg_language);
+	is(answer(q(SELECT count(credits_deduct('a', 1, metadata => '{"x": 2}')) FROM generate_series(1, 50))),
+		'50', "$kind index on the log, changed meanwhile");
+}
+is(answer('SELECT count(*) FROM credits.transactions WHERE metadata @> \'{"x": 2}\''),
+	'100', 'and the index finds the rows');
+
+# altered columns are found before they are misread, by writers and readers
+foreach my $change (
+	'ALTER TABLE credits.accounts DROP COLUMN metadata',
+	'ALTER TABLE credits.accounts ALTER COLUMN spent TYPE numeric',
+	'ALTER TABLE credits.accounts ADD COLUMN mine integer',
+	'ALTER TABLE credits.grants ALTER COLUMN source TYPE name')
+{
+	answer('BEGIN');
+	is(answer($change), '', $change);
+	answer('SAVEPOINT s');
+	is(answer(q(SELECT credits_deduct('a', 1))), '55000', 'no spend');
+	answer('ROLLBACK TO s');
+	is(answer('SELECT count(*) FROM credits_verify()'), '55000', 'no check');
+	answer('ROLLBACK');
+}
+is(answer(q(SELECT amount FROM credits_deduct('a', 1))), '-1', 'and on it goes without');
+
+# a trigger that would change the account again before the log knows of the
+# first change: the second could not see it
+answer(<<'SQL');
+CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF new.kind = 'refund' AND new.reason IS NULL THEN
+		PERFORM credits_refund(new.target_id, reason => 'again');
+	END IF;
+	RETURN new;
+END $$
+SQL
+my $spend = answer(q(SELECT transaction_id FROM credits_deduct('b', 10)));
+answer(q(SELECT credits_deduct('b', 50)));
+answer('CREATE TRIGGER again BEFORE INSERT ON credits.transactions FOR EACH ROW EXECUTE FUNCTION again()');
+is(answer("SELECT credits_refund($spend)"), '55006', 'a second refund from a BEFORE trigger of the first');
+answer('DROP TRIGGER again ON credits.transactions');
+answer('CREATE TRIGGER again AFTER INSERT ON credits.transactions FOR EACH ROW EXECUTE FUNCTION again()');
+is(answer("SELECT credits_refund($spend)"), 'PT409', 'from an AFTER trigger it sees the first');
+is(answer("SELECT amount FROM credits_refund($spend, reason => 'once')"), '10', 'one alone');
+answer('DROP TRIGGER again ON credits.transactions');
+is(answer(q(SELECT credits_balance('b'))), '950', 'which gives back once');
+is(answer('SELECT count(*) FROM credits_verify()'), '0', 'and all is well');
+
+# what a client says at connect is not checked for its encoding
+{
+	local $ENV{PGOPTIONS} = "-c credits.actor=\xff\xfe";
+	my $odd = CreditsTest::Session->new($node, user => 'app');
+	is($odd->query(q(SELECT credits_deduct('a', 1)))->{code}, '22021', 'an actor that is no text');
+	$odd->quit;
+}
+
+$session->quit;
+unlike(slurp_file($node->logfile, $log_start), qr/terminated by signal/, 'no crash');
+$node->stop;
+done_testing();
