@@ -142,10 +142,7 @@ accounts_open(text *name, int64 initial_credits, text *unit, Jsonb *metadata,
 	Request		request = {0};
 	Refusal		refusal;
 
-	PreventCommandIfReadOnly("credits_open_account()");
-	PreventCommandIfParallelMode("credits_open_account()");
-	PreventCommandDuringRecovery("credits_open_account()");
-
+	store_lock_tables("credits_open_account()");
 	if (find_open(name, receipt))
 		return;
 	if (!insert_account(name, unit, metadata))

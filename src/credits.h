@@ -397,6 +397,8 @@ typedef struct StoreScan
 
 extern void store_init(void);
 extern bool store_is_table(Relation rel, StoreTable table);
+extern void store_check_writable(const char *function);
+extern void store_lock_tables(const char *function);
 extern Store *store_open(void);
 extern void store_close(Store *store);
 extern void store_begin_changes(Store *store);

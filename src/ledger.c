@@ -343,17 +343,6 @@ begin_posting(Posting *posting, Store *store, bool locked, bool fresh)
 }
 
 /*
- * Refuses to write where nothing can be written.
- */
-static void
-check_writable(const char *function)
-{
-	PreventCommandIfReadOnly(function);
-	PreventCommandIfParallelMode(function);
-	PreventCommandDuringRecovery(function);
-}
-
-/*
  * Posts a change of an account, found by name or, without one, by id.  Returns
  * false, with the refusal filled in, if the change must not be.
  */
@@ -366,7 +355,7 @@ ledger_post(const char *function, text *name, int64 id, Request *request,
 	Outcome		outcome;
 	bool		locked = false;
 
-	check_writable(function);
+	store_check_writable(function);
 	store = store_open();
 	for (;;)
 	{
@@ -426,7 +415,7 @@ ledger_settle(int64 account_id)
 	Posting		posting;
 	SettleResult result = NOT_DUE;
 
-	check_writable("credits_settle()");
+	store_check_writable("credits_settle()");
 	store = store_open();
 	begin_posting(&posting, store, true, true);
 	if (row_find_account(store, posting.snapshot, NULL, account_id,

@@ -237,8 +237,10 @@ find_target(int64 id, text *account, Entry *target)
 {
 	Account		owner;
 	Refusal		refusal;
-	Snapshot	snapshot = store_snapshot(true);
+	Snapshot	snapshot;
 
+	store_lock_tables("credits_refund()");
+	snapshot = store_snapshot(true);
 	if (account && !row_find_account(NULL, snapshot, account, 0, &owner))
 	{
 		refuse_unknown_account(&refusal, account);

@@ -79,6 +79,7 @@ read_batch(Settling *settling)
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
 				TimestampTzGetDatum(settling->until));
 
+	store_lock_tables("credits_settle()");
 	PushActiveSnapshot(store_snapshot(true));
 	store_scan(&scan, NULL, INDEX_ACCOUNTS_DUE_AT, GetActiveSnapshot(), keys,
 			   2);
@@ -263,8 +264,7 @@ credits_settle(PG_FUNCTION_ARGS)
 				 errmsg("batch_size must be from 1 to %d", MAX_BATCH_SIZE),
 				 errdetail("It is %d.", settling.batch_size),
 				 errhint("Leave batch_size out for 1000.")));
-	PreventCommandIfReadOnly("credits_settle()");
-	PreventCommandDuringRecovery("credits_settle()");
+	store_check_writable("credits_settle()");
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");

@@ -28,6 +28,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -237,6 +238,33 @@ check_columns(Relation rel, StoreTable which)
 				 errdetail("Column %d is not what it was made as.", i + 1),
 				 errhint("Restore it, and keep columns of your own in a table of your own.")));
 	known.columns[which] = known.generation;
+}
+
+/*
+ * Refuses to write where nothing can be written.
+ */
+void
+store_check_writable(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	PreventCommandDuringRecovery(function);
+}
+
+/*
+ * Locks our tables for writing.  What reads them before it writes calls this
+ * first: to lock an index for reading and then the table for writing would
+ * deadlock with a REINDEX in between.
+ */
+void
+store_lock_tables(const char *function)
+{
+	int			i;
+
+	store_check_writable(function);
+	resolve();
+	for (i = 0; i < N_STORE_TABLES; i++)
+		LockRelationOid(known.tables[i], RowExclusiveLock);
 }
 
 /*

@@ -49,6 +49,7 @@ credits_void_grant(PG_FUNCTION_ARGS)
 
 	request.reason = arg_reason(fcinfo, 1);
 	request.key = arg_text(fcinfo, 2, "idempotency_key", MAX_NAME_BYTES);
+	store_lock_tables("credits_void_grant()");
 	/* the account of a grant never changes */
 	if (!row_find_grant(NULL, store_snapshot(true), id, &grant))
 		ereport(ERROR,
