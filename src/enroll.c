@@ -192,7 +192,7 @@ run_query(RawStmt *raw, const char *source, DestReceiver *dest)
 	List	   *queries = pg_analyze_and_rewrite_fixedparams(raw, source, NULL,
 															 0, NULL);
 	PlannedStmt *plan = pg_plan_query(linitial_node(Query, queries), source,
-									  CURSOR_OPT_PARALLEL_OK & 0, NULL);
+									  0, NULL);
 	QueryDesc  *query = CreateQueryDesc(plan, source, GetActiveSnapshot(),
 										InvalidSnapshot, dest, NULL, NULL, 0);
 
@@ -230,7 +230,7 @@ credits_open_accounts(PG_FUNCTION_ARGS)
 	enroller.context = AllocSetContextCreate(CurrentMemoryContext,
 											 "credits enroll",
 											 ALLOCSET_DEFAULT_SIZES);
-	PreventCommandIfReadOnly("credits_open_accounts()");
+	store_check_writable("credits_open_accounts()");
 
 	raw = column_query(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)));
 	PushActiveSnapshot(store_snapshot(true));

@@ -261,8 +261,7 @@ prepare(FunctionCallInfo fcinfo, CronWork *work)
 				 errmsg("pg_cron is not loaded"),
 				 errdetail("There is no setting cron.database_name."),
 				 errhint("Install pg_cron, add it to shared_preload_libraries and restart; or have any scheduler run CALL credits_settle() every minute.")));
-	PreventCommandIfReadOnly("credits_schedule()");
-	PreventCommandDuringRecovery("credits_schedule()");
+	store_check_writable("credits_schedule()");
 
 	memset(work, 0, sizeof(CronWork));
 	work->local = strcmp(cron_database, database) == 0;

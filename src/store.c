@@ -129,7 +129,6 @@ struct Store
 	MemoryContext context;
 	uint64		generation;
 	bool		keep;			/* may it be kept after the call? */
-	bool		changing;		/* between begin and end of changes? */
 	EState	   *estate;
 	Table		tables[TABLE_EVENTS];	/* all but events */
 };
