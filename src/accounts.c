@@ -67,7 +67,7 @@ insert_account(text *name, text *unit, Jsonb *metadata)
 
 	for (i = 0; i < Natts_accounts; i++)
 		row[i] = Int64GetDatum(0);
-	values[Anum_accounts_id] = Int64GetDatum(store_next_id(TABLE_ACCOUNTS));
+	values[Anum_accounts_id] = Int64GetDatum(store_next_id(&accounts_table));
 	values[Anum_accounts_name] = PointerGetDatum(name);
 	values[Anum_accounts_unit] = PointerGetDatum(unit);
 	values[Anum_accounts_status] = CStringGetTextDatum("active");
@@ -101,7 +101,7 @@ first_receipt(Account *account, Receipt *receipt)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(account->id));
-	store_scan(&scan, NULL, INDEX_TRANSACTIONS_ACCOUNT_ID,
+	store_scan(&scan, NULL, &transactions_by_account_id,
 			   GetActiveSnapshot(), &key, 1);
 	slot = store_scan_next(&scan, ForwardScanDirection);
 	if (slot == NULL)

@@ -28,7 +28,7 @@ alerts_event(const char *kind, int64 account_id, int64 transaction_id,
 	Datum	   *values = row - 1;	/* by column number */
 	bool	   *isnull = nulls - 1;
 
-	values[Anum_events_id] = Int64GetDatum(store_next_id(TABLE_EVENTS));
+	values[Anum_events_id] = Int64GetDatum(store_next_id(&events_table));
 	values[Anum_events_account_id] = Int64GetDatum(account_id);
 	isnull[Anum_events_account_id] = account_id == 0;
 	values[Anum_events_transaction_id] = Int64GetDatum(transaction_id);
@@ -36,7 +36,7 @@ alerts_event(const char *kind, int64 account_id, int64 transaction_id,
 	values[Anum_events_created_at] = TimestampTzGetDatum(at);
 	values[Anum_events_kind] = CStringGetTextDatum(kind);
 	values[Anum_events_detail] = JsonbPGetDatum(detail);
-	store_insert_alone(TABLE_EVENTS, row, nulls);
+	store_insert_alone(&events_table, row, nulls);
 }
 
 /*
@@ -63,7 +63,7 @@ credits_alert(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
-		!store_is_table(trigger->tg_relation, TABLE_ACCOUNTS))
+		!store_is_table(trigger->tg_relation, &accounts_table))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function must be called as a trigger AFTER UPDATE FOR EACH ROW on table \"credits.accounts\""),

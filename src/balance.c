@@ -26,7 +26,7 @@ unsettled(int64 account_id, TimestampTz now)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(account_id));
-	store_scan(&scan, NULL, INDEX_GRANTS_BURN_ORDER, GetActiveSnapshot(),
+	store_scan(&scan, NULL, &grants_in_burn_order, GetActiveSnapshot(),
 			   &key, 1);
 	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
 	{

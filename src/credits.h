@@ -358,29 +358,33 @@ extern bool clock_check_refund_grace(char **newval, void **extra,
 extern void clock_assign_refund_grace(const char *newval, void *extra);
 
 /* store.c */
-typedef enum StoreTable
+
+/*
+ * A table, as the topic that it belongs to declares it
+ */
+typedef struct StoreTable
 {
-	TABLE_ACCOUNTS,
-	TABLE_GRANTS,
-	TABLE_TRANSACTIONS,
-	TABLE_EVENTS,
-	N_STORE_TABLES
+	const char *name;
+	const char *sequence;		/* that its ids come from, NULL if none */
+	const Oid  *types;			/* of its columns, then InvalidOid */
+	/* the rest is for store.c: what was looked up, good while generations agree */
+	uint64		generation;
+	uint64		checked;		/* generation in which its columns were */
+	Oid			oid;
+	Oid			sequence_oid;
+	int			number;			/* from 1; 0 until it is first used */
 } StoreTable;
 
-typedef enum StoreIndex
+/*
+ * An index of a table
+ */
+typedef struct StoreIndex
 {
-	INDEX_ACCOUNTS_ID,
-	INDEX_ACCOUNTS_NAME,
-	INDEX_ACCOUNTS_DUE_AT,
-	INDEX_GRANTS_ID,
-	INDEX_GRANTS_ACCOUNT_ID,
-	INDEX_GRANTS_BURN_ORDER,
-	INDEX_TRANSACTIONS_ID,
-	INDEX_TRANSACTIONS_ACCOUNT_ID,
-	INDEX_TRANSACTIONS_KEY,
-	INDEX_TRANSACTIONS_TARGET_ID,
-	INDEX_EVENTS_ACCOUNT_ID,
-	N_STORE_INDEXES
+	StoreTable *table;
+	const char *name;
+	/* the rest is for store.c */
+	uint64		generation;
+	Oid			oid;
 } StoreIndex;
 
 /* A scan of an index, under way */
@@ -396,34 +400,50 @@ typedef struct StoreScan
 } StoreScan;
 
 extern void store_init(void);
-extern bool store_is_table(Relation rel, StoreTable table);
+extern bool store_is_table(Relation rel, StoreTable *table);
 extern void store_check_writable(const char *function);
 extern void store_lock_tables(const char *function);
+extern void store_lock_table(StoreTable *table);
 extern Store *store_open(void);
 extern void store_close(Store *store);
 extern void store_begin_changes(Store *store);
 extern void store_end_changes(Store *store);
-extern int64 store_next_id(StoreTable table);
-extern void store_scan(StoreScan *scan, Store *store, StoreIndex index,
+extern int64 store_next_id(StoreTable *table);
+extern void store_scan(StoreScan *scan, Store *store, StoreIndex *index,
 					   Snapshot snapshot, ScanKey keys, int nkeys);
 extern TupleTableSlot *store_scan_next(StoreScan *scan,
 									   ScanDirection direction);
 extern void store_scan_end(StoreScan *scan);
-extern void store_insert(Store *store, StoreTable which, Datum *values,
+extern void store_insert(Store *store, StoreTable *which, Datum *values,
 						 bool *isnull);
-extern TM_Result store_update(Store *store, StoreTable which,
+extern TM_Result store_update(Store *store, StoreTable *which,
 							  Snapshot snapshot, ItemPointer tid,
 							  Datum *values, bool *isnull);
-extern TM_Result store_lock(Store *store, StoreTable which, Snapshot snapshot,
+extern TM_Result store_lock(Store *store, StoreTable *which, Snapshot snapshot,
 							ItemPointer tid, bool skip_locked,
 							TupleTableSlot **slot);
-extern bool store_insert_unless(Store *store, StoreTable which,
-								StoreIndex unique, Datum *values,
-								bool *isnull);
-extern void store_insert_alone(StoreTable which, Datum *values, bool *isnull);
+extern bool store_insert_unless(Store *store, StoreIndex *unique,
+								Datum *values, bool *isnull);
+extern void store_insert_alone(StoreTable *which, Datum *values,
+							   bool *isnull);
 extern Snapshot store_snapshot(bool fresh);
 
 /* rows.c */
+extern StoreTable accounts_table;
+extern StoreTable grants_table;
+extern StoreTable transactions_table;
+extern StoreTable events_table;
+extern StoreIndex accounts_by_id;
+extern StoreIndex accounts_by_name;
+extern StoreIndex accounts_by_due_at;
+extern StoreIndex grants_by_id;
+extern StoreIndex grants_by_account_id;
+extern StoreIndex grants_in_burn_order;
+extern StoreIndex transactions_by_id;
+extern StoreIndex transactions_by_account_id;
+extern StoreIndex transactions_by_key;
+extern StoreIndex transactions_by_target_id;
+extern StoreIndex events_by_account_id;
 extern const char *const account_status_names[];
 extern const char *const grant_status_names[];
 extern char *row_account_name(const Account *account);

@@ -121,7 +121,7 @@ grants_new(Posting *posting, int64 amount, text *source,
 
 	ItemPointerSetInvalid(&grant->tid);
 	grant->changed = true;
-	grant->id = store_next_id(TABLE_GRANTS);
+	grant->id = store_next_id(&grants_table);
 	grant->account_id = posting->account.id;
 	grant->effective_at = effective_at;
 	grant->expires_at = expires_at;
@@ -178,7 +178,7 @@ begin_scan(StoreScan *scan, Posting *posting)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(posting->account.id));
-	store_scan(scan, posting->store, INDEX_GRANTS_BURN_ORDER,
+	store_scan(scan, posting->store, &grants_in_burn_order,
 			   posting->snapshot, &key, 1);
 }
 

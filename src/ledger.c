@@ -167,7 +167,7 @@ balance_after_all(Posting *posting, const Entry *entry)
 		return balance;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(entry->id));
-	store_scan(&scan, posting->store, INDEX_TRANSACTIONS_TARGET_ID,
+	store_scan(&scan, posting->store, &transactions_by_target_id,
 			   posting->snapshot, &key, 1);
 	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
 	{

@@ -87,7 +87,7 @@ log_add(Posting *posting, const char *kind, TimestampTz at, int64 amount,
 		!totals_add(account, kind, amount))
 		raise_overflow(posting, amount);
 
-	entry->id = store_next_id(TABLE_TRANSACTIONS);
+	entry->id = store_next_id(&transactions_table);
 	if (entry->id <= account->last_transaction_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -279,7 +279,7 @@ credits_write_log(PG_FUNCTION_ARGS)
 	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
-		!store_is_table(trigger->tg_relation, TABLE_ACCOUNTS))
+		!store_is_table(trigger->tg_relation, &accounts_table))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger must be AFTER UPDATE FOR EACH ROW on table \"credits.accounts\""),

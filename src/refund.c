@@ -43,7 +43,7 @@ subtract_earlier(Posting *posting, int64 target_id, Draw *draws, int ndraws)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(target_id));
-	store_scan(&scan, posting->store, INDEX_TRANSACTIONS_TARGET_ID,
+	store_scan(&scan, posting->store, &transactions_by_target_id,
 			   posting->snapshot, &key, 1);
 	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
 	{

@@ -14,6 +14,64 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
+StoreTable	accounts_table = {
+	.name = "accounts",
+	.sequence = "accounts_id_seq",
+	.types = (const Oid[]) {
+		INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, INT8OID,
+		TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, InvalidOid
+	}
+};
+
+StoreIndex	accounts_by_id = {&accounts_table, "accounts_pkey"};
+StoreIndex	accounts_by_name = {&accounts_table, "accounts_name_key"};
+StoreIndex	accounts_by_due_at = {&accounts_table, "accounts_due_at_idx"};
+
+StoreTable	grants_table = {
+	.name = "grants",
+	.sequence = "grants_id_seq",
+	.types = (const Oid[]) {
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		TIMESTAMPTZOID, INT8OID, INT4OID, TEXTOID, NUMERICOID, TEXTOID,
+		TEXTOID, INT8OID, InvalidOid
+	}
+};
+
+StoreIndex	grants_by_id = {&grants_table, "grants_pkey"};
+StoreIndex	grants_by_account_id = {&grants_table, "grants_account_id_idx"};
+StoreIndex	grants_in_burn_order = {&grants_table, "grants_burn_order_idx"};
+
+StoreTable	transactions_table = {
+	.name = "transactions",
+	.sequence = "transactions_id_seq",
+	.types = (const Oid[]) {
+		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+		INT8ARRAYOID, JSONBOID, TEXTOID, JSONBOID, TEXTOID, BYTEAOID, BYTEAOID,
+		InvalidOid
+	}
+};
+
+StoreIndex	transactions_by_id = {&transactions_table, "transactions_pkey"};
+StoreIndex	transactions_by_account_id =
+{&transactions_table, "transactions_account_id_idx"};
+StoreIndex	transactions_by_key =
+{&transactions_table, "transactions_idempotency_key_idx"};
+StoreIndex	transactions_by_target_id =
+{&transactions_table, "transactions_target_id_idx"};
+
+StoreTable	events_table = {
+	.name = "events",
+	.sequence = "events_id_seq",
+	.types = (const Oid[]) {
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, JSONBOID,
+		InvalidOid
+	}
+};
+
+StoreIndex	events_by_account_id = {&events_table, "events_account_id_idx"};
+
 const char *const account_status_names[] = {"active", "paused", "closed"};
 
 const char *const grant_status_names[] =
@@ -119,7 +177,7 @@ row_find_account(Store *store, Snapshot snapshot, text *name, int64 id,
 		text_key(&key, 1, name);
 	else
 		id_key(&key, 1, id);
-	store_scan(&scan, store, name ? INDEX_ACCOUNTS_NAME : INDEX_ACCOUNTS_ID,
+	store_scan(&scan, store, name ? &accounts_by_name : &accounts_by_id,
 			   snapshot, &key, 1);
 	slot = store_scan_next(&scan, ForwardScanDirection);
 	if (slot)
@@ -146,7 +204,7 @@ row_lock_account(Store *store, Snapshot snapshot, Account *account,
 				 bool skip_locked)
 {
 	TupleTableSlot *slot;
-	TM_Result	result = store_lock(store, TABLE_ACCOUNTS, snapshot,
+	TM_Result	result = store_lock(store, &accounts_table, snapshot,
 									&account->tid, skip_locked, &slot);
 
 	switch (result)
@@ -211,7 +269,7 @@ row_update_account(Store *store, Snapshot snapshot, Account *account)
 	memcpy(head.data, account->head, account->head_len);
 	values[Anum_accounts_head] = PointerGetDatum(&head);
 
-	return store_update(store, TABLE_ACCOUNTS, snapshot, &account->tid,
+	return store_update(store, &accounts_table, snapshot, &account->tid,
 						account->values, account->isnull);
 }
 
@@ -222,8 +280,7 @@ row_update_account(Store *store, Snapshot snapshot, Account *account)
 bool
 row_insert_account(Store *store, Datum *values, bool *isnull)
 {
-	return store_insert_unless(store, TABLE_ACCOUNTS, INDEX_ACCOUNTS_NAME,
-							   values, isnull);
+	return store_insert_unless(store, &accounts_by_name, values, isnull);
 }
 
 /*
@@ -273,7 +330,7 @@ row_find_grant(Store *store, Snapshot snapshot, int64 id, Grant *grant)
 	TupleTableSlot *slot;
 
 	id_key(&key, 1, id);
-	store_scan(&scan, store, INDEX_GRANTS_ID, snapshot, &key, 1);
+	store_scan(&scan, store, &grants_by_id, snapshot, &key, 1);
 	slot = store_scan_next(&scan, ForwardScanDirection);
 	if (slot)
 		row_read_grant(slot, grant);
@@ -315,11 +372,11 @@ row_write_grant(Store *store, Snapshot snapshot, Grant *grant)
 
 	if (!ItemPointerIsValid(&grant->tid))
 	{
-		store_insert(store, TABLE_GRANTS, row, nulls);
+		store_insert(store, &grants_table, row, nulls);
 		return;
 	}
 	/* the account's lock is ours: nobody else can have changed its grants */
-	result = store_update(store, TABLE_GRANTS, snapshot, &grant->tid, row,
+	result = store_update(store, &grants_table, snapshot, &grant->tid, row,
 						  nulls);
 	if (result != TM_Ok)
 		ereport(ERROR,
@@ -419,7 +476,7 @@ row_read_entry(TupleTableSlot *slot, Entry *entry)
  * Finds a transaction by a scan that yields it alone.
  */
 static bool
-find_entry(Store *store, StoreIndex index, Snapshot snapshot, ScanKey keys,
+find_entry(Store *store, StoreIndex *index, Snapshot snapshot, ScanKey keys,
 		   int nkeys, Entry *entry)
 {
 	StoreScan	scan;
@@ -442,7 +499,7 @@ row_find_entry(Store *store, Snapshot snapshot, int64 id, Entry *entry)
 	ScanKeyData key;
 
 	id_key(&key, 1, id);
-	return find_entry(store, INDEX_TRANSACTIONS_ID, snapshot, &key, 1, entry);
+	return find_entry(store, &transactions_by_id, snapshot, &key, 1, entry);
 }
 
 /*
@@ -456,7 +513,7 @@ row_find_key(Store *store, Snapshot snapshot, int64 account_id, text *key,
 
 	id_key(&keys[0], 1, account_id);
 	text_key(&keys[1], 2, key);
-	return find_entry(store, INDEX_TRANSACTIONS_KEY, snapshot, keys, 2, entry);
+	return find_entry(store, &transactions_by_key, snapshot, keys, 2, entry);
 }
 
 /*
@@ -535,5 +592,5 @@ row_insert_entry(Store *store, Entry *entry)
 	values[Anum_transactions_hash] = PointerGetDatum(b);
 #undef SET_OR_NULL
 
-	store_insert(store, TABLE_TRANSACTIONS, row, nulls);
+	store_insert(store, &transactions_table, row, nulls);
 }

@@ -81,7 +81,7 @@ read_batch(Settling *settling)
 
 	store_lock_tables("credits_settle()");
 	PushActiveSnapshot(store_snapshot(true));
-	store_scan(&scan, NULL, INDEX_ACCOUNTS_DUE_AT, GetActiveSnapshot(), keys,
+	store_scan(&scan, NULL, &accounts_by_due_at, GetActiveSnapshot(), keys,
 			   2);
 	while (n < settling->batch_size &&
 		   (slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
@@ -114,7 +114,7 @@ newest_event_is(int64 account_id, const char *kind, Jsonb *detail)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(account_id));
-	store_scan(&scan, NULL, INDEX_EVENTS_ACCOUNT_ID, GetActiveSnapshot(), &key,
+	store_scan(&scan, NULL, &events_by_account_id, GetActiveSnapshot(), &key,
 			   1);
 	slot = store_scan_next(&scan, BackwardScanDirection);
 	if (slot)

@@ -8,6 +8,10 @@
  * constraints, slots) is kept from call to call in a Store.  Invalidation of
  * one of our tables marks what is kept as stale, and it is built again.
  *
+ * Each topic declares the tables and indexes that are its own, as a StoreTable
+ * and StoreIndexes in its file.  A posting opens accounts, grants and
+ * transactions at once, and every other table when it first comes to it.
+ *
  * Memory: while a call uses the Store, its context hangs below the current
  * (sub)transaction's, so that an error frees it; between calls it hangs below
  * TopMemoryContext.  A call that runs inside another (from a trigger that a
@@ -40,75 +44,13 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-static const char *const table_names[N_STORE_TABLES] = {
-	[TABLE_ACCOUNTS] = "accounts",
-	[TABLE_GRANTS] = "grants",
-	[TABLE_TRANSACTIONS] = "transactions",
-	[TABLE_EVENTS] = "events"
-};
+/* every table that this session has come across */
+#define MAX_TABLES 16
+static StoreTable *tables[MAX_TABLES];
+static int	ntables = 0;
 
-/* the types of their columns, up to the first 0 */
-#define MAX_COLUMNS Natts_transactions
-static const Oid column_types[N_STORE_TABLES][MAX_COLUMNS + 1] = {
-	[TABLE_ACCOUNTS] = {
-		INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, INT8OID,
-		TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, TIMESTAMPTZOID, BYTEAOID
-	},
-	[TABLE_GRANTS] = {
-		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, INT8OID, INT4OID, TEXTOID, NUMERICOID, TEXTOID,
-		TEXTOID, INT8OID
-	},
-	[TABLE_TRANSACTIONS] = {
-		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-		INT8ARRAYOID, JSONBOID, TEXTOID, JSONBOID, TEXTOID, BYTEAOID, BYTEAOID
-	},
-	[TABLE_EVENTS] = {
-		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, JSONBOID
-	}
-};
-
-static const char *const sequence_names[N_STORE_TABLES] = {
-	[TABLE_ACCOUNTS] = "accounts_id_seq",
-	[TABLE_GRANTS] = "grants_id_seq",
-	[TABLE_TRANSACTIONS] = "transactions_id_seq",
-	[TABLE_EVENTS] = "events_id_seq"
-};
-
-static const struct
-{
-	StoreTable	table;
-	const char *name;
-}			indexes[N_STORE_INDEXES] =
-{
-	[INDEX_ACCOUNTS_ID] = {TABLE_ACCOUNTS, "accounts_pkey"},
-	[INDEX_ACCOUNTS_NAME] = {TABLE_ACCOUNTS, "accounts_name_key"},
-	[INDEX_ACCOUNTS_DUE_AT] = {TABLE_ACCOUNTS, "accounts_due_at_idx"},
-	[INDEX_GRANTS_ID] = {TABLE_GRANTS, "grants_pkey"},
-	[INDEX_GRANTS_ACCOUNT_ID] = {TABLE_GRANTS, "grants_account_id_idx"},
-	[INDEX_GRANTS_BURN_ORDER] = {TABLE_GRANTS, "grants_burn_order_idx"},
-	[INDEX_TRANSACTIONS_ID] = {TABLE_TRANSACTIONS, "transactions_pkey"},
-	[INDEX_TRANSACTIONS_ACCOUNT_ID] =
-	{TABLE_TRANSACTIONS, "transactions_account_id_idx"},
-	[INDEX_TRANSACTIONS_KEY] =
-	{TABLE_TRANSACTIONS, "transactions_idempotency_key_idx"},
-	[INDEX_TRANSACTIONS_TARGET_ID] =
-	{TABLE_TRANSACTIONS, "transactions_target_id_idx"},
-	[INDEX_EVENTS_ACCOUNT_ID] = {TABLE_EVENTS, "events_account_id_idx"}
-};
-
-/* What is known of our relations; good while generations agree */
-static struct
-{
-	uint64		generation;
-	Oid			schema;
-	Oid			tables[N_STORE_TABLES];
-	uint64		columns[N_STORE_TABLES];	/* generation they were checked in */
-	Oid			sequences[N_STORE_TABLES];
-	Oid			indexes[N_STORE_INDEXES];
-}			known;
+/* our schema, as last looked up */
+static Oid	schema = InvalidOid;
 
 /* grows when one of our relations may have changed */
 static uint64 generation = 1;
@@ -130,7 +72,12 @@ struct Store
 	uint64		generation;
 	bool		keep;			/* may it be kept after the call? */
 	EState	   *estate;
-	Table		tables[TABLE_EVENTS];	/* all but events */
+	Table		tables[MAX_TABLES]; /* by StoreTable.number */
+};
+
+/* what a posting opens at once */
+static StoreTable *const core_tables[] = {
+	&accounts_table, &grants_table, &transactions_table
 };
 
 static Store *kept = NULL;
@@ -144,8 +91,8 @@ invalidate(Datum arg, Oid relid)
 {
 	int			i;
 
-	for (i = 0; i < N_STORE_TABLES; i++)
-		if (!OidIsValid(relid) || relid == known.tables[i])
+	for (i = 0; i < ntables; i++)
+		if (!OidIsValid(relid) || relid == tables[i]->oid)
 		{
 			generation++;
 			return;
@@ -162,53 +109,73 @@ store_init(void)
 }
 
 /*
- * Looks our relations up by name, if they may have changed.
+ * Looks one of our relations up by name.
+ */
+static Oid
+look_up(const char *name)
+{
+	Oid			oid = get_relname_relid(name, schema);
+
+	if (!OidIsValid(oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"credits\" is not whole in this database"),
+				 errdetail("Relation \"%s\" of schema \"credits\" is missing.",
+						   name),
+				 errhint("Restore it, or install the extension with CREATE EXTENSION credits.")));
+	return oid;
+}
+
+/*
+ * Looks a table and its sequence up, if they may have changed.
  */
 static void
-resolve(void)
+resolve(StoreTable *table)
 {
-	int			i;
-
-	while (known.generation != generation)
+	if (table->number == 0)
+	{
+		if (ntables == MAX_TABLES)
+			elog(ERROR, "too many tables");
+		tables[ntables++] = table;
+		table->number = ntables;
+	}
+	while (table->generation != generation)
 	{
 		uint64		current = generation;
-		bool		missing = false;
 
-		known.schema = get_namespace_oid("credits", true);
-		for (i = 0; i < N_STORE_TABLES; i++)
-		{
-			known.tables[i] = get_relname_relid(table_names[i], known.schema);
-			known.sequences[i] = get_relname_relid(sequence_names[i],
-												   known.schema);
-			if (!OidIsValid(known.tables[i]) ||
-				!OidIsValid(known.sequences[i]))
-				missing = true;
-		}
-		for (i = 0; i < N_STORE_INDEXES; i++)
-		{
-			known.indexes[i] = get_relname_relid(indexes[i].name,
-												 known.schema);
-			if (!OidIsValid(known.indexes[i]))
-				missing = true;
-		}
-		if (missing)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("extension \"credits\" is not whole in this database"),
-					 errdetail("A table, an index or a sequence of schema \"credits\" is missing."),
-					 errhint("Restore it, or install the extension with CREATE EXTENSION credits.")));
-		known.generation = current;
+		schema = get_namespace_oid("credits", true);
+		table->oid = look_up(table->name);
+		if (table->sequence)
+			table->sequence_oid = look_up(table->sequence);
+		table->generation = current;
 	}
+}
+
+/*
+ * Returns an index's OID, looked up if it may have changed.
+ */
+static Oid
+resolve_index(StoreIndex *index)
+{
+	while (index->generation != generation)
+	{
+		uint64		current = generation;
+
+		schema = get_namespace_oid("credits", true);
+		index->oid = look_up(index->name);
+		index->generation = current;
+	}
+	return index->oid;
 }
 
 /*
  * Tells whether a relation is one of our tables.
  */
 bool
-store_is_table(Relation rel, StoreTable table)
+store_is_table(Relation rel, StoreTable *table)
 {
-	resolve();
-	return RelationGetRelid(rel) == known.tables[table];
+	resolve(table);
+	return RelationGetRelid(rel) == table->oid;
 }
 
 /*
@@ -216,16 +183,16 @@ store_is_table(Relation rel, StoreTable table)
  * reads them by number.
  */
 static void
-check_columns(Relation rel, StoreTable which)
+check_columns(Relation rel, StoreTable *table)
 {
 	TupleDesc	tupdesc = RelationGetDescr(rel);
-	const Oid  *types = column_types[which];
+	const Oid  *types = table->types;
 	int			i;
 
-	if (known.columns[which] == known.generation)
+	if (table->checked == table->generation)
 		return;
 	for (i = 0; i < tupdesc->natts; i++)
-		if (i == MAX_COLUMNS ||
+		if (!OidIsValid(types[i]) ||
 			TupleDescAttr(tupdesc, i)->attisdropped ||
 			TupleDescAttr(tupdesc, i)->atttypid != types[i])
 			break;
@@ -233,10 +200,32 @@ check_columns(Relation rel, StoreTable which)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"credits.%s\" has been altered",
-						table_names[which]),
+						table->name),
 				 errdetail("Column %d is not what it was made as.", i + 1),
 				 errhint("Restore it, and keep columns of your own in a table of your own.")));
-	known.columns[which] = known.generation;
+	table->checked = table->generation;
+}
+
+/*
+ * Opens a table by name, however often the locks for it bring news.
+ */
+static Relation
+open_relation(StoreTable *table, LOCKMODE mode)
+{
+	for (;;)
+	{
+		Relation	rel;
+
+		resolve(table);
+		rel = table_open(table->oid, mode);
+		if (table->generation == generation)
+		{
+			check_columns(rel, table);
+			return rel;
+		}
+		/* taking the lock brought news: look again */
+		table_close(rel, NoLock);
+	}
 }
 
 /*
@@ -261,16 +250,26 @@ store_lock_tables(const char *function)
 	int			i;
 
 	store_check_writable(function);
-	resolve();
-	for (i = 0; i < N_STORE_TABLES; i++)
-		LockRelationOid(known.tables[i], RowExclusiveLock);
+	for (i = 0; i < (int) lengthof(core_tables); i++)
+		store_lock_table(core_tables[i]);
+	store_lock_table(&events_table);
+}
+
+/*
+ * Locks one of our tables for writing.
+ */
+void
+store_lock_table(StoreTable *table)
+{
+	resolve(table);
+	LockRelationOid(table->oid, RowExclusiveLock);
 }
 
 /*
  * Builds what writing to a table takes, in the current memory context.
  */
 static void
-build_table(Table *table, EState *estate)
+build_table(Table *table)
 {
 	Relation	rel = table->rel;
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
@@ -306,10 +305,16 @@ build_table(Table *table, EState *estate)
 		rri->ri_IndexRelationInfo[i++] = info;
 		index_close(index, NoLock);
 	}
+}
 
-	/* lets firing triggers find this rri instead of making another */
+/*
+ * Lets firing triggers find a table's rri instead of making another.
+ */
+static void
+announce_table(Table *table, EState *estate)
+{
 	estate->es_opened_result_relations =
-		lappend(estate->es_opened_result_relations, rri);
+		lappend(estate->es_opened_result_relations, table->rri);
 }
 
 /*
@@ -322,8 +327,7 @@ only_our_triggers(Relation rel)
 	int			i;
 
 	for (i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
-		if (get_func_namespace(rel->trigdesc->triggers[i].tgfoid) !=
-			known.schema)
+		if (get_func_namespace(rel->trigdesc->triggers[i].tgfoid) != schema)
 			return false;
 	return true;
 }
@@ -350,30 +354,65 @@ only_plain_indexes(Table *table)
 }
 
 /*
- * Opens the tables that a posting needs, for reading and writing.
+ * Makes an open table ready to be written in a Store.
+ */
+static void
+prepare_table(Store *store, Table *table, Relation rel)
+{
+	MemoryContext old = MemoryContextSwitchTo(store->context);
+
+	table->rel = rel;
+	/* what was built before news of a table came may be stale */
+	if (table->rri && store->generation == generation)
+		table->rri->ri_RelationDesc = rel;
+	else
+	{
+		build_table(table);
+		store->keep = store->keep && only_our_triggers(rel) &&
+			only_plain_indexes(table);
+	}
+	announce_table(table, store->estate);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Returns a table of a Store, opened if it is not yet.
+ */
+static Table *
+get_table(Store *store, StoreTable *which)
+{
+	Table	   *table;
+
+	if (which->number == 0)
+		resolve(which);
+	table = &store->tables[which->number - 1];
+	if (table->rel == NULL)
+		prepare_table(store, table, open_relation(which, RowExclusiveLock));
+	return table;
+}
+
+/*
+ * Opens the tables that every posting needs, for reading and writing.
  */
 Store *
 store_open(void)
 {
-	Relation	rels[TABLE_EVENTS];
+	Relation	rels[lengthof(core_tables)];
 	Store	   *store;
-	MemoryContext old;
+	bool		stable;
 	int			i;
 
-	for (;;)
+	do
 	{
-		resolve();
-		for (i = 0; i < TABLE_EVENTS; i++)
-			rels[i] = table_open(known.tables[i], RowExclusiveLock);
-		if (known.generation == generation)
-			break;
-		/* taking the locks brought news: look again */
-		for (i = 0; i < TABLE_EVENTS; i++)
+		stable = true;
+		for (i = 0; i < (int) lengthof(core_tables); i++)
+			rels[i] = open_relation(core_tables[i], RowExclusiveLock);
+		for (i = 0; i < (int) lengthof(core_tables); i++)
+			stable = stable && core_tables[i]->generation == generation;
+		/* opening one brought news of another: look again */
+		for (i = 0; !stable && i < (int) lengthof(core_tables); i++)
 			table_close(rels[i], NoLock);
-	}
-
-	for (i = 0; i < TABLE_EVENTS; i++)
-		check_columns(rels[i], i);
+	} while (!stable);
 
 	store = kept;
 	kept = NULL;
@@ -383,32 +422,24 @@ store_open(void)
 		store = NULL;
 	}
 	if (store)
-	{
 		MemoryContextSetParent(store->context, CurTransactionContext);
-		for (i = 0; i < TABLE_EVENTS; i++)
-		{
-			store->tables[i].rel = rels[i];
-			store->tables[i].rri->ri_RelationDesc = rels[i];
-		}
-		return store;
-	}
-
-	old = MemoryContextSwitchTo(AllocSetContextCreate(CurTransactionContext,
-													  "credits store",
-													  ALLOCSET_DEFAULT_SIZES));
-	store = palloc0(sizeof(Store));
-	store->context = CurrentMemoryContext;
-	store->generation = generation;
-	store->keep = true;
-	store->estate = CreateExecutorState();
-	for (i = 0; i < TABLE_EVENTS; i++)
+	else
 	{
-		store->tables[i].rel = rels[i];
-		build_table(&store->tables[i], store->estate);
-		store->keep = store->keep && only_our_triggers(rels[i]) &&
-			only_plain_indexes(&store->tables[i]);
+		MemoryContext context = AllocSetContextCreate(CurTransactionContext,
+													  "credits store",
+													  ALLOCSET_DEFAULT_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		store = palloc0(sizeof(Store));
+		store->context = context;
+		store->generation = generation;
+		store->keep = true;
+		store->estate = CreateExecutorState();
+		MemoryContextSwitchTo(old);
 	}
-	MemoryContextSwitchTo(old);
+	for (i = 0; i < (int) lengthof(core_tables); i++)
+		prepare_table(store, &store->tables[core_tables[i]->number - 1],
+					  rels[i]);
 	return store;
 }
 
@@ -442,8 +473,11 @@ store_close(Store *store)
 {
 	int			i;
 
-	for (i = 0; i < TABLE_EVENTS; i++)
-		close_table(&store->tables[i]);
+	for (i = 0; i < MAX_TABLES; i++)
+		if (store->tables[i].rel)
+			close_table(&store->tables[i]);
+	list_free(store->estate->es_opened_result_relations);
+	store->estate->es_opened_result_relations = NIL;
 	ResetPerTupleExprContext(store->estate);
 
 	if (store->keep && kept == NULL && store->generation == generation)
@@ -513,42 +547,34 @@ open_indexes(Table *table)
  * Draws the next id of a table.
  */
 int64
-store_next_id(StoreTable table)
+store_next_id(StoreTable *table)
 {
-	resolve();
-	return nextval_internal(known.sequences[table], false);
+	resolve(table);
+	return nextval_internal(table->sequence_oid, false);
 }
 
 /*
  * Begins a scan of an index.  Without a Store the scan opens the table itself.
  */
 void
-store_scan(StoreScan *scan, Store *store, StoreIndex index, Snapshot snapshot,
+store_scan(StoreScan *scan, Store *store, StoreIndex *index, Snapshot snapshot,
 		   ScanKey keys, int nkeys)
 {
-	StoreTable	table = indexes[index].table;
-
 	if (store)
 	{
-		scan->heap = store->tables[table].rel;
+		Table	   *table = get_table(store, index->table);
+
+		scan->heap = table->rel;
 		scan->heap_is_ours = false;
-		scan->index = index_open(known.indexes[index], RowExclusiveLock);
-		scan->slot = store->tables[table].scan_slot;
+		scan->index = index_open(resolve_index(index), RowExclusiveLock);
+		scan->slot = table->scan_slot;
 		scan->slot_is_ours = false;
 	}
 	else
 	{
-		for (;;)
-		{
-			resolve();
-			scan->heap = table_open(known.tables[table], AccessShareLock);
-			if (known.generation == generation)
-				break;
-			table_close(scan->heap, NoLock);
-		}
-		check_columns(scan->heap, table);
+		scan->heap = open_relation(index->table, AccessShareLock);
 		scan->heap_is_ours = true;
-		scan->index = index_open(known.indexes[index], AccessShareLock);
+		scan->index = index_open(resolve_index(index), AccessShareLock);
 		scan->slot = table_slot_create(scan->heap, NULL);
 		scan->slot_is_ours = true;
 	}
@@ -658,9 +684,9 @@ insert_row(Table *table, EState *estate, Datum *values, bool *isnull)
  * Inserts a row.
  */
 void
-store_insert(Store *store, StoreTable which, Datum *values, bool *isnull)
+store_insert(Store *store, StoreTable *which, Datum *values, bool *isnull)
 {
-	insert_row(&store->tables[which], store->estate, values, isnull);
+	insert_row(get_table(store, which), store->estate, values, isnull);
 }
 
 /*
@@ -668,10 +694,10 @@ store_insert(Store *store, StoreTable which, Datum *values, bool *isnull)
  * that it is not the newest version.
  */
 TM_Result
-store_update(Store *store, StoreTable which, Snapshot snapshot,
+store_update(Store *store, StoreTable *which, Snapshot snapshot,
 			 ItemPointer tid, Datum *values, bool *isnull)
 {
-	Table	   *table = &store->tables[which];
+	Table	   *table = get_table(store, which);
 	EState	   *estate = store->estate;
 	ResultRelInfo *rri = table->rri;
 	TM_FailureData failure;
@@ -707,10 +733,10 @@ store_update(Store *store, StoreTable which, Snapshot snapshot,
  * and above only the version that the snapshot sees.
  */
 TM_Result
-store_lock(Store *store, StoreTable which, Snapshot snapshot, ItemPointer tid,
+store_lock(Store *store, StoreTable *which, Snapshot snapshot, ItemPointer tid,
 		   bool skip_locked, TupleTableSlot **slot)
 {
-	Table	   *table = &store->tables[which];
+	Table	   *table = get_table(store, which);
 	TM_FailureData failure;
 	ItemPointerData at = *tid;
 
@@ -730,12 +756,12 @@ store_lock(Store *store, StoreTable which, Snapshot snapshot, ItemPointer tid,
  * ... ON CONFLICT DO NOTHING does.
  */
 bool
-store_insert_unless(Store *store, StoreTable which, StoreIndex unique,
-					Datum *values, bool *isnull)
+store_insert_unless(Store *store, StoreIndex *unique, Datum *values,
+					bool *isnull)
 {
-	Table	   *table = &store->tables[which];
+	Table	   *table = get_table(store, unique->table);
 	ResultRelInfo *rri = table->rri;
-	List	   *arbiters = list_make1_oid(known.indexes[unique]);
+	List	   *arbiters = list_make1_oid(resolve_index(unique));
 
 	open_indexes(table);
 	for (;;)
@@ -777,16 +803,15 @@ store_insert_unless(Store *store, StoreTable which, StoreIndex unique,
  * for it.
  */
 void
-store_insert_alone(StoreTable which, Datum *values, bool *isnull)
+store_insert_alone(StoreTable *which, Datum *values, bool *isnull)
 {
 	EState	   *estate = CreateExecutorState();
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
 	Table		table = {0};
 
-	resolve();
-	table.rel = table_open(known.tables[which], RowExclusiveLock);
-	check_columns(table.rel, which);
-	build_table(&table, estate);
+	table.rel = open_relation(which, RowExclusiveLock);
+	build_table(&table);
+	announce_table(&table, estate);
 	AfterTriggerBeginQuery();
 	insert_row(&table, estate, values, isnull);
 	AfterTriggerEndQuery(estate);

@@ -289,7 +289,7 @@ check_refund(Verification *v, const Entry *refund)
 	}
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(target.id));
-	store_scan(&scan, NULL, INDEX_TRANSACTIONS_TARGET_ID, GetActiveSnapshot(),
+	store_scan(&scan, NULL, &transactions_by_target_id, GetActiveSnapshot(),
 			   &key, 1);
 	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
 	{
@@ -560,10 +560,10 @@ verify_rest(Verification *v)
 static void
 begin_reading(Verification *v, ScanKey key, int nkeys)
 {
-	store_scan(&v->transactions, NULL, INDEX_TRANSACTIONS_ACCOUNT_ID,
+	store_scan(&v->transactions, NULL, &transactions_by_account_id,
 			   GetActiveSnapshot(), key, nkeys);
 	v->transaction = store_scan_next(&v->transactions, ForwardScanDirection);
-	store_scan(&v->grants, NULL, INDEX_GRANTS_ACCOUNT_ID, GetActiveSnapshot(),
+	store_scan(&v->grants, NULL, &grants_by_account_id, GetActiveSnapshot(),
 			   key, nkeys);
 	v->grant = store_scan_next(&v->grants, ForwardScanDirection);
 }
@@ -578,7 +578,7 @@ verify_all(Verification *v)
 	TupleTableSlot *slot;
 
 	begin_reading(v, NULL, 0);
-	store_scan(&accounts, NULL, INDEX_ACCOUNTS_ID, GetActiveSnapshot(), NULL,
+	store_scan(&accounts, NULL, &accounts_by_id, GetActiveSnapshot(), NULL,
 			   0);
 	while ((slot = store_scan_next(&accounts, ForwardScanDirection)) != NULL)
 	{
@@ -656,7 +656,7 @@ credits_digest(PG_FUNCTION_ARGS)
 	TupleTableSlot *slot;
 	bool		ok = pg_cryptohash_init(ctx) >= 0;
 
-	store_scan(&accounts, NULL, INDEX_ACCOUNTS_ID, GetActiveSnapshot(), NULL,
+	store_scan(&accounts, NULL, &accounts_by_id, GetActiveSnapshot(), NULL,
 			   0);
 	while (ok &&
 		   (slot = store_scan_next(&accounts, ForwardScanDirection)) != NULL)
