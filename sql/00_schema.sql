@@ -56,3 +56,9 @@ CREATE TYPE credits.attempt AS (
 );
 COMMENT ON TYPE credits.attempt IS
 	'what a credits_try_* function returns: a receipt, or the SQLSTATE and message of the refusal';
+
+CREATE FUNCTION credits.now()
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'credits_now' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION credits.now IS
+	'the clock that credits go by: the time of day, or the setting credits.test_clock';

@@ -13,6 +13,7 @@ CREATE TABLE credits.accounts (
 	unit text NOT NULL,
 	status text NOT NULL,
 	metadata jsonb,
+	limited boolean NOT NULL,
 	created_at timestamptz NOT NULL,
 	low_balance bigint,
 	due_at timestamptz NOT NULL,
@@ -41,6 +42,7 @@ COMMENT ON COLUMN credits.accounts.name IS
 	'the application''s name for the account, such as user:42';
 COMMENT ON COLUMN credits.accounts.unit IS 'what one credit is called';
 COMMENT ON COLUMN credits.accounts.status IS 'active, paused or closed';
+COMMENT ON COLUMN credits.accounts.limited IS 'has limits of its own, in credits.limits';
 COMMENT ON COLUMN credits.accounts.low_balance IS
 	'alert below this balance; NULL means the setting credits.low_balance';
 COMMENT ON COLUMN credits.accounts.due_at IS

@@ -11,6 +11,7 @@ CREATE TABLE credits.transactions (
 	balance_after bigint NOT NULL,
 	held_after bigint NOT NULL,
 	target_id bigint,
+	member_id bigint,
 	request bigint,
 	kind text NOT NULL,
 	role text NOT NULL,
@@ -32,8 +33,10 @@ ALTER SEQUENCE credits.transactions_id_seq OWNED BY credits.transactions.id;
 ALTER TABLE credits.transactions ADD CONSTRAINT transactions_pkey PRIMARY KEY (id);
 CREATE INDEX transactions_account_id_idx ON credits.transactions
 	(account_id, created_at, id);
+-- a key belongs to the account that spends, also where a pool pays
 CREATE UNIQUE INDEX transactions_idempotency_key_idx ON credits.transactions
-	(account_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
+	((COALESCE(member_id, account_id)), idempotency_key)
+	WHERE idempotency_key IS NOT NULL;
 CREATE INDEX transactions_target_id_idx ON credits.transactions
 	(target_id) WHERE target_id IS NOT NULL;
 
@@ -45,13 +48,15 @@ COMMENT ON COLUMN credits.transactions.amount IS 'change of the balance';
 COMMENT ON COLUMN credits.transactions.held IS 'change of what is held';
 COMMENT ON COLUMN credits.transactions.target_id IS
 	'the transaction this one is about, such as the deduction that a refund gives back';
+COMMENT ON COLUMN credits.transactions.member_id IS
+	'the account that spent it, where the account of the row is a pool';
 COMMENT ON COLUMN credits.transactions.request IS
 	'fingerprint of the request, to tell a retry from a reused key';
 COMMENT ON COLUMN credits.transactions.role IS 'session_user who made the change';
 COMMENT ON COLUMN credits.transactions.draws IS
 	'{{grant id, amount}, ...}: what was taken from (negative) or given to each grant, in order';
 COMMENT ON COLUMN credits.transactions.terms IS
-	'by grant id, the terms of a grant that it makes, or the new expiry of one that it prolongs';
+	'what the row rests on: by grant id, the terms of a grant that it makes or the new expiry of one that it prolongs; of a hold, when it times out';
 COMMENT ON COLUMN credits.transactions.actor IS
 	'the application''s own actor, from the setting credits.actor';
 COMMENT ON COLUMN credits.transactions.salt IS

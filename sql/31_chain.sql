@@ -6,7 +6,7 @@ SELECT t.account_id,
 	   (pg_catalog.extract('epoch', t.created_at)
 		OPERATOR(pg_catalog.*) 1000000::numeric)::bigint AS created_at,
 	   t.kind, t.amount, t.held, t.balance_after, t.held_after,
-	   t.target_id, t.request, t.role, t.idempotency_key, t.operation,
+	   t.target_id, t.member_id, t.request, t.role, t.idempotency_key, t.operation,
 	   t.reference, t.draws, t.terms::text AS terms,
 	   t.reason, t.metadata::text AS metadata, t.actor,
 	   pg_catalog.encode(t.salt, 'hex') AS salt,

@@ -6,7 +6,9 @@ CREATE FUNCTION @extschema@.credits_deduct(
 	idempotency_key text DEFAULT NULL,
 	operation text DEFAULT NULL,
 	reference text DEFAULT NULL,
-	metadata jsonb DEFAULT NULL)
+	metadata jsonb DEFAULT NULL,
+	pool text DEFAULT NULL,
+	mode text DEFAULT NULL)
 RETURNS credits.receipt
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.credits_deduct IS
@@ -20,7 +22,9 @@ CREATE FUNCTION @extschema@.credits_try_deduct(
 	idempotency_key text DEFAULT NULL,
 	operation text DEFAULT NULL,
 	reference text DEFAULT NULL,
-	metadata jsonb DEFAULT NULL)
+	metadata jsonb DEFAULT NULL,
+	pool text DEFAULT NULL,
+	mode text DEFAULT NULL)
 RETURNS credits.attempt
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.credits_try_deduct IS

@@ -16,12 +16,6 @@ COMMENT ON FUNCTION credits.account_id IS
 REVOKE ALL ON FUNCTION credits.account_id FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION credits.account_id TO credits_admin, credits_auditor;
 
-CREATE FUNCTION credits.now()
-RETURNS timestamptz
-AS 'MODULE_PATHNAME', 'credits_now' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION credits.now IS
-	'the clock that credits go by: the time of day, or the setting credits.test_clock';
-
 CREATE FUNCTION credits.required(value timestamptz, argument text)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'credits_required' LANGUAGE C STABLE PARALLEL SAFE;
@@ -29,8 +23,23 @@ COMMENT ON FUNCTION credits.required IS 'the value of an argument; 22004 if it i
 REVOKE ALL ON FUNCTION credits.required FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION credits.required TO credits_admin, credits_auditor;
 
--- Grants whose turn came, or whose time ran out, without anyone touching the
--- account since are counted here as settling will count them.
+CREATE TYPE credits.settlement AS (
+	balance bigint,
+	held bigint,
+	expired bigint
+);
+COMMENT ON TYPE credits.settlement IS 'what settling an account would make of it';
+
+CREATE FUNCTION credits.settled(account_id bigint, at timestamptz DEFAULT NULL)
+RETURNS credits.settlement
+AS 'MODULE_PATHNAME', 'credits_settled' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION credits.settled IS
+	'balance, held and expired of an account as settling it at an instant would make them; nothing is written';
+REVOKE ALL ON FUNCTION credits.settled FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION credits.settled TO credits_admin, credits_auditor;
+
+-- After the newest row of the log only the clock changes anything: what came
+-- due without anyone touching the account is counted as settling will count it.
 CREATE FUNCTION @extschema@.credits_balance_at(account text, at timestamptz)
 RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -40,25 +49,16 @@ AS $$
 		SELECT credits.account_id(account) AS id,
 			   credits.required(at, 'at') AS at
 	)
-	SELECT COALESCE((
-			SELECT t.balance_after
-			FROM credits.transactions AS t
-			WHERE t.account_id = (SELECT a.id FROM a)
-			  AND t.created_at <= (SELECT a.at FROM a)
-			ORDER BY t.created_at DESC, t.id DESC
-			LIMIT 1), 0)
-		 + COALESCE((
-			SELECT sum(CASE g.status
-						WHEN 'pending' THEN
-							CASE WHEN g.expires_at <= (SELECT a.at FROM a) THEN 0
-								 ELSE g.remaining END
-						ELSE -g.remaining END)::bigint
-			FROM credits.grants AS g
-			WHERE g.account_id = (SELECT a.id FROM a)
-			  AND g.status IN ('open', 'pending')
-			  AND CASE g.status
-				  WHEN 'pending' THEN g.effective_at
-				  ELSE g.expires_at END <= (SELECT a.at FROM a)), 0)
+	SELECT CASE WHEN a.at >= r.last_at
+		   THEN (credits.settled(a.id, a.at)).balance
+		   ELSE COALESCE((
+				SELECT t.balance_after
+				FROM credits.transactions AS t
+				WHERE t.account_id = a.id AND t.created_at <= a.at
+				ORDER BY t.created_at DESC, t.id DESC
+				LIMIT 1), 0)
+		   END
+	FROM a JOIN credits.accounts AS r ON r.id = a.id
 $$;
 COMMENT ON FUNCTION @extschema@.credits_balance_at IS
 	'credits an account could spend at an instant; at a future one, if nothing but the clock touches it';
@@ -84,39 +84,30 @@ AS $$
 		SELECT r.*, credits.now() AS now
 		FROM credits.accounts AS r
 		WHERE r.id = credits.account_id($1)
-	), g AS (
-		-- due: the clock has passed it, but nobody has settled it yet
-		SELECT h.remaining, h.expires_at,
-			   h.status = 'pending' AND h.effective_at <= a.now AS activating,
-			   h.expires_at <= a.now AS expiring,
-			   h.status = 'open' AS open
-		FROM credits.grants AS h, a
-		WHERE h.account_id = a.id AND h.status IN ('open', 'pending')
-	), due AS (
-		SELECT COALESCE(sum(g.remaining) FILTER (WHERE g.activating), 0)::bigint
-				   AS activated,
-			   COALESCE(sum(g.remaining) FILTER (WHERE g.expiring
-				   AND (g.open OR g.activating)), 0)::bigint AS expired
-		FROM g
+	), s AS (
+		-- the clock may have passed what nobody has settled yet
+		SELECT (credits.settled(a.id, a.now)).* FROM a
 	), next AS (
 		SELECT g.expires_at, sum(g.remaining)::bigint AS amount
-		FROM g
-		WHERE (g.open OR g.activating) AND NOT g.expiring
+		FROM credits.grants AS g, a
+		WHERE g.account_id = a.id AND g.status IN ('open', 'pending')
+		  AND g.effective_at <= a.now
+		  AND (g.expires_at IS NULL OR g.expires_at > a.now)
 		GROUP BY g.expires_at
 		ORDER BY g.expires_at
 		LIMIT 1
 	)
-	SELECT a.balance + due.activated - due.expired,
-		   a.held,
+	SELECT s.balance,
+		   s.held,
 		   next.amount,
 		   next.expires_at,
 		   a.granted,
 		   a.spent,
 		   a.refunded,
-		   a.expired + due.expired,
+		   s.expired,
 		   a.status,
 		   a.unit
-	FROM a CROSS JOIN due LEFT JOIN next ON true
+	FROM a CROSS JOIN s LEFT JOIN next ON true
 $$;
 COMMENT ON FUNCTION @extschema@.credits_summary IS
 	'one account at a glance: balance, held, what expires next and when, and its lifetime totals';

@@ -73,6 +73,7 @@ insert_account(text *name, text *unit, Jsonb *metadata)
 	values[Anum_accounts_status] = CStringGetTextDatum("active");
 	values[Anum_accounts_metadata] = PointerGetDatum(metadata);
 	isnull[Anum_accounts_metadata] = metadata == NULL;
+	values[Anum_accounts_limited] = BoolGetDatum(false);
 	values[Anum_accounts_created_at] = TimestampTzGetDatum(now);
 	isnull[Anum_accounts_low_balance] = true;
 	values[Anum_accounts_due_at] = TimestampTzGetDatum(DT_NOEND);

@@ -49,16 +49,18 @@ plan_allocate(Posting *posting, void *arg)
 	Allocation *allocation = arg;
 	TimestampTz effective_at = allocation->has_effective_at ?
 		allocation->effective_at : posting->now;
+	int64		amount = allocation->amount;
 	Grant	   *grant;
 	int64		given;
 
-	if (!ledger_not_closed(posting))
+	if (!ledger_not_closed(posting) ||
+		!caps_receive(posting, &amount, true))
 		return false;
 	if (allocation->expires_at <= posting->now)
 		bad_time("expires_at", allocation->expires_at, "in the future",
 				 posting->now);
 
-	grant = grants_new(posting, allocation->amount, allocation->source,
+	grant = grants_new(posting, amount, allocation->source,
 					   effective_at, allocation->expires_at);
 	if (allocation->has_priority)
 		grant->priority = allocation->priority;

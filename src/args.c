@@ -8,7 +8,11 @@
 #include "credits.h"
 
 #include "mb/pg_wchar.h"
+#include "pgtime.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#define MAX_SPAN_YEARS 1000
 
 /*
  * Raises the error for a NULL where a value is needed.
@@ -162,6 +166,66 @@ arg_text(FunctionCallInfo fcinfo, int n, const char *name, int max_bytes)
 	value = PG_GETARG_TEXT_PP(n);
 	check_length(value, name, max_bytes);
 	return value;
+}
+
+/*
+ * Returns a yes or no.
+ */
+bool
+arg_bool(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		null_argument(name);
+	return PG_GETARG_BOOL(n);
+}
+
+/*
+ * Returns a span of time, more than nothing and less than 1000 years.
+ */
+Interval *
+arg_interval(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Interval   *value;
+
+	if (PG_ARGISNULL(n))
+		null_argument(name);
+	value = PG_GETARG_INTERVAL_P(n);
+	if (value->month < 0 || value->day < 0 || value->time < 0 ||
+		(value->month == 0 && value->day == 0 && value->time == 0) ||
+		value->month > MAX_SPAN_YEARS * MONTHS_PER_YEAR ||
+		value->day > MAX_SPAN_YEARS * 366 ||
+		value->time > MAX_SPAN_YEARS * 366 * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be more than nothing, and at most %d years",
+						name, MAX_SPAN_YEARS),
+				 errdetail("It is %s.",
+						   DatumGetCString(DirectFunctionCall1(interval_out,
+															   IntervalPGetDatum(value)))),
+				 errhint("Pass a span of time, such as '15 minutes'.")));
+	return value;
+}
+
+/*
+ * Returns a time zone that PostgreSQL knows.
+ */
+text *
+arg_timezone(FunctionCallInfo fcinfo, int n)
+{
+	text	   *timezone;
+	char	   *name;
+
+	if (PG_ARGISNULL(n))
+		null_argument("timezone");
+	timezone = PG_GETARG_TEXT_PP(n);
+	name = text_to_cstring(timezone);
+	if (strlen(name) > TZ_STRLEN_MAX || pg_tzset(name) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown time zone"),
+				 errdetail("It is \"%.64s\".", name),
+				 errhint("Pass a name that pg_timezone_names has, such as Europe/Berlin.")));
+	return timezone;
 }
 
 /*

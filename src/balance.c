@@ -5,43 +5,13 @@
  */
 #include "credits.h"
 
-#include "access/stratnum.h"
+#include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(credits_balance);
+PG_FUNCTION_INFO_V1(credits_settled);
 PG_FUNCTION_INFO_V1(credits_required);
-
-/*
- * Returns what settling at an instant would change the balance by.
- */
-static int64
-unsettled(int64 account_id, TimestampTz now)
-{
-	StoreScan	scan;
-	ScanKeyData key;
-	TupleTableSlot *slot;
-	int64		change = 0;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(account_id));
-	store_scan(&scan, NULL, &grants_in_burn_order, GetActiveSnapshot(),
-			   &key, 1);
-	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
-	{
-		Grant		grant;
-
-		row_read_grant(slot, &grant);
-		if (grant.status == GRANT_OPEN && grant.expires_at <= now)
-			change -= grant.remaining;
-		else if (grant.status == GRANT_PENDING && grant.effective_at <= now &&
-				 grant.expires_at > now)
-			change += grant.remaining;
-	}
-	store_scan_end(&scan);
-	return change;
-}
 
 /*
  * Returns the credits that an account can spend now.
@@ -60,8 +30,42 @@ credits_balance(PG_FUNCTION_ARGS)
 		raise_refusal(&refusal);
 	}
 	if (now >= account.due_at)
-		account.balance += unsettled(account.id, now);
+		ledger_peek(&account, now, &account);
 	PG_RETURN_INT64(account.balance);
+}
+
+/*
+ * Returns the row of an account as settling it at an instant would make it.
+ */
+Datum
+credits_settled(PG_FUNCTION_ARGS)
+{
+	TupleDesc	tupdesc = result_tupdesc(fcinfo);
+	TimestampTz at;
+	Account		account;
+	Datum		values[3];
+	bool		isnull[3] = {false};
+	Datum		result;
+
+	if (PG_ARGISNULL(1))
+		at = clock_now();
+	else
+		at = PG_GETARG_TIMESTAMPTZ(1);
+	if (PG_ARGISNULL(0) ||
+		!row_find_account(NULL, GetActiveSnapshot(), NULL, PG_GETARG_INT64(0),
+						  &account))
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_FOUND),
+				 errmsg("no such account"),
+				 errhint("Pass the id of an account.")));
+	if (at >= account.due_at)
+		ledger_peek(&account, at, &account);
+	values[0] = Int64GetDatum(account.balance);
+	values[1] = Int64GetDatum(account.held);
+	values[2] = Int64GetDatum(account.expired);
+	result = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
+	ReleaseTupleDesc(tupdesc);
+	PG_RETURN_DATUM(result);
 }
 
 /*

@@ -27,7 +27,7 @@
  * with a forged request can leave the key out.
  */
 int64
-chain_fingerprint(StringInfo request)
+chain_fingerprint(const StringInfoData *request)
 {
 	uint64		hash = UINT64CONST(0xcbf29ce484222325);
 	int			i;
@@ -155,6 +155,7 @@ chain_hash(const uint8 *previous, int previous_len, const Entry *entry,
 	pq_sendint64(&buf, entry->held_after);
 	pq_sendint64(&buf, entry->created_at + UNIX_EPOCH_OFFSET);
 	add_optional(&buf, entry->has_target, entry->target_id);
+	add_optional(&buf, entry->member_id != 0, entry->member_id);
 	add_optional(&buf, entry->has_request, entry->request);
 	add_bytes(&buf, entry->role, strlen(entry->role));
 	add_text(&buf, entry->key);

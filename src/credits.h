@@ -9,19 +9,25 @@
  * transaction	one row of the log
  * entry		a transaction that is still being put together
  * draw			how much a transaction took from or gave to one grant
+ * hold			credits reserved: drawn from grants, but not spent yet
  * posting		one change of one account: its entries, the grants that they
  *				change, and the new state of the account, written together
  * settle		bring an account up to date with the clock
+ * party		one of the accounts of a change that concerns several
  *
  * Files call only downward, in this order:
  *
  *	 module.c
  *	 one file per topic: accounts.c allocate.c deduct.c refund.c ...
  *	 ledger.c							the one door
+ *	 reserve.c							holds in memory, and settling
+ *	 caps.c								limits and caps, counted by window
  *	 grants.c log.c alerts.c
  *	 rows.c chain.c
  *	 store.c clock.c
- *	 errors.c args.c json.c
+ *	 errors.c args.c json.c terms.c
+ *
+ * A topic that others build on says what it offers in a header of its own.
  */
 #ifndef CREDITS_H
 #define CREDITS_H
@@ -43,6 +49,7 @@
 #define ERRCODE_FORBIDDEN		MAKE_SQLSTATE('P', 'T', '4', '0', '3')
 #define ERRCODE_NOT_FOUND		MAKE_SQLSTATE('P', 'T', '4', '0', '4')
 #define ERRCODE_CONFLICT		MAKE_SQLSTATE('P', 'T', '4', '0', '9')
+#define ERRCODE_GONE			MAKE_SQLSTATE('P', 'T', '4', '1', '0')
 #define ERRCODE_LOCKED_ACCOUNT	MAKE_SQLSTATE('P', 'T', '4', '2', '3')
 
 #define MAX_NAME_BYTES		255
@@ -60,6 +67,7 @@ enum
 	Anum_accounts_unit,
 	Anum_accounts_status,
 	Anum_accounts_metadata,
+	Anum_accounts_limited,
 	Anum_accounts_created_at,
 	Anum_accounts_low_balance,
 	Anum_accounts_due_at,
@@ -106,6 +114,7 @@ enum
 	Anum_transactions_balance_after,
 	Anum_transactions_held_after,
 	Anum_transactions_target_id,
+	Anum_transactions_member_id,
 	Anum_transactions_request,
 	Anum_transactions_kind,
 	Anum_transactions_role,
@@ -152,6 +161,15 @@ typedef enum GrantStatus
 	GRANT_VOIDED
 } GrantStatus;
 
+typedef enum HoldStatus
+{
+	HOLD_UNKNOWN = -1,			/* someone has damaged it */
+	HOLD_OPEN,
+	HOLD_CAPTURED,
+	HOLD_RELEASED,
+	HOLD_EXPIRED
+} HoldStatus;
+
 /* kinds of transactions */
 #define KIND_OPENING	"opening"
 #define KIND_ALLOCATION "allocation"
@@ -165,6 +183,17 @@ typedef enum GrantStatus
 #define KIND_RESUME		"resume"
 #define KIND_CLOSE		"close"
 #define KIND_THRESHOLD	"threshold"
+#define KIND_HOLD		"hold"
+#define KIND_CAPTURE	"capture"
+#define KIND_RELEASE	"release"
+#define KIND_EXTENSION	"extension"
+#define KIND_TRANSFER	"transfer"
+#define KIND_REVERSAL	"reversal"
+#define KIND_GIFT		"gift"
+#define KIND_REDEMPTION "redemption"
+#define KIND_REFERRAL	"referral"
+#define KIND_LIMITS		"limits"
+#define KIND_MEMBERSHIP	"membership"
 
 /*
  * An account as one row version shows it.  values and isnull are the whole
@@ -178,6 +207,7 @@ typedef struct Account
 	bool		isnull[Natts_accounts];
 	int64		id;
 	AccountStatus status;
+	bool		limited;		/* has limits of its own? */
 	bool		has_low_balance;
 	int64		low_balance;
 	TimestampTz due_at;
@@ -213,6 +243,25 @@ typedef struct Grant
 	GrantStatus status;
 } Grant;
 
+/*
+ * Credits reserved.  What is left of it has been drawn from grants, but not
+ * been spent.
+ */
+typedef struct Hold
+{
+	ItemPointerData tid;		/* invalid if not stored yet */
+	bool		changed;
+	int64		id;				/* of the transaction that made it */
+	int64		account_id;
+	TimestampTz created_at;
+	TimestampTz expires_at;		/* DT_NOEND if never */
+	int64		reserved;
+	int64		captured;
+	int64		released;
+	HoldStatus	status;
+	struct Entry *entry;		/* the transaction, NULL until needed */
+} Hold;
+
 typedef struct Draw
 {
 	int64		grant_id;
@@ -233,6 +282,7 @@ typedef struct Entry
 	int64		held_after;
 	bool		has_target;
 	int64		target_id;
+	int64		member_id;		/* who spent it from a pool, 0 if no pool's */
 	bool		has_request;
 	int64		request;
 	const char *kind;
@@ -243,7 +293,7 @@ typedef struct Entry
 	bool		has_draws;
 	int			ndraws;
 	Draw	   *draws;
-	Jsonb	   *terms;			/* of grants that it makes or prolongs */
+	Jsonb	   *terms;			/* what it rests on: see doc/log.md */
 	text	   *reason;
 	Jsonb	   *metadata;
 	text	   *actor;
@@ -270,6 +320,8 @@ typedef struct Request
 	text	   *reference;
 	text	   *reason;
 	Jsonb	   *metadata;
+	int64		key_account_id; /* whose key it is, 0 if the first party's */
+	bool		lock_first;		/* is the row's lock needed before planning? */
 } Request;
 
 /* What a caller gets; the account's name is taken from the posting */
@@ -285,9 +337,89 @@ typedef struct Receipt
 	TimestampTz created_at;
 } Receipt;
 
-typedef struct Store Store;
+#define NO_LIMIT (-1)
 
-typedef struct Posting
+/* columns of credits.limits */
+enum
+{
+	Anum_limits_account_id = 1,
+	Anum_limits_max_balance,
+	Anum_limits_excess,
+	Anum_limits_min_spend,
+	Anum_limits_max_spend,
+	Anum_limits_day_limit,
+	Anum_limits_month_limit,
+	Anum_limits_timezone,
+	Anum_limits_day_start,
+	Anum_limits_day_used,
+	Anum_limits_month_start,
+	Anum_limits_month_used,
+	Natts_limits = Anum_limits_month_used
+};
+
+/* columns of credits.members */
+enum
+{
+	Anum_members_pool_id = 1,
+	Anum_members_account_id,
+	Anum_members_cap,
+	Anum_members_per,
+	Anum_members_timezone,
+	Anum_members_created_at,
+	Anum_members_window_start,
+	Anum_members_used,
+	Natts_members = Anum_members_used
+};
+
+/* The limits of an account, NO_LIMIT where it has none of its own */
+typedef struct Limits
+{
+	ItemPointerData tid;		/* invalid if not stored yet */
+	bool		changed;
+	int64		account_id;
+	int64		max_balance;
+	bool		has_excess;
+	bool		clip;
+	int64		min_spend;
+	int64		max_spend;
+	int64		day_limit;
+	int64		month_limit;
+	text	   *timezone;
+	TimestampTz day_start;
+	int64		day_used;
+	TimestampTz month_start;
+	int64		month_used;
+} Limits;
+
+/* An account that may spend from a pool */
+typedef struct Member
+{
+	ItemPointerData tid;
+	bool		changed;
+	int64		pool_id;
+	int64		account_id;
+	int64		cap;			/* NO_LIMIT if none */
+	char	   *per;
+	text	   *timezone;
+	TimestampTz created_at;
+	TimestampTz window_start;
+	int64		used;
+} Member;
+
+typedef struct Store Store;
+typedef struct Posting Posting;
+
+/*
+ * A row of another table that is to be written with the account
+ */
+typedef struct Change
+{
+	struct Change *next;
+	void		(*write) (Posting *posting, void *row);
+	void	   *row;
+} Change;
+
+struct Posting
 {
 	struct Posting *outer;		/* of the call that this one runs inside */
 	Store	   *store;
@@ -299,6 +431,10 @@ typedef struct Posting
 	Grant	  **grants;			/* those read or made, in burn order */
 	int			ngrants;
 	int			max_grants;
+	List	   *holds;			/* those read or made */
+	Change	   *changes;		/* what else is to be written, last first */
+	Limits	   *limits;			/* NULL until needed */
+	bool		dry;			/* only to see what would be: nothing is written */
 	Entry	  **entries;
 	int			nentries;
 	int			max_entries;
@@ -306,7 +442,7 @@ typedef struct Posting
 	bool		logged;			/* has the trigger taken the entries? */
 	bool		written;		/* and written them all? */
 	Refusal		refusal;
-} Posting;
+};
 
 /*
  * Nothing below is for other modules, and the server loads modules with their
@@ -318,6 +454,12 @@ typedef struct Posting
 extern char *setting_actor;
 extern int	setting_initial_balance;
 extern int	setting_low_balance;
+extern int	setting_max_balance;
+extern bool setting_clip_excess;
+extern int	setting_max_spend;
+extern int	setting_max_spend_per_day;
+extern int	setting_max_spend_per_month;
+extern int	setting_min_spend;
 extern char *setting_refund_grace;
 extern char *setting_test_clock;
 
@@ -334,6 +476,10 @@ extern int64 arg_id(FunctionCallInfo fcinfo, int n, const char *name);
 extern int64 arg_amount(FunctionCallInfo fcinfo, int n, const char *name);
 extern text *arg_text(FunctionCallInfo fcinfo, int n, const char *name,
 					  int max_bytes);
+extern bool arg_bool(FunctionCallInfo fcinfo, int n, const char *name);
+extern Interval *arg_interval(FunctionCallInfo fcinfo, int n,
+							  const char *name);
+extern text *arg_timezone(FunctionCallInfo fcinfo, int n);
 extern text *arg_reason(FunctionCallInfo fcinfo, int n);
 extern Jsonb *arg_metadata(FunctionCallInfo fcinfo, int n);
 extern void check_initial_credits(int64 credits);
@@ -344,8 +490,17 @@ extern void json_text(StringInfo json, const char *key, text *value);
 extern void json_cstring(StringInfo json, const char *key, const char *value);
 extern void json_int64(StringInfo json, const char *key, int64 value);
 extern void json_time(StringInfo json, const char *key, TimestampTz value);
+extern void json_instant(StringInfo json, const char *key, TimestampTz at);
+extern void json_raw(StringInfo json, const char *key, const char *value);
 extern void json_by_id(StringInfo json, int64 id, StringInfo object);
 extern Jsonb *json_document(StringInfo json);
+
+/* terms.c */
+extern JsonbValue *terms_get(const Entry *entry, const char *key);
+extern Jsonb *terms_part(const Entry *entry, const char *key);
+extern List *terms_ids(const Entry *entry, const char *key);
+extern void terms_add_total(Entry *entry, int64 total);
+extern void terms_add_parts(Entry *entry, List *parts);
 
 /* clock.c */
 extern TimestampTz clock_now(void);
@@ -419,6 +574,8 @@ extern void store_insert(Store *store, StoreTable *which, Datum *values,
 extern TM_Result store_update(Store *store, StoreTable *which,
 							  Snapshot snapshot, ItemPointer tid,
 							  Datum *values, bool *isnull);
+extern void store_delete(Store *store, StoreTable *which, Snapshot snapshot,
+						 ItemPointer tid);
 extern TM_Result store_lock(Store *store, StoreTable *which, Snapshot snapshot,
 							ItemPointer tid, bool skip_locked,
 							TupleTableSlot **slot);
@@ -450,6 +607,7 @@ extern char *row_account_name(const Account *account);
 extern void row_read_account(TupleTableSlot *slot, Account *account);
 extern bool row_find_account(Store *store, Snapshot snapshot, text *name,
 							 int64 id, Account *account);
+extern void row_keep_account(Account *account);
 extern bool row_lock_account(Store *store, Snapshot snapshot,
 							 Account *account, bool skip_locked);
 extern TM_Result row_update_account(Store *store, Snapshot snapshot,
@@ -472,26 +630,90 @@ extern Grant *grants_new(Posting *posting, int64 amount, text *source,
 						 TimestampTz effective_at, TimestampTz expires_at);
 extern Grant *grants_get(Posting *posting, int64 id);
 extern Draw *grants_burn(Posting *posting, int64 amount, int *ndraws);
+extern int64 grants_take(Grant *grant, int64 amount, Draw *draw);
 extern Draw *grants_draw(Grant *grant, int64 amount);
+extern void grants_add_terms(StringInfo json, const Grant *grant);
 extern Jsonb *grants_terms(const Grant *grant);
 extern void grants_prolonged(StringInfo json, const Grant *grant);
-extern void grants_settle(Posting *posting);
+extern const char *grants_give_back(Posting *posting, Grant *grant,
+									int64 amount, TimestampTz at,
+									TimestampTz until, StringInfo prolonged);
+extern void grants_load(Posting *posting);
+extern void grants_settle(Posting *posting, TimestampTz until);
+extern void grants_due(Posting *posting);
+extern void grants_sort(Posting *posting);
+extern void grants_wake(Posting *posting, TimestampTz at);
 
 /* chain.c */
 extern void chain_hash(const uint8 *previous, int previous_len,
 					   const Entry *entry, uint8 *hash);
-extern int64 chain_fingerprint(StringInfo request);
+extern int64 chain_fingerprint(const StringInfoData *request);
 
 /* log.c */
 extern Entry *log_add(Posting *posting, const char *kind, TimestampTz at,
 					  int64 amount, Draw *draws, int ndraws);
-extern void log_seal(Posting *posting, Request *request);
+extern Entry *log_add_held(Posting *posting, const char *kind, TimestampTz at,
+						   int64 amount, int64 held, Draw *draws,
+						   int ndraws);
+extern void log_describe(Entry *entry, const Request *request);
+extern void log_describe_part(Entry *entry, const Request *request);
+extern void log_defer(Posting *posting, void (*write) (Posting *, void *),
+					  void *row);
+extern void log_seal(Posting *posting);
 extern void log_enter(Posting *posting);
 extern void log_leave(Posting *posting);
 extern bool log_is_posting(int64 account_id);
 extern void log_check_idle(int64 account_id);
 NORETURN_COMPAT extern void raise_overflow(Posting *posting, int64 change);
-extern bool totals_add(Account *account, const char *kind, int64 amount);
+extern bool totals_add(Account *account, const Entry *entry);
+
+/* caps.c */
+extern StoreTable members_table;
+extern StoreIndex members_by_pool;
+extern StoreIndex members_by_account;
+extern StoreTable limits_table;
+extern bool caps_is_window(const char *per);
+extern TimestampTz caps_window_start(const char *per, text *timezone,
+									 TimestampTz at);
+extern Limits *caps_limits(Posting *posting);
+extern void caps_change_limits(Posting *posting, Limits *limits);
+extern bool caps_spend(Posting *posting, int64 amount);
+extern bool caps_receive(Posting *posting, int64 *amount, bool may_clip);
+extern void caps_read_member(TupleTableSlot *slot, Member *member);
+extern void caps_member_columns(const Member *member, Datum *columns,
+								bool *nulls);
+extern bool caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
+							 int64 account_id, Member *member);
+extern bool caps_lock_member(Store *store, Snapshot snapshot, Member *member);
+extern List *caps_path(Store *store, Snapshot snapshot, int64 account_id,
+					   int64 pool_id);
+extern bool caps_lock_path(Posting *posting, List *path);
+extern Member *caps_narrowest(List *path, int64 *left);
+extern void caps_use_path(Posting *posting, List *path, int64 amount);
+extern void caps_add_way(StringInfo json, List *path);
+extern void caps_give_back(Posting *posting, const Entry *spend,
+						   int64 amount);
+
+/* reserve.c */
+extern const char *const hold_status_names[];
+extern StoreTable holds_table;
+extern StoreIndex holds_by_id;
+extern bool reserve_find(Store *store, Snapshot snapshot, int64 id,
+						 Hold *hold);
+extern Hold *reserve_new(Posting *posting, int64 amount,
+						 TimestampTz expires_at, Entry **entry);
+extern Hold *reserve_get(Posting *posting, int64 id);
+extern int64 reserve_left(const Hold *hold);
+extern Draw *reserve_take(Posting *posting, Hold *hold, int64 amount,
+						  int *ndraws);
+extern Entry *reserve_capture(Posting *posting, Hold *hold, const char *kind,
+							  int64 amount);
+extern Entry *reserve_release(Posting *posting, Hold *hold, TimestampTz at,
+							  HoldStatus status, const Entry *main);
+extern Entry *reserve_extend(Posting *posting, Hold *hold,
+							 TimestampTz expires_at);
+extern void reserve_enlarge(Posting *posting, Hold *hold, int64 amount);
+extern void reserve_settle(Posting *posting);
 
 /* alerts.c */
 extern void alerts_event(const char *kind, int64 account_id,
@@ -503,7 +725,9 @@ extern void alerts_event(const char *kind, int64 account_id,
 /*
  * Plans a change of the posting's account: adds entries and changes grants,
  * all in memory.  Returns false, with posting->refusal set, if the change
- * must not be.  May run twice for one request.
+ * must not be.  May run twice for one request.  For a joint change the
+ * postings are an array in the order of the parties; refusals go into the
+ * first.
  */
 typedef bool (*PlanChange) (Posting *posting, void *arg);
 
@@ -514,14 +738,33 @@ typedef enum SettleResult
 	SKIPPED
 } SettleResult;
 
+/* An account that a change concerns: by name or, without one, by id */
+typedef struct Party
+{
+	text	   *name;
+	int64		id;
+} Party;
+
 extern void fingerprint_text(StringInfo f, text *value);
 extern void fingerprint_int64(StringInfo f, bool given, int64 value);
+extern void fingerprint_interval(StringInfo f, Interval *value);
 extern bool ledger_post(const char *function, text *name, int64 id,
 						Request *request, PlanChange plan, void *arg,
 						Receipt *receipt, Refusal *refusal);
+extern bool ledger_post_joint(const char *function, const Party *parties,
+							  int nparties, Request *request, PlanChange plan,
+							  void *arg, Receipt *receipt, Refusal *refusal);
 extern Datum ledger_call(FunctionCallInfo fcinfo, const char *function,
 						 text *name, int64 id, Request *request,
 						 PlanChange plan, void *arg);
+extern Datum ledger_call_joint(FunctionCallInfo fcinfo, const char *function,
+							   const Party *parties, int nparties,
+							   Request *request, PlanChange plan, void *arg);
+extern Datum ledger_result(FunctionCallInfo fcinfo, const Receipt *receipt);
+extern Datum ledger_attempt(FunctionCallInfo fcinfo, const Receipt *receipt,
+							const Refusal *refusal);
+extern void ledger_peek(const Account *account, TimestampTz at,
+						Account *settled);
 extern SettleResult ledger_settle(int64 account_id);
 extern bool ledger_not_closed(Posting *posting);
 extern bool ledger_may_spend(Posting *posting, int64 amount);

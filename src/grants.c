@@ -94,8 +94,8 @@ add(Posting *posting, Grant *grant)
  * Moves the instant at which the clock next changes something on the account
  * forward to this one.
  */
-static void
-due(Posting *posting, TimestampTz at)
+void
+grants_wake(Posting *posting, TimestampTz at)
 {
 	posting->account.due_at = Min(posting->account.due_at, at);
 }
@@ -131,7 +131,7 @@ grants_new(Posting *posting, int64 amount, text *source,
 	grant->source = source;
 	grant->priority = grants_default_priority(source);
 	grant->status = effective_at > posting->now ? GRANT_PENDING : GRANT_OPEN;
-	due(posting, grant->status == GRANT_PENDING ? effective_at : expires_at);
+	grants_wake(posting, grant->status == GRANT_PENDING ? effective_at : expires_at);
 	return add(posting, grant);
 }
 
@@ -186,8 +186,8 @@ begin_scan(StoreScan *scan, Posting *posting)
  * Takes up to an amount from a grant, and notes the draw.  Returns what was
  * taken.
  */
-static int64
-take(Grant *grant, int64 amount, Draw *draw)
+int64
+grants_take(Grant *grant, int64 amount, Draw *draw)
 {
 	int64		taken = Min(amount, grant->remaining);
 
@@ -242,7 +242,7 @@ grants_burn(Posting *posting, int64 amount, int *ndraws)
 		}
 		if (n == max)
 			draws = repalloc(draws, (max *= 2) * sizeof(Draw));
-		amount -= take(grant, amount, &draws[n++]);
+		amount -= grants_take(grant, amount, &draws[n++]);
 	}
 	if (scanning)
 		store_scan_end(&scan);
@@ -259,26 +259,13 @@ grants_burn(Posting *posting, int64 amount, int *ndraws)
 }
 
 /*
- * Appends an instant of a grant, null for never.
- */
-static void
-json_instant(StringInfo json, const char *key, TimestampTz at)
-{
-	if (at == DT_NOEND)
-		json_text(json, key, NULL);
-	else
-		json_time(json, key, at);
-}
-
-/*
- * Returns the terms that a grant was given on, by its id: what the log must
+ * Appends the terms that a grant was given on, by its id: what the log must
  * know so that nobody can change them unnoticed.
  */
-Jsonb *
-grants_terms(const Grant *grant)
+void
+grants_add_terms(StringInfo json, const Grant *grant)
 {
 	StringInfoData terms;
-	StringInfoData json;
 
 	initStringInfo(&terms);
 	json_text(&terms, "source", grant->source);
@@ -294,8 +281,19 @@ grants_terms(const Grant *grant)
 														 grant->price)));
 		json_text(&terms, "currency", grant->currency);
 	}
+	json_by_id(json, grant->id, &terms);
+}
+
+/*
+ * Returns the terms of a transaction that makes one grant.
+ */
+Jsonb *
+grants_terms(const Grant *grant)
+{
+	StringInfoData json;
+
 	initStringInfo(&json);
-	json_by_id(&json, grant->id, &terms);
+	grants_add_terms(&json, grant);
 	return json_document(&json);
 }
 
@@ -326,6 +324,50 @@ grants_draw(Grant *grant, int64 amount)
 }
 
 /*
+ * Gives an amount back to a grant at an instant.  A grant whose time has run
+ * out lives on until another instant, if that is later, and is noted among
+ * those prolonged.  Returns the kind of transaction that must take the amount
+ * away again at once, or NULL.
+ */
+const char *
+grants_give_back(Posting *posting, Grant *grant, int64 amount, TimestampTz at,
+				 TimestampTz until, StringInfo prolonged)
+{
+	switch (grant->status)
+	{
+		case GRANT_PENDING:
+		case GRANT_OPEN:
+			grant->remaining += amount;
+			grant->changed = true;
+			return NULL;
+		case GRANT_VOIDED:
+			return KIND_VOID;
+		case GRANT_USED:
+		case GRANT_EXPIRED:
+		case GRANT_UNKNOWN:		/* grants_get has refused it */
+			break;
+	}
+	if (grant->expires_at <= at)
+	{
+		if (until <= at)
+		{
+			grant->status = GRANT_EXPIRED;
+			grant->changed = true;
+			return KIND_EXPIRATION;
+		}
+		if (grant->granted_until == DT_NOBEGIN)
+			grant->granted_until = grant->expires_at;
+		grant->expires_at = until;
+		grants_prolonged(prolonged, grant);
+	}
+	grant->remaining += amount;
+	grant->status = GRANT_OPEN;
+	grant->changed = true;
+	grants_wake(posting, grant->expires_at);
+	return NULL;
+}
+
+/*
  * Orders what is due by instant, becoming effective before expiring.
  */
 static int
@@ -342,14 +384,19 @@ compare_due(const void *a, const void *b)
 }
 
 /*
- * Reads all grants that are open or pending, in burn order.
+ * Reads all grants that are open or pending, in burn order, unless they have
+ * been read.
  */
-static void
-load(Posting *posting)
+void
+grants_load(Posting *posting)
 {
 	StoreScan	scan;
 	TupleTableSlot *slot;
 
+	if (posting->grants_loaded)
+		return;
+	/* what was read before would be there twice */
+	Assert(posting->ngrants == 0);
 	begin_scan(&scan, posting);
 	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
 	{
@@ -363,45 +410,80 @@ load(Posting *posting)
 }
 
 /*
- * Brings the account up to date with the clock.  What happened is logged at
+ * Compares two grants by burn order.
+ */
+static int
+compare_burn_order(const void *a, const void *b)
+{
+	const Grant *x = *(Grant *const *) a;
+	const Grant *y = *(Grant *const *) b;
+
+	if (x->priority != y->priority)
+		return x->priority < y->priority ? -1 : 1;
+	if (x->expires_at != y->expires_at)
+		return x->expires_at < y->expires_at ? -1 : 1;
+	if (x->effective_at != y->effective_at)
+		return x->effective_at < y->effective_at ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/*
+ * Puts the grants back into burn order, after some that were used up have come
+ * to life again.
+ */
+void
+grants_sort(Posting *posting)
+{
+	qsort(posting->grants, posting->ngrants, sizeof(Grant *),
+		  compare_burn_order);
+}
+
+/*
+ * Moves the account's due_at forward to when the clock next changes one of its
+ * grants.
+ */
+void
+grants_due(Posting *posting)
+{
+	int			i;
+
+	for (i = 0; i < posting->ngrants; i++)
+	{
+		Grant	   *grant = posting->grants[i];
+
+		if (grant->status == GRANT_PENDING)
+			grants_wake(posting, grant->effective_at);
+		else if (grant->status == GRANT_OPEN)
+			grants_wake(posting, grant->expires_at);
+	}
+}
+
+/*
+ * Brings the grants up to date with an instant.  What happened is logged at
  * the instants at which it did: no transaction can have come in between, since
  * it would have settled first.
  */
 void
-grants_settle(Posting *posting)
+grants_settle(Posting *posting, TimestampTz until)
 {
 	Due		   *dues;
 	int			ndues = 0;
 	int			i;
 
-	if (posting->now < posting->account.due_at)
-		return;
-
-	load(posting);
+	grants_load(posting);
 	dues = palloc((2 * posting->ngrants + 1) * sizeof(Due));
-	posting->account.due_at = DT_NOEND;
 	for (i = 0; i < posting->ngrants; i++)
 	{
 		Grant	   *grant = posting->grants[i];
 		bool		effective = grant->status == GRANT_OPEN;
 
-		if (!effective)
+		if (grant->status == GRANT_PENDING && grant->effective_at <= until)
 		{
-			if (grant->effective_at <= posting->now)
-			{
-				dues[ndues++] = (Due) {grant->effective_at, false, i, grant};
-				effective = true;
-			}
-			else
-				due(posting, grant->effective_at);
+			dues[ndues++] = (Due) {grant->effective_at, false, i, grant};
+			effective = true;
 		}
-		if (effective)
-		{
-			if (grant->expires_at <= posting->now)
-				dues[ndues++] = (Due) {grant->expires_at, true, i, grant};
-			else
-				due(posting, grant->expires_at);
-		}
+		if (effective && grant->expires_at <= until)
+			dues[ndues++] = (Due) {grant->expires_at, true, i, grant};
 	}
 	qsort(dues, ndues, sizeof(Due), compare_due);
 

@@ -55,6 +55,16 @@ json_int64(StringInfo json, const char *key, int64 value)
 }
 
 /*
+ * Appends a value that is JSON already.
+ */
+void
+json_raw(StringInfo json, const char *key, const char *value)
+{
+	json_key(json, key);
+	appendStringInfoString(json, value);
+}
+
+/*
  * Appends an object that is whole, under an id.
  */
 void
@@ -78,6 +88,18 @@ json_time(StringInfo json, const char *key, TimestampTz value)
 
 	JsonEncodeDateTime(buf, TimestampTzGetDatum(value), TIMESTAMPTZOID, &utc);
 	json_cstring(json, key, buf);
+}
+
+/*
+ * Appends an instant, null for never.
+ */
+void
+json_instant(StringInfo json, const char *key, TimestampTz at)
+{
+	if (at == DT_NOEND)
+		json_text(json, key, NULL);
+	else
+		json_time(json, key, at);
 }
 
 /*

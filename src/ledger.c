@@ -15,6 +15,10 @@
  * remembers the last account at which it came too late, until it finds nobody
  * else there.
  *
+ * A joint change of several accounts locks them all first, in order of their
+ * ids, so that two of them cannot wait for each other.  Only then are they
+ * settled, and the change is planned on all of them at once.
+ *
  * In REPEATABLE READ and above the only snapshot is the transaction's, and a
  * version that is newer than it is a serialization failure.
  */
@@ -27,7 +31,9 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
@@ -66,6 +72,18 @@ fingerprint_int64(StringInfo f, bool given, int64 value)
 {
 	if (given)
 		appendStringInfo(f, INT64_FORMAT, value);
+	appendStringInfoChar(f, ';');
+}
+
+/*
+ * Adds a span of time to what a retry must repeat.
+ */
+void
+fingerprint_interval(StringInfo f, Interval *value)
+{
+	if (value)
+		appendStringInfo(f, "%d:%d:" INT64_FORMAT, value->month, value->day,
+						 value->time);
 	appendStringInfoChar(f, ';');
 }
 
@@ -133,6 +151,21 @@ ledger_may_spend(Posting *posting, int64 amount)
 }
 
 /*
+ * Returns the amount of a receipt: of a request that was split over several
+ * accounts all that it moved, which the terms of its transaction say.
+ */
+static int64
+receipt_amount(const Entry *entry)
+{
+	JsonbValue *total = terms_get(entry, "total");
+
+	if (total == NULL || total->type != jbvNumeric)
+		return entry->amount;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
+											 NumericGetDatum(total->val.numeric)));
+}
+
+/*
  * Makes a receipt from a transaction.
  */
 void
@@ -143,7 +176,7 @@ receipt_from_entry(Receipt *receipt, const Entry *entry,
 	receipt->account =
 		DatumGetTextPCopy(account->values[Anum_accounts_name - 1]);
 	receipt->kind = entry->kind;
-	receipt->amount = entry->amount;
+	receipt->amount = receipt_amount(entry);
 	receipt->balance = entry->balance_after;
 	receipt->held = entry->held_after;
 	receipt->replayed = replayed;
@@ -151,20 +184,23 @@ receipt_from_entry(Receipt *receipt, const Entry *entry,
 }
 
 /*
- * Returns the balance after a transaction and those that came with it: what a
- * refund gives back to an expired or voided grant goes again at once.
+ * Makes a receipt show balance and held after the transactions that came with
+ * its own: what a refund or a release gives back to an expired or voided grant
+ * goes again at once, and a final capture releases the rest.
  */
-static int64
-balance_after_all(Posting *posting, const Entry *entry)
+static void
+add_followers(Receipt *receipt, Posting *posting, const Entry *entry)
 {
-	int64		balance = entry->balance_after;
 	int64		last = entry->id;
 	StoreScan	scan;
 	ScanKeyData key;
 	TupleTableSlot *slot;
 
-	if (strcmp(entry->kind, KIND_REFUND) != 0)
-		return balance;
+	if (strcmp(entry->kind, KIND_REFUND) != 0 &&
+		strcmp(entry->kind, KIND_CAPTURE) != 0 &&
+		strcmp(entry->kind, KIND_RELEASE) != 0 &&
+		strcmp(entry->kind, KIND_REVERSAL) != 0)
+		return;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(entry->id));
 	store_scan(&scan, posting->store, &transactions_by_target_id,
@@ -174,14 +210,34 @@ balance_after_all(Posting *posting, const Entry *entry)
 		Entry		follower;
 
 		row_read_entry(slot, &follower);
-		if (follower.id > last)
+		if (follower.id > last && follower.account_id == entry->account_id &&
+			(strcmp(follower.kind, KIND_EXPIRATION) == 0 ||
+			 strcmp(follower.kind, KIND_VOID) == 0 ||
+			 strcmp(follower.kind, KIND_RELEASE) == 0))
 		{
 			last = follower.id;
-			balance = follower.balance_after;
+			receipt->balance = follower.balance_after;
+			receipt->held = follower.held_after;
 		}
 	}
 	store_scan_end(&scan);
-	return balance;
+}
+
+/*
+ * Returns the name of an account by id.
+ */
+static text *
+name_of(Posting *posting, int64 account_id)
+{
+	Account		account;
+
+	if (!row_find_account(posting->store, posting->snapshot, NULL, account_id,
+						  &account))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("account " INT64_FORMAT " does not exist", account_id),
+				 errhint("Run credits_verify.")));
+	return DatumGetTextPCopy(account.values[Anum_accounts_name - 1]);
 }
 
 /*
@@ -191,6 +247,10 @@ balance_after_all(Posting *posting, const Entry *entry)
 static Outcome
 replay(Posting *posting, Request *request, Entry *entry, Receipt *receipt)
 {
+	/* where a pool paid, the transaction is the pool's */
+	text	   *owner = entry->account_id == posting->account.id ? NULL :
+		name_of(posting, entry->account_id);
+
 	if (!entry->has_request ||
 		entry->request != chain_fingerprint(&request->fingerprint))
 	{
@@ -204,7 +264,9 @@ replay(Posting *posting, Request *request, Entry *entry, Receipt *receipt)
 		return REFUSED;
 	}
 	receipt_from_entry(receipt, entry, &posting->account, true);
-	receipt->balance = balance_after_all(posting, entry);
+	if (owner)
+		receipt->account = owner;
+	add_followers(receipt, posting, entry);
 	return REPLAYED;
 }
 
@@ -229,6 +291,7 @@ check_account(const Account *account)
 static Outcome
 make_changes(Posting *posting)
 {
+	Change	   *change;
 	int			i;
 
 	store_begin_changes(posting->store);
@@ -243,6 +306,8 @@ make_changes(Posting *posting)
 		if (posting->grants[i]->changed)
 			row_write_grant(posting->store, posting->snapshot,
 							posting->grants[i]);
+	for (change = posting->changes; change; change = change->next)
+		change->write(posting, change->row);
 	store_end_changes(posting->store);
 	if (!posting->written)
 		ereport(ERROR,
@@ -262,7 +327,9 @@ write_posting(Posting *posting, Request *request)
 {
 	volatile Outcome outcome;
 
-	log_seal(posting, request);
+	if (request && posting->main)
+		log_describe(posting->main, request);
+	log_seal(posting);
 	log_enter(posting);
 	PG_TRY();
 	{
@@ -300,6 +367,10 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 	log_check_idle(posting->account.id);
 	if (!posting->locked && posting->account.id == busy_account)
 		return CHANGED;
+	/* a hold that times out gives back to caps, which are locked after it */
+	if (!posting->locked && posting->account.held > 0 &&
+		clock_now() >= posting->account.due_at)
+		return CHANGED;
 	if (posting->locked)
 	{
 		int64		seen = posting->account.last_transaction_id;
@@ -320,13 +391,40 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 
 	if (request->key &&
 		row_find_key(posting->store, posting->snapshot,
+					 request->key_account_id ? request->key_account_id :
 					 posting->account.id, request->key, &entry))
 		return replay(posting, request, &entry, receipt);
 
-	grants_settle(posting);
+	reserve_settle(posting);
 	if (!plan(posting, arg))
 		return REFUSED;
 	return write_posting(posting, request);
+}
+
+/*
+ * Raises the error for an account that changed although it was locked.
+ */
+static void
+raise_changed(int64 account_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent update"),
+			 errdetail("Account " INT64_FORMAT " changed while it was locked.",
+					   account_id),
+			 errhint("Retry the transaction.")));
+}
+
+/*
+ * Makes the receipt of a posting: its main transaction, and the balance after
+ * all of them.
+ */
+static void
+receipt_of_posting(Receipt *receipt, Posting *posting)
+{
+	receipt_from_entry(receipt, posting->main, &posting->account, false);
+	receipt->balance = posting->account.balance;
+	receipt->held = posting->account.held;
 }
 
 /*
@@ -353,7 +451,7 @@ ledger_post(const char *function, text *name, int64 id, Request *request,
 	Store	   *store;
 	Posting		posting;
 	Outcome		outcome;
-	bool		locked = false;
+	bool		locked = request->lock_first;
 
 	store_check_writable(function);
 	store = store_open();
@@ -368,20 +466,232 @@ ledger_post(const char *function, text *name, int64 id, Request *request,
 		locked = true;
 	}
 	if (outcome == POSTED)
-	{
-		receipt_from_entry(receipt, posting.main, &posting.account, false);
-		receipt->balance = posting.account.balance;
-	}
+		receipt_of_posting(receipt, &posting);
 	store_close(store);
 	if (outcome == CHANGED)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent update"),
-				 errdetail("Account " INT64_FORMAT " changed while it was locked.",
-						   posting.account.id),
-				 errhint("Retry the transaction.")));
+		raise_changed(posting.account.id);
 	*refusal = posting.refusal;
 	return outcome != REFUSED;
+}
+
+/*
+ * Finds and locks the accounts of a joint change, in order of their ids.
+ */
+static bool
+lock_parties(Posting *postings, int *order, const Party *parties, int nparties)
+{
+	int			i;
+
+	for (i = 0; i < nparties; i++)
+	{
+		Posting    *posting = &postings[i];
+		int			j;
+
+		if (!row_find_account(posting->store, posting->snapshot,
+							  parties[i].name, parties[i].id,
+							  &posting->account))
+		{
+			if (parties[i].name)
+				return refuse_unknown_account(&postings[0].refusal,
+											  parties[i].name);
+			return refuse(&postings[0].refusal, ERRCODE_NOT_FOUND,
+						  psprintf("account " INT64_FORMAT " does not exist",
+								   parties[i].id),
+						  NULL, "Run credits_verify.");
+		}
+		row_keep_account(&posting->account);
+		log_check_idle(posting->account.id);
+		/* few: insertion is sort enough */
+		for (j = i; j > 0 && postings[order[j - 1]].account.id >
+			 posting->account.id; j--)
+			order[j] = order[j - 1];
+		order[j] = i;
+		if (j > 0 && postings[order[j - 1]].account.id == posting->account.id)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("accounts must differ"),
+					 errdetail("Account \"%s\" is named twice.",
+							   row_account_name(&posting->account)),
+					 errhint("Name each account once.")));
+	}
+	for (i = 0; i < nparties; i++)
+	{
+		Posting    *posting = &postings[order[i]];
+
+		row_lock_account(posting->store, posting->snapshot, &posting->account,
+						 false);
+		row_keep_account(&posting->account);
+		check_account(&posting->account);
+	}
+	return true;
+}
+
+/*
+ * Locks the accounts of a joint change, settles them, looks the key up, plans
+ * and writes.
+ */
+static Outcome
+attempt_joint(Posting *postings, const Party *parties, int nparties,
+			  Request *request, PlanChange plan, void *arg, Receipt *receipt)
+{
+	int		   *order = palloc(nparties * sizeof(int));
+	TimestampTz now = clock_now();
+	Entry		entry;
+	int			i;
+
+	if (!lock_parties(postings, order, parties, nparties))
+		return REFUSED;
+	if (!IsolationUsesXactSnapshot())
+	{
+		PopActiveSnapshot();
+		PushActiveSnapshot(store_snapshot(true));
+	}
+	for (i = 0; i < nparties; i++)
+	{
+		postings[i].snapshot = GetActiveSnapshot();
+		now = Max(now, postings[i].account.last_at);
+	}
+	if (request->key &&
+		row_find_key(postings[0].store, postings[0].snapshot,
+					 request->key_account_id ? request->key_account_id :
+					 postings[0].account.id, request->key, &entry))
+		return replay(&postings[0], request, &entry, receipt);
+
+	for (i = 0; i < nparties; i++)
+	{
+		postings[i].now = now;
+		reserve_settle(&postings[i]);
+	}
+	if (!plan(postings, arg))
+		return REFUSED;
+	for (i = 0; i < nparties; i++)
+	{
+		Posting    *posting = &postings[order[i]];
+
+		if (posting->nentries == 0 && posting->changes == NULL)
+			continue;
+		if (write_posting(posting, request) != POSTED)
+			return CHANGED;
+		if (posting->main)
+			receipt_of_posting(receipt, posting);
+	}
+	return POSTED;
+}
+
+/*
+ * Posts a joint change of several accounts, all or nothing.  The key is the
+ * first party's.  Returns false, with the refusal filled in, if the change must
+ * not be.
+ */
+bool
+ledger_post_joint(const char *function, const Party *parties, int nparties,
+				  Request *request, PlanChange plan, void *arg,
+				  Receipt *receipt, Refusal *refusal)
+{
+	Posting    *postings = palloc0(nparties * sizeof(Posting));
+	Store	   *store;
+	Outcome		outcome;
+	int			i;
+
+	store_check_writable(function);
+	store = store_open();
+	PushActiveSnapshot(store_snapshot(true));
+	for (i = 0; i < nparties; i++)
+	{
+		postings[i].store = store;
+		postings[i].snapshot = GetActiveSnapshot();
+		postings[i].locked = true;
+	}
+	outcome = attempt_joint(postings, parties, nparties, request, plan, arg,
+							receipt);
+	PopActiveSnapshot();
+	store_close(store);
+	if (outcome == CHANGED)
+		raise_changed(postings[0].account.id);
+	*refusal = postings[0].refusal;
+	return outcome != REFUSED;
+}
+
+/*
+ * Returns an account as settling it at an instant would make it, and changes
+ * nothing.  The active snapshot is used.
+ */
+void
+ledger_peek(const Account *account, TimestampTz at, Account *settled)
+{
+	Posting		posting;
+
+	memset(&posting, 0, sizeof(Posting));
+	posting.dry = true;
+	posting.snapshot = GetActiveSnapshot();
+	posting.account = *account;
+	posting.now = at;
+	reserve_settle(&posting);
+	*settled = posting.account;
+}
+
+/*
+ * Makes the result of an SQL function from a receipt.
+ */
+Datum
+ledger_result(FunctionCallInfo fcinfo, const Receipt *receipt)
+{
+	TupleDesc	tupdesc = result_tupdesc(fcinfo);
+	Datum		result = receipt_datum(tupdesc, receipt);
+
+	ReleaseTupleDesc(tupdesc);
+	return result;
+}
+
+/*
+ * Makes a credits.attempt from a receipt or, without one, from a refusal.
+ */
+Datum
+ledger_attempt(FunctionCallInfo fcinfo, const Receipt *receipt,
+			   const Refusal *refusal)
+{
+	TupleDesc	tupdesc = result_tupdesc(fcinfo);
+	Datum		values[4];
+	bool		isnull[4] = {false, true, true, true};
+	Datum		result;
+
+	values[0] = BoolGetDatum(receipt != NULL);
+	if (receipt)
+	{
+		TupleDesc	receipt_desc =
+			lookup_rowtype_tupdesc(TupleDescAttr(tupdesc, 3)->atttypid, -1);
+
+		values[3] = receipt_datum(receipt_desc, receipt);
+		isnull[3] = false;
+		ReleaseTupleDesc(receipt_desc);
+	}
+	else
+	{
+		values[1] = CStringGetTextDatum(sqlstate_text(refusal->sqlstate));
+		values[2] = CStringGetTextDatum(refusal->message);
+		isnull[1] = isnull[2] = false;
+	}
+	result = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
+	ReleaseTupleDesc(tupdesc);
+	return result;
+}
+
+/*
+ * Posts a joint change for an SQL function: returns its receipt or raises an
+ * error.
+ */
+Datum
+ledger_call_joint(FunctionCallInfo fcinfo, const char *function,
+				  const Party *parties, int nparties, Request *request,
+				  PlanChange plan, void *arg)
+{
+	Receipt		receipt;
+	Refusal		refusal;
+
+	if (!ledger_post_joint(function, parties, nparties, request, plan, arg,
+						   &receipt, &refusal))
+		raise_refusal(&refusal);
+	return ledger_result(fcinfo, &receipt);
 }
 
 /*
@@ -393,16 +703,11 @@ ledger_call(FunctionCallInfo fcinfo, const char *function, text *name,
 {
 	Receipt		receipt;
 	Refusal		refusal;
-	TupleDesc	tupdesc;
-	Datum		result;
 
 	if (!ledger_post(function, name, id, request, plan, arg, &receipt,
 					 &refusal))
 		raise_refusal(&refusal);
-	tupdesc = result_tupdesc(fcinfo);
-	result = receipt_datum(tupdesc, &receipt);
-	ReleaseTupleDesc(tupdesc);
-	return result;
+	return ledger_result(fcinfo, &receipt);
 }
 
 /*
@@ -437,7 +742,7 @@ ledger_settle(int64 account_id)
 			posting.now = Max(clock_now(), posting.account.last_at);
 			if (posting.now >= posting.account.due_at)
 			{
-				grants_settle(&posting);
+				reserve_settle(&posting);
 				write_posting(&posting, NULL);
 				result = SETTLED;
 			}

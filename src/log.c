@@ -45,14 +45,16 @@ add_total(int64 *total, int64 amount)
  * overflow.
  */
 bool
-totals_add(Account *account, const char *kind, int64 amount)
+totals_add(Account *account, const Entry *entry)
 {
-	if (strcmp(kind, KIND_DEDUCTION) == 0)
-		return add_total(&account->spent, -amount);
-	if (strcmp(kind, KIND_REFUND) == 0)
-		return add_total(&account->refunded, amount);
-	if (strcmp(kind, KIND_EXPIRATION) == 0)
-		return add_total(&account->expired, -amount);
+	if (strcmp(entry->kind, KIND_DEDUCTION) == 0)
+		return add_total(&account->spent, -entry->amount);
+	if (strcmp(entry->kind, KIND_CAPTURE) == 0)
+		return add_total(&account->spent, -entry->held);
+	if (strcmp(entry->kind, KIND_REFUND) == 0)
+		return add_total(&account->refunded, entry->amount);
+	if (strcmp(entry->kind, KIND_EXPIRATION) == 0)
+		return add_total(&account->expired, -entry->amount);
 	/* what is granted is counted with the grant */
 	return true;
 }
@@ -74,21 +76,27 @@ raise_overflow(Posting *posting, int64 change)
 }
 
 /*
- * Adds an entry to a posting, and its effect to the account.
+ * Adds an entry to a posting, and its effect on balance and held to the
+ * account.
  */
 Entry *
-log_add(Posting *posting, const char *kind, TimestampTz at, int64 amount,
-		Draw *draws, int ndraws)
+log_add_held(Posting *posting, const char *kind, TimestampTz at, int64 amount,
+			 int64 held, Draw *draws, int ndraws)
 {
 	Account    *account = &posting->account;
 	Entry	   *entry = palloc0(sizeof(Entry));
 
+	entry->kind = kind;
+	entry->amount = amount;
+	entry->held = held;
 	if (!add_total(&account->balance, amount) ||
-		!totals_add(account, kind, amount))
+		!add_total(&account->held, held) ||
+		!totals_add(account, entry))
 		raise_overflow(posting, amount);
 
-	entry->id = store_next_id(&transactions_table);
-	if (entry->id <= account->last_transaction_id)
+	if (!posting->dry)
+		entry->id = store_next_id(&transactions_table);
+	if (entry->id <= account->last_transaction_id && !posting->dry)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("sequence \"credits.transactions_id_seq\" is behind the log"),
@@ -98,10 +106,8 @@ log_add(Posting *posting, const char *kind, TimestampTz at, int64 amount,
 				 errhint("After logical replication, call credits_sync_sequences() before writing here.")));
 	entry->account_id = account->id;
 	entry->created_at = Max(at, account->last_at);
-	entry->amount = amount;
 	entry->balance_after = account->balance;
 	entry->held_after = account->held;
-	entry->kind = kind;
 	entry->has_draws = draws != NULL;
 	entry->draws = draws;
 	entry->ndraws = ndraws;
@@ -124,10 +130,60 @@ log_add(Posting *posting, const char *kind, TimestampTz at, int64 amount,
 }
 
 /*
- * Completes the entries of a posting: who, why, and the chain.
+ * Adds an entry that holds nothing.
+ */
+Entry *
+log_add(Posting *posting, const char *kind, TimestampTz at, int64 amount,
+		Draw *draws, int ndraws)
+{
+	return log_add_held(posting, kind, at, amount, 0, draws, ndraws);
+}
+
+/*
+ * Notes in an entry that goes with the main one what the caller said.
  */
 void
-log_seal(Posting *posting, Request *request)
+log_describe_part(Entry *entry, const Request *request)
+{
+	entry->operation = request->operation;
+	entry->reference = request->reference;
+	entry->reason = request->reason;
+	entry->metadata = request->metadata;
+}
+
+/*
+ * Notes in an entry what the caller said about it.
+ */
+void
+log_describe(Entry *entry, const Request *request)
+{
+	entry->key = request->key;
+	entry->has_request = entry->key != NULL;
+	if (entry->has_request)
+		entry->request = chain_fingerprint(&request->fingerprint);
+	log_describe_part(entry, request);
+}
+
+/*
+ * Has a row of another table written with the account, once it is known that
+ * nobody else has changed the account meanwhile.
+ */
+void
+log_defer(Posting *posting, void (*write) (Posting *, void *), void *row)
+{
+	Change	   *change = palloc(sizeof(Change));
+
+	change->next = posting->changes;
+	change->write = write;
+	change->row = row;
+	posting->changes = change;
+}
+
+/*
+ * Completes the entries of a posting: who, and the chain.
+ */
+void
+log_seal(Posting *posting)
 {
 	Account    *account = &posting->account;
 	char	   *role = GetUserNameFromId(GetSessionUserId(), false);
@@ -138,19 +194,6 @@ log_seal(Posting *posting, Request *request)
 	(void) pg_verifymbstr(role, strlen(role), false);
 	(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
 
-	if (request)
-	{
-		Entry	   *main = posting->main;
-
-		main->key = request->key;
-		main->has_request = main->key != NULL;
-		if (main->has_request)
-			main->request = chain_fingerprint(&request->fingerprint);
-		main->operation = request->operation;
-		main->reference = request->reference;
-		main->reason = request->reason;
-		main->metadata = request->metadata;
-	}
 	for (i = 0; i < posting->nentries; i++)
 	{
 		Entry	   *entry = posting->entries[i];

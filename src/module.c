@@ -13,6 +13,12 @@ CREDITS_MODULE_MAGIC;
 char	   *setting_actor;
 int			setting_initial_balance;
 int			setting_low_balance;
+int			setting_max_balance;
+bool		setting_clip_excess;
+int			setting_max_spend;
+int			setting_max_spend_per_day;
+int			setting_max_spend_per_month;
+int			setting_min_spend;
 char	   *setting_refund_grace;
 char	   *setting_test_clock;
 
@@ -47,6 +53,16 @@ _PG_init(void)
 							   check_actor,
 							   NULL,
 							   NULL);
+	DefineCustomBoolVariable("credits.clip_excess",
+							 "Gives what there is room for below the highest balance, instead of refusing all.",
+							 NULL,
+							 &setting_clip_excess,
+							 false,
+							 PGC_SUSET,
+							 0,
+							 NULL,
+							 NULL,
+							 NULL);
 	DefineCustomIntVariable("credits.initial_balance",
 							"Credits that an account is opened with unless the call says otherwise.",
 							NULL,
@@ -64,6 +80,66 @@ _PG_init(void)
 							NULL,
 							&setting_low_balance,
 							10,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.max_balance",
+							"Highest balance that an account may be given unless it has a limit of its own; 0 is off.",
+							NULL,
+							&setting_max_balance,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.max_spend",
+							"Largest single spend of an account unless it has a limit of its own; 0 is off.",
+							NULL,
+							&setting_max_spend,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.max_spend_per_day",
+							"Most that an account may spend in a day unless it has a limit of its own; 0 is off.",
+							NULL,
+							&setting_max_spend_per_day,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.max_spend_per_month",
+							"Most that an account may spend in a month unless it has a limit of its own; 0 is off.",
+							NULL,
+							&setting_max_spend_per_month,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.min_spend",
+							"Smallest single spend of an account unless it has a limit of its own; 0 is off.",
+							NULL,
+							&setting_min_spend,
+							0,
 							0,
 							INT_MAX,
 							PGC_SUSET,

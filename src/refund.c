@@ -5,6 +5,10 @@
  * The grant drawn from last is given back to first.  A grant that has expired
  * meanwhile lives on for a grace, or what it gets back expires at once; what a
  * voided grant gets back is voided at once.
+ *
+ * A spend is a deduction or a capture.  One that was split over a member's
+ * account and a pool has two transactions, and so has its refund; what the pool
+ * paid goes back first.
  */
 #include "credits.h"
 
@@ -22,12 +26,28 @@ typedef enum ExpiredPolicy
 	EXPIRED_EXPIRE
 } ExpiredPolicy;
 
+/* a spend, and its other part if it is split */
+#define MAX_PARTS 2
+
+/* A transaction that spent credits */
+typedef struct Part
+{
+	Entry		spend;
+	int			party;			/* whose postings it is in */
+	Draw	   *left;			/* what can still be given back, by grant */
+	int64		total;			/* of that */
+} Part;
+
 typedef struct Refund
 {
-	Entry		target;			/* the spend */
+	Part		parts[MAX_PARTS];
+	int			nparts;
+	Party		parties[2];
+	int			nparties;
 	bool		has_amount;		/* or else all that is left */
 	int64		amount;
 	ExpiredPolicy expired;
+	const Request *request;
 } Refund;
 
 /*
@@ -63,144 +83,203 @@ subtract_earlier(Posting *posting, int64 target_id, Draw *draws, int ndraws)
 }
 
 /*
+ * Returns what a transaction spent.
+ */
+static int64
+spent_by(const Entry *spend)
+{
+	return strcmp(spend->kind, KIND_CAPTURE) == 0 ? -spend->held :
+		-spend->amount;
+}
+
+/*
+ * Finds what is left of a part to give back.
+ */
+static void
+find_left(Posting *posting, Part *part)
+{
+	Entry	   *spend = &part->spend;
+	int			i;
+
+	part->left = palloc((spend->ndraws + 1) * sizeof(Draw));
+	for (i = 0; i < spend->ndraws; i++)
+		part->left[i] = (Draw) {spend->draws[i].grant_id,
+		-spend->draws[i].amount};
+	subtract_earlier(posting, spend->id, part->left, spend->ndraws);
+	part->total = 0;
+	for (i = 0; i < spend->ndraws; i++)
+		part->total += part->left[i].amount;
+}
+
+/*
  * Refuses to give back more than is left.
  */
 static bool
-enough_left(Posting *posting, Refund *refund, int64 left)
+enough_left(Posting *postings, Refund *refund, int64 left)
 {
+	int64		id = refund->parts[0].spend.id;
+	int64		spent = 0;
 	char	   *detail;
+	int			i;
 
 	if (left > 0 && (!refund->has_amount || refund->amount <= left))
 		return true;
+	for (i = 0; i < refund->nparts; i++)
+		spent += spent_by(&refund->parts[i].spend);
 	detail = psprintf("It spent " INT64_FORMAT ", of which " INT64_FORMAT " can still be given back.",
-					  -refund->target.amount, left);
+					  spent, left);
+	if (left <= 0 && spent == 0)
+		return refuse(&postings[0].refusal, ERRCODE_CONFLICT,
+					  psprintf("transaction " INT64_FORMAT " spent nothing",
+							   id),
+					  NULL, "Nothing needs to be done.");
 	if (left <= 0)
-		return refuse(&posting->refusal, ERRCODE_CONFLICT,
+		return refuse(&postings[0].refusal, ERRCODE_CONFLICT,
 					  psprintf("transaction " INT64_FORMAT " is already refunded",
-							   refund->target.id),
+							   id),
 					  detail,
 					  "To repeat a refund safely, pass the idempotency key of the first call.");
-	return refuse(&posting->refusal, ERRCODE_CONFLICT,
+	return refuse(&postings[0].refusal, ERRCODE_CONFLICT,
 				  psprintf("cannot refund " INT64_FORMAT " of transaction " INT64_FORMAT,
-						   refund->amount, refund->target.id),
+						   refund->amount, id),
 				  detail,
 				  "Refund what is left, or leave out the amount.");
 }
 
 /*
- * Gives an amount back to a grant.  Returns the kind of transaction that must
- * take it away again at once, or NULL.  Notes a grant that it prolongs.
+ * Returns until when a grant that has expired lives on if it is given credits
+ * back.
  */
-static const char *
-give_back(Posting *posting, Refund *refund, Grant *grant, int64 amount,
-		  StringInfo prolonged)
+static TimestampTz
+grace(Posting *posting, Refund *refund)
 {
-	TimestampTz until;
+	return refund->expired == EXPIRED_EXPIRE ? posting->now :
+		clock_refund_grace(posting->now);
+}
 
-	switch (grant->status)
+/*
+ * Gives back to limits and caps what a spend was counted for: a capture was
+ * when its hold was made.
+ */
+static void
+give_back_to_caps(Posting *posting, const Entry *spend, int64 amount)
+{
+	Entry		hold;
+
+	if (strcmp(spend->kind, KIND_CAPTURE) == 0 && spend->has_target &&
+		row_find_entry(posting->store, posting->snapshot, spend->target_id,
+					   &hold))
+		spend = &hold;
+	caps_give_back(posting, spend, amount);
+}
+
+/*
+ * Plans to give back an amount of one part.
+ */
+static Entry *
+give_back(Posting *posting, Refund *refund, Part *part, int64 amount)
+{
+	Entry	   *spend = &part->spend;
+	int			max = spend->ndraws;
+	Draw	   *draws = palloc((max + 1) * sizeof(Draw));
+	Draw	   *lost = palloc((max + 1) * sizeof(Draw));
+	const char **lost_as = palloc((max + 1) * sizeof(char *));
+	int			ndraws = 0;
+	int			nlost = 0;
+	StringInfoData prolonged;
+	Entry	   *entry;
+	int64		rest = amount;
+	int			i;
+
+	initStringInfo(&prolonged);
+	for (i = max - 1; i >= 0 && rest > 0; i--)
 	{
-		case GRANT_PENDING:
-		case GRANT_OPEN:
-			grant->remaining += amount;
-			grant->changed = true;
-			return NULL;
-		case GRANT_VOIDED:
-			return KIND_VOID;
-		case GRANT_USED:
-		case GRANT_EXPIRED:
-		case GRANT_UNKNOWN:		/* grants_get has refused it */
-			break;
-	}
-	if (grant->expires_at > posting->now)
-		until = grant->expires_at;
-	else
-	{
-		until = refund->expired == EXPIRED_EXPIRE ? posting->now :
-			clock_refund_grace(posting->now);
-		if (until <= posting->now)
+		Draw	   *left = &part->left[i];
+		int64		some = Min(rest, left->amount);
+		const char *kind;
+
+		if (some == 0)
+			continue;
+		kind = grants_give_back(posting, grants_get(posting, left->grant_id),
+								some, posting->now, grace(posting, refund),
+								&prolonged);
+		draws[ndraws++] = (Draw) {left->grant_id, some};
+		if (kind)
 		{
-			grant->status = GRANT_EXPIRED;
-			grant->changed = true;
-			return KIND_EXPIRATION;
+			lost[nlost] = (Draw) {left->grant_id, -some};
+			lost_as[nlost++] = kind;
 		}
-		if (grant->granted_until == DT_NOBEGIN)
-			grant->granted_until = grant->expires_at;
-		grant->expires_at = until;
-		grants_prolonged(prolonged, grant);
+		rest -= some;
 	}
-	grant->remaining += amount;
-	grant->status = GRANT_OPEN;
-	grant->changed = true;
-	posting->account.due_at = Min(posting->account.due_at, until);
-	return NULL;
+
+	entry = log_add(posting, KIND_REFUND, posting->now, amount, draws, ndraws);
+	entry->has_target = true;
+	entry->target_id = spend->id;
+	entry->member_id = spend->member_id;
+	if (prolonged.len > 0)
+		entry->terms = json_document(&prolonged);
+	for (i = 0; i < nlost; i++)
+	{
+		Entry	   *follower = log_add(posting, lost_as[i], posting->now,
+									   lost[i].amount, &lost[i], 1);
+
+		follower->has_target = true;
+		follower->target_id = entry->id;
+	}
+	give_back_to_caps(posting, spend, amount);
+	return entry;
 }
 
 /*
  * Plans a refund.
  */
 static bool
-plan_refund(Posting *posting, void *arg)
+plan_refund(Posting *postings, void *arg)
 {
 	Refund	   *refund = arg;
-	Entry	   *target = &refund->target;
-	int			nleft = target->ndraws;
-	Draw	   *left = palloc((nleft + 1) * sizeof(Draw));
-	Draw	   *draws = palloc((nleft + 1) * sizeof(Draw));
-	Draw	   *lost = palloc((nleft + 1) * sizeof(Draw));
-	const char **lost_as = palloc((nleft + 1) * sizeof(char *));
-	int			ndraws = 0;
-	int			nlost = 0;
-	StringInfoData prolonged;
+	Posting    *main = NULL;
 	int64		total = 0;
 	int64		amount;
 	int64		rest;
 	int			i;
 
-	if (!ledger_not_closed(posting))
-		return false;
-	for (i = 0; i < nleft; i++)
-		left[i] = (Draw) {target->draws[i].grant_id, -target->draws[i].amount};
-	subtract_earlier(posting, target->id, left, nleft);
-	for (i = 0; i < nleft; i++)
-		total += left[i].amount;
-	if (!enough_left(posting, refund, total))
-		return false;
-
-	initStringInfo(&prolonged);
-	amount = refund->has_amount ? refund->amount : total;
-	rest = amount;
-	for (i = nleft - 1; i >= 0 && rest > 0; i--)
-	{
-		int64		part = Min(rest, left[i].amount);
-		const char *kind;
-
-		if (part == 0)
-			continue;
-		kind = give_back(posting, refund,
-						 grants_get(posting, left[i].grant_id), part,
-						 &prolonged);
-		draws[ndraws++] = (Draw) {left[i].grant_id, part};
-		if (kind)
+	for (i = 0; i < refund->nparties; i++)
+		if (!ledger_not_closed(&postings[i]))
 		{
-			lost[nlost] = (Draw) {left[i].grant_id, -part};
-			lost_as[nlost++] = kind;
+			postings[0].refusal = postings[i].refusal;
+			return false;
 		}
-		rest -= part;
-	}
-
-	posting->main = log_add(posting, KIND_REFUND, posting->now, amount, draws,
-							ndraws);
-	posting->main->has_target = true;
-	posting->main->target_id = target->id;
-	if (prolonged.len > 0)
-		posting->main->terms = json_document(&prolonged);
-	for (i = 0; i < nlost; i++)
+	for (i = 0; i < refund->nparts; i++)
 	{
-		Entry	   *entry = log_add(posting, lost_as[i], posting->now,
-									lost[i].amount, &lost[i], 1);
+		Part	   *part = &refund->parts[i];
 
-		entry->has_target = true;
-		entry->target_id = posting->main->id;
+		find_left(&postings[part->party], part);
+		total += part->total;
+	}
+	if (!enough_left(postings, refund, total))
+		return false;
+
+	rest = amount = refund->has_amount ? refund->amount : total;
+	for (i = refund->nparts - 1; i >= 0 && rest > 0; i--)
+	{
+		Part	   *part = &refund->parts[i];
+		Posting    *posting = &postings[part->party];
+		int64		some = Min(rest, part->total);
+		Entry	   *entry;
+
+		if (some == 0)
+			continue;
+		entry = give_back(posting, refund, part, some);
+		rest -= some;
+		if (main == NULL)
+		{
+			main = posting;
+			main->main = entry;
+			if (some < amount)
+				terms_add_total(entry, amount);
+		}
+		else
+			log_describe_part(entry, refund->request);
 	}
 	return true;
 }
@@ -229,15 +308,33 @@ read_policy(FunctionCallInfo fcinfo, int n)
 }
 
 /*
- * Finds the transaction to refund, which never changes, and checks that it is
- * a spend, and of the account that the caller says.
+ * Adds a transaction to what is to be refunded, and its account to the parties.
  */
 static void
-find_target(int64 id, text *account, Entry *target)
+add_part(Refund *refund, const Entry *spend)
+{
+	Part	   *part = &refund->parts[refund->nparts++];
+
+	part->spend = *spend;
+	if (spend->member_id != 0 && refund->nparties == 0)
+		/* the key is the member's, so its account comes first */
+		refund->parties[refund->nparties++].id = spend->member_id;
+	part->party = refund->nparties;
+	refund->parties[refund->nparties++].id = spend->account_id;
+}
+
+/*
+ * Finds the transactions to refund, which never change, and checks that they
+ * are a spend, and of the account that the caller says.
+ */
+static void
+find_parts(int64 id, text *account, Refund *refund)
 {
 	Account		owner;
 	Refusal		refusal;
 	Snapshot	snapshot;
+	Entry		target;
+	ListCell   *lc;
 
 	store_lock_tables("credits_refund()");
 	snapshot = store_snapshot(true);
@@ -246,21 +343,35 @@ find_target(int64 id, text *account, Entry *target)
 		refuse_unknown_account(&refusal, account);
 		raise_refusal(&refusal);
 	}
-	if (!row_find_entry(NULL, snapshot, id, target) ||
-		(account && owner.id != target->account_id))
+	if (!row_find_entry(NULL, snapshot, id, &target) ||
+		(account && owner.id != target.account_id &&
+		 owner.id != target.member_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_FOUND),
 				 account ? errmsg("account \"%s\" has no transaction " INT64_FORMAT,
 								  text_to_cstring(account), id)
 				 : errmsg("transaction " INT64_FORMAT " does not exist", id),
-				 errhint("Pass the transaction_id of the deduction's receipt.")));
-	if (strcmp(target->kind, KIND_DEDUCTION) != 0)
+				 errhint("Pass the transaction_id of the deduction's or the capture's receipt.")));
+	if (strcmp(target.kind, KIND_DEDUCTION) != 0 &&
+		strcmp(target.kind, KIND_CAPTURE) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("only a spend can be refunded"),
 				 errdetail("Transaction " INT64_FORMAT " is of kind %s.",
-						   id, target->kind),
-				 errhint("Pass the transaction_id of a deduction's receipt.")));
+						   id, target.kind),
+				 errhint("Pass the transaction_id of a deduction's or a capture's receipt.")));
+	add_part(refund, &target);
+	foreach(lc, terms_ids(&target, "parts"))
+	{
+		if (refund->nparts == MAX_PARTS ||
+			!row_find_entry(NULL, snapshot, *(int64 *) lfirst(lc), &target))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("a part of transaction " INT64_FORMAT " is missing",
+							id),
+					 errhint("Run credits_verify.")));
+		add_part(refund, &target);
+	}
 }
 
 /*
@@ -283,9 +394,10 @@ credits_refund(PG_FUNCTION_ARGS)
 	request.reason = arg_text(fcinfo, 3, "reason", MAX_REASON_BYTES);
 	request.metadata = arg_metadata(fcinfo, 4);
 	refund.expired = read_policy(fcinfo, 5);
+	refund.request = &request;
 	if (!PG_ARGISNULL(6))
 		account = arg_account(fcinfo, 6);
-	find_target(id, account, &refund.target);
+	find_parts(id, account, &refund);
 
 	initStringInfo(&request.fingerprint);
 	appendStringInfoString(&request.fingerprint, KIND_REFUND);
@@ -293,7 +405,10 @@ credits_refund(PG_FUNCTION_ARGS)
 	fingerprint_int64(&request.fingerprint, refund.has_amount, refund.amount);
 	fingerprint_int64(&request.fingerprint, true, refund.expired);
 
-	return ledger_call(fcinfo, "credits_refund()", NULL,
-					   refund.target.account_id, &request, plan_refund,
-					   &refund);
+	if (refund.nparties > 1)
+		return ledger_call_joint(fcinfo, "credits_refund()", refund.parties,
+								 refund.nparties, &request, plan_refund,
+								 &refund);
+	return ledger_call(fcinfo, "credits_refund()", NULL, refund.parties[0].id,
+					   &request, plan_refund, &refund);
 }

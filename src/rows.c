@@ -12,15 +12,16 @@
 #include "executor/tuptable.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 
 StoreTable	accounts_table = {
 	.name = "accounts",
 	.sequence = "accounts_id_seq",
 	.types = (const Oid[]) {
-		INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, INT8OID,
-		TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, InvalidOid
+		INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, BOOLOID, TIMESTAMPTZOID,
+		INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, InvalidOid
 	}
 };
 
@@ -47,7 +48,7 @@ StoreTable	transactions_table = {
 	.sequence = "transactions_id_seq",
 	.types = (const Oid[]) {
 		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+		INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
 		INT8ARRAYOID, JSONBOID, TEXTOID, JSONBOID, TEXTOID, BYTEAOID, BYTEAOID,
 		InvalidOid
 	}
@@ -142,6 +143,7 @@ row_read_account(TupleTableSlot *slot, Account *account)
 	account->status = which_name(values[Anum_accounts_status],
 								 account_status_names,
 								 lengthof(account_status_names));
+	account->limited = DatumGetBool(values[Anum_accounts_limited]);
 	account->has_low_balance = !account->isnull[Anum_accounts_low_balance - 1];
 	account->low_balance = account->has_low_balance ?
 		DatumGetInt64(values[Anum_accounts_low_balance]) : 0;
@@ -193,6 +195,24 @@ row_find_account(Store *store, Snapshot snapshot, text *name, int64 id,
 	}
 	store_scan_end(&scan);
 	return slot != NULL;
+}
+
+/*
+ * Copies what varies in width of an account, so that other accounts can be
+ * read.
+ */
+void
+row_keep_account(Account *account)
+{
+	static const AttrNumber wide[] = {
+		Anum_accounts_name, Anum_accounts_unit, Anum_accounts_metadata
+	};
+	int			i;
+
+	for (i = 0; i < (int) lengthof(wide); i++)
+		if (!account->isnull[wide[i] - 1])
+			account->values[wide[i] - 1] =
+				datumCopy(account->values[wide[i] - 1], false, -1);
 }
 
 /*
@@ -251,6 +271,7 @@ row_update_account(Store *store, Snapshot snapshot, Account *account)
 
 	values[Anum_accounts_status] =
 		CStringGetTextDatum(account_status_names[account->status]);
+	values[Anum_accounts_limited] = BoolGetDatum(account->limited);
 	values[Anum_accounts_low_balance] = Int64GetDatum(account->low_balance);
 	isnull[Anum_accounts_low_balance] = !account->has_low_balance;
 	values[Anum_accounts_due_at] = TimestampTzGetDatum(account->due_at);
@@ -444,6 +465,8 @@ row_read_entry(TupleTableSlot *slot, Entry *entry)
 	entry->has_target = !isnull[Anum_transactions_target_id];
 	if (entry->has_target)
 		entry->target_id = DatumGetInt64(values[Anum_transactions_target_id]);
+	if (!isnull[Anum_transactions_member_id])
+		entry->member_id = DatumGetInt64(values[Anum_transactions_member_id]);
 	entry->has_request = !isnull[Anum_transactions_request];
 	if (entry->has_request)
 		entry->request = DatumGetInt64(values[Anum_transactions_request]);
@@ -473,6 +496,33 @@ row_read_entry(TupleTableSlot *slot, Entry *entry)
 }
 
 /*
+ * Copies what a transaction has in a slot, so that others can be read.
+ */
+static void
+copy_entry(Entry *entry)
+{
+#define KEEP(type, field) \
+	if (entry->field) \
+		entry->field = (type *) \
+			DatumGetPointer(datumCopy(PointerGetDatum(entry->field), false, -1))
+	KEEP(text, key);
+	KEEP(text, operation);
+	KEEP(text, reference);
+	KEEP(Jsonb, terms);
+	KEEP(text, reason);
+	KEEP(Jsonb, metadata);
+	KEEP(text, actor);
+#undef KEEP
+	if (entry->salt)
+	{
+		uint8	   *salt = palloc(entry->salt_len);
+
+		memcpy(salt, entry->salt, entry->salt_len);
+		entry->salt = salt;
+	}
+}
+
+/*
  * Finds a transaction by a scan that yields it alone.
  */
 static bool
@@ -485,7 +535,10 @@ find_entry(Store *store, StoreIndex *index, Snapshot snapshot, ScanKey keys,
 	store_scan(&scan, store, index, snapshot, keys, nkeys);
 	slot = store_scan_next(&scan, ForwardScanDirection);
 	if (slot)
+	{
 		row_read_entry(slot, entry);
+		copy_entry(entry);
+	}
 	store_scan_end(&scan);
 	return slot != NULL;
 }
@@ -503,7 +556,8 @@ row_find_entry(Store *store, Snapshot snapshot, int64 id, Entry *entry)
 }
 
 /*
- * Finds a transaction by its account and idempotency key.
+ * Finds a transaction by its idempotency key and the account whose key it is:
+ * the one that spends, also where a pool pays.
  */
 bool
 row_find_key(Store *store, Snapshot snapshot, int64 account_id, text *key,
@@ -563,6 +617,8 @@ row_insert_entry(Store *store, Entry *entry)
 	values[Anum_transactions_held_after] = Int64GetDatum(entry->held_after);
 	values[Anum_transactions_target_id] = Int64GetDatum(entry->target_id);
 	isnull[Anum_transactions_target_id] = !entry->has_target;
+	values[Anum_transactions_member_id] = Int64GetDatum(entry->member_id);
+	isnull[Anum_transactions_member_id] = entry->member_id == 0;
 	values[Anum_transactions_request] = Int64GetDatum(entry->request);
 	isnull[Anum_transactions_request] = !entry->has_request;
 	values[Anum_transactions_kind] = CStringGetTextDatum(entry->kind);

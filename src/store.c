@@ -729,6 +729,28 @@ store_update(Store *store, StoreTable *which, Snapshot snapshot,
 }
 
 /*
+ * Deletes a row that is locked.
+ */
+void
+store_delete(Store *store, StoreTable *which, Snapshot snapshot,
+			 ItemPointer tid)
+{
+	Table	   *table = get_table(store, which);
+	TM_FailureData failure;
+
+	if (table_tuple_delete(table->rel, tid, GetCurrentCommandId(true),
+						   snapshot, InvalidSnapshot, true, &failure,
+						   false) != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errdetail("A row of table \"credits.%s\" has changed.",
+						   which->name),
+				 errhint("Retry the transaction.")));
+	ExecARDeleteTriggers(store->estate, table->rri, tid, NULL, NULL, false);
+}
+
+/*
  * Locks a row against change and reads its newest version; in REPEATABLE READ
  * and above only the version that the snapshot sees.
  */

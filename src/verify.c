@@ -44,6 +44,17 @@ typedef struct GrantCheck
 	GrantStatus empty;			/* what its last draw makes it when empty */
 } GrantCheck;
 
+/* A hold as the log shows it, for as long as it is open */
+typedef struct HoldCheck
+{
+	int64		id;				/* hash key */
+	TimestampTz created_at;
+	int64		reserved;
+	int64		captured;
+	int64		released;
+	Jsonb	   *expiry;			/* as last set */
+} HoldCheck;
+
 typedef struct Verification
 {
 	ReturnSetInfo *result;
@@ -123,20 +134,39 @@ add(int64 a, int64 b)
 }
 
 /*
- * Tells whether a transaction is of a kind that makes a grant.
+ * Tells whether a transaction makes a grant: then it has all terms of it.
  */
 static bool
-makes_grant(const Entry *entry)
+makes_grant(const Entry *entry, int64 grant_id)
 {
-	return strcmp(entry->kind, KIND_OPENING) == 0 ||
-		strcmp(entry->kind, KIND_ALLOCATION) == 0 ||
-		(strcmp(entry->kind, KIND_ADJUSTMENT) == 0 && entry->amount > 0);
+	JsonbValue *value = NULL;
+	JsonbValue	source;
+
+	if (entry->terms)
+		value = terms_get(entry, psprintf(INT64_FORMAT, grant_id));
+	if (value == NULL || value->type != jbvBinary)
+		return false;
+	source.type = jbvString;
+	source.val.string.val = "source";
+	source.val.string.len = strlen("source");
+	return JsonContainerIsObject(value->val.binary.data) &&
+		findJsonbValueFromContainer(value->val.binary.data, JB_FOBJECT,
+									&source) != NULL;
+}
+
+/*
+ * Tells whether a transaction takes from a hold what that has drawn before.
+ */
+static bool
+takes_from_hold(const Entry *entry)
+{
+	return entry->amount == 0 && entry->held < 0;
 }
 
 /*
  * Adds a row's draws to the grants.  What a draw moves the balance by is what
  * it says, but for a grant that is pending: that moves the balance when it is
- * activated.
+ * activated.  Draws of what was held moved it when it was reserved.
  */
 static void
 check_draws(Verification *v, HTAB *grants, const Entry *entry)
@@ -157,11 +187,16 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 			sum = add(sum, entry->draws[i].amount);
 			continue;
 		}
+		if (takes_from_hold(entry))
+		{
+			sum = add(sum, entry->draws[i].amount);
+			continue;
+		}
 		grant->drawn = add(grant->drawn, entry->draws[i].amount);
 		grant->empty = strcmp(entry->kind, KIND_VOID) == 0 ? GRANT_VOIDED :
 			strcmp(entry->kind, KIND_EXPIRATION) == 0 ? GRANT_EXPIRED :
 			GRANT_USED;
-		if (makes_grant(entry))
+		if (makes_grant(entry, grant->id))
 		{
 			grant->given = add(grant->given, entry->draws[i].amount);
 			grant->pending = entry->amount == 0;
@@ -175,7 +210,7 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 			sum = add(sum, entry->draws[i].amount);
 	}
 	expect(v, entry->id, "draws", "sum of draws", sum,
-		   entry->amount + entry->held);
+		   takes_from_hold(entry) ? entry->held : entry->amount);
 }
 
 /*
@@ -208,22 +243,7 @@ same_json(Jsonb *a, Jsonb *b)
 static Jsonb *
 terms_of(const Entry *entry, int64 grant_id)
 {
-	char	   *key = psprintf(INT64_FORMAT, grant_id);
-	JsonbValue *value;
-	StringInfoData json;
-	Jsonb	   *part;
-
-	if (!JB_ROOT_IS_OBJECT(entry->terms))
-		return NULL;
-	value = getKeyJsonValueFromContainer(&entry->terms->root, key,
-										 strlen(key), NULL);
-	if (value == NULL)
-		return NULL;
-	part = JsonbValueToJsonb(value);
-	initStringInfo(&json);
-	appendStringInfo(&json, "{\"%s\": %s", key,
-					 JsonbToCString(NULL, &part->root, VARSIZE(part)));
-	return json_document(&json);
+	return terms_part(entry, psprintf(INT64_FORMAT, grant_id));
 }
 
 /*
@@ -243,12 +263,12 @@ check_terms(Verification *v, HTAB *grants, const Entry *entry)
 
 		if (grant == NULL)
 			continue;
-		if (makes_grant(entry))
+		if (makes_grant(entry, grant->id))
 		{
 			expect(v, entry->id, "grants",
 				   psprintf("transaction_id of grant " INT64_FORMAT, grant->id),
 				   grant->transaction_id, entry->id);
-			if (!same_json(grant->terms, entry->terms))
+			if (!same_json(grant->terms, terms_of(entry, grant->id)))
 				report(v, entry->id, "terms",
 					   psprintf("terms of grant " INT64_FORMAT " are not those it was given on",
 								grant->id));
@@ -266,8 +286,23 @@ check_terms(Verification *v, HTAB *grants, const Entry *entry)
 }
 
 /*
- * Checks that a refund is of a spend of the account, and that with those
- * before it no more than was spent went back.
+ * Returns what a transaction took that a refund or a reversal may give back.
+ */
+static int64
+taken_by(const Entry *entry, const char *back)
+{
+	if (strcmp(back, KIND_REVERSAL) == 0)
+		return strcmp(entry->kind, KIND_TRANSFER) == 0 ? -entry->amount : 0;
+	if (strcmp(entry->kind, KIND_DEDUCTION) == 0)
+		return -entry->amount;
+	if (strcmp(entry->kind, KIND_CAPTURE) == 0)
+		return -entry->held;
+	return 0;
+}
+
+/*
+ * Checks that a refund is of a spend of the account, or a reversal of a
+ * transfer, and that with those before it no more than was taken went back.
  */
 static void
 check_refund(Verification *v, const Entry *refund)
@@ -277,14 +312,18 @@ check_refund(Verification *v, const Entry *refund)
 	TupleTableSlot *slot;
 	Entry		target;
 	int64		refunded = 0;
+	int64		taken;
 
 	if (!refund->has_target ||
 		!row_find_entry(NULL, GetActiveSnapshot(), refund->target_id,
 						&target) ||
 		target.account_id != refund->account_id ||
-		strcmp(target.kind, KIND_DEDUCTION) != 0)
+		(taken = taken_by(&target, refund->kind)) == 0)
 	{
-		report(v, refund->id, "refund", "is not of a spend of the account");
+		report(v, refund->id, "refund",
+			   strcmp(refund->kind, KIND_REVERSAL) == 0 ?
+			   "is not of a transfer of the account" :
+			   "is not of a spend of the account");
 		return;
 	}
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
@@ -296,14 +335,157 @@ check_refund(Verification *v, const Entry *refund)
 		Entry		other;
 
 		row_read_entry(slot, &other);
-		if (other.id <= refund->id && strcmp(other.kind, KIND_REFUND) == 0)
+		if (other.id <= refund->id && other.account_id == refund->account_id &&
+			strcmp(other.kind, refund->kind) == 0)
 			refunded = add(refunded, other.amount);
 	}
 	store_scan_end(&scan);
-	if (refunded > -target.amount)
+	/* what a reversal takes from the receiver is as much less than nothing */
+	if (taken < 0 ? refunded < taken : refunded > taken)
 		report(v, refund->id, "refund",
 			   psprintf("gives back more than is left: " INT64_FORMAT " in all of " INT64_FORMAT,
-						refunded, -target.amount));
+						refunded, taken));
+}
+
+/*
+ * Compares a hold that is over, or all that are left, with its row.
+ */
+static void
+check_hold(Verification *v, const HoldCheck *check, int64 account_id)
+{
+	Hold		hold;
+	StringInfoData json;
+	int64		left = check->reserved - check->captured - check->released;
+
+	if (!reserve_find(NULL, GetActiveSnapshot(), check->id, &hold) ||
+		hold.account_id != account_id)
+	{
+		report(v, check->id, "holds", "the hold's row is missing");
+		return;
+	}
+	expect(v, check->id, "holds", "reserved", hold.reserved, check->reserved);
+	expect(v, check->id, "holds", "captured", hold.captured, check->captured);
+	expect(v, check->id, "holds", "released", hold.released, check->released);
+	if (hold.status == HOLD_UNKNOWN || (hold.status == HOLD_OPEN) != (left > 0))
+		report(v, check->id, "holds",
+			   psprintf("status is %s; by the log " INT64_FORMAT " are left of it",
+						hold.status == HOLD_UNKNOWN ? "not a known one" :
+						hold_status_names[hold.status], left));
+	initStringInfo(&json);
+	json_instant(&json, "expires_at", hold.expires_at);
+	if (!same_json(check->expiry, json_document(&json)))
+		report(v, check->id, "holds",
+			   "expires_at is not what it was last set to");
+	if (hold.created_at != check->created_at)
+		report(v, check->id, "holds", "created_at is not that of its transaction");
+}
+
+/*
+ * Returns the hold that a row is about: itself, its target, or the target of
+ * the capture that it follows.
+ */
+static HoldCheck *
+hold_of(Verification *v, HTAB *holds, const Entry *entry)
+{
+	HoldCheck  *hold;
+	Entry		capture;
+
+	if (!entry->has_target)
+		return NULL;
+	hold = hash_search(holds, &entry->target_id, HASH_FIND, NULL);
+	if (hold == NULL && strcmp(entry->kind, KIND_RELEASE) == 0 &&
+		row_find_entry(NULL, GetActiveSnapshot(), entry->target_id,
+					   &capture) && capture.has_target)
+		hold = hash_search(holds, &capture.target_id, HASH_FIND, NULL);
+	return hold;
+}
+
+/*
+ * Adds a row to the hold that it is about.  A hold that is over is compared
+ * with its row and forgotten.
+ */
+static void
+check_held(Verification *v, HTAB *holds, const Entry *entry)
+{
+	bool		extends = strcmp(entry->kind, KIND_EXTENSION) == 0;
+	MemoryContext old;
+	HoldCheck  *hold;
+	bool		made;
+
+	if (entry->held == 0 && !extends)
+		return;
+	hold = hold_of(v, holds, entry);
+	made = entry->held > 0 && hold == NULL;
+	if (made)
+	{
+		hold = hash_search(holds, &entry->id, HASH_ENTER, NULL);
+		hold->created_at = entry->created_at;
+		hold->reserved = hold->captured = hold->released = 0;
+		hold->expiry = NULL;
+	}
+	if (hold == NULL)
+	{
+		report(v, entry->id, "orphan", "is about a hold that is not open");
+		return;
+	}
+	if (extends || made)
+	{
+		old = MemoryContextSwitchTo(v->context);
+		hold->expiry = terms_part(entry, "expires_at");
+		MemoryContextSwitchTo(old);
+	}
+	if (entry->held > 0)
+		hold->reserved = add(hold->reserved, entry->held);
+	else if (entry->amount == 0)
+		hold->captured = add(hold->captured, -entry->held);
+	else
+		hold->released = add(hold->released, -entry->held);
+	if (hold->reserved == hold->captured + hold->released)
+	{
+		check_hold(v, hold, entry->account_id);
+		if (hold->expiry)
+			pfree(hold->expiry);
+		hash_search(holds, &hold->id, HASH_REMOVE, NULL);
+	}
+}
+
+/*
+ * Compares the holds that are open, by the log, with their rows, and reports
+ * any that the clock ends before the account's due_at.
+ */
+static void
+check_open_holds(Verification *v, HTAB *holds, const Account *account)
+{
+	HASH_SEQ_STATUS status;
+	HoldCheck  *check;
+
+	hash_seq_init(&status, holds);
+	while ((check = hash_seq_search(&status)) != NULL)
+	{
+		Hold		hold;
+
+		check_hold(v, check, account->id);
+		if (reserve_find(NULL, GetActiveSnapshot(), check->id, &hold) &&
+			hold.expires_at < account->due_at)
+			report(v, 0, "due",
+				   psprintf("the clock ends hold " INT64_FORMAT " before the account's due_at",
+							check->id));
+	}
+}
+
+/*
+ * Makes a table of holds.
+ */
+static HTAB *
+make_holds(Verification *v)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = sizeof(HoldCheck);
+	ctl.hcxt = v->context;
+	return hash_create("credits holds", 16, &ctl,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 /*
@@ -413,8 +595,8 @@ check_grants(Verification *v, HTAB *grants, const Account *account)
  * an account of our own.
  */
 static void
-check_transaction(Verification *v, HTAB *grants, const Entry *entry,
-				  Account *sum)
+check_transaction(Verification *v, HTAB *grants, HTAB *holds,
+				  const Entry *entry, Account *sum)
 {
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 
@@ -443,15 +625,19 @@ check_transaction(Verification *v, HTAB *grants, const Entry *entry,
 	sum->last_transaction_id = entry->id;
 	sum->last_at = entry->created_at;
 	sum->transaction_count++;
-	(void) totals_add(sum, entry->kind, entry->amount);
+	(void) totals_add(sum, entry);
 	if (strcmp(entry->kind, KIND_PAUSE) == 0)
 		sum->status = ACCOUNT_PAUSED;
 	else if (strcmp(entry->kind, KIND_RESUME) == 0)
 		sum->status = ACCOUNT_ACTIVE;
 	else if (strcmp(entry->kind, KIND_CLOSE) == 0)
 		sum->status = ACCOUNT_CLOSED;
-	if (strcmp(entry->kind, KIND_REFUND) == 0)
+	else if (strcmp(entry->kind, KIND_LIMITS) == 0)
+		sum->limited = true;
+	if (strcmp(entry->kind, KIND_REFUND) == 0 ||
+		strcmp(entry->kind, KIND_REVERSAL) == 0)
 		check_refund(v, entry);
+	check_held(v, holds, entry);
 	check_draws(v, grants, entry);
 	check_terms(v, grants, entry);
 }
@@ -478,6 +664,10 @@ check_account(Verification *v, const Account *account, const Account *sum,
 						account->status == ACCOUNT_UNKNOWN ? "not a known one" :
 						account_status_names[account->status],
 						account_status_names[sum->status]));
+	if (account->limited != sum->limited)
+		report(v, 0, "limits", account->limited ?
+			   "the account is marked as limited, but by the log it is not" :
+			   "the account has limits by the log, but is not marked");
 	expect(v, 0, "balance", "balance", account->balance, total);
 	expect(v, 0, "held", "held", account->held, held);
 	expect(v, 0, "totals", "spent", account->spent, sum->spent);
@@ -493,6 +683,7 @@ verify_account(Verification *v, const Account *account)
 {
 	Account		sum;
 	HTAB	   *grants = read_grants(v, account->id);
+	HTAB	   *holds = make_holds(v);
 	int64		total = 0;
 	int64		held = 0;
 
@@ -514,7 +705,7 @@ verify_account(Verification *v, const Account *account)
 		{
 			total = add(total, entry.amount);
 			held = add(held, entry.held);
-			check_transaction(v, grants, &entry, &sum);
+			check_transaction(v, grants, holds, &entry, &sum);
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(v->row);
@@ -523,6 +714,7 @@ verify_account(Verification *v, const Account *account)
 	}
 	check_account(v, account, &sum, total, held);
 	check_grants(v, grants, account);
+	check_open_holds(v, holds, account);
 }
 
 /*
@@ -569,6 +761,35 @@ begin_reading(Verification *v, ScanKey key, int nkeys)
 }
 
 /*
+ * Reports holds that no transaction made.
+ */
+static void
+verify_holds(Verification *v)
+{
+	StoreScan	scan;
+	TupleTableSlot *slot;
+
+	store_scan(&scan, NULL, &holds_by_id, GetActiveSnapshot(), NULL, 0);
+	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+		int64		id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+		MemoryContext old = MemoryContextSwitchTo(v->row);
+		Entry		entry;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!row_find_entry(NULL, GetActiveSnapshot(), id, &entry) ||
+			strcmp(entry.kind, KIND_HOLD) != 0)
+			report_orphan(v, 0,
+						  psprintf("hold " INT64_FORMAT " is not in the log",
+								   id));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(v->row);
+	}
+	store_scan_end(&scan);
+}
+
+/*
  * Verifies all accounts.
  */
 static void
@@ -593,6 +814,7 @@ verify_all(Verification *v)
 	}
 	store_scan_end(&accounts);
 	verify_rest(v);
+	verify_holds(v);
 }
 
 /*

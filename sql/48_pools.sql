@@ -1,0 +1,93 @@
+-- pools: accounts whose credits members spend under caps
+
+-- used and window_start change with each spend: no index names them
+CREATE TABLE credits.members (
+	pool_id bigint NOT NULL,
+	account_id bigint NOT NULL,
+	cap bigint,
+	per text NOT NULL,
+	timezone text NOT NULL,
+	created_at timestamptz NOT NULL,
+	window_start timestamptz NOT NULL,
+	used bigint NOT NULL,
+	CONSTRAINT members_not_negative CHECK (used >= 0)
+) WITH (fillfactor = 60);
+
+ALTER TABLE credits.members ADD CONSTRAINT members_pkey PRIMARY KEY (pool_id, account_id);
+CREATE INDEX members_account_id_idx ON credits.members (account_id, pool_id);
+
+COMMENT ON TABLE credits.members IS
+	'who may spend from a pool; credits.pool_members shows what each has left';
+COMMENT ON COLUMN credits.members.cap IS
+	'most that the member may spend in one window; NULL means no cap';
+COMMENT ON COLUMN credits.members.per IS 'the window: day, week, month or lifetime';
+COMMENT ON COLUMN credits.members.timezone IS 'where days, weeks and months begin';
+COMMENT ON COLUMN credits.members.window_start IS 'when the window began that used is of';
+COMMENT ON COLUMN credits.members.used IS
+	'spent or held since then, less what was given back';
+
+SELECT pg_catalog.pg_extension_config_dump('credits.members', '');
+GRANT SELECT ON credits.members TO credits_admin, credits_auditor;
+
+-- A window that has passed counts for nothing, whether or not the member has
+-- spent since.
+CREATE VIEW credits.pool_members AS
+SELECT p.name AS pool,
+	   a.name AS account,
+	   m.cap,
+	   m.per,
+	   m.timezone,
+	   w.start AS window_start,
+	   w.used,
+	   CASE WHEN m.cap IS NOT NULL
+			THEN GREATEST(m.cap OPERATOR(pg_catalog.-) w.used, 0::bigint) END AS remaining,
+	   m.created_at
+FROM credits.members AS m
+JOIN credits.accounts AS p ON p.id OPERATOR(pg_catalog.=) m.pool_id
+JOIN credits.accounts AS a ON a.id OPERATOR(pg_catalog.=) m.account_id
+CROSS JOIN LATERAL (
+	SELECT CASE WHEN m.per OPERATOR(pg_catalog.=) 'lifetime' THEN '-infinity'::timestamptz
+				ELSE pg_catalog.date_trunc(m.per, credits.now(), m.timezone) END AS start
+) AS c
+CROSS JOIN LATERAL (
+	SELECT GREATEST(m.window_start, c.start) AS start,
+		   CASE WHEN c.start OPERATOR(pg_catalog.>) m.window_start THEN 0::bigint
+				ELSE m.used END AS used
+) AS w;
+COMMENT ON VIEW credits.pool_members IS
+	'each member of each pool: its cap, and what it has used and has left in the present window';
+GRANT SELECT ON credits.pool_members TO credits_admin, credits_auditor;
+
+CREATE FUNCTION @extschema@.credits_add_member(
+	pool text,
+	account text,
+	cap bigint DEFAULT NULL,
+	per text DEFAULT 'month',
+	timezone text DEFAULT 'UTC')
+RETURNS credits.receipt
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_add_member IS
+	'let an account, or another pool, spend from a pool up to a cap per window';
+REVOKE ALL ON FUNCTION @extschema@.credits_add_member FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_add_member TO credits_admin;
+
+CREATE FUNCTION @extschema@.credits_change_member(
+	pool text,
+	account text,
+	cap bigint,
+	per text DEFAULT 'month',
+	timezone text DEFAULT 'UTC')
+RETURNS credits.receipt
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_change_member IS
+	'change a member''s cap; what it has used in the present window stays counted';
+REVOKE ALL ON FUNCTION @extschema@.credits_change_member FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_change_member TO credits_admin;
+
+CREATE FUNCTION @extschema@.credits_remove_member(pool text, account text)
+RETURNS credits.receipt
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_remove_member IS
+	'let an account no longer spend from a pool; what it holds stays held';
+REVOKE ALL ON FUNCTION @extschema@.credits_remove_member FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_remove_member TO credits_admin;

@@ -1,0 +1,126 @@
+/*
+ * limits.c
+ *	  Setting the limits of one account; caps.c keeps to them.
+ */
+#include "credits.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(credits_set_limits);
+
+/*
+ * Returns a limit, NO_LIMIT if it is not given.
+ */
+static int64
+arg_limit(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	int64		value;
+
+	if (PG_ARGISNULL(n))
+		return NO_LIMIT;
+	value = PG_GETARG_INT64(n);
+	if (value < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be negative", name),
+				 errdetail("It is " INT64_FORMAT ".", value),
+				 errhint("Pass a number of credits, or NULL to go by the setting.")));
+	return value;
+}
+
+/*
+ * Appends a limit, null if there is none.
+ */
+static void
+json_limit(StringInfo json, const char *key, int64 value)
+{
+	if (value == NO_LIMIT)
+		json_text(json, key, NULL);
+	else
+		json_int64(json, key, value);
+}
+
+/*
+ * Returns limits as the log has them.
+ */
+static Jsonb *
+limits_terms(const Limits *limits)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	json_limit(&json, "max_balance", limits->max_balance);
+	json_text(&json, "excess", !limits->has_excess ? NULL :
+			  cstring_to_text(limits->clip ? "clip" : "refuse"));
+	json_limit(&json, "min_spend", limits->min_spend);
+	json_limit(&json, "max_spend", limits->max_spend);
+	json_limit(&json, "day_limit", limits->day_limit);
+	json_limit(&json, "month_limit", limits->month_limit);
+	json_text(&json, "timezone", limits->timezone);
+	return json_document(&json);
+}
+
+/*
+ * Plans a change of an account's limits.  What has been spent in the present
+ * windows stays counted.
+ */
+static bool
+plan_limits(Posting *posting, void *arg)
+{
+	Limits	   *wanted = arg;
+	Limits	   *limits = caps_limits(posting);
+
+	if (!ledger_not_closed(posting))
+		return false;
+	limits->max_balance = wanted->max_balance;
+	limits->has_excess = wanted->has_excess;
+	limits->clip = wanted->clip;
+	limits->min_spend = wanted->min_spend;
+	limits->max_spend = wanted->max_spend;
+	limits->day_limit = wanted->day_limit;
+	limits->month_limit = wanted->month_limit;
+	limits->timezone = wanted->timezone;
+	caps_change_limits(posting, limits);
+	posting->account.limited = true;
+	posting->main = log_add(posting, KIND_LIMITS, posting->now, 0, NULL, 0);
+	posting->main->terms = limits_terms(limits);
+	return true;
+}
+
+/*
+ * Sets the limits of an account, all at once.
+ */
+Datum
+credits_set_limits(PG_FUNCTION_ARGS)
+{
+	Request		request = {0};
+	Limits		limits = {0};
+	text	   *account = arg_account(fcinfo, 0);
+
+	limits.max_balance = arg_limit(fcinfo, 1, "max_balance");
+	if (!PG_ARGISNULL(2))
+	{
+		char	   *excess = text_to_cstring(PG_GETARG_TEXT_PP(2));
+
+		limits.has_excess = true;
+		limits.clip = strcmp(excess, "clip") == 0;
+		if (!limits.clip && strcmp(excess, "refuse") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("excess must be \"refuse\" or \"clip\""),
+					 errdetail("It is \"%.64s\".", excess),
+					 errhint("Leave it out to go by the setting credits.clip_excess.")));
+	}
+	limits.min_spend = arg_limit(fcinfo, 3, "min_spend");
+	limits.max_spend = arg_limit(fcinfo, 4, "max_spend");
+	limits.day_limit = arg_limit(fcinfo, 5, "day_limit");
+	limits.month_limit = arg_limit(fcinfo, 6, "month_limit");
+	limits.timezone = arg_timezone(fcinfo, 7);
+	request.reason = arg_text(fcinfo, 8, "reason", MAX_REASON_BYTES);
+	store_check_writable("credits_set_limits()");
+	store_lock_table(&limits_table);
+	return ledger_call(fcinfo, "credits_set_limits()", account, 0, &request,
+					   plan_limits, &limits);
+}
