@@ -4,6 +4,9 @@
  *
  * A NULL where a value is needed is 22004, a bad value 22023.  Detail and hint
  * name the argument, what came, and what would do.
+ *
+ * The valid_* functions refuse, so that one bad item of many need not stop the
+ * others; all else raises the refusal as an error.
  */
 #include "credits.h"
 
@@ -15,34 +18,45 @@
 #define MAX_SPAN_YEARS 1000
 
 /*
+ * Refuses a NULL where a value is needed.
+ */
+bool
+refuse_null(Refusal *refusal, const char *name)
+{
+	return refuse(refusal, ERRCODE_NULL_VALUE_NOT_ALLOWED,
+				  psprintf("%s must not be null", name), NULL,
+				  psprintf("Pass a value for %s.", name));
+}
+
+/*
  * Raises the error for a NULL where a value is needed.
  */
 static void
 null_argument(const char *name)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("%s must not be null", name),
-			 errhint("Pass a value for %s.", name)));
+	Refusal		refusal;
+
+	refuse_null(&refusal, name);
+	raise_refusal(&refusal);
 }
 
 /*
- * Checks the length of a text argument in bytes.
+ * Checks the length of a text in bytes.
  */
-static void
-check_length(text *value, const char *name, int max_bytes)
+bool
+valid_text(Refusal *refusal, text *value, const char *name, int max_bytes)
 {
 	int			len = VARSIZE_ANY_EXHDR(value);
 
-	if (len < 1 || len > max_bytes)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 len < 1 ? errmsg("%s must not be empty", name)
-				 : errmsg("%s is too long", name),
-				 errdetail("It has %d bytes; 1 to %d are allowed.",
-						   len, max_bytes),
-				 errhint("Pass a value of 1 to %d bytes for %s.", max_bytes,
-						 name)));
+	if (len >= 1 && len <= max_bytes)
+		return true;
+	return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+				  psprintf(len < 1 ? "%s must not be empty" :
+						   "%s is too long", name),
+				  psprintf("It has %d bytes; 1 to %d are allowed.", len,
+						   max_bytes),
+				  psprintf("Pass a value of 1 to %d bytes for %s.", max_bytes,
+						   name));
 }
 
 /*
@@ -68,25 +82,67 @@ has_control_character(const unsigned char *s, int len)
 /*
  * Checks a name: its length, no space at either end, no control character.
  */
-static void
-check_name(text *value, const char *name, int max_bytes)
+bool
+valid_name(Refusal *refusal, text *value, const char *name, int max_bytes)
 {
 	const char *s = VARDATA_ANY(value);
 	int			len = VARSIZE_ANY_EXHDR(value);
 
-	check_length(value, name, max_bytes);
+	if (!valid_text(refusal, value, name, max_bytes))
+		return false;
 	if (s[0] == ' ' || s[len - 1] == ' ')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not begin or end with a space", name),
-				 errdetail("It is \"%s\".", text_to_cstring(value)),
-				 errhint("Trim it.")));
+		return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+					  psprintf("%s must not begin or end with a space", name),
+					  psprintf("It is \"%s\".", text_to_cstring(value)),
+					  "Trim it.");
 	if (has_control_character((const unsigned char *) s, len))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not contain control characters", name),
-				 errdetail("It has %d bytes.", len),
-				 errhint("Remove tabs, line ends and other control characters.")));
+		return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+					  psprintf("%s must not contain control characters",
+							   name),
+					  psprintf("It has %d bytes.", len),
+					  "Remove tabs, line ends and other control characters.");
+	return true;
+}
+
+/*
+ * Checks an amount of credits: at least 1.
+ */
+bool
+valid_amount(Refusal *refusal, int64 amount, const char *name)
+{
+	if (amount >= 1)
+		return true;
+	return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+				  psprintf("%s must be at least 1", name),
+				  psprintf("It is " INT64_FORMAT ".", amount),
+				  "Pass a positive number of credits.");
+}
+
+/*
+ * Checks the size of metadata.
+ */
+bool
+valid_metadata(Refusal *refusal, Jsonb *metadata)
+{
+	if (VARSIZE(metadata) <= MAX_METADATA_BYTES)
+		return true;
+	return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+				  "metadata is too long",
+				  psprintf("It has %zu bytes; at most %d are allowed.",
+						   (Size) VARSIZE(metadata), MAX_METADATA_BYTES),
+				  "Keep large documents in a table of your own, and their key in reference.");
+}
+
+/*
+ * Checks a name, or raises an error.
+ */
+static void
+check_name(text *value, const char *name, int max_bytes)
+{
+	Refusal		refusal;
+
+	if (!valid_name(&refusal, value, name, max_bytes))
+		raise_refusal(&refusal);
 }
 
 /*
@@ -139,17 +195,14 @@ arg_id(FunctionCallInfo fcinfo, int n, const char *name)
 int64
 arg_amount(FunctionCallInfo fcinfo, int n, const char *name)
 {
+	Refusal		refusal;
 	int64		amount;
 
 	if (PG_ARGISNULL(n))
 		null_argument(name);
 	amount = PG_GETARG_INT64(n);
-	if (amount < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be at least 1", name),
-				 errdetail("It is " INT64_FORMAT ".", amount),
-				 errhint("Pass a positive number of credits.")));
+	if (!valid_amount(&refusal, amount, name))
+		raise_refusal(&refusal);
 	return amount;
 }
 
@@ -159,12 +212,14 @@ arg_amount(FunctionCallInfo fcinfo, int n, const char *name)
 text *
 arg_text(FunctionCallInfo fcinfo, int n, const char *name, int max_bytes)
 {
+	Refusal		refusal;
 	text	   *value;
 
 	if (PG_ARGISNULL(n))
 		return NULL;
 	value = PG_GETARG_TEXT_PP(n);
-	check_length(value, name, max_bytes);
+	if (!valid_text(&refusal, value, name, max_bytes))
+		raise_refusal(&refusal);
 	return value;
 }
 
@@ -245,18 +300,14 @@ arg_reason(FunctionCallInfo fcinfo, int n)
 Jsonb *
 arg_metadata(FunctionCallInfo fcinfo, int n)
 {
+	Refusal		refusal;
 	Jsonb	   *metadata;
 
 	if (PG_ARGISNULL(n))
 		return NULL;
 	metadata = PG_GETARG_JSONB_P(n);
-	if (VARSIZE(metadata) > MAX_METADATA_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("metadata is too long"),
-				 errdetail("It has %zu bytes; at most %d are allowed.",
-						   (Size) VARSIZE(metadata), MAX_METADATA_BYTES),
-				 errhint("Keep large documents in a table of your own, and their key in reference.")));
+	if (!valid_metadata(&refusal, metadata))
+		raise_refusal(&refusal);
 	return metadata;
 }
 

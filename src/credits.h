@@ -19,7 +19,8 @@
  *
  *	 module.c
  *	 one file per topic: accounts.c allocate.c deduct.c refund.c ...
- *	 ledger.c							the one door
+ *	 ledger.c bulk.c					the one door, for one request or many
+ *	 posting.c receipts.c				a change step by step, what callers get
  *	 reserve.c							holds in memory, and settling
  *	 caps.c								limits and caps, counted by window
  *	 grants.c log.c alerts.c
@@ -470,6 +471,13 @@ NORETURN_COMPAT extern void raise_refusal(const Refusal *refusal);
 extern char *sqlstate_text(int sqlstate);
 
 /* args.c */
+extern bool refuse_null(Refusal *refusal, const char *name);
+extern bool valid_text(Refusal *refusal, text *value, const char *name,
+					   int max_bytes);
+extern bool valid_name(Refusal *refusal, text *value, const char *name,
+					   int max_bytes);
+extern bool valid_amount(Refusal *refusal, int64 amount, const char *name);
+extern bool valid_metadata(Refusal *refusal, Jsonb *metadata);
 extern void check_account_name(text *name);
 extern text *arg_account(FunctionCallInfo fcinfo, int n);
 extern int64 arg_id(FunctionCallInfo fcinfo, int n, const char *name);
@@ -625,6 +633,8 @@ extern bool row_find_key(Store *store, Snapshot snapshot, int64 account_id,
 extern void row_insert_entry(Store *store, Entry *entry);
 
 /* grants.c */
+extern bool grants_known_source(Refusal *refusal, text *source,
+								int32 *priority);
 extern int32 grants_default_priority(text *source);
 extern Grant *grants_new(Posting *posting, int64 amount, text *source,
 						 TimestampTz effective_at, TimestampTz expires_at);
@@ -664,6 +674,7 @@ extern void log_enter(Posting *posting);
 extern void log_leave(Posting *posting);
 extern bool log_is_posting(int64 account_id);
 extern void log_check_idle(int64 account_id);
+extern bool refuse_overflow(Posting *posting, int64 change);
 NORETURN_COMPAT extern void raise_overflow(Posting *posting, int64 change);
 extern bool totals_add(Account *account, const Entry *entry);
 
@@ -720,6 +731,18 @@ extern void alerts_event(const char *kind, int64 account_id,
 						 int64 transaction_id, TimestampTz at,
 						 Jsonb *detail);
 
+/* receipts.c */
+extern TupleDesc result_tupdesc(FunctionCallInfo fcinfo);
+extern Datum receipt_datum(TupleDesc tupdesc, const Receipt *receipt);
+extern void receipt_from_entry(Receipt *receipt, const Entry *entry,
+							   const Account *account, bool replayed);
+extern void receipt_of_posting(Receipt *receipt, Posting *posting);
+extern void receipt_replayed(Receipt *receipt, Posting *posting,
+							 const Entry *entry);
+extern Datum ledger_result(FunctionCallInfo fcinfo, const Receipt *receipt);
+extern Datum ledger_attempt(FunctionCallInfo fcinfo, const Receipt *receipt,
+							const Refusal *refusal);
+
 /* ledger.c */
 
 /*
@@ -760,9 +783,6 @@ extern Datum ledger_call(FunctionCallInfo fcinfo, const char *function,
 extern Datum ledger_call_joint(FunctionCallInfo fcinfo, const char *function,
 							   const Party *parties, int nparties,
 							   Request *request, PlanChange plan, void *arg);
-extern Datum ledger_result(FunctionCallInfo fcinfo, const Receipt *receipt);
-extern Datum ledger_attempt(FunctionCallInfo fcinfo, const Receipt *receipt,
-							const Refusal *refusal);
 extern void ledger_peek(const Account *account, TimestampTz at,
 						Account *settled);
 extern SettleResult ledger_settle(int64 account_id);
@@ -770,11 +790,27 @@ extern bool ledger_not_closed(Posting *posting);
 extern bool ledger_may_spend(Posting *posting, int64 amount);
 extern bool ledger_enough(Posting *posting, int64 amount);
 extern bool refuse_unknown_account(Refusal *refusal, text *name);
-extern TupleDesc result_tupdesc(FunctionCallInfo fcinfo);
-extern Datum receipt_datum(TupleDesc tupdesc, const Receipt *receipt);
-extern void receipt_from_entry(Receipt *receipt, const Entry *entry,
-							   const Account *account, bool replayed);
 
+/* bulk.c */
+
+/*
+ * One of many requests that are posted at once
+ */
+typedef struct BatchItem
+{
+	text	   *account;
+	Request		request;
+	void	   *arg;			/* for the plan */
+	Refusal		refusal;		/* why not, if it is refused */
+	Receipt		receipt;		/* or else what came of it */
+	/* the rest is for bulk.c */
+	int64		account_id;
+	Entry	   *entry;
+	struct BatchItem *next_of_hash;
+} BatchItem;
+
+extern bool bulk_post(const char *function, BatchItem *items, int nitems,
+					  PlanChange plan, bool stop, bool dry);
 #pragma GCC visibility pop
 
 #endif							/* CREDITS_H */

@@ -10,6 +10,19 @@ PG_FUNCTION_INFO_V1(credits_deduct);
 PG_FUNCTION_INFO_V1(credits_try_deduct);
 
 /*
+ * Notes what a retry must repeat.
+ */
+void
+deduct_fingerprint(Request *request, int64 amount)
+{
+	initStringInfo(&request->fingerprint);
+	appendStringInfoString(&request->fingerprint, KIND_DEDUCTION);
+	fingerprint_int64(&request->fingerprint, true, amount);
+	fingerprint_text(&request->fingerprint, request->operation);
+	fingerprint_text(&request->fingerprint, request->reference);
+}
+
+/*
  * Reads the arguments, the same of both functions.
  */
 static void
@@ -27,11 +40,7 @@ read_arguments(FunctionCallInfo fcinfo, Spend *spend)
 	request->metadata = arg_metadata(fcinfo, 5);
 	spend_read_pool(fcinfo, 6, spend);
 
-	initStringInfo(&request->fingerprint);
-	appendStringInfoString(&request->fingerprint, KIND_DEDUCTION);
-	fingerprint_int64(&request->fingerprint, true, spend->amount);
-	fingerprint_text(&request->fingerprint, request->operation);
-	fingerprint_text(&request->fingerprint, request->reference);
+	deduct_fingerprint(request, spend->amount);
 	spend_fingerprint_pool(spend);
 }
 

@@ -47,10 +47,10 @@ typedef struct Due
 } Due;
 
 /*
- * Returns the default priority of a source, which must be known.
+ * Refuses a source that is not known, and finds its default priority.
  */
-int32
-grants_default_priority(text *source)
+bool
+grants_known_source(Refusal *refusal, text *source, int32 *priority)
 {
 	StringInfoData known;
 	int			i;
@@ -59,17 +59,32 @@ grants_default_priority(text *source)
 		if (strlen(sources[i].name) == VARSIZE_ANY_EXHDR(source) &&
 			memcmp(sources[i].name, VARDATA_ANY(source),
 				   VARSIZE_ANY_EXHDR(source)) == 0)
-			return sources[i].priority;
+		{
+			*priority = sources[i].priority;
+			return true;
+		}
 
 	initStringInfo(&known);
 	for (i = 0; i < (int) lengthof(sources); i++)
 		appendStringInfo(&known, "%s%s", i ? ", " : "", sources[i].name);
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown source of a grant"),
-			 errdetail("It is \"%s\".", text_to_cstring(source)),
-			 errhint("Use one of %s.", known.data)));
-	return 0;
+	return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+				  "unknown source of a grant",
+				  psprintf("It is \"%s\".", text_to_cstring(source)),
+				  psprintf("Use one of %s.", known.data));
+}
+
+/*
+ * Returns the default priority of a source, which must be known.
+ */
+int32
+grants_default_priority(text *source)
+{
+	Refusal		refusal;
+	int32		priority;
+
+	if (!grants_known_source(&refusal, source, &priority))
+		raise_refusal(&refusal);
+	return priority;
 }
 
 /*
@@ -121,7 +136,8 @@ grants_new(Posting *posting, int64 amount, text *source,
 
 	ItemPointerSetInvalid(&grant->tid);
 	grant->changed = true;
-	grant->id = store_next_id(&grants_table);
+	if (!posting->dry)
+		grant->id = store_next_id(&grants_table);
 	grant->account_id = posting->account.id;
 	grant->effective_at = effective_at;
 	grant->expires_at = expires_at;

@@ -24,27 +24,14 @@
  */
 #include "credits.h"
 
-#include "access/stratnum.h"
+#include "posting.h"
+
 #include "access/xact.h"
 #include "executor/executor.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
-#include "utils/lsyscache.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
-
-typedef enum Outcome
-{
-	POSTED,
-	REPLAYED,
-	REFUSED,
-	CHANGED						/* by another, meanwhile */
-} Outcome;
 
 /* the account at which this session last came too late, 0 if none */
 static int64 busy_account = 0;
@@ -151,199 +138,6 @@ ledger_may_spend(Posting *posting, int64 amount)
 }
 
 /*
- * Returns the amount of a receipt: of a request that was split over several
- * accounts all that it moved, which the terms of its transaction say.
- */
-static int64
-receipt_amount(const Entry *entry)
-{
-	JsonbValue *total = terms_get(entry, "total");
-
-	if (total == NULL || total->type != jbvNumeric)
-		return entry->amount;
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
-											 NumericGetDatum(total->val.numeric)));
-}
-
-/*
- * Makes a receipt from a transaction.
- */
-void
-receipt_from_entry(Receipt *receipt, const Entry *entry,
-				   const Account *account, bool replayed)
-{
-	receipt->transaction_id = entry->id;
-	receipt->account =
-		DatumGetTextPCopy(account->values[Anum_accounts_name - 1]);
-	receipt->kind = entry->kind;
-	receipt->amount = receipt_amount(entry);
-	receipt->balance = entry->balance_after;
-	receipt->held = entry->held_after;
-	receipt->replayed = replayed;
-	receipt->created_at = entry->created_at;
-}
-
-/*
- * Makes a receipt show balance and held after the transactions that came with
- * its own: what a refund or a release gives back to an expired or voided grant
- * goes again at once, and a final capture releases the rest.
- */
-static void
-add_followers(Receipt *receipt, Posting *posting, const Entry *entry)
-{
-	int64		last = entry->id;
-	StoreScan	scan;
-	ScanKeyData key;
-	TupleTableSlot *slot;
-
-	if (strcmp(entry->kind, KIND_REFUND) != 0 &&
-		strcmp(entry->kind, KIND_CAPTURE) != 0 &&
-		strcmp(entry->kind, KIND_RELEASE) != 0 &&
-		strcmp(entry->kind, KIND_REVERSAL) != 0)
-		return;
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(entry->id));
-	store_scan(&scan, posting->store, &transactions_by_target_id,
-			   posting->snapshot, &key, 1);
-	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
-	{
-		Entry		follower;
-
-		row_read_entry(slot, &follower);
-		if (follower.id > last && follower.account_id == entry->account_id &&
-			(strcmp(follower.kind, KIND_EXPIRATION) == 0 ||
-			 strcmp(follower.kind, KIND_VOID) == 0 ||
-			 strcmp(follower.kind, KIND_RELEASE) == 0))
-		{
-			last = follower.id;
-			receipt->balance = follower.balance_after;
-			receipt->held = follower.held_after;
-		}
-	}
-	store_scan_end(&scan);
-}
-
-/*
- * Returns the name of an account by id.
- */
-static text *
-name_of(Posting *posting, int64 account_id)
-{
-	Account		account;
-
-	if (!row_find_account(posting->store, posting->snapshot, NULL, account_id,
-						  &account))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("account " INT64_FORMAT " does not exist", account_id),
-				 errhint("Run credits_verify.")));
-	return DatumGetTextPCopy(account.values[Anum_accounts_name - 1]);
-}
-
-/*
- * Answers a request whose key was used before: with the original receipt, or
- * by refusing another request under the same key.
- */
-static Outcome
-replay(Posting *posting, Request *request, Entry *entry, Receipt *receipt)
-{
-	/* where a pool paid, the transaction is the pool's */
-	text	   *owner = entry->account_id == posting->account.id ? NULL :
-		name_of(posting, entry->account_id);
-
-	if (!entry->has_request ||
-		entry->request != chain_fingerprint(&request->fingerprint))
-	{
-		refuse(&posting->refusal, ERRCODE_CONFLICT,
-			   psprintf("idempotency key \"%s\" was used for another request",
-						text_to_cstring(request->key)),
-			   psprintf("Account \"%s\" used it for transaction " INT64_FORMAT ", of kind %s and amount " INT64_FORMAT ".",
-						row_account_name(&posting->account), entry->id, entry->kind,
-						entry->amount),
-			   "Repeat a request with the very same arguments, or use a new key.");
-		return REFUSED;
-	}
-	receipt_from_entry(receipt, entry, &posting->account, true);
-	if (owner)
-		receipt->account = owner;
-	add_followers(receipt, posting, entry);
-	return REPLAYED;
-}
-
-/*
- * Refuses to go on with an account that someone has damaged.
- */
-static void
-check_account(const Account *account)
-{
-	if (account->status == ACCOUNT_UNKNOWN)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("account " INT64_FORMAT " has an unknown status",
-						account->id),
-				 errhint("Run credits_verify.")));
-}
-
-/*
- * Makes the changes of a posting and fires their triggers, which write the
- * log.
- */
-static Outcome
-make_changes(Posting *posting)
-{
-	Change	   *change;
-	int			i;
-
-	store_begin_changes(posting->store);
-	if (row_update_account(posting->store, posting->snapshot,
-						   &posting->account) != TM_Ok)
-	{
-		/* no trigger is queued: this only undoes the begin */
-		store_end_changes(posting->store);
-		return CHANGED;
-	}
-	for (i = 0; i < posting->ngrants; i++)
-		if (posting->grants[i]->changed)
-			row_write_grant(posting->store, posting->snapshot,
-							posting->grants[i]);
-	for (change = posting->changes; change; change = change->next)
-		change->write(posting, change->row);
-	store_end_changes(posting->store);
-	if (!posting->written)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("trigger \"accounts_write_log\" did not fire"),
-				 errdetail("A change of account " INT64_FORMAT " would not be logged.",
-						   posting->account.id),
-				 errhint("Run ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log.")));
-	return POSTED;
-}
-
-/*
- * Writes what was planned.
- */
-static Outcome
-write_posting(Posting *posting, Request *request)
-{
-	volatile Outcome outcome;
-
-	if (request && posting->main)
-		log_describe(posting->main, request);
-	log_seal(posting);
-	log_enter(posting);
-	PG_TRY();
-	{
-		outcome = make_changes(posting);
-	}
-	PG_FINALLY();
-	{
-		log_leave(posting);
-	}
-	PG_END_TRY();
-	return outcome;
-}
-
-/*
  * Finds the account, settles it, looks the key up, plans and writes.  The
  * snapshot is the active one.
  */
@@ -375,69 +169,23 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 	{
 		int64		seen = posting->account.last_transaction_id;
 
-		row_lock_account(posting->store, posting->snapshot,
-						 &posting->account, false);
+		posting_lock(posting);
 		busy_account = posting->account.last_transaction_id == seen ?
 			0 : posting->account.id;
-		if (!IsolationUsesXactSnapshot())
-		{
-			PopActiveSnapshot();
-			PushActiveSnapshot(store_snapshot(true));
-			posting->snapshot = GetActiveSnapshot();
-		}
 	}
-	check_account(&posting->account);
+	posting_check(&posting->account);
 	posting->now = Max(clock_now(), posting->account.last_at);
 
 	if (request->key &&
 		row_find_key(posting->store, posting->snapshot,
 					 request->key_account_id ? request->key_account_id :
 					 posting->account.id, request->key, &entry))
-		return replay(posting, request, &entry, receipt);
+		return posting_replay(posting, request, &entry, receipt);
 
 	reserve_settle(posting);
 	if (!plan(posting, arg))
 		return REFUSED;
-	return write_posting(posting, request);
-}
-
-/*
- * Raises the error for an account that changed although it was locked.
- */
-static void
-raise_changed(int64 account_id)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not serialize access due to concurrent update"),
-			 errdetail("Account " INT64_FORMAT " changed while it was locked.",
-					   account_id),
-			 errhint("Retry the transaction.")));
-}
-
-/*
- * Makes the receipt of a posting: its main transaction, and the balance after
- * all of them.
- */
-static void
-receipt_of_posting(Receipt *receipt, Posting *posting)
-{
-	receipt_from_entry(receipt, posting->main, &posting->account, false);
-	receipt->balance = posting->account.balance;
-	receipt->held = posting->account.held;
-}
-
-/*
- * Begins a posting.
- */
-static void
-begin_posting(Posting *posting, Store *store, bool locked, bool fresh)
-{
-	memset(posting, 0, sizeof(Posting));
-	posting->store = store;
-	posting->locked = locked;
-	PushActiveSnapshot(store_snapshot(fresh));
-	posting->snapshot = GetActiveSnapshot();
+	return posting_write(posting, request);
 }
 
 /*
@@ -458,7 +206,7 @@ ledger_post(const char *function, text *name, int64 id, Request *request,
 	for (;;)
 	{
 		/* what led to an account's id was seen by a snapshot just taken */
-		begin_posting(&posting, store, locked, locked || name == NULL);
+		posting_begin(&posting, store, locked, locked || name == NULL);
 		outcome = attempt(&posting, name, id, request, plan, arg, receipt);
 		PopActiveSnapshot();
 		if (outcome == POSTED || outcome == REPLAYED || locked)
@@ -469,7 +217,7 @@ ledger_post(const char *function, text *name, int64 id, Request *request,
 		receipt_of_posting(receipt, &posting);
 	store_close(store);
 	if (outcome == CHANGED)
-		raise_changed(posting.account.id);
+		posting_raise_changed(posting.account.id);
 	*refusal = posting.refusal;
 	return outcome != REFUSED;
 }
@@ -521,7 +269,7 @@ lock_parties(Posting *postings, int *order, const Party *parties, int nparties)
 		row_lock_account(posting->store, posting->snapshot, &posting->account,
 						 false);
 		row_keep_account(&posting->account);
-		check_account(&posting->account);
+		posting_check(&posting->account);
 	}
 	return true;
 }
@@ -555,7 +303,7 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 		row_find_key(postings[0].store, postings[0].snapshot,
 					 request->key_account_id ? request->key_account_id :
 					 postings[0].account.id, request->key, &entry))
-		return replay(&postings[0], request, &entry, receipt);
+		return posting_replay(&postings[0], request, &entry, receipt);
 
 	for (i = 0; i < nparties; i++)
 	{
@@ -570,7 +318,7 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 
 		if (posting->nentries == 0 && posting->changes == NULL)
 			continue;
-		if (write_posting(posting, request) != POSTED)
+		if (posting_write(posting, request) != POSTED)
 			return CHANGED;
 		if (posting->main)
 			receipt_of_posting(receipt, posting);
@@ -607,7 +355,7 @@ ledger_post_joint(const char *function, const Party *parties, int nparties,
 	PopActiveSnapshot();
 	store_close(store);
 	if (outcome == CHANGED)
-		raise_changed(postings[0].account.id);
+		posting_raise_changed(postings[0].account.id);
 	*refusal = postings[0].refusal;
 	return outcome != REFUSED;
 }
@@ -628,52 +376,6 @@ ledger_peek(const Account *account, TimestampTz at, Account *settled)
 	posting.now = at;
 	reserve_settle(&posting);
 	*settled = posting.account;
-}
-
-/*
- * Makes the result of an SQL function from a receipt.
- */
-Datum
-ledger_result(FunctionCallInfo fcinfo, const Receipt *receipt)
-{
-	TupleDesc	tupdesc = result_tupdesc(fcinfo);
-	Datum		result = receipt_datum(tupdesc, receipt);
-
-	ReleaseTupleDesc(tupdesc);
-	return result;
-}
-
-/*
- * Makes a credits.attempt from a receipt or, without one, from a refusal.
- */
-Datum
-ledger_attempt(FunctionCallInfo fcinfo, const Receipt *receipt,
-			   const Refusal *refusal)
-{
-	TupleDesc	tupdesc = result_tupdesc(fcinfo);
-	Datum		values[4];
-	bool		isnull[4] = {false, true, true, true};
-	Datum		result;
-
-	values[0] = BoolGetDatum(receipt != NULL);
-	if (receipt)
-	{
-		TupleDesc	receipt_desc =
-			lookup_rowtype_tupdesc(TupleDescAttr(tupdesc, 3)->atttypid, -1);
-
-		values[3] = receipt_datum(receipt_desc, receipt);
-		isnull[3] = false;
-		ReleaseTupleDesc(receipt_desc);
-	}
-	else
-	{
-		values[1] = CStringGetTextDatum(sqlstate_text(refusal->sqlstate));
-		values[2] = CStringGetTextDatum(refusal->message);
-		isnull[1] = isnull[2] = false;
-	}
-	result = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
-	ReleaseTupleDesc(tupdesc);
-	return result;
 }
 
 /*
@@ -722,7 +424,7 @@ ledger_settle(int64 account_id)
 
 	store_check_writable("credits_settle()");
 	store = store_open();
-	begin_posting(&posting, store, true, true);
+	posting_begin(&posting, store, true, true);
 	if (row_find_account(store, posting.snapshot, NULL, account_id,
 						 &posting.account))
 	{
@@ -738,12 +440,12 @@ ledger_settle(int64 account_id)
 				PushActiveSnapshot(store_snapshot(true));
 				posting.snapshot = GetActiveSnapshot();
 			}
-			check_account(&posting.account);
+			posting_check(&posting.account);
 			posting.now = Max(clock_now(), posting.account.last_at);
 			if (posting.now >= posting.account.due_at)
 			{
 				reserve_settle(&posting);
-				write_posting(&posting, NULL);
+				posting_write(&posting, NULL);
 				result = SETTLED;
 			}
 		}
@@ -751,37 +453,4 @@ ledger_settle(int64 account_id)
 	PopActiveSnapshot();
 	store_close(store);
 	return result;
-}
-
-/*
- * Returns the descriptor of a function's composite result.  To be released.
- */
-TupleDesc
-result_tupdesc(FunctionCallInfo fcinfo)
-{
-	Oid			type = get_fn_expr_rettype(fcinfo->flinfo);
-
-	if (!OidIsValid(type))
-		type = get_func_rettype(fcinfo->flinfo->fn_oid);
-	return lookup_rowtype_tupdesc(type, -1);
-}
-
-/*
- * Makes a credits.receipt.
- */
-Datum
-receipt_datum(TupleDesc tupdesc, const Receipt *receipt)
-{
-	Datum		values[8];
-	bool		isnull[8] = {false};
-
-	values[0] = Int64GetDatum(receipt->transaction_id);
-	values[1] = PointerGetDatum(receipt->account);
-	values[2] = CStringGetTextDatum(receipt->kind);
-	values[3] = Int64GetDatum(receipt->amount);
-	values[4] = Int64GetDatum(receipt->balance);
-	values[5] = Int64GetDatum(receipt->held);
-	values[6] = BoolGetDatum(receipt->replayed);
-	values[7] = TimestampTzGetDatum(receipt->created_at);
-	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
 }

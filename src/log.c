@@ -60,19 +60,27 @@ totals_add(Account *account, const Entry *entry)
 }
 
 /*
+ * Refuses a change that would exceed what can be counted.
+ */
+bool
+refuse_overflow(Posting *posting, int64 change)
+{
+	return refuse(&posting->refusal, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+				  "credits out of range",
+				  psprintf("Account " INT64_FORMAT " was granted " INT64_FORMAT " and spent " INT64_FORMAT " in all; a change of " INT64_FORMAT " would exceed " INT64_FORMAT ".",
+						   posting->account.id, posting->account.granted,
+						   posting->account.spent, change, PG_INT64_MAX),
+				  "A balance and each lifetime total must not exceed that.");
+}
+
+/*
  * Raises the error for a change that would exceed what can be counted.
  */
 void
 raise_overflow(Posting *posting, int64 change)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-			 errmsg("credits out of range"),
-			 errdetail("Account " INT64_FORMAT " was granted " INT64_FORMAT " and spent " INT64_FORMAT " in all; a change of " INT64_FORMAT " would exceed " INT64_FORMAT ".",
-					   posting->account.id, posting->account.granted,
-					   posting->account.spent, change, PG_INT64_MAX),
-			 errhint("A balance and each lifetime total must not exceed that.")));
-	pg_unreachable();
+	refuse_overflow(posting, change);
+	raise_refusal(&posting->refusal);
 }
 
 /*

@@ -30,6 +30,10 @@ typedef struct Spend
 	Request		request;
 } Spend;
 
+/* deduct.c */
+extern void deduct_fingerprint(Request *request, int64 amount);
+
+/* spend.c */
 extern void spend_read_pool(FunctionCallInfo fcinfo, int n, Spend *spend);
 extern void spend_fingerprint_pool(Spend *spend);
 extern bool spend_check_cap(Posting *pool, int64 member_id, int64 amount,

@@ -1,0 +1,32 @@
+/*
+ * allocate.h
+ *	  Giving a grant: what one call and a batch share.
+ */
+#ifndef CREDITS_ALLOCATE_H
+#define CREDITS_ALLOCATE_H
+
+#include "credits.h"
+
+#pragma GCC visibility push(hidden)
+
+typedef struct Allocation
+{
+	int64		amount;
+	text	   *source;
+	bool		has_effective_at;
+	TimestampTz effective_at;
+	TimestampTz expires_at;		/* DT_NOEND if never */
+	bool		has_priority;
+	int32		priority;
+	Datum		price;			/* numeric, 0 if none */
+	text	   *currency;
+} Allocation;
+
+extern bool allocate_valid(Refusal *refusal, const Allocation *allocation);
+extern void allocate_fingerprint(Request *request,
+								 const Allocation *allocation);
+extern bool allocate_plan(Posting *posting, void *arg);
+
+#pragma GCC visibility pop
+
+#endif							/* CREDITS_ALLOCATE_H */

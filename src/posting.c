@@ -1,0 +1,153 @@
+/*
+ * posting.c
+ *	  A change of one account: begun, locked, and written.
+ *
+ * How these steps follow each other is for ledger.c and bulk.c to say.
+ */
+#include "credits.h"
+
+#include "posting.h"
+
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+/*
+ * Begins a posting.
+ */
+void
+posting_begin(Posting *posting, Store *store, bool locked, bool fresh)
+{
+	memset(posting, 0, sizeof(Posting));
+	posting->store = store;
+	posting->locked = locked;
+	PushActiveSnapshot(store_snapshot(fresh));
+	posting->snapshot = GetActiveSnapshot();
+}
+
+/*
+ * Locks the posting's account, reads its newest version, and takes a snapshot
+ * that sees all that came before.
+ */
+void
+posting_lock(Posting *posting)
+{
+	row_lock_account(posting->store, posting->snapshot, &posting->account,
+					 false);
+	if (!IsolationUsesXactSnapshot())
+	{
+		PopActiveSnapshot();
+		PushActiveSnapshot(store_snapshot(true));
+		posting->snapshot = GetActiveSnapshot();
+	}
+}
+
+/*
+ * Refuses to go on with an account that someone has damaged.
+ */
+void
+posting_check(const Account *account)
+{
+	if (account->status == ACCOUNT_UNKNOWN)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("account " INT64_FORMAT " has an unknown status",
+						account->id),
+				 errhint("Run credits_verify.")));
+}
+
+/*
+ * Answers a request whose key was used before: with the original receipt, or
+ * by refusing another request under the same key.
+ */
+Outcome
+posting_replay(Posting *posting, Request *request, Entry *entry, Receipt *receipt)
+{
+	if (!entry->has_request ||
+		entry->request != chain_fingerprint(&request->fingerprint))
+	{
+		refuse(&posting->refusal, ERRCODE_CONFLICT,
+			   psprintf("idempotency key \"%s\" was used for another request",
+						text_to_cstring(request->key)),
+			   psprintf("Account \"%s\" used it for transaction " INT64_FORMAT ", of kind %s and amount " INT64_FORMAT ".",
+						row_account_name(&posting->account), entry->id, entry->kind,
+						entry->amount),
+			   "Repeat a request with the very same arguments, or use a new key.");
+		return REFUSED;
+	}
+	receipt_replayed(receipt, posting, entry);
+	return REPLAYED;
+}
+
+/*
+ * Makes the changes of a posting and fires their triggers, which write the
+ * log.
+ */
+static Outcome
+make_changes(Posting *posting)
+{
+	Change	   *change;
+	int			i;
+
+	store_begin_changes(posting->store);
+	if (row_update_account(posting->store, posting->snapshot,
+						   &posting->account) != TM_Ok)
+	{
+		/* no trigger is queued: this only undoes the begin */
+		store_end_changes(posting->store);
+		return CHANGED;
+	}
+	for (i = 0; i < posting->ngrants; i++)
+		if (posting->grants[i]->changed)
+			row_write_grant(posting->store, posting->snapshot,
+							posting->grants[i]);
+	for (change = posting->changes; change; change = change->next)
+		change->write(posting, change->row);
+	store_end_changes(posting->store);
+	if (!posting->written)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("trigger \"accounts_write_log\" did not fire"),
+				 errdetail("A change of account " INT64_FORMAT " would not be logged.",
+						   posting->account.id),
+				 errhint("Run ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log.")));
+	return POSTED;
+}
+
+/*
+ * Writes what was planned.
+ */
+Outcome
+posting_write(Posting *posting, Request *request)
+{
+	volatile Outcome outcome;
+
+	if (request && posting->main)
+		log_describe(posting->main, request);
+	log_seal(posting);
+	log_enter(posting);
+	PG_TRY();
+	{
+		outcome = make_changes(posting);
+	}
+	PG_FINALLY();
+	{
+		log_leave(posting);
+	}
+	PG_END_TRY();
+	return outcome;
+}
+
+/*
+ * Raises the error for an account that changed although it was locked.
+ */
+void
+posting_raise_changed(int64 account_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent update"),
+			 errdetail("Account " INT64_FORMAT " changed while it was locked.",
+					   account_id),
+			 errhint("Retry the transaction.")));
+}
