@@ -1,10 +1,16 @@
 -- After the rounds: one line per thing wrong with what we did, none if all of
--- it was done.  :made is the number of deductions that were acknowledged.
+-- it was done.  :made is the number of transactions of :kind that were
+-- acknowledged, or NULL where a round may end in the middle of one.
 
-SELECT format('%s deductions in the log, %s acknowledged', count(*), :made)
+SELECT format('%s of kind %s in the log, %s acknowledged', count(*), :'kind', :made)
 FROM credits.transactions
-WHERE kind = 'deduction'
+WHERE kind = :'kind'
 HAVING count(*) <> :made;
+
+SELECT format('%s holds are open', count(*))
+FROM credits.holds
+WHERE status = 'open'
+HAVING count(*) > 0;
 
 SELECT format('%s events, such as: %s', count(*), min(kind || ' ' || detail::text))
 FROM credits.events

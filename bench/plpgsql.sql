@@ -146,7 +146,7 @@ BEGIN
 		|| int8send(-amount) || int8send(0)
 		|| int8send(a.balance - amount) || int8send(a.held)
 		|| timestamptz_send(at)
-		|| '\x0001'::bytea || int8send(request)
+		|| '\x000001'::bytea || int8send(request)
 		|| int4send(octet_length(session_user))
 		|| convert_to(session_user, 'UTF8')
 		|| coalesce(int4send(octet_length(idempotency_key))

@@ -1,4 +1,4 @@
--- A twin of the extension's three tables in schema :twin, for a peer to work
+-- A twin of the extension's tables in schema :twin, for a peer to work
 -- on: same columns, checks, indexes, fillfactors and rows, but no triggers.
 
 CREATE SCHEMA :twin;
@@ -6,13 +6,14 @@ CREATE SCHEMA :twin;
 CREATE TABLE :twin.accounts (LIKE credits.accounts INCLUDING ALL);
 CREATE TABLE :twin.grants (LIKE credits.grants INCLUDING ALL);
 CREATE TABLE :twin.transactions (LIKE credits.transactions INCLUDING ALL);
+CREATE TABLE :twin.hold_states (LIKE credits.hold_states INCLUDING ALL);
 
 -- LIKE leaves the fillfactor of a table behind
 SELECT format('ALTER TABLE %I.%I SET (%s)',
 			  :'twin', c.relname, array_to_string(c.reloptions, ', '))
 FROM pg_class AS c
 WHERE c.relnamespace = 'credits'::regnamespace
-  AND c.relname IN ('accounts', 'grants', 'transactions')
+  AND c.relname IN ('accounts', 'grants', 'transactions', 'hold_states')
   AND c.reloptions IS NOT NULL
 \gexec
 

@@ -28,7 +28,7 @@ typedef struct HoldCall
 	int64		id;
 	int64		member_id;		/* 0 if no pool is concerned */
 	int			nparts;
-	int64		part_ids[MAX_PARTS];
+	Entry		parts[MAX_PARTS];	/* the transactions that made them */
 	int			part_parties[MAX_PARTS];	/* whose postings they are in */
 	Party		parties[2];
 	int			nparties;
@@ -95,7 +95,7 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 	Refusal		refusal;
 	Snapshot	snapshot;
 	Entry		entry;
-	List	   *parts;
+	List	   *others;
 
 	store_lock_tables(function);
 	snapshot = store_snapshot(true);
@@ -117,22 +117,21 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 				 errhint("Pass the transaction_id of credits_hold's receipt.")));
 
 	call->id = id;
-	call->part_ids[call->nparts++] = id;
+	call->parts[call->nparts++] = entry;
 	call->parties[0].id = entry.account_id;
 	call->nparties = 1;
-	parts = terms_ids(&entry, "parts");
-	if (parts != NIL)
+	others = terms_ids(&entry, "parts");
+	if (others != NIL)
 	{
-		Entry		part;
+		Entry	   *part = &call->parts[call->nparts];
 
-		if (!row_find_entry(NULL, snapshot, *(int64 *) linitial(parts), &part))
+		if (!row_find_entry(NULL, snapshot, *(int64 *) linitial(others), part))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("a part of hold " INT64_FORMAT " is missing", id),
 					 errhint("Run credits_verify.")));
-		call->parties[call->nparties++].id = part.account_id;
-		call->part_parties[call->nparts] = 1;
-		call->part_ids[call->nparts++] = part.id;
+		call->parties[call->nparties++].id = part->account_id;
+		call->part_parties[call->nparts++] = 1;
 	}
 	else if (entry.member_id != 0)
 	{
@@ -171,7 +170,8 @@ still_open(Posting *postings, HoldCall *call, Hold **holds, int64 *left)
 	for (i = 0; i < call->nparts; i++)
 	{
 		holds[i] = reserve_get(&postings[call->part_parties[i]],
-							   call->part_ids[i]);
+							   call->parts[i].id);
+		holds[i]->entry = &call->parts[i];
 		if (holds[i]->status == HOLD_OPEN)
 		{
 			open = true;
