@@ -207,6 +207,21 @@ arg_amount(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 /*
+ * Returns a name that must be given, checked.
+ */
+text *
+arg_name(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	text	   *value;
+
+	if (PG_ARGISNULL(n))
+		null_argument(name);
+	value = PG_GETARG_TEXT_PP(n);
+	check_name(value, name, MAX_NAME_BYTES);
+	return value;
+}
+
+/*
  * Returns an optional text, NULL if it is not given.
  */
 text *

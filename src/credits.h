@@ -482,6 +482,7 @@ extern void check_account_name(text *name);
 extern text *arg_account(FunctionCallInfo fcinfo, int n);
 extern int64 arg_id(FunctionCallInfo fcinfo, int n, const char *name);
 extern int64 arg_amount(FunctionCallInfo fcinfo, int n, const char *name);
+extern text *arg_name(FunctionCallInfo fcinfo, int n, const char *name);
 extern text *arg_text(FunctionCallInfo fcinfo, int n, const char *name,
 					  int max_bytes);
 extern bool arg_bool(FunctionCallInfo fcinfo, int n, const char *name);
