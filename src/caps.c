@@ -660,8 +660,6 @@ give_back_to(Posting *posting, int64 pool_id, int64 account_id, TimestampTz at,
 void
 caps_give_back(Posting *posting, const Entry *spend, int64 amount)
 {
-	if (posting->dry)
-		return;
 	if (posting->account.limited || any_spend_setting())
 	{
 		Limits	   *limits = caps_limits(posting);
@@ -679,7 +677,8 @@ caps_give_back(Posting *posting, const Entry *spend, int64 amount)
 			caps_change_limits(posting, limits);
 		}
 	}
-	if (spend->member_id != 0)
+	/* a member's row would have to be locked */
+	if (spend->member_id != 0 && !posting->dry)
 	{
 		List	   *way = terms_ids(spend, "via");
 		int64		account_id = spend->member_id;

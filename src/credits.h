@@ -786,6 +786,8 @@ extern Datum ledger_call_joint(FunctionCallInfo fcinfo, const char *function,
 							   Request *request, PlanChange plan, void *arg);
 extern void ledger_peek(const Account *account, TimestampTz at,
 						Account *settled);
+extern bool ledger_rehearse(text *name, PlanChange plan, void *arg,
+							Refusal *refusal);
 extern SettleResult ledger_settle(int64 account_id);
 extern bool ledger_not_closed(Posting *posting);
 extern bool ledger_may_spend(Posting *posting, int64 amount);

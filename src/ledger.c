@@ -361,21 +361,51 @@ ledger_post_joint(const char *function, const Party *parties, int nparties,
 }
 
 /*
+ * Begins a posting of which nothing is written, on an account as settling it at
+ * an instant would make it.  The active snapshot is used.
+ */
+static void
+begin_dry(Posting *posting, const Account *account, TimestampTz at)
+{
+	memset(posting, 0, sizeof(Posting));
+	posting->dry = true;
+	posting->snapshot = GetActiveSnapshot();
+	posting->account = *account;
+	posting->now = at;
+	reserve_settle(posting);
+}
+
+/*
  * Returns an account as settling it at an instant would make it, and changes
- * nothing.  The active snapshot is used.
+ * nothing.
  */
 void
 ledger_peek(const Account *account, TimestampTz at, Account *settled)
 {
 	Posting		posting;
 
-	memset(&posting, 0, sizeof(Posting));
-	posting.dry = true;
-	posting.snapshot = GetActiveSnapshot();
-	posting.account = *account;
-	posting.now = at;
-	reserve_settle(&posting);
+	begin_dry(&posting, account, at);
 	*settled = posting.account;
+}
+
+/*
+ * Plans a change of an account and writes nothing: the plan tells what it would
+ * do.  It must get by without a Store and without locks.
+ */
+bool
+ledger_rehearse(text *name, PlanChange plan, void *arg, Refusal *refusal)
+{
+	Account		account;
+	Posting		posting;
+	bool		planned;
+
+	if (!row_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
+		return refuse_unknown_account(refusal, name);
+	posting_check(&account);
+	begin_dry(&posting, &account, Max(clock_now(), account.last_at));
+	planned = plan(&posting, arg);
+	*refusal = posting.refusal;
+	return planned;
 }
 
 /*
