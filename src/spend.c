@@ -86,8 +86,12 @@ spend_plan(Posting *posting, void *arg)
 {
 	Spend	   *spend = arg;
 
-	if (!ledger_may_spend(posting, spend->amount) ||
-		!caps_spend(posting, spend->amount))
+	if (spend->prepare && !spend->prepare(posting, spend))
+		return false;
+	if (!ledger_may_spend(posting, spend->amount))
+		return false;
+	/* limits are for what is spent, not for what is free */
+	if (spend->amount > 0 && !caps_spend(posting, spend->amount))
 		return false;
 	posting->main = take(posting, spend, spend->amount, NULL);
 	return true;
@@ -182,9 +186,12 @@ plan_pool(Posting *postings, void *arg)
 	StringInfoData terms;
 	Member	   *narrowest;
 	int64		left;
-	int64		from_pool = spend->amount;
+	int64		from_pool;
 	int64		own;
 
+	if (spend->prepare && !spend->prepare(member, spend))
+		return false;
+	from_pool = spend->amount;
 	if (!lock_way(pool, member->account.id, &path))
 		return refuse_for(postings, 1);
 	/* neither may be closed or paused, whoever pays */
@@ -333,7 +340,12 @@ record_refusal(Spend *spend, Refusal *refusal)
 		account.id = 0;
 	initStringInfo(&json);
 	json_text(&json, "account", spend->account);
-	json_int64(&json, "amount", spend->amount);
+	if (spend->amount >= 0)
+		json_int64(&json, "amount", spend->amount);
+	else
+		json_text(&json, "amount", NULL);
+	if (spend->quantity)
+		json_cstring(&json, "quantity", spend->quantity);
 	json_cstring(&json, "code", sqlstate_text(refusal->sqlstate));
 	json_cstring(&json, "message", refusal->message);
 	json_text(&json, "operation", spend->request.operation);

@@ -20,13 +20,17 @@ typedef enum SpendMode
 typedef struct Spend
 {
 	text	   *account;
-	int64		amount;			/* 0 only for what costs nothing */
+	int64		amount;			/* 0 only for what costs nothing, negative
+								 * before it is known */
 	const char *kind;			/* KIND_DEDUCTION or KIND_HOLD */
 	TimestampTz expires_at;		/* of a hold, if it does not go by expires_in */
 	Interval   *expires_in;		/* of a hold, from now, or NULL */
 	text	   *pool;			/* NULL if the account pays by itself */
 	SpendMode	mode;
 	StringInfo	terms;			/* members for the transaction's terms, or NULL */
+	/* sets amount and terms whenever it is planned, NULL if they are known */
+	bool		(*prepare) (Posting *posting, struct Spend *spend);
+	const char *quantity;		/* of a charge, or NULL */
 	Request		request;
 } Spend;
 
