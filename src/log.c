@@ -380,6 +380,13 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 				 errdetail("%s on table \"credits.%s\" is refused to everyone.",
 						   command, table),
 				 errhint("Post a correction: credits_refund for a spend, credits_adjust for a balance.")));
+	if (strcmp(table, "operations") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("prices of operations are immutable"),
+				 errdetail("%s on table \"credits.%s\" is refused to everyone.",
+						   command, table),
+				 errhint("Set a new price with credits_set_operation, or end one with credits_retire_operation.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("table \"credits.%s\" cannot be changed directly", table),
