@@ -21,6 +21,10 @@ AS $$
 	FROM (SELECT max(id) AS last FROM credits.events) AS e,
 		 credits.events_id_seq AS s
 	WHERE e.last IS NOT NULL;
+	SELECT setval('credits.operations_id_seq', greatest(o.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.operations) AS o,
+		 credits.operations_id_seq AS s
+	WHERE o.last IS NOT NULL;
 	SELECT
 $$;
 COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS
