@@ -92,7 +92,7 @@ AS $$
 		FROM credits.grants AS g, a
 		WHERE g.account_id = a.id AND g.status IN ('open', 'pending')
 		  AND g.effective_at <= a.now
-		  AND (g.expires_at IS NULL OR g.expires_at > a.now)
+		  AND g.expires_at > a.now
 		GROUP BY g.expires_at
 		ORDER BY g.expires_at
 		LIMIT 1

@@ -51,6 +51,9 @@ credits_settled(PG_FUNCTION_ARGS)
 		at = clock_now();
 	else
 		at = PG_GETARG_TIMESTAMPTZ(1);
+	/* what never expires has not expired then */
+	if (at == DT_NOEND)
+		at = END_TIMESTAMP - 1;
 	if (PG_ARGISNULL(0) ||
 		!row_find_account(NULL, GetActiveSnapshot(), NULL, PG_GETARG_INT64(0),
 						  &account))
