@@ -652,6 +652,7 @@ extern const char *grants_give_back(Posting *posting, Grant *grant,
 extern void grants_load(Posting *posting);
 extern void grants_settle(Posting *posting, TimestampTz until);
 extern void grants_due(Posting *posting);
+extern TimestampTz grants_next_expiry(Posting *posting, int64 *amount);
 extern void grants_sort(Posting *posting);
 extern void grants_wake(Posting *posting, TimestampTz at);
 
@@ -785,7 +786,8 @@ extern Datum ledger_call_joint(FunctionCallInfo fcinfo, const char *function,
 							   const Party *parties, int nparties,
 							   Request *request, PlanChange plan, void *arg);
 extern void ledger_peek(const Account *account, TimestampTz at,
-						Account *settled);
+						Account *settled, TimestampTz *expiring_at,
+						int64 *expiring);
 extern bool ledger_rehearse(text *name, PlanChange plan, void *arg,
 							Refusal *refusal);
 extern SettleResult ledger_settle(int64 account_id);
