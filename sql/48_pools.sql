@@ -10,6 +10,7 @@ CREATE TABLE credits.members (
 	created_at timestamptz NOT NULL,
 	window_start timestamptz NOT NULL,
 	used bigint NOT NULL,
+	since_id bigint NOT NULL,
 	CONSTRAINT members_not_negative CHECK (used >= 0)
 ) WITH (fillfactor = 60);
 
@@ -25,6 +26,8 @@ COMMENT ON COLUMN credits.members.timezone IS 'where days, weeks and months begi
 COMMENT ON COLUMN credits.members.window_start IS 'when the window began that used is of';
 COMMENT ON COLUMN credits.members.used IS
 	'spent or held since then, less what was given back';
+COMMENT ON COLUMN credits.members.since_id IS
+	'the pool''s transaction that began to count: what was spent before it is not in used';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.members', '');
 GRANT SELECT ON credits.members TO credits_admin, credits_auditor;

@@ -8,8 +8,11 @@
  * gives back to it only while that window lasts.
  *
  * A row of limits is protected by its account's lock.  A member's row can be
- * reached from any pool above it, so it is locked itself, after all accounts,
- * and from the member upwards: two calls cannot wait for each other.
+ * reached from any pool above it, so it is locked itself, after all accounts.
+ * A call locks all that it needs in order of pool and account, so two calls
+ * cannot wait for each other.  What it has locked is kept with the first of its
+ * postings: settling and the plan, and all accounts of a joint change, work on
+ * one copy of a row, which is written once.
  */
 #include "credits.h"
 
@@ -30,12 +33,12 @@ StoreTable	members_table = {
 	.name = "members",
 	.types = (const Oid[]) {
 		INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, INT8OID, InvalidOid
+		TIMESTAMPTZOID, INT8OID, INT8OID, InvalidOid
 	}
 };
 
-StoreIndex	members_by_pool = {&members_table, "members_pkey"};
-StoreIndex	members_by_account = {&members_table, "members_account_id_idx"};
+static StoreIndex members_by_pool = {&members_table, "members_pkey"};
+static StoreIndex members_by_account = {&members_table, "members_account_id_idx"};
 
 StoreTable	limits_table = {
 	.name = "limits",
@@ -362,8 +365,8 @@ caps_receive(Posting *posting, int64 *amount, bool may_clip)
 /*
  * Reads a member from a slot.
  */
-void
-caps_read_member(TupleTableSlot *slot, Member *member)
+static void
+read_member(TupleTableSlot *slot, Member *member)
 {
 	Datum	   *values;
 	bool	   *isnull;
@@ -373,6 +376,7 @@ caps_read_member(TupleTableSlot *slot, Member *member)
 	isnull = slot->tts_isnull - 1;
 	member->tid = slot->tts_tid;
 	member->changed = false;
+	member->removed = false;
 	member->pool_id = DatumGetInt64(values[Anum_members_pool_id]);
 	member->account_id = DatumGetInt64(values[Anum_members_account_id]);
 	member->cap = isnull[Anum_members_cap] ? NO_LIMIT :
@@ -383,17 +387,27 @@ caps_read_member(TupleTableSlot *slot, Member *member)
 	member->window_start =
 		DatumGetTimestampTz(values[Anum_members_window_start]);
 	member->used = DatumGetInt64(values[Anum_members_used]);
+	member->since_id = DatumGetInt64(values[Anum_members_since_id]);
 }
 
 /*
- * Makes the columns of a member's row.
+ * Writes a member's row, which is locked: a new one, a change or, last of all,
+ * its end.
  */
-void
-caps_member_columns(const Member *member, Datum *columns, bool *nulls)
+static void
+write_member(Posting *posting, void *row)
 {
+	Member	   *member = row;
+	Datum		columns[Natts_members];
+	bool		nulls[Natts_members] = {false};
 	Datum	   *values = columns - 1;	/* by column number */
 
-	memset(nulls, false, Natts_members * sizeof(bool));
+	if (member->removed)
+	{
+		store_delete(posting->store, &members_table, posting->snapshot,
+					 &member->tid);
+		return;
+	}
 	values[Anum_members_pool_id] = Int64GetDatum(member->pool_id);
 	values[Anum_members_account_id] = Int64GetDatum(member->account_id);
 	values[Anum_members_cap] = Int64GetDatum(member->cap);
@@ -404,21 +418,12 @@ caps_member_columns(const Member *member, Datum *columns, bool *nulls)
 	values[Anum_members_window_start] =
 		TimestampTzGetDatum(member->window_start);
 	values[Anum_members_used] = Int64GetDatum(member->used);
-}
+	values[Anum_members_since_id] = Int64GetDatum(member->since_id);
 
-/*
- * Writes a member's row.
- */
-static void
-write_member(Posting *posting, void *row)
-{
-	Member	   *member = row;
-	Datum		columns[Natts_members];
-	bool		nulls[Natts_members];
-
-	caps_member_columns(member, columns, nulls);
-	if (store_update(posting->store, &members_table, posting->snapshot,
-					 &member->tid, columns, nulls) != TM_Ok)
+	if (!ItemPointerIsValid(&member->tid))
+		store_insert(posting->store, &members_table, columns, nulls);
+	else if (store_update(posting->store, &members_table, posting->snapshot,
+						  &member->tid, columns, nulls) != TM_Ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent update"),
@@ -428,11 +433,22 @@ write_member(Posting *posting, void *row)
 }
 
 /*
+ * Notes that a member is to be written.
+ */
+void
+caps_change_member(Posting *posting, Member *member)
+{
+	if (!member->changed)
+		log_defer(posting, write_member, member);
+	member->changed = true;
+}
+
+/*
  * Finds a member of a pool.
  */
-bool
-caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
-				 int64 account_id, Member *member)
+static bool
+find_member(Store *store, Snapshot snapshot, int64 pool_id, int64 account_id,
+			Member *member)
 {
 	StoreScan	scan;
 	ScanKeyData keys[2];
@@ -445,39 +461,173 @@ caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
 	store_scan(&scan, store, &members_by_pool, snapshot, keys, 2);
 	slot = store_scan_next(&scan, ForwardScanDirection);
 	if (slot)
-		caps_read_member(slot, member);
+		read_member(slot, member);
 	store_scan_end(&scan);
 	return slot != NULL;
 }
 
 /*
- * Locks a member's row and reads its newest version.  Returns false if it is
- * gone.
+ * Returns the posting that has what its call has locked.
  */
-bool
-caps_lock_member(Store *store, Snapshot snapshot, Member *member)
+static Posting *
+lead_of(Posting *posting)
 {
+	return posting->lead ? posting->lead : posting;
+}
+
+/*
+ * Returns a member that the call has locked, or NULL.
+ */
+static Member *
+locked_member(Posting *posting, int64 pool_id, int64 account_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, lead_of(posting)->members)
+	{
+		Member	   *member = lfirst(lc);
+
+		if (member->pool_id == pool_id && member->account_id == account_id)
+			return member;
+	}
+	return NULL;
+}
+
+/*
+ * Locks a member's row, reads its newest version and brings its window up to
+ * date, unless that is done.  One that is gone is none.  Returns false if the
+ * row is busy and that is not to be waited for.
+ */
+static bool
+lock_member(Posting *posting, const MemberKey *key, bool skip_locked)
+{
+	Posting    *lead = lead_of(posting);
+	Member	   *member;
 	TupleTableSlot *slot;
 
-	switch (store_lock(store, &members_table, snapshot, &member->tid, false,
-					   &slot))
+	if (locked_member(posting, key->pool_id, key->account_id))
+		return true;
+	member = palloc(sizeof(Member));
+	if (!find_member(posting->store, posting->snapshot, key->pool_id,
+					 key->account_id, member))
+		return true;
+	switch (store_lock(posting->store, &members_table, posting->snapshot,
+					   &member->tid, skip_locked, &slot))
 	{
 		case TM_Ok:
-			caps_read_member(slot, member);
+			read_member(slot, member);
+			roll(&member->window_start, &member->used, member->per,
+				 member->timezone, posting->now);
+			lead->members = lappend(lead->members, member);
 			return true;
+		case TM_WouldBlock:
+			return false;
 		case TM_Deleted:
 			if (!IsolationUsesXactSnapshot())
-				return false;
+				return true;
 			/* FALLTHROUGH */
 		default:
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("could not serialize access due to concurrent update"),
 					 errdetail("Member " INT64_FORMAT " of pool " INT64_FORMAT " has changed since the transaction's snapshot.",
-							   member->account_id, member->pool_id),
+							   key->account_id, key->pool_id),
 					 errhint("Retry the transaction.")));
 	}
 	return false;
+}
+
+/*
+ * Orders members by pool and account.
+ */
+static int
+compare_keys(const ListCell *a, const ListCell *b)
+{
+	const MemberKey *x = lfirst(a);
+	const MemberKey *y = lfirst(b);
+
+	if (x->pool_id != y->pool_id)
+		return x->pool_id < y->pool_id ? -1 : 1;
+	return x->account_id < y->account_id ? -1 : x->account_id > y->account_id;
+}
+
+/*
+ * Locks members in the order in which everyone does.  Returns false if one is
+ * busy and that is not to be waited for.
+ */
+bool
+caps_lock_members(Posting *posting, List *keys, bool skip_locked)
+{
+	ListCell   *lc;
+
+	list_sort(keys, compare_keys);
+	foreach(lc, keys)
+		if (!lock_member(posting, lfirst(lc), skip_locked))
+			return false;
+	return true;
+}
+
+/*
+ * Returns a member of a pool, locked; NULL if the account is none.
+ */
+Member *
+caps_member(Posting *posting, int64 pool_id, int64 account_id)
+{
+	MemberKey	key = {pool_id, account_id};
+
+	(void) lock_member(posting, &key, false);
+	return locked_member(posting, pool_id, account_id);
+}
+
+/*
+ * Adds a member to a list of those to be locked.
+ */
+List *
+caps_add_key(List *keys, int64 pool_id, int64 account_id)
+{
+	MemberKey  *key = palloc(sizeof(MemberKey));
+
+	*key = (MemberKey) {pool_id, account_id};
+	return lappend(keys, key);
+}
+
+/*
+ * Adds the members through which a deduction or a hold was made, from the
+ * account upwards; none if no pool paid.
+ */
+List *
+caps_add_way_of(List *keys, const Entry *spend)
+{
+	int64		account_id = spend->member_id;
+	ListCell   *lc;
+
+	if (account_id == 0)
+		return keys;
+	foreach(lc, terms_ids(spend, "via"))
+	{
+		int64		pool_id = *(int64 *) lfirst(lc);
+
+		keys = caps_add_key(keys, pool_id, account_id);
+		account_id = pool_id;
+	}
+	return caps_add_key(keys, spend->account_id, account_id);
+}
+
+/*
+ * Adds the members along a way.
+ */
+List *
+caps_add_path(List *keys, List *path)
+{
+	ListCell   *lc;
+
+	foreach(lc, path)
+	{
+		Member	   *member = lfirst(lc);
+
+		keys = caps_add_key(keys, member->pool_id, member->account_id);
+	}
+	return keys;
 }
 
 /*
@@ -498,7 +648,7 @@ pools_of(Store *store, Snapshot snapshot, int64 account_id)
 	{
 		Member	   *member = palloc(sizeof(Member));
 
-		caps_read_member(slot, member);
+		read_member(slot, member);
 		members = lappend(members, member);
 	}
 	store_scan_end(&scan);
@@ -520,7 +670,7 @@ caps_path(Store *store, Snapshot snapshot, int64 account_id, int64 pool_id)
 	int			level;
 
 	/* the usual case */
-	if (caps_find_member(store, snapshot, pool_id, account_id, direct))
+	if (find_member(store, snapshot, pool_id, account_id, direct))
 		return list_make1(direct);
 
 	foreach(lc, pools_of(store, snapshot, account_id))
@@ -554,22 +704,27 @@ caps_path(Store *store, Snapshot snapshot, int64 account_id, int64 pool_id)
 }
 
 /*
- * Locks the members along a way, from the account upwards, and brings their
- * windows up to date.
+ * Locks the members along a way, which the list has from then on.  Returns
+ * false if one is gone.
+ *
+ * A call by another pool may have begun a member's window a moment later than
+ * ours is: then ours is as late, since that window is what it counts in.
  */
 bool
 caps_lock_path(Posting *posting, List *path)
 {
 	ListCell   *lc;
 
+	(void) caps_lock_members(posting, caps_add_path(NIL, path), false);
 	foreach(lc, path)
 	{
 		Member	   *member = lfirst(lc);
 
-		if (!caps_lock_member(posting->store, posting->snapshot, member))
+		member = locked_member(posting, member->pool_id, member->account_id);
+		if (member == NULL)
 			return false;
-		roll(&member->window_start, &member->used, member->per,
-			 member->timezone, posting->now);
+		lfirst(lc) = member;
+		posting->now = Max(posting->now, member->window_start);
 	}
 	return true;
 }
@@ -615,43 +770,8 @@ caps_use_path(Posting *posting, List *path, int64 amount)
 		Member	   *member = lfirst(lc);
 
 		member->used = count(member->used, amount);
-		if (!member->changed)
-			log_defer(posting, write_member, member);
-		member->changed = true;
+		caps_change_member(posting, member);
 	}
-}
-
-/*
- * Gives back to one member's cap what was spent at an instant, if that was in
- * the present window.
- */
-static void
-give_back_to(Posting *posting, int64 pool_id, int64 account_id, TimestampTz at,
-			 int64 amount)
-{
-	Member	   *member = NULL;
-	Change	   *change;
-
-	/* one that is changed already is locked */
-	for (change = posting->changes; change; change = change->next)
-		if (change->write == write_member &&
-			((Member *) change->row)->pool_id == pool_id &&
-			((Member *) change->row)->account_id == account_id)
-			member = change->row;
-	if (member == NULL)
-	{
-		member = palloc(sizeof(Member));
-		if (!caps_find_member(posting->store, posting->snapshot, pool_id,
-							  account_id, member) ||
-			!caps_lock_member(posting->store, posting->snapshot, member))
-			return;				/* no member any more */
-		log_defer(posting, write_member, member);
-		member->changed = true;
-	}
-	roll(&member->window_start, &member->used, member->per, member->timezone,
-		 posting->now);
-	if (at >= member->window_start)
-		member->used = Max(member->used - amount, 0);
 }
 
 /*
@@ -660,6 +780,9 @@ give_back_to(Posting *posting, int64 pool_id, int64 account_id, TimestampTz at,
 void
 caps_give_back(Posting *posting, const Entry *spend, int64 amount)
 {
+	List	   *way;
+	ListCell   *lc;
+
 	if (posting->dry)
 		return;
 	if (posting->account.limited || any_spend_setting())
@@ -679,22 +802,20 @@ caps_give_back(Posting *posting, const Entry *spend, int64 amount)
 			caps_change_limits(posting, limits);
 		}
 	}
-	if (spend->member_id != 0)
+	way = caps_add_way_of(NIL, spend);
+	(void) caps_lock_members(posting, way, false);
+	foreach(lc, way)
 	{
-		List	   *way = terms_ids(spend, "via");
-		int64		account_id = spend->member_id;
-		ListCell   *lc;
+		MemberKey  *key = lfirst(lc);
+		Member	   *member = locked_member(posting, key->pool_id,
+										   key->account_id);
 
-		foreach(lc, way)
+		if (member && spend->id > member->since_id &&
+			spend->created_at >= member->window_start)
 		{
-			int64		pool_id = *(int64 *) lfirst(lc);
-
-			give_back_to(posting, pool_id, account_id, spend->created_at,
-						 amount);
-			account_id = pool_id;
+			member->used = Max(member->used - amount, 0);
+			caps_change_member(posting, member);
 		}
-		give_back_to(posting, posting->account.id, account_id,
-					 spend->created_at, amount);
 	}
 }
 

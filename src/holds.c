@@ -32,6 +32,7 @@ typedef struct HoldCall
 	int			part_parties[MAX_PARTS];	/* whose postings they are in */
 	Party		parties[2];
 	int			nparties;
+	List	   *way;			/* members that it counts for, as keys */
 	bool		has_amount;		/* or else all that is left */
 	int64		amount;
 	bool		final;
@@ -120,6 +121,7 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 	call->part_ids[call->nparts++] = id;
 	call->parties[0].id = entry.account_id;
 	call->nparties = 1;
+	call->way = caps_add_way_of(NIL, &entry);
 	parts = terms_ids(&entry, "parts");
 	if (parts != NIL)
 	{
@@ -130,6 +132,7 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("a part of hold " INT64_FORMAT " is missing", id),
 					 errhint("Run credits_verify.")));
+		call->way = caps_add_way_of(NIL, &part);
 		call->parties[call->nparties++].id = part.account_id;
 		call->part_parties[call->nparts] = 1;
 		call->part_ids[call->nparts++] = part.id;
@@ -145,12 +148,27 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 }
 
 /*
+ * Adds the members that a call may count for or give back to.
+ */
+static List *
+add_members(List *keys, Posting *postings, void *arg)
+{
+	HoldCall   *call = arg;
+
+	keys = list_concat(keys, call->way);
+	if (call->allow_more && call->member_id != 0)
+		keys = spend_add_members(keys, postings, arg);
+	return keys;
+}
+
+/*
  * Posts a call about a hold for an SQL function.
  */
 static Datum
 post(FunctionCallInfo fcinfo, const char *function, HoldCall *call,
 	 PlanChange plan)
 {
+	call->request.add_members = add_members;
 	if (call->nparties > 1)
 		return ledger_call_joint(fcinfo, function, call->parties,
 								 call->nparties, &call->request, plan, call);

@@ -344,6 +344,27 @@ write_posting(Posting *posting, Request *request)
 }
 
 /*
+ * Locks the members of pools that settling changes, if any, and then those
+ * that the plan may change, so that all are locked in order.  Returns false if
+ * one is busy and that is not to be waited for.
+ */
+static bool
+lock_members(Posting *postings, int npostings, Request *request, void *arg,
+			 bool skip_locked)
+{
+	List	   *keys = NIL;
+	int			i;
+
+	for (i = 0; i < npostings; i++)
+		keys = reserve_add_members(keys, &postings[i]);
+	if (keys == NIL)
+		return true;
+	if (request && request->add_members)
+		keys = request->add_members(keys, postings, arg);
+	return caps_lock_members(&postings[0], keys, skip_locked);
+}
+
+/*
  * Finds the account, settles it, looks the key up, plans and writes.  The
  * snapshot is the active one.
  */
@@ -367,9 +388,10 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 	log_check_idle(posting->account.id);
 	if (!posting->locked && posting->account.id == busy_account)
 		return CHANGED;
+	posting->now = Max(clock_now(), posting->account.last_at);
 	/* a hold that times out gives back to caps, which are locked after it */
 	if (!posting->locked && posting->account.held > 0 &&
-		clock_now() >= posting->account.due_at)
+		posting->now >= posting->account.due_at)
 		return CHANGED;
 	if (posting->locked)
 	{
@@ -385,9 +407,9 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 			PushActiveSnapshot(store_snapshot(true));
 			posting->snapshot = GetActiveSnapshot();
 		}
+		posting->now = Max(clock_now(), posting->account.last_at);
 	}
 	check_account(&posting->account);
-	posting->now = Max(clock_now(), posting->account.last_at);
 
 	if (request->key &&
 		row_find_key(posting->store, posting->snapshot,
@@ -395,6 +417,7 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 					 posting->account.id, request->key, &entry))
 		return replay(posting, request, &entry, receipt);
 
+	(void) lock_members(posting, 1, NULL, NULL, false);
 	reserve_settle(posting);
 	if (!plan(posting, arg))
 		return REFUSED;
@@ -535,7 +558,7 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 			  Request *request, PlanChange plan, void *arg, Receipt *receipt)
 {
 	int		   *order = palloc(nparties * sizeof(int));
-	TimestampTz now = clock_now();
+	TimestampTz now;
 	Entry		entry;
 	int			i;
 
@@ -546,6 +569,7 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 		PopActiveSnapshot();
 		PushActiveSnapshot(store_snapshot(true));
 	}
+	now = clock_now();
 	for (i = 0; i < nparties; i++)
 	{
 		postings[i].snapshot = GetActiveSnapshot();
@@ -559,9 +583,12 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 
 	for (i = 0; i < nparties; i++)
 	{
+		postings[i].lead = &postings[0];
 		postings[i].now = now;
-		reserve_settle(&postings[i]);
 	}
+	(void) lock_members(postings, nparties, request, arg, false);
+	for (i = 0; i < nparties; i++)
+		reserve_settle(&postings[i]);
 	if (!plan(postings, arg))
 		return REFUSED;
 	for (i = 0; i < nparties; i++)
@@ -742,9 +769,15 @@ ledger_settle(int64 account_id)
 			posting.now = Max(clock_now(), posting.account.last_at);
 			if (posting.now >= posting.account.due_at)
 			{
-				reserve_settle(&posting);
-				write_posting(&posting, NULL);
-				result = SETTLED;
+				/* others are locked in this transaction: it must not wait */
+				if (!lock_members(&posting, 1, NULL, NULL, true))
+					result = SKIPPED;
+				else
+				{
+					reserve_settle(&posting);
+					write_posting(&posting, NULL);
+					result = SETTLED;
+				}
 			}
 		}
 	}

@@ -437,6 +437,37 @@ timed_out(Posting *posting)
 }
 
 /*
+ * Adds the members of pools to whose caps holds give back that have timed out.
+ */
+List *
+reserve_add_members(List *keys, Posting *posting)
+{
+	StoreScan	scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+
+	if (posting->now < posting->account.due_at || posting->account.held == 0)
+		return keys;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(posting->account.id));
+	store_scan(&scan, posting->store, &holds_by_expires_at, posting->snapshot,
+			   &key, 1);
+	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
+	{
+		Hold		hold;
+		Entry		entry;
+
+		read_hold(slot, &hold);
+		if (hold.expires_at > posting->now)
+			break;
+		if (row_find_entry(posting->store, posting->snapshot, hold.id, &entry))
+			keys = caps_add_way_of(keys, &entry);
+	}
+	store_scan_end(&scan);
+	return keys;
+}
+
+/*
  * Brings an account up to date with the clock, if there is anything to do.
  */
 void

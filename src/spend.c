@@ -170,6 +170,19 @@ spend_check_cap(Posting *pool, int64 member_id, int64 amount, List **path)
 }
 
 /*
+ * Adds the members along the way from the first party to the second to those
+ * that a call locks.
+ */
+List *
+spend_add_members(List *keys, Posting *postings, void *arg)
+{
+	return caps_add_path(keys, caps_path(postings[1].store,
+										 postings[1].snapshot,
+										 postings[0].account.id,
+										 postings[1].account.id));
+}
+
+/*
  * Plans a spend of a member, the first party, from a pool, the second.
  */
 static bool
@@ -187,6 +200,7 @@ plan_pool(Posting *postings, void *arg)
 
 	if (!lock_way(pool, member->account.id, &path))
 		return refuse_for(postings, 1);
+	member->now = pool->now;
 	/* neither may be closed or paused, whoever pays */
 	if (!ledger_may_spend(member, 0))
 		return false;
@@ -301,6 +315,7 @@ spend_post(const char *function, Spend *spend, Receipt *receipt,
 	if (spend->pool == NULL)
 		return ledger_post(function, spend->account, 0, &spend->request,
 						   spend_plan, spend, receipt, refusal);
+	spend->request.add_members = spend_add_members;
 	return ledger_post_joint(function, parties, 2, &spend->request, plan_pool,
 							 spend, receipt, refusal);
 }
