@@ -20,8 +20,8 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -61,17 +61,36 @@ caps_is_window(const char *per)
 }
 
 /*
- * Returns when the window began that an instant is in.
+ * Returns what a clock on the wall shows at an instant.
+ */
+static Timestamp
+local_time(text *timezone, TimestampTz at)
+{
+	return DatumGetTimestamp(DirectFunctionCall2(timestamptz_zone,
+												 PointerGetDatum(timezone),
+												 TimestampTzGetDatum(at)));
+}
+
+/*
+ * Returns when the window began that an instant is in.  Where clocks are put
+ * back over midnight the day begins at the first of the two, and does not begin
+ * again at the other.
  */
 TimestampTz
 caps_window_start(const char *per, text *timezone, TimestampTz at)
 {
+	TimestampTz start;
+
 	if (strcmp(per, "lifetime") == 0)
 		return DT_NOBEGIN;
-	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_trunc_zone,
-												   CStringGetTextDatum(per),
-												   TimestampTzGetDatum(at),
-												   PointerGetDatum(timezone)));
+	start = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_trunc_zone,
+													CStringGetTextDatum(per),
+													TimestampTzGetDatum(at),
+													PointerGetDatum(timezone)));
+	if (local_time(timezone, start - USECS_PER_HOUR) ==
+		local_time(timezone, start))
+		start -= USECS_PER_HOUR;
+	return start;
 }
 
 /*
@@ -279,10 +298,110 @@ refuse_window(Posting *posting, const char *per, int64 max, int64 used,
 }
 
 /*
- * Checks a spend against the limits of the account and counts it.
+ * Counts a transaction in the windows of its account's limits, if it is one
+ * that counts: what is given back does as of when it was spent.
+ */
+static void
+count_entry(Store *store, Snapshot snapshot, Limits *limits,
+			const Entry *entry)
+{
+	TimestampTz at = entry->created_at;
+
+	if (strcmp(entry->kind, KIND_REFUND) == 0 ||
+		strcmp(entry->kind, KIND_RELEASE) == 0)
+	{
+		Entry		target = *entry;
+
+		/* of a deduction, of a hold, or of a hold's capture */
+		do
+		{
+			if (!target.has_target ||
+				!row_find_entry(store, snapshot, target.target_id, &target))
+				return;
+		} while (strcmp(target.kind, KIND_CAPTURE) == 0);
+		at = target.created_at;
+	}
+	else if (strcmp(entry->kind, KIND_DEDUCTION) != 0 &&
+			 strcmp(entry->kind, KIND_HOLD) != 0)
+		return;
+	if (at >= limits->day_start)
+		limits->day_used -= entry->amount;
+	if (at >= limits->month_start)
+		limits->month_used -= entry->amount;
+}
+
+/*
+ * Counts what the log says was spent in the windows of an account's limits.
+ */
+void
+caps_count(Store *store, Snapshot snapshot, Limits *limits)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "credits limits",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	StoreScan	scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+
+	limits->day_used = limits->month_used = 0;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(limits->account_id));
+	store_scan(&scan, store, &transactions_by_account_id, snapshot, &key, 1);
+	old = MemoryContextSwitchTo(context);
+	while ((slot = store_scan_next(&scan, BackwardScanDirection)) != NULL)
+	{
+		Entry		entry;
+
+		CHECK_FOR_INTERRUPTS();
+		row_read_entry(slot, &entry);
+		if (entry.created_at < limits->month_start)
+			break;
+		count_entry(store, snapshot, limits, &entry);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	store_scan_end(&scan);
+	MemoryContextDelete(context);
+}
+
+/*
+ * Begins the windows of an account's limits anew, with what was spent in them:
+ * by the log, and by what is to be added to it.
+ */
+void
+caps_begin_windows(Posting *posting, Limits *limits)
+{
+	int			i;
+
+	limits->day_start = caps_window_start("day", limits->timezone,
+										  posting->now);
+	limits->month_start = caps_window_start("month", limits->timezone,
+											posting->now);
+	caps_count(posting->store, posting->snapshot, limits);
+	for (i = 0; i < posting->nentries; i++)
+		count_entry(posting->store, posting->snapshot, limits,
+					posting->entries[i]);
+}
+
+/*
+ * Brings the windows of an account's limits up to date.
+ */
+static void
+roll_limits(Posting *posting, Limits *limits)
+{
+	roll(&limits->day_start, &limits->day_used, "day", limits->timezone,
+		 posting->now);
+	roll(&limits->month_start, &limits->month_used, "month", limits->timezone,
+		 posting->now);
+}
+
+/*
+ * Checks a spend against the limits of the account and counts it.  The whole is
+ * what it is a part of, if it is split or adds to a hold.
  */
 bool
-caps_spend(Posting *posting, int64 amount)
+caps_spend(Posting *posting, int64 amount, int64 whole)
 {
 	Limits	   *limits;
 	int64		min;
@@ -290,7 +409,7 @@ caps_spend(Posting *posting, int64 amount)
 	int64		day;
 	int64		month;
 
-	if (!posting->account.limited && !any_spend_setting())
+	if (amount == 0 || (!posting->account.limited && !any_spend_setting()))
 		return true;
 	limits = caps_limits(posting);
 	min = limit(limits->min_spend, setting_min_spend);
@@ -298,20 +417,19 @@ caps_spend(Posting *posting, int64 amount)
 	day = limit(limits->day_limit, setting_max_spend_per_day);
 	month = limit(limits->month_limit, setting_max_spend_per_month);
 
-	if (min != NO_LIMIT && amount < min)
+	if (min != NO_LIMIT && whole < min)
 		return refuse_limit(posting, "so little at once",
 							psprintf("At least " INT64_FORMAT " are to be spent, not " INT64_FORMAT ".",
-									 min, amount));
-	if (max != NO_LIMIT && amount > max)
+									 min, whole));
+	if (max != NO_LIMIT && whole > max)
 		return refuse_limit(posting, "so much at once",
 							psprintf("At most " INT64_FORMAT " can be spent, not " INT64_FORMAT ".",
-									 max, amount));
+									 max, whole));
 	if (day == NO_LIMIT && month == NO_LIMIT)
 		return true;
-	roll(&limits->day_start, &limits->day_used, "day", limits->timezone,
-		 posting->now);
-	roll(&limits->month_start, &limits->month_used, "month", limits->timezone,
-		 posting->now);
+	if (!ItemPointerIsValid(&limits->tid) && !limits->changed)
+		caps_begin_windows(posting, limits);
+	roll_limits(posting, limits);
 	if (day != NO_LIMIT && amount > day - limits->day_used)
 		return refuse_window(posting, "day", day, limits->day_used, amount);
 	if (month != NO_LIMIT && amount > month - limits->month_used)
@@ -791,10 +909,7 @@ caps_give_back(Posting *posting, const Entry *spend, int64 amount)
 
 		if (ItemPointerIsValid(&limits->tid))
 		{
-			roll(&limits->day_start, &limits->day_used, "day",
-				 limits->timezone, posting->now);
-			roll(&limits->month_start, &limits->month_used, "month",
-				 limits->timezone, posting->now);
+			roll_limits(posting, limits);
 			if (spend->created_at >= limits->day_start)
 				limits->day_used = Max(limits->day_used - amount, 0);
 			if (spend->created_at >= limits->month_start)

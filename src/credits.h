@@ -690,7 +690,9 @@ extern TimestampTz caps_window_start(const char *per, text *timezone,
 									 TimestampTz at);
 extern Limits *caps_limits(Posting *posting);
 extern void caps_change_limits(Posting *posting, Limits *limits);
-extern bool caps_spend(Posting *posting, int64 amount);
+extern void caps_count(Store *store, Snapshot snapshot, Limits *limits);
+extern void caps_begin_windows(Posting *posting, Limits *limits);
+extern bool caps_spend(Posting *posting, int64 amount, int64 whole);
 extern bool caps_receive(Posting *posting, int64 *amount, bool may_clip);
 extern void caps_change_member(Posting *posting, Member *member);
 extern bool caps_lock_members(Posting *posting, List *keys, bool skip_locked);
@@ -725,7 +727,7 @@ extern Entry *reserve_release(Posting *posting, Hold *hold, TimestampTz at,
 							  HoldStatus status, const Entry *main);
 extern Entry *reserve_extend(Posting *posting, Hold *hold,
 							 TimestampTz expires_at);
-extern void reserve_enlarge(Posting *posting, Hold *hold, int64 amount);
+extern Entry *reserve_enlarge(Posting *posting, Hold *hold, int64 amount);
 extern List *reserve_add_members(List *keys, Posting *posting);
 extern void reserve_settle(Posting *posting);
 

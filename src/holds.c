@@ -228,16 +228,26 @@ enlarge(Posting *postings, HoldCall *call, Hold *hold, int64 extra)
 {
 	Posting    *posting = &postings[call->part_parties[0]];
 	List	   *path = NIL;
+	StringInfoData terms;
+	Entry	   *entry;
 
-	if (!ledger_may_spend(posting, extra) || !caps_spend(posting, extra) ||
+	/* a member that is paused spends nothing, also where a pool pays */
+	if (!ledger_may_spend(&postings[0], 0))
+		return false;
+	if (!ledger_may_spend(posting, extra) ||
 		(call->member_id != 0 &&
-		 !spend_check_cap(posting, call->member_id, extra, &path)))
+		 !spend_check_cap(posting, call->member_id, extra, &path)) ||
+		!caps_spend(posting, extra, hold->reserved + extra))
 	{
 		postings[0].refusal = posting->refusal;
 		return false;
 	}
 	caps_use_path(posting, path, extra);
-	reserve_enlarge(posting, hold, extra);
+	entry = reserve_enlarge(posting, hold, extra);
+	initStringInfo(&terms);
+	caps_add_way(&terms, path);
+	if (terms.len > 0)
+		entry->terms = json_document(&terms);
 	return true;
 }
 

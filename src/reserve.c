@@ -358,7 +358,7 @@ reserve_release(Posting *posting, Hold *hold, TimestampTz at,
  * Adds to a hold, which is about to be captured whole, an amount that the
  * account has.
  */
-void
+Entry *
 reserve_enlarge(Posting *posting, Hold *hold, int64 amount)
 {
 	Entry	   *made = entry_of(posting, hold);
@@ -382,6 +382,7 @@ reserve_enlarge(Posting *posting, Hold *hold, int64 amount)
 	memcpy(all->draws, made->draws, made->ndraws * sizeof(Draw));
 	memcpy(all->draws + made->ndraws, draws, ndraws * sizeof(Draw));
 	hold->entry = all;
+	return entry;
 }
 
 /*

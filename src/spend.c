@@ -87,7 +87,7 @@ spend_plan(Posting *posting, void *arg)
 	Spend	   *spend = arg;
 
 	if (!ledger_may_spend(posting, spend->amount) ||
-		!caps_spend(posting, spend->amount))
+		!caps_spend(posting, spend->amount, spend->amount))
 		return false;
 	posting->main = take(posting, spend, spend->amount, NULL);
 	return true;
@@ -218,7 +218,8 @@ plan_pool(Posting *postings, void *arg)
 	}
 	own = spend->amount - from_pool;
 	if (own > 0 &&
-		(!ledger_enough(member, own) || !caps_spend(member, own)))
+		(!ledger_enough(member, own) ||
+		 !caps_spend(member, own, spend->amount)))
 		return false;
 	if (from_pool > 0)
 	{
@@ -227,7 +228,8 @@ plan_pool(Posting *postings, void *arg)
 			refuse_cap(pool, narrowest, from_pool);
 			return refuse_for(postings, 1);
 		}
-		if (!ledger_enough(pool, from_pool) || !caps_spend(pool, from_pool))
+		if (!ledger_enough(pool, from_pool) ||
+			!caps_spend(pool, from_pool, spend->amount))
 			return refuse_for(postings, 1);
 	}
 
