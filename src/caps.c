@@ -26,9 +26,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-/* pools within pools, at most */
-#define MAX_LEVELS 16
-
 StoreTable	members_table = {
 	.name = "members",
 	.types = (const Oid[]) {
@@ -785,7 +782,6 @@ caps_path(Store *store, Snapshot snapshot, int64 account_id, int64 pool_id)
 	List	   *paths = NIL;
 	List	   *seen = NIL;
 	ListCell   *lc;
-	int			level;
 
 	/* the usual case */
 	if (find_member(store, snapshot, pool_id, account_id, direct))
@@ -793,7 +789,7 @@ caps_path(Store *store, Snapshot snapshot, int64 account_id, int64 pool_id)
 
 	foreach(lc, pools_of(store, snapshot, account_id))
 		paths = lappend(paths, list_make1(lfirst(lc)));
-	for (level = 1; paths != NIL && level < MAX_LEVELS; level++)
+	while (paths != NIL)
 	{
 		List	   *longer = NIL;
 
@@ -925,12 +921,13 @@ caps_give_back(Posting *posting, const Entry *spend, int64 amount)
 		Member	   *member = locked_member(posting, key->pool_id,
 										   key->account_id);
 
-		if (member && spend->id > member->since_id &&
+		if (member == NULL)
+			continue;
+		if (spend->id > member->since_id &&
 			spend->created_at >= member->window_start)
-		{
 			member->used = Max(member->used - amount, 0);
-			caps_change_member(posting, member);
-		}
+		/* also if only its window is another one now */
+		caps_change_member(posting, member);
 	}
 }
 

@@ -132,6 +132,7 @@ refuse_cap(Posting *pool, Member *member, int64 amount)
 				  psprintf("Of its cap of " INT64_FORMAT " %s%s " INT64_FORMAT " are left, " INT64_FORMAT " are needed.",
 						   member->cap, lifetime ? "in all" : "for the ",
 						   lifetime ? "" : member->per, left, amount),
+				  lifetime ? "Have the cap changed with credits_change_member." :
 				  "Wait for the next window, or have the cap changed with credits_change_member.");
 }
 
