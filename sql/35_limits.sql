@@ -36,6 +36,11 @@ COMMENT ON COLUMN credits.limits.month_used IS 'spent since then, less what was 
 SELECT pg_catalog.pg_extension_config_dump('credits.limits', '');
 GRANT SELECT ON credits.limits TO credits_admin, credits_auditor;
 
+CREATE TRIGGER limits_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.limits
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+ALTER TABLE credits.limits ENABLE ALWAYS TRIGGER limits_refuse_change;
+
 CREATE FUNCTION @extschema@.credits_set_limits(
 	account text,
 	max_balance bigint DEFAULT NULL,

@@ -10,6 +10,7 @@ CREATE TABLE credits.members (
 	created_at timestamptz NOT NULL,
 	window_start timestamptz NOT NULL,
 	used bigint NOT NULL,
+	since_id bigint NOT NULL,
 	CONSTRAINT members_not_negative CHECK (used >= 0)
 ) WITH (fillfactor = 60);
 
@@ -25,9 +26,16 @@ COMMENT ON COLUMN credits.members.timezone IS 'where days, weeks and months begi
 COMMENT ON COLUMN credits.members.window_start IS 'when the window began that used is of';
 COMMENT ON COLUMN credits.members.used IS
 	'spent or held since then, less what was given back';
+COMMENT ON COLUMN credits.members.since_id IS
+	'the pool''s transaction that began to count: what was spent before it is not in used';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.members', '');
 GRANT SELECT ON credits.members TO credits_admin, credits_auditor;
+
+CREATE TRIGGER members_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.members
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+ALTER TABLE credits.members ENABLE ALWAYS TRIGGER members_refuse_change;
 
 -- A window that has passed counts for nothing, whether or not the member has
 -- spent since.
@@ -48,6 +56,14 @@ JOIN credits.accounts AS a ON a.id OPERATOR(pg_catalog.=) m.account_id
 CROSS JOIN LATERAL (
 	SELECT CASE WHEN m.per OPERATOR(pg_catalog.=) 'lifetime' THEN '-infinity'::timestamptz
 				ELSE pg_catalog.date_trunc(m.per, credits.now(), m.timezone) END AS start
+) AS t
+-- where clocks are put back over midnight, at the first of the two
+CROSS JOIN LATERAL (
+	SELECT CASE WHEN pg_catalog.timezone(m.timezone, t.start OPERATOR(pg_catalog.-) '1 hour'::interval)
+					OPERATOR(pg_catalog.=) pg_catalog.timezone(m.timezone, t.start)
+				 AND pg_catalog.isfinite(t.start)
+				THEN t.start OPERATOR(pg_catalog.-) '1 hour'::interval
+				ELSE t.start END AS start
 ) AS c
 CROSS JOIN LATERAL (
 	SELECT GREATEST(m.window_start, c.start) AS start,

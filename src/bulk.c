@@ -213,10 +213,16 @@ attempt_items(Posting *posting, BatchItem **items, int n, PlanChange plan)
 						  items[0]->account_id, &posting->account))
 		return CHANGED;
 	log_check_idle(posting->account.id);
+	/* a hold that times out gives back to caps, which are locked after it */
+	if (!posting->locked && posting->account.held > 0 &&
+		clock_now() >= posting->account.due_at)
+		return CHANGED;
 	if (posting->locked)
 		posting_lock(posting);
 	posting_check(&posting->account);
 	posting->now = Max(clock_now(), posting->account.last_at);
+	if (!posting->dry)
+		(void) posting_lock_members(posting, 1, NULL, NULL, false);
 	reserve_settle(posting);
 	if (n > 1)
 		grants_load(posting);

@@ -8,8 +8,11 @@
  * gives back to it only while that window lasts.
  *
  * A row of limits is protected by its account's lock.  A member's row can be
- * reached from any pool above it, so it is locked itself, after all accounts,
- * and from the member upwards: two calls cannot wait for each other.
+ * reached from any pool above it, so it is locked itself, after all accounts.
+ * A call locks all that it needs in order of pool and account, so two calls
+ * cannot wait for each other.  What it has locked is kept with the first of its
+ * postings: settling and the plan, and all accounts of a joint change, work on
+ * one copy of a row, which is written once.
  */
 #include "credits.h"
 
@@ -17,25 +20,22 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
-
-/* pools within pools, at most */
-#define MAX_LEVELS 16
 
 StoreTable	members_table = {
 	.name = "members",
 	.types = (const Oid[]) {
 		INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, INT8OID, InvalidOid
+		TIMESTAMPTZOID, INT8OID, INT8OID, InvalidOid
 	}
 };
 
-StoreIndex	members_by_pool = {&members_table, "members_pkey"};
-StoreIndex	members_by_account = {&members_table, "members_account_id_idx"};
+static StoreIndex members_by_pool = {&members_table, "members_pkey"};
+static StoreIndex members_by_account = {&members_table, "members_account_id_idx"};
 
 StoreTable	limits_table = {
 	.name = "limits",
@@ -58,17 +58,36 @@ caps_is_window(const char *per)
 }
 
 /*
- * Returns when the window began that an instant is in.
+ * Returns what a clock on the wall shows at an instant.
+ */
+static Timestamp
+local_time(text *timezone, TimestampTz at)
+{
+	return DatumGetTimestamp(DirectFunctionCall2(timestamptz_zone,
+												 PointerGetDatum(timezone),
+												 TimestampTzGetDatum(at)));
+}
+
+/*
+ * Returns when the window began that an instant is in.  Where clocks are put
+ * back over midnight the day begins at the first of the two, and does not begin
+ * again at the other.
  */
 TimestampTz
 caps_window_start(const char *per, text *timezone, TimestampTz at)
 {
+	TimestampTz start;
+
 	if (strcmp(per, "lifetime") == 0)
 		return DT_NOBEGIN;
-	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_trunc_zone,
-												   CStringGetTextDatum(per),
-												   TimestampTzGetDatum(at),
-												   PointerGetDatum(timezone)));
+	start = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_trunc_zone,
+													CStringGetTextDatum(per),
+													TimestampTzGetDatum(at),
+													PointerGetDatum(timezone)));
+	if (local_time(timezone, start - USECS_PER_HOUR) ==
+		local_time(timezone, start))
+		start -= USECS_PER_HOUR;
+	return start;
 }
 
 /*
@@ -276,10 +295,110 @@ refuse_window(Posting *posting, const char *per, int64 max, int64 used,
 }
 
 /*
- * Checks a spend against the limits of the account and counts it.
+ * Counts a transaction in the windows of its account's limits, if it is one
+ * that counts: what is given back does as of when it was spent.
+ */
+static void
+count_entry(Store *store, Snapshot snapshot, Limits *limits,
+			const Entry *entry)
+{
+	TimestampTz at = entry->created_at;
+
+	if (strcmp(entry->kind, KIND_REFUND) == 0 ||
+		strcmp(entry->kind, KIND_RELEASE) == 0)
+	{
+		Entry		target = *entry;
+
+		/* of a deduction, of a hold, or of a hold's capture */
+		do
+		{
+			if (!target.has_target ||
+				!row_find_entry(store, snapshot, target.target_id, &target))
+				return;
+		} while (strcmp(target.kind, KIND_CAPTURE) == 0);
+		at = target.created_at;
+	}
+	else if (strcmp(entry->kind, KIND_DEDUCTION) != 0 &&
+			 strcmp(entry->kind, KIND_HOLD) != 0)
+		return;
+	if (at >= limits->day_start)
+		limits->day_used -= entry->amount;
+	if (at >= limits->month_start)
+		limits->month_used -= entry->amount;
+}
+
+/*
+ * Counts what the log says was spent in the windows of an account's limits.
+ */
+void
+caps_count(Store *store, Snapshot snapshot, Limits *limits)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "credits limits",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	StoreScan	scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+
+	limits->day_used = limits->month_used = 0;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(limits->account_id));
+	store_scan(&scan, store, &transactions_by_account_id, snapshot, &key, 1);
+	old = MemoryContextSwitchTo(context);
+	while ((slot = store_scan_next(&scan, BackwardScanDirection)) != NULL)
+	{
+		Entry		entry;
+
+		CHECK_FOR_INTERRUPTS();
+		row_read_entry(slot, &entry);
+		if (entry.created_at < limits->month_start)
+			break;
+		count_entry(store, snapshot, limits, &entry);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	store_scan_end(&scan);
+	MemoryContextDelete(context);
+}
+
+/*
+ * Begins the windows of an account's limits anew, with what was spent in them:
+ * by the log, and by what is to be added to it.
+ */
+void
+caps_begin_windows(Posting *posting, Limits *limits)
+{
+	int			i;
+
+	limits->day_start = caps_window_start("day", limits->timezone,
+										  posting->now);
+	limits->month_start = caps_window_start("month", limits->timezone,
+											posting->now);
+	caps_count(posting->store, posting->snapshot, limits);
+	for (i = 0; i < posting->nentries; i++)
+		count_entry(posting->store, posting->snapshot, limits,
+					posting->entries[i]);
+}
+
+/*
+ * Brings the windows of an account's limits up to date.
+ */
+static void
+roll_limits(Posting *posting, Limits *limits)
+{
+	roll(&limits->day_start, &limits->day_used, "day", limits->timezone,
+		 posting->now);
+	roll(&limits->month_start, &limits->month_used, "month", limits->timezone,
+		 posting->now);
+}
+
+/*
+ * Checks a spend against the limits of the account and counts it.  The whole is
+ * what it is a part of, if it is split or adds to a hold.
  */
 bool
-caps_spend(Posting *posting, int64 amount)
+caps_spend(Posting *posting, int64 amount, int64 whole)
 {
 	Limits	   *limits;
 	int64		min;
@@ -287,7 +406,7 @@ caps_spend(Posting *posting, int64 amount)
 	int64		day;
 	int64		month;
 
-	if (!posting->account.limited && !any_spend_setting())
+	if (amount == 0 || (!posting->account.limited && !any_spend_setting()))
 		return true;
 	limits = caps_limits(posting);
 	min = limit(limits->min_spend, setting_min_spend);
@@ -295,20 +414,19 @@ caps_spend(Posting *posting, int64 amount)
 	day = limit(limits->day_limit, setting_max_spend_per_day);
 	month = limit(limits->month_limit, setting_max_spend_per_month);
 
-	if (min != NO_LIMIT && amount < min)
+	if (min != NO_LIMIT && whole < min)
 		return refuse_limit(posting, "so little at once",
 							psprintf("At least " INT64_FORMAT " are to be spent, not " INT64_FORMAT ".",
-									 min, amount));
-	if (max != NO_LIMIT && amount > max)
+									 min, whole));
+	if (max != NO_LIMIT && whole > max)
 		return refuse_limit(posting, "so much at once",
 							psprintf("At most " INT64_FORMAT " can be spent, not " INT64_FORMAT ".",
-									 max, amount));
+									 max, whole));
 	if (day == NO_LIMIT && month == NO_LIMIT)
 		return true;
-	roll(&limits->day_start, &limits->day_used, "day", limits->timezone,
-		 posting->now);
-	roll(&limits->month_start, &limits->month_used, "month", limits->timezone,
-		 posting->now);
+	if (!ItemPointerIsValid(&limits->tid) && !limits->changed)
+		caps_begin_windows(posting, limits);
+	roll_limits(posting, limits);
 	if (day != NO_LIMIT && amount > day - limits->day_used)
 		return refuse_window(posting, "day", day, limits->day_used, amount);
 	if (month != NO_LIMIT && amount > month - limits->month_used)
@@ -362,8 +480,8 @@ caps_receive(Posting *posting, int64 *amount, bool may_clip)
 /*
  * Reads a member from a slot.
  */
-void
-caps_read_member(TupleTableSlot *slot, Member *member)
+static void
+read_member(TupleTableSlot *slot, Member *member)
 {
 	Datum	   *values;
 	bool	   *isnull;
@@ -373,6 +491,7 @@ caps_read_member(TupleTableSlot *slot, Member *member)
 	isnull = slot->tts_isnull - 1;
 	member->tid = slot->tts_tid;
 	member->changed = false;
+	member->removed = false;
 	member->pool_id = DatumGetInt64(values[Anum_members_pool_id]);
 	member->account_id = DatumGetInt64(values[Anum_members_account_id]);
 	member->cap = isnull[Anum_members_cap] ? NO_LIMIT :
@@ -383,17 +502,27 @@ caps_read_member(TupleTableSlot *slot, Member *member)
 	member->window_start =
 		DatumGetTimestampTz(values[Anum_members_window_start]);
 	member->used = DatumGetInt64(values[Anum_members_used]);
+	member->since_id = DatumGetInt64(values[Anum_members_since_id]);
 }
 
 /*
- * Makes the columns of a member's row.
+ * Writes a member's row, which is locked: a new one, a change or, last of all,
+ * its end.
  */
-void
-caps_member_columns(const Member *member, Datum *columns, bool *nulls)
+static void
+write_member(Posting *posting, void *row)
 {
+	Member	   *member = row;
+	Datum		columns[Natts_members];
+	bool		nulls[Natts_members] = {false};
 	Datum	   *values = columns - 1;	/* by column number */
 
-	memset(nulls, false, Natts_members * sizeof(bool));
+	if (member->removed)
+	{
+		store_delete(posting->store, &members_table, posting->snapshot,
+					 &member->tid);
+		return;
+	}
 	values[Anum_members_pool_id] = Int64GetDatum(member->pool_id);
 	values[Anum_members_account_id] = Int64GetDatum(member->account_id);
 	values[Anum_members_cap] = Int64GetDatum(member->cap);
@@ -404,23 +533,12 @@ caps_member_columns(const Member *member, Datum *columns, bool *nulls)
 	values[Anum_members_window_start] =
 		TimestampTzGetDatum(member->window_start);
 	values[Anum_members_used] = Int64GetDatum(member->used);
-}
-
-/*
- * Writes a member's row.
- */
-static void
-write_member(Posting *posting, void *row)
-{
-	Member	   *member = row;
-	Datum		columns[Natts_members];
-	bool		nulls[Natts_members];
+	values[Anum_members_since_id] = Int64GetDatum(member->since_id);
 
 	if (!ItemPointerIsValid(&member->tid))
-		return;					/* another change has taken it over */
-	caps_member_columns(member, columns, nulls);
-	if (store_update(posting->store, &members_table, posting->snapshot,
-					 &member->tid, columns, nulls) != TM_Ok)
+		store_insert(posting->store, &members_table, columns, nulls);
+	else if (store_update(posting->store, &members_table, posting->snapshot,
+						  &member->tid, columns, nulls) != TM_Ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent update"),
@@ -430,11 +548,22 @@ write_member(Posting *posting, void *row)
 }
 
 /*
+ * Notes that a member is to be written.
+ */
+void
+caps_change_member(Posting *posting, Member *member)
+{
+	if (!member->changed)
+		log_defer(posting, write_member, member);
+	member->changed = true;
+}
+
+/*
  * Finds a member of a pool.
  */
-bool
-caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
-				 int64 account_id, Member *member)
+static bool
+find_member(Store *store, Snapshot snapshot, int64 pool_id, int64 account_id,
+			Member *member)
 {
 	StoreScan	scan;
 	ScanKeyData keys[2];
@@ -447,39 +576,173 @@ caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
 	store_scan(&scan, store, &members_by_pool, snapshot, keys, 2);
 	slot = store_scan_next(&scan, ForwardScanDirection);
 	if (slot)
-		caps_read_member(slot, member);
+		read_member(slot, member);
 	store_scan_end(&scan);
 	return slot != NULL;
 }
 
 /*
- * Locks a member's row and reads its newest version.  Returns false if it is
- * gone.
+ * Returns the posting that has what its call has locked.
  */
-bool
-caps_lock_member(Store *store, Snapshot snapshot, Member *member)
+static Posting *
+lead_of(Posting *posting)
 {
+	return posting->lead ? posting->lead : posting;
+}
+
+/*
+ * Returns a member that the call has locked, or NULL.
+ */
+static Member *
+locked_member(Posting *posting, int64 pool_id, int64 account_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, lead_of(posting)->members)
+	{
+		Member	   *member = lfirst(lc);
+
+		if (member->pool_id == pool_id && member->account_id == account_id)
+			return member;
+	}
+	return NULL;
+}
+
+/*
+ * Locks a member's row, reads its newest version and brings its window up to
+ * date, unless that is done.  One that is gone is none.  Returns false if the
+ * row is busy and that is not to be waited for.
+ */
+static bool
+lock_member(Posting *posting, const MemberKey *key, bool skip_locked)
+{
+	Posting    *lead = lead_of(posting);
+	Member	   *member;
 	TupleTableSlot *slot;
 
-	switch (store_lock(store, &members_table, snapshot, &member->tid, false,
-					   &slot))
+	if (locked_member(posting, key->pool_id, key->account_id))
+		return true;
+	member = palloc(sizeof(Member));
+	if (!find_member(posting->store, posting->snapshot, key->pool_id,
+					 key->account_id, member))
+		return true;
+	switch (store_lock(posting->store, &members_table, posting->snapshot,
+					   &member->tid, skip_locked, &slot))
 	{
 		case TM_Ok:
-			caps_read_member(slot, member);
+			read_member(slot, member);
+			roll(&member->window_start, &member->used, member->per,
+				 member->timezone, posting->now);
+			lead->members = lappend(lead->members, member);
 			return true;
+		case TM_WouldBlock:
+			return false;
 		case TM_Deleted:
 			if (!IsolationUsesXactSnapshot())
-				return false;
+				return true;
 			/* FALLTHROUGH */
 		default:
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("could not serialize access due to concurrent update"),
 					 errdetail("Member " INT64_FORMAT " of pool " INT64_FORMAT " has changed since the transaction's snapshot.",
-							   member->account_id, member->pool_id),
+							   key->account_id, key->pool_id),
 					 errhint("Retry the transaction.")));
 	}
 	return false;
+}
+
+/*
+ * Orders members by pool and account.
+ */
+static int
+compare_keys(const ListCell *a, const ListCell *b)
+{
+	const MemberKey *x = lfirst(a);
+	const MemberKey *y = lfirst(b);
+
+	if (x->pool_id != y->pool_id)
+		return x->pool_id < y->pool_id ? -1 : 1;
+	return x->account_id < y->account_id ? -1 : x->account_id > y->account_id;
+}
+
+/*
+ * Locks members in the order in which everyone does.  Returns false if one is
+ * busy and that is not to be waited for.
+ */
+bool
+caps_lock_members(Posting *posting, List *keys, bool skip_locked)
+{
+	ListCell   *lc;
+
+	list_sort(keys, compare_keys);
+	foreach(lc, keys)
+		if (!lock_member(posting, lfirst(lc), skip_locked))
+			return false;
+	return true;
+}
+
+/*
+ * Returns a member of a pool, locked; NULL if the account is none.
+ */
+Member *
+caps_member(Posting *posting, int64 pool_id, int64 account_id)
+{
+	MemberKey	key = {pool_id, account_id};
+
+	(void) lock_member(posting, &key, false);
+	return locked_member(posting, pool_id, account_id);
+}
+
+/*
+ * Adds a member to a list of those to be locked.
+ */
+List *
+caps_add_key(List *keys, int64 pool_id, int64 account_id)
+{
+	MemberKey  *key = palloc(sizeof(MemberKey));
+
+	*key = (MemberKey) {pool_id, account_id};
+	return lappend(keys, key);
+}
+
+/*
+ * Adds the members through which a deduction or a hold was made, from the
+ * account upwards; none if no pool paid.
+ */
+List *
+caps_add_way_of(List *keys, const Entry *spend)
+{
+	int64		account_id = spend->member_id;
+	ListCell   *lc;
+
+	if (account_id == 0)
+		return keys;
+	foreach(lc, terms_ids(spend, "via"))
+	{
+		int64		pool_id = *(int64 *) lfirst(lc);
+
+		keys = caps_add_key(keys, pool_id, account_id);
+		account_id = pool_id;
+	}
+	return caps_add_key(keys, spend->account_id, account_id);
+}
+
+/*
+ * Adds the members along a way.
+ */
+List *
+caps_add_path(List *keys, List *path)
+{
+	ListCell   *lc;
+
+	foreach(lc, path)
+	{
+		Member	   *member = lfirst(lc);
+
+		keys = caps_add_key(keys, member->pool_id, member->account_id);
+	}
+	return keys;
 }
 
 /*
@@ -500,7 +763,7 @@ pools_of(Store *store, Snapshot snapshot, int64 account_id)
 	{
 		Member	   *member = palloc(sizeof(Member));
 
-		caps_read_member(slot, member);
+		read_member(slot, member);
 		members = lappend(members, member);
 	}
 	store_scan_end(&scan);
@@ -519,15 +782,14 @@ caps_path(Store *store, Snapshot snapshot, int64 account_id, int64 pool_id)
 	List	   *paths = NIL;
 	List	   *seen = NIL;
 	ListCell   *lc;
-	int			level;
 
 	/* the usual case */
-	if (caps_find_member(store, snapshot, pool_id, account_id, direct))
+	if (find_member(store, snapshot, pool_id, account_id, direct))
 		return list_make1(direct);
 
 	foreach(lc, pools_of(store, snapshot, account_id))
 		paths = lappend(paths, list_make1(lfirst(lc)));
-	for (level = 1; paths != NIL && level < MAX_LEVELS; level++)
+	while (paths != NIL)
 	{
 		List	   *longer = NIL;
 
@@ -556,73 +818,27 @@ caps_path(Store *store, Snapshot snapshot, int64 account_id, int64 pool_id)
 }
 
 /*
- * Returns a member that this change has changed already, and so locked; NULL
- * if it has not.  A hold that timed out may have given back to any of them, by
- * whichever account it was of.
- */
-static Member *
-find_changed(Posting *posting, int64 pool_id, int64 account_id)
-{
-	Posting    *parties = posting->parties ? posting->parties : posting;
-	int			nparties = posting->parties ? posting->nparties : 1;
-	Change	   *change;
-	int			i;
-
-	for (i = 0; i < nparties; i++)
-		for (change = parties[i].changes; change; change = change->next)
-		{
-			Member	   *member = change->row;
-
-			if (change->write == write_member &&
-				member->pool_id == pool_id &&
-				member->account_id == account_id)
-				return member;
-		}
-	return NULL;
-}
-
-/*
- * Finds and locks a member of the posting's account for a change of its row by
- * other means, which includes what this change has changed of it already.
- */
-bool
-caps_take_member(Posting *posting, int64 account_id, Member *member)
-{
-	Member	   *changed = find_changed(posting, posting->account.id,
-									   account_id);
-
-	if (changed)
-	{
-		*member = *changed;
-		ItemPointerSetInvalid(&changed->tid);
-		return true;
-	}
-	return caps_find_member(posting->store, posting->snapshot,
-							posting->account.id, account_id, member) &&
-		caps_lock_member(posting->store, posting->snapshot, member);
-}
-
-/*
- * Locks the members along a way, from the account upwards, and brings their
- * windows up to date.
+ * Locks the members along a way, which the list has from then on.  Returns
+ * false if one is gone.
+ *
+ * A call by another pool may have begun a member's window a moment later than
+ * ours is: then ours is as late, since that window is what it counts in.
  */
 bool
 caps_lock_path(Posting *posting, List *path)
 {
 	ListCell   *lc;
 
+	(void) caps_lock_members(posting, caps_add_path(NIL, path), false);
 	foreach(lc, path)
 	{
 		Member	   *member = lfirst(lc);
-		Member	   *changed = find_changed(posting, member->pool_id,
-										   member->account_id);
 
-		if (changed)
-			lfirst(lc) = member = changed;
-		else if (!caps_lock_member(posting->store, posting->snapshot, member))
+		member = locked_member(posting, member->pool_id, member->account_id);
+		if (member == NULL)
 			return false;
-		roll(&member->window_start, &member->used, member->per,
-			 member->timezone, posting->now);
+		lfirst(lc) = member;
+		posting->now = Max(posting->now, member->window_start);
 	}
 	return true;
 }
@@ -668,36 +884,8 @@ caps_use_path(Posting *posting, List *path, int64 amount)
 		Member	   *member = lfirst(lc);
 
 		member->used = count(member->used, amount);
-		if (!member->changed)
-			log_defer(posting, write_member, member);
-		member->changed = true;
+		caps_change_member(posting, member);
 	}
-}
-
-/*
- * Gives back to one member's cap what was spent at an instant, if that was in
- * the present window.
- */
-static void
-give_back_to(Posting *posting, int64 pool_id, int64 account_id, TimestampTz at,
-			 int64 amount)
-{
-	Member	   *member = find_changed(posting, pool_id, account_id);
-
-	if (member == NULL)
-	{
-		member = palloc(sizeof(Member));
-		if (!caps_find_member(posting->store, posting->snapshot, pool_id,
-							  account_id, member) ||
-			!caps_lock_member(posting->store, posting->snapshot, member))
-			return;				/* no member any more */
-		log_defer(posting, write_member, member);
-		member->changed = true;
-	}
-	roll(&member->window_start, &member->used, member->per, member->timezone,
-		 posting->now);
-	if (at >= member->window_start)
-		member->used = Max(member->used - amount, 0);
 }
 
 /*
@@ -706,16 +894,16 @@ give_back_to(Posting *posting, int64 pool_id, int64 account_id, TimestampTz at,
 void
 caps_give_back(Posting *posting, const Entry *spend, int64 amount)
 {
+	List	   *way;
+	ListCell   *lc;
+
 	if (posting->account.limited || any_spend_setting())
 	{
 		Limits	   *limits = caps_limits(posting);
 
 		if (ItemPointerIsValid(&limits->tid))
 		{
-			roll(&limits->day_start, &limits->day_used, "day",
-				 limits->timezone, posting->now);
-			roll(&limits->month_start, &limits->month_used, "month",
-				 limits->timezone, posting->now);
+			roll_limits(posting, limits);
 			if (spend->created_at >= limits->day_start)
 				limits->day_used = Max(limits->day_used - amount, 0);
 			if (spend->created_at >= limits->month_start)
@@ -723,23 +911,24 @@ caps_give_back(Posting *posting, const Entry *spend, int64 amount)
 			caps_change_limits(posting, limits);
 		}
 	}
-	/* a member's row would have to be locked */
-	if (spend->member_id != 0 && !posting->dry)
+	/* members' rows would have to be locked */
+	if (posting->dry)
+		return;
+	way = caps_add_way_of(NIL, spend);
+	(void) caps_lock_members(posting, way, false);
+	foreach(lc, way)
 	{
-		List	   *way = terms_ids(spend, "via");
-		int64		account_id = spend->member_id;
-		ListCell   *lc;
+		MemberKey  *key = lfirst(lc);
+		Member	   *member = locked_member(posting, key->pool_id,
+										   key->account_id);
 
-		foreach(lc, way)
-		{
-			int64		pool_id = *(int64 *) lfirst(lc);
-
-			give_back_to(posting, pool_id, account_id, spend->created_at,
-						 amount);
-			account_id = pool_id;
-		}
-		give_back_to(posting, posting->account.id, account_id,
-					 spend->created_at, amount);
+		if (member == NULL)
+			continue;
+		if (spend->id > member->since_id &&
+			spend->created_at >= member->window_start)
+			member->used = Max(member->used - amount, 0);
+		/* also if only its window is another one now */
+		caps_change_member(posting, member);
 	}
 }
 

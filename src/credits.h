@@ -312,6 +312,9 @@ typedef struct Refusal
 	char	   *hint;
 } Refusal;
 
+typedef struct Store Store;
+typedef struct Posting Posting;
+
 /* What a caller asked for, as far as every kind of request has it */
 typedef struct Request
 {
@@ -323,6 +326,9 @@ typedef struct Request
 	Jsonb	   *metadata;
 	int64		key_account_id; /* whose key it is, 0 if the first party's */
 	bool		lock_first;		/* is the row's lock needed before planning? */
+
+	/* adds the members of pools that a joint plan may change, or NULL */
+	List	   *(*add_members) (List *keys, Posting *postings, void *arg);
 } Request;
 
 /* What a caller gets; the account's name is taken from the posting */
@@ -369,7 +375,8 @@ enum
 	Anum_members_created_at,
 	Anum_members_window_start,
 	Anum_members_used,
-	Natts_members = Anum_members_used
+	Anum_members_since_id,
+	Natts_members = Anum_members_since_id
 };
 
 /* The limits of an account, NO_LIMIT where it has none of its own */
@@ -392,11 +399,19 @@ typedef struct Limits
 	int64		month_used;
 } Limits;
 
+/* Which account of which pool */
+typedef struct MemberKey
+{
+	int64		pool_id;
+	int64		account_id;
+} MemberKey;
+
 /* An account that may spend from a pool */
 typedef struct Member
 {
-	ItemPointerData tid;
+	ItemPointerData tid;		/* invalid if not stored yet */
 	bool		changed;
+	bool		removed;
 	int64		pool_id;
 	int64		account_id;
 	int64		cap;			/* NO_LIMIT if none */
@@ -405,10 +420,8 @@ typedef struct Member
 	TimestampTz created_at;
 	TimestampTz window_start;
 	int64		used;
+	int64		since_id;		/* the transaction after which it counts */
 } Member;
-
-typedef struct Store Store;
-typedef struct Posting Posting;
 
 /*
  * A row of another table that is to be written with the account
@@ -423,8 +436,6 @@ typedef struct Change
 struct Posting
 {
 	struct Posting *outer;		/* of the call that this one runs inside */
-	struct Posting *parties;	/* of a joint change, an array; or NULL */
-	int			nparties;
 	Store	   *store;
 	Snapshot	snapshot;
 	bool		locked;			/* is the account's row lock ours? */
@@ -437,6 +448,8 @@ struct Posting
 	List	   *holds;			/* those read or made */
 	Change	   *changes;		/* what else is to be written, last first */
 	Limits	   *limits;			/* NULL until needed */
+	Posting    *lead;			/* of a joint change the first, or NULL */
+	List	   *members;		/* those that the call has locked; the lead's */
 	bool		dry;			/* only to see what would be: nothing is written */
 	Entry	  **entries;
 	int			nentries;
@@ -684,24 +697,22 @@ extern bool totals_add(Account *account, const Entry *entry);
 
 /* caps.c */
 extern StoreTable members_table;
-extern StoreIndex members_by_pool;
-extern StoreIndex members_by_account;
 extern StoreTable limits_table;
 extern bool caps_is_window(const char *per);
 extern TimestampTz caps_window_start(const char *per, text *timezone,
 									 TimestampTz at);
 extern Limits *caps_limits(Posting *posting);
 extern void caps_change_limits(Posting *posting, Limits *limits);
-extern bool caps_spend(Posting *posting, int64 amount);
+extern void caps_count(Store *store, Snapshot snapshot, Limits *limits);
+extern void caps_begin_windows(Posting *posting, Limits *limits);
+extern bool caps_spend(Posting *posting, int64 amount, int64 whole);
 extern bool caps_receive(Posting *posting, int64 *amount, bool may_clip);
-extern void caps_read_member(TupleTableSlot *slot, Member *member);
-extern void caps_member_columns(const Member *member, Datum *columns,
-								bool *nulls);
-extern bool caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
-							 int64 account_id, Member *member);
-extern bool caps_lock_member(Store *store, Snapshot snapshot, Member *member);
-extern bool caps_take_member(Posting *posting, int64 account_id,
-							 Member *member);
+extern void caps_change_member(Posting *posting, Member *member);
+extern bool caps_lock_members(Posting *posting, List *keys, bool skip_locked);
+extern Member *caps_member(Posting *posting, int64 pool_id, int64 account_id);
+extern List *caps_add_key(List *keys, int64 pool_id, int64 account_id);
+extern List *caps_add_way_of(List *keys, const Entry *spend);
+extern List *caps_add_path(List *keys, List *path);
 extern List *caps_path(Store *store, Snapshot snapshot, int64 account_id,
 					   int64 pool_id);
 extern bool caps_lock_path(Posting *posting, List *path);
@@ -729,7 +740,8 @@ extern Entry *reserve_release(Posting *posting, Hold *hold, TimestampTz at,
 							  HoldStatus status, const Entry *main);
 extern Entry *reserve_extend(Posting *posting, Hold *hold,
 							 TimestampTz expires_at);
-extern void reserve_enlarge(Posting *posting, Hold *hold, int64 amount);
+extern Entry *reserve_enlarge(Posting *posting, Hold *hold, int64 amount);
+extern List *reserve_add_members(List *keys, Posting *posting);
 extern void reserve_settle(Posting *posting);
 
 /* alerts.c */

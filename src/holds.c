@@ -31,6 +31,7 @@ typedef struct HoldCall
 	int			part_parties[MAX_PARTS];	/* whose postings they are in */
 	Party		parties[2];
 	int			nparties;
+	List	   *way;			/* members that it counts for, as keys */
 	bool		has_amount;		/* or else all that is left */
 	int64		amount;
 	bool		final;
@@ -121,6 +122,7 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 	call->parts[call->nparts++] = entry;
 	call->parties[0].id = entry.account_id;
 	call->nparties = 1;
+	call->way = caps_add_way_of(NIL, &entry);
 	others = terms_ids(&entry, "parts");
 	if (others != NIL)
 	{
@@ -131,6 +133,7 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("a part of hold " INT64_FORMAT " is missing", id),
 					 errhint("Run credits_verify.")));
+		call->way = caps_add_way_of(NIL, part);
 		call->parties[call->nparties++].id = part->account_id;
 		call->part_parties[call->nparts++] = 1;
 	}
@@ -144,12 +147,27 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 }
 
 /*
+ * Adds the members that a call may count for or give back to.
+ */
+static List *
+add_members(List *keys, Posting *postings, void *arg)
+{
+	HoldCall   *call = arg;
+
+	keys = list_concat(keys, call->way);
+	if (call->allow_more && call->nparties > 1)
+		keys = spend_add_members(keys, postings, arg);
+	return keys;
+}
+
+/*
  * Posts a call about a hold for an SQL function.
  */
 static Datum
 post(FunctionCallInfo fcinfo, const char *function, HoldCall *call,
 	 PlanChange plan)
 {
+	call->request.add_members = add_members;
 	if (call->nparties > 1)
 		return ledger_call_joint(fcinfo, function, call->parties,
 								 call->nparties, &call->request, plan, call);
@@ -219,6 +237,8 @@ enlarge(Posting *postings, HoldCall *call, Hold **holds, int64 extra)
 	int			party = call->part_parties[which];
 	Posting    *posting = &postings[party];
 	List	   *path = NIL;
+	StringInfoData terms;
+	Entry	   *entry;
 	int			i;
 
 	/* neither may be paused, whoever pays */
@@ -229,15 +249,20 @@ enlarge(Posting *postings, HoldCall *call, Hold **holds, int64 extra)
 			return false;
 		}
 	/* the second party is the pool */
-	if (!ledger_enough(posting, extra) || !caps_spend(posting, extra) ||
+	if (!ledger_enough(posting, extra) ||
 		(party > 0 &&
-		 !spend_check_cap(posting, postings[0].account.id, extra, &path)))
+		 !spend_check_cap(posting, postings[0].account.id, extra, &path)) ||
+		!caps_spend(posting, extra, holds[which]->reserved + extra))
 	{
 		postings[0].refusal = posting->refusal;
 		return false;
 	}
 	caps_use_path(posting, path, extra);
-	reserve_enlarge(posting, holds[which], extra);
+	entry = reserve_enlarge(posting, holds[which], extra);
+	initStringInfo(&terms);
+	caps_add_way(&terms, path);
+	if (terms.len > 0)
+		entry->terms = json_document(&terms);
 	return true;
 }
 

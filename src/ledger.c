@@ -161,9 +161,10 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 	log_check_idle(posting->account.id);
 	if (!posting->locked && posting->account.id == busy_account)
 		return CHANGED;
+	posting->now = Max(clock_now(), posting->account.last_at);
 	/* a hold that times out gives back to caps, which are locked after it */
 	if (!posting->locked && posting->account.held > 0 &&
-		clock_now() >= posting->account.due_at)
+		posting->now >= posting->account.due_at)
 		return CHANGED;
 	if (posting->locked)
 	{
@@ -172,9 +173,9 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 		posting_lock(posting);
 		busy_account = posting->account.last_transaction_id == seen ?
 			0 : posting->account.id;
+		posting->now = Max(clock_now(), posting->account.last_at);
 	}
 	posting_check(&posting->account);
-	posting->now = Max(clock_now(), posting->account.last_at);
 
 	if (request->key &&
 		row_find_key(posting->store, posting->snapshot,
@@ -182,6 +183,7 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 					 posting->account.id, request->key, &entry))
 		return posting_replay(posting, request, &entry, receipt);
 
+	(void) posting_lock_members(posting, 1, NULL, NULL, false);
 	reserve_settle(posting);
 	if (!plan(posting, arg))
 		return REFUSED;
@@ -283,7 +285,7 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 			  Request *request, PlanChange plan, void *arg, Receipt *receipt)
 {
 	int		   *order = palloc(nparties * sizeof(int));
-	TimestampTz now = clock_now();
+	TimestampTz now;
 	Entry		entry;
 	int			i;
 
@@ -294,6 +296,7 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 		PopActiveSnapshot();
 		PushActiveSnapshot(store_snapshot(true));
 	}
+	now = clock_now();
 	for (i = 0; i < nparties; i++)
 	{
 		postings[i].snapshot = GetActiveSnapshot();
@@ -307,9 +310,12 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 
 	for (i = 0; i < nparties; i++)
 	{
+		postings[i].lead = &postings[0];
 		postings[i].now = now;
-		reserve_settle(&postings[i]);
 	}
+	(void) posting_lock_members(postings, nparties, request, arg, false);
+	for (i = 0; i < nparties; i++)
+		reserve_settle(&postings[i]);
 	if (!plan(postings, arg))
 		return REFUSED;
 	for (i = 0; i < nparties; i++)
@@ -346,8 +352,6 @@ ledger_post_joint(const char *function, const Party *parties, int nparties,
 	PushActiveSnapshot(store_snapshot(true));
 	for (i = 0; i < nparties; i++)
 	{
-		postings[i].parties = postings;
-		postings[i].nparties = nparties;
 		postings[i].store = store;
 		postings[i].snapshot = GetActiveSnapshot();
 		postings[i].locked = true;
@@ -481,9 +485,15 @@ ledger_settle(int64 account_id)
 			posting.now = Max(clock_now(), posting.account.last_at);
 			if (posting.now >= posting.account.due_at)
 			{
-				reserve_settle(&posting);
-				posting_write(&posting, NULL);
-				result = SETTLED;
+				/* others are locked in this transaction: it must not wait */
+				if (!posting_lock_members(&posting, 1, NULL, NULL, true))
+					result = SKIPPED;
+				else
+				{
+					reserve_settle(&posting);
+					posting_write(&posting, NULL);
+					result = SETTLED;
+				}
 			}
 		}
 	}

@@ -64,7 +64,7 @@ limits_terms(const Limits *limits)
 
 /*
  * Plans a change of an account's limits.  What has been spent in the present
- * windows stays counted.
+ * windows counts, whether or not it was limited then.
  */
 static bool
 plan_limits(Posting *posting, void *arg)
@@ -82,6 +82,8 @@ plan_limits(Posting *posting, void *arg)
 	limits->day_limit = wanted->day_limit;
 	limits->month_limit = wanted->month_limit;
 	limits->timezone = wanted->timezone;
+	if (limits->day_limit != NO_LIMIT || limits->month_limit != NO_LIMIT)
+		caps_begin_windows(posting, limits);
 	caps_change_limits(posting, limits);
 	posting->account.limited = true;
 	posting->main = log_add(posting, KIND_LIMITS, posting->now, 0, NULL, 0);

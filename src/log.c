@@ -391,6 +391,10 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("table \"credits.%s\" cannot be changed directly", table),
 			 errdetail("%s on it is refused to everyone.", command),
+			 strcmp(table, "limits") == 0 ?
+			 errhint("Use credits_set_limits.") :
+			 strcmp(table, "members") == 0 ?
+			 errhint("Use credits_change_member or credits_remove_member.") :
 			 errhint("Use credits_adjust to correct a balance, credits_void_grant to take back a grant, credits_close_account to close an account.")));
 	PG_RETURN_POINTER(NULL);
 }

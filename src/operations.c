@@ -577,7 +577,7 @@ plan_quote(Posting *posting, void *arg)
 		quote->draws = show_draws(posting, draws, ndraws);
 	}
 	if (!ledger_may_spend(posting, quote->cost) ||
-		(quote->cost > 0 && !caps_spend(posting, quote->cost)))
+		(quote->cost > 0 && !caps_spend(posting, quote->cost, quote->cost)))
 		quote->sqlstate = posting->refusal.sqlstate;
 	return true;
 }

@@ -24,88 +24,55 @@ typedef struct Membership
 	int64		cap;
 	char	   *per;
 	text	   *timezone;
-	Member		member;			/* as it is to be written */
 } Membership;
-
-/*
- * Writes a new member.
- */
-static void
-insert_member(Posting *posting, void *row)
-{
-	Datum		columns[Natts_members];
-	bool		nulls[Natts_members];
-
-	caps_member_columns(row, columns, nulls);
-	store_insert(posting->store, &members_table, columns, nulls);
-}
-
-/*
- * Writes a member that is changed, and locked.
- */
-static void
-update_member(Posting *posting, void *row)
-{
-	Member	   *member = row;
-	Datum		columns[Natts_members];
-	bool		nulls[Natts_members];
-
-	caps_member_columns(member, columns, nulls);
-	(void) store_update(posting->store, &members_table, posting->snapshot,
-						&member->tid, columns, nulls);
-}
-
-/*
- * Removes a member, which is locked.
- */
-static void
-delete_member(Posting *posting, void *row)
-{
-	store_delete(posting->store, &members_table, posting->snapshot,
-				 &((Member *) row)->tid);
-}
 
 /*
  * Adds the transaction that a change of members is.
  */
 static void
-log_membership(Posting *pool, Membership *wanted, bool removed)
+log_membership(Posting *pool, const Member *member)
 {
 	StringInfoData json;
 
 	initStringInfo(&json);
-	json_int64(&json, "account_id", wanted->member.account_id);
-	if (removed)
+	json_int64(&json, "account_id", member->account_id);
+	if (member->removed)
 		json_raw(&json, "removed", "true");
 	else
 	{
-		if (wanted->member.cap == NO_LIMIT)
+		if (member->cap == NO_LIMIT)
 			json_text(&json, "cap", NULL);
 		else
-			json_int64(&json, "cap", wanted->member.cap);
-		json_cstring(&json, "per", wanted->member.per);
-		json_text(&json, "timezone", wanted->member.timezone);
+			json_int64(&json, "cap", member->cap);
+		json_cstring(&json, "per", member->per);
+		json_text(&json, "timezone", member->timezone);
 	}
 	pool->main = log_add(pool, KIND_MEMBERSHIP, pool->now, 0, NULL, 0);
 	pool->main->terms = json_document(&json);
 }
 
 /*
- * Sets a member's terms as wanted, and its window.
+ * Sets a member's terms as wanted.  What was used counts on unless a window of
+ * the new kind has begun since the count did: then it begins anew, with what is
+ * spent from now on.
  */
 static void
-set_terms(Membership *wanted, TimestampTz now)
+set_terms(Posting *pool, Member *member, const Membership *wanted)
 {
-	Member	   *member = &wanted->member;
-	TimestampTz start = caps_window_start(wanted->per, wanted->timezone, now);
+	TimestampTz start = caps_window_start(wanted->per, wanted->timezone,
+										  pool->now);
 
-	/* what was used counts on if the window that it was used in goes on */
-	if (member->window_start < start)
-		member->used = 0;
 	member->cap = wanted->cap;
 	member->per = wanted->per;
 	member->timezone = wanted->timezone;
-	member->window_start = start;
+	log_membership(pool, member);
+	if (member->since_id == 0 || member->window_start < start)
+	{
+		member->window_start = start;
+		member->used = 0;
+		member->since_id = pool->main->id;
+	}
+	caps_change_member(pool, member);
 }
 
 /*
@@ -117,6 +84,7 @@ plan_add(Posting *postings, void *arg)
 	Membership *wanted = arg;
 	Posting    *pool = &postings[0];
 	Posting    *account = &postings[1];
+	Member	   *member;
 	char	   *unit = TextDatumGetCString(pool->account.values[Anum_accounts_unit - 1]);
 	char	   *other = TextDatumGetCString(account->account.values[Anum_accounts_unit - 1]);
 
@@ -134,8 +102,7 @@ plan_add(Posting *postings, void *arg)
 							   row_account_name(&pool->account), unit,
 							   row_account_name(&account->account), other),
 					  "Open an account of the pool's unit for the member.");
-	if (caps_find_member(pool->store, pool->snapshot, pool->account.id,
-						 account->account.id, &wanted->member))
+	if (caps_member(pool, pool->account.id, account->account.id))
 		return refuse(&pool->refusal, ERRCODE_CONFLICT,
 					  psprintf("account \"%s\" is already a member of pool \"%s\"",
 							   row_account_name(&account->account),
@@ -151,36 +118,36 @@ plan_add(Posting *postings, void *arg)
 					  "A pool cannot be in itself.",
 					  "Remove the pool from the other one first.");
 
-	memset(&wanted->member, 0, sizeof(Member));
-	wanted->member.pool_id = pool->account.id;
-	wanted->member.account_id = account->account.id;
-	wanted->member.created_at = pool->now;
-	wanted->member.window_start = DT_NOBEGIN;
-	set_terms(wanted, pool->now);
-	log_membership(pool, wanted, false);
-	log_defer(pool, insert_member, &wanted->member);
+	member = palloc0(sizeof(Member));
+	ItemPointerSetInvalid(&member->tid);
+	member->pool_id = pool->account.id;
+	member->account_id = account->account.id;
+	member->created_at = pool->now;
+	set_terms(pool, member, wanted);
 	return true;
 }
 
 /*
- * Finds and locks the member that a call is about.
+ * Finds and locks the member that a call is about, or refuses.
  */
-static bool
-find_member(Posting *postings, Membership *wanted)
+static Member *
+find_member(Posting *postings)
 {
 	Posting    *pool = &postings[0];
 	Account    *account = &postings[1].account;
+	Member	   *member;
 
 	if (!ledger_not_closed(pool))
-		return false;
-	if (caps_take_member(pool, account->id, &wanted->member))
-		return true;
-	return refuse(&pool->refusal, ERRCODE_NOT_FOUND,
-				  psprintf("account \"%s\" is not a member of pool \"%s\"",
-						   row_account_name(account),
-						   row_account_name(&pool->account)),
-				  NULL,
-				  "Look for the pool's members in view credits.pool_members.");
+		return NULL;
+	member = caps_member(pool, pool->account.id, account->id);
+	if (member == NULL)
+		refuse(&pool->refusal, ERRCODE_NOT_FOUND,
+			   psprintf("account \"%s\" is not a member of pool \"%s\"",
+						row_account_name(account),
+						row_account_name(&pool->account)),
+			   NULL,
+			   "Look for the pool's members in view credits.pool_members.");
+	return member;
 }
 
 /*
@@ -189,13 +156,11 @@ find_member(Posting *postings, Membership *wanted)
 static bool
 plan_change(Posting *postings, void *arg)
 {
-	Membership *wanted = arg;
+	Member	   *member = find_member(postings);
 
-	if (!find_member(postings, wanted))
+	if (member == NULL)
 		return false;
-	set_terms(wanted, postings[0].now);
-	log_membership(&postings[0], wanted, false);
-	log_defer(&postings[0], update_member, &wanted->member);
+	set_terms(&postings[0], member, arg);
 	return true;
 }
 
@@ -205,13 +170,23 @@ plan_change(Posting *postings, void *arg)
 static bool
 plan_remove(Posting *postings, void *arg)
 {
-	Membership *wanted = arg;
+	Member	   *member = find_member(postings);
 
-	if (!find_member(postings, wanted))
+	if (member == NULL)
 		return false;
-	log_membership(&postings[0], wanted, true);
-	log_defer(&postings[0], delete_member, &wanted->member);
+	member->removed = true;
+	log_membership(&postings[0], member);
+	caps_change_member(&postings[0], member);
 	return true;
+}
+
+/*
+ * Adds the member that a call is about to those that it locks.
+ */
+static List *
+add_members(List *keys, Posting *postings, void *arg)
+{
+	return caps_add_key(keys, postings[0].account.id, postings[1].account.id);
 }
 
 /*
@@ -258,6 +233,7 @@ post(FunctionCallInfo fcinfo, const char *function, Membership *wanted,
 
 	wanted->pool = arg_account(fcinfo, 0);
 	wanted->account = arg_account(fcinfo, 1);
+	request.add_members = add_members;
 	parties[0] = (Party) {wanted->pool};
 	parties[1] = (Party) {wanted->account};
 	store_check_writable(function);

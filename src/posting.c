@@ -57,6 +57,27 @@ posting_check(const Account *account)
 }
 
 /*
+ * Locks the members of pools that settling changes, if any, and then those
+ * that the plan may change, so that all are locked in order.  Returns false if
+ * one is busy and that is not to be waited for.
+ */
+bool
+posting_lock_members(Posting *postings, int npostings, Request *request,
+					 void *arg, bool skip_locked)
+{
+	List	   *keys = NIL;
+	int			i;
+
+	for (i = 0; i < npostings; i++)
+		keys = reserve_add_members(keys, &postings[i]);
+	if (keys == NIL)
+		return true;
+	if (request && request->add_members)
+		keys = request->add_members(keys, postings, arg);
+	return caps_lock_members(&postings[0], keys, skip_locked);
+}
+
+/*
  * Answers a request whose key was used before: with the original receipt, or
  * by refusing another request under the same key.
  */

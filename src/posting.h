@@ -20,6 +20,9 @@ typedef enum Outcome
 extern void posting_begin(Posting *posting, Store *store, bool locked,
 						  bool fresh);
 extern void posting_lock(Posting *posting);
+extern bool posting_lock_members(Posting *postings, int npostings,
+								 Request *request, void *arg,
+								 bool skip_locked);
 extern void posting_check(const Account *account);
 extern Outcome posting_replay(Posting *posting, Request *request,
 							  Entry *entry, Receipt *receipt);

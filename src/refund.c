@@ -158,19 +158,34 @@ grace(Posting *posting, Refund *refund)
 }
 
 /*
- * Gives back to limits and caps what a spend was counted for: a capture was
- * when its hold was made.
+ * Returns the transaction that counted for limits and caps: of a capture that
+ * of its hold.
  */
-static void
-give_back_to_caps(Posting *posting, const Entry *spend, int64 amount)
+static const Entry *
+counted_as(Posting *posting, const Entry *spend)
 {
-	Entry		hold;
+	Entry	   *hold;
 
-	if (strcmp(spend->kind, KIND_CAPTURE) == 0 && spend->has_target &&
-		row_find_entry(posting->store, posting->snapshot, spend->target_id,
-					   &hold))
-		spend = &hold;
-	caps_give_back(posting, spend, amount);
+	if (strcmp(spend->kind, KIND_CAPTURE) != 0 || !spend->has_target)
+		return spend;
+	hold = palloc(sizeof(Entry));
+	return row_find_entry(posting->store, posting->snapshot, spend->target_id,
+						  hold) ? hold : spend;
+}
+
+/*
+ * Adds the members that a refund may give back to.
+ */
+static List *
+add_members(List *keys, Posting *postings, void *arg)
+{
+	Refund	   *refund = arg;
+	int			i;
+
+	for (i = 0; i < refund->nparts; i++)
+		keys = caps_add_way_of(keys, counted_as(&postings[0],
+												&refund->parts[i].spend));
+	return keys;
 }
 
 /*
@@ -226,7 +241,7 @@ give_back(Posting *posting, Refund *refund, Part *part, int64 amount)
 		follower->has_target = true;
 		follower->target_id = entry->id;
 	}
-	give_back_to_caps(posting, spend, amount);
+	caps_give_back(posting, counted_as(posting, spend), amount);
 	return entry;
 }
 
@@ -405,6 +420,7 @@ credits_refund(PG_FUNCTION_ARGS)
 	fingerprint_int64(&request.fingerprint, refund.has_amount, refund.amount);
 	fingerprint_int64(&request.fingerprint, true, refund.expired);
 
+	request.add_members = add_members;
 	if (refund.nparties > 1)
 		return ledger_call_joint(fcinfo, "credits_refund()", refund.parties,
 								 refund.nparties, &request, plan_refund,

@@ -358,7 +358,7 @@ reserve_release(Posting *posting, Hold *hold, TimestampTz at,
  * Adds to a hold, which is about to be captured whole, an amount that the
  * account has.
  */
-void
+Entry *
 reserve_enlarge(Posting *posting, Hold *hold, int64 amount)
 {
 	Entry	   *made = entry_of(posting, hold);
@@ -382,6 +382,7 @@ reserve_enlarge(Posting *posting, Hold *hold, int64 amount)
 	memcpy(all->draws, made->draws, made->ndraws * sizeof(Draw));
 	memcpy(all->draws + made->ndraws, draws, ndraws * sizeof(Draw));
 	hold->entry = all;
+	return entry;
 }
 
 /*
@@ -434,6 +435,37 @@ timed_out(Posting *posting)
 	store_scan_end(&scan);
 	posting->holds = list_concat(posting->holds, holds);
 	return holds;
+}
+
+/*
+ * Adds the members of pools to whose caps holds give back that have timed out.
+ */
+List *
+reserve_add_members(List *keys, Posting *posting)
+{
+	StoreScan	scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+
+	if (posting->now < posting->account.due_at || posting->account.held == 0)
+		return keys;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(posting->account.id));
+	store_scan(&scan, posting->store, &holds_by_expires_at, posting->snapshot,
+			   &key, 1);
+	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
+	{
+		Hold		hold;
+		Entry		entry;
+
+		read_hold(slot, &hold);
+		if (hold.expires_at > posting->now)
+			break;
+		if (row_find_entry(posting->store, posting->snapshot, hold.id, &entry))
+			keys = caps_add_way_of(keys, &entry);
+	}
+	store_scan_end(&scan);
+	return keys;
 }
 
 /*

@@ -91,7 +91,7 @@ spend_plan(Posting *posting, void *arg)
 	if (!ledger_may_spend(posting, spend->amount))
 		return false;
 	/* limits are for what is spent, not for what is free */
-	if (spend->amount > 0 && !caps_spend(posting, spend->amount))
+	if (spend->amount > 0 && !caps_spend(posting, spend->amount, spend->amount))
 		return false;
 	posting->main = take(posting, spend, spend->amount, NULL);
 	return true;
@@ -136,6 +136,7 @@ refuse_cap(Posting *pool, Member *member, int64 amount)
 				  psprintf("Of its cap of " INT64_FORMAT " %s%s " INT64_FORMAT " are left, " INT64_FORMAT " are needed.",
 						   member->cap, lifetime ? "in all" : "for the ",
 						   lifetime ? "" : member->per, left, amount),
+				  lifetime ? "Have the cap changed with credits_change_member." :
 				  "Wait for the next window, or have the cap changed with credits_change_member.");
 }
 
@@ -174,6 +175,19 @@ spend_check_cap(Posting *pool, int64 member_id, int64 amount, List **path)
 }
 
 /*
+ * Adds the members along the way from the first party to the second to those
+ * that a call locks.
+ */
+List *
+spend_add_members(List *keys, Posting *postings, void *arg)
+{
+	return caps_add_path(keys, caps_path(postings[1].store,
+										 postings[1].snapshot,
+										 postings[0].account.id,
+										 postings[1].account.id));
+}
+
+/*
  * Plans a spend of a member, the first party, from a pool, the second.
  */
 static bool
@@ -194,6 +208,7 @@ plan_pool(Posting *postings, void *arg)
 	from_pool = spend->amount;
 	if (!lock_way(pool, member->account.id, &path))
 		return refuse_for(postings, 1);
+	member->now = pool->now;
 	/* neither may be closed or paused, whoever pays */
 	if (!ledger_may_spend(member, 0))
 		return false;
@@ -211,7 +226,8 @@ plan_pool(Posting *postings, void *arg)
 	}
 	own = spend->amount - from_pool;
 	if (own > 0 &&
-		(!ledger_enough(member, own) || !caps_spend(member, own)))
+		(!ledger_enough(member, own) ||
+		 !caps_spend(member, own, spend->amount)))
 		return false;
 	if (from_pool > 0)
 	{
@@ -220,7 +236,8 @@ plan_pool(Posting *postings, void *arg)
 			refuse_cap(pool, narrowest, from_pool);
 			return refuse_for(postings, 1);
 		}
-		if (!ledger_enough(pool, from_pool) || !caps_spend(pool, from_pool))
+		if (!ledger_enough(pool, from_pool) ||
+			!caps_spend(pool, from_pool, spend->amount))
 			return refuse_for(postings, 1);
 	}
 
@@ -308,6 +325,7 @@ spend_post(const char *function, Spend *spend, Receipt *receipt,
 	if (spend->pool == NULL)
 		return ledger_post(function, spend->account, 0, &spend->request,
 						   spend_plan, spend, receipt, refusal);
+	spend->request.add_members = spend_add_members;
 	return ledger_post_joint(function, parties, 2, &spend->request, plan_pool,
 							 spend, receipt, refusal);
 }

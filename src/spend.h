@@ -42,6 +42,7 @@ extern void spend_read_pool(FunctionCallInfo fcinfo, int n, Spend *spend);
 extern void spend_fingerprint_pool(Spend *spend);
 extern bool spend_check_cap(Posting *pool, int64 member_id, int64 amount,
 							List **path);
+extern List *spend_add_members(List *keys, Posting *postings, void *arg);
 extern bool spend_plan(Posting *posting, void *arg);
 extern bool spend_post(const char *function, Spend *spend, Receipt *receipt,
 					   Refusal *refusal);
