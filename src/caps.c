@@ -373,6 +373,7 @@ caps_read_member(TupleTableSlot *slot, Member *member)
 	isnull = slot->tts_isnull - 1;
 	member->tid = slot->tts_tid;
 	member->changed = false;
+	member->removed = false;
 	member->pool_id = DatumGetInt64(values[Anum_members_pool_id]);
 	member->account_id = DatumGetInt64(values[Anum_members_account_id]);
 	member->cap = isnull[Anum_members_cap] ? NO_LIMIT :
@@ -416,6 +417,12 @@ write_member(Posting *posting, void *row)
 	Datum		columns[Natts_members];
 	bool		nulls[Natts_members];
 
+	if (member->removed)
+	{
+		store_delete(posting->store, &members_table, posting->snapshot,
+					 &member->tid);
+		return;
+	}
 	caps_member_columns(member, columns, nulls);
 	if (store_update(posting->store, &members_table, posting->snapshot,
 					 &member->tid, columns, nulls) != TM_Ok)
@@ -425,6 +432,17 @@ write_member(Posting *posting, void *row)
 				 errdetail("Member " INT64_FORMAT " of pool " INT64_FORMAT " has changed although it was locked.",
 						   member->account_id, member->pool_id),
 				 errhint("Retry the transaction.")));
+}
+
+/*
+ * Notes that a member, which is locked, is to be written.
+ */
+void
+caps_change_member(Posting *posting, Member *member)
+{
+	if (!member->changed)
+		log_defer(posting, write_member, member);
+	member->changed = true;
 }
 
 /*
@@ -454,8 +472,8 @@ caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
  * Locks a member's row and reads its newest version.  Returns false if it is
  * gone.
  */
-bool
-caps_lock_member(Store *store, Snapshot snapshot, Member *member)
+static bool
+lock_member(Store *store, Snapshot snapshot, Member *member)
 {
 	TupleTableSlot *slot;
 
@@ -478,6 +496,47 @@ caps_lock_member(Store *store, Snapshot snapshot, Member *member)
 					 errhint("Retry the transaction.")));
 	}
 	return false;
+}
+
+/*
+ * Returns a member that this call has changed already, and so locked, or NULL:
+ * what it will write is not in the table yet.
+ */
+static Member *
+changed_member(Posting *posting, int64 pool_id, int64 account_id)
+{
+	int			n = posting->joint ? posting->njoint : 1;
+	Change	   *change;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		change = posting->joint ? posting->joint[i].changes : posting->changes;
+		for (; change; change = change->next)
+			if (change->write == write_member &&
+				((Member *) change->row)->pool_id == pool_id &&
+				((Member *) change->row)->account_id == account_id)
+				return change->row;
+	}
+	return NULL;
+}
+
+/*
+ * Returns a member of a pool, locked, or NULL.
+ */
+Member *
+caps_member(Posting *posting, int64 pool_id, int64 account_id)
+{
+	Member	   *member = changed_member(posting, pool_id, account_id);
+
+	if (member)
+		return member;
+	member = palloc(sizeof(Member));
+	if (caps_find_member(posting->store, posting->snapshot, pool_id,
+						 account_id, member) &&
+		lock_member(posting->store, posting->snapshot, member))
+		return member;
+	return NULL;
 }
 
 /*
@@ -565,8 +624,13 @@ caps_lock_path(Posting *posting, List *path)
 	foreach(lc, path)
 	{
 		Member	   *member = lfirst(lc);
+		Member	   *changed = changed_member(posting, member->pool_id,
+											 member->account_id);
 
-		if (!caps_lock_member(posting->store, posting->snapshot, member))
+		/* a hold that has just timed out has given back to its cap */
+		if (changed)
+			lfirst(lc) = member = changed;
+		else if (!lock_member(posting->store, posting->snapshot, member))
 			return false;
 		roll(&member->window_start, &member->used, member->per,
 			 member->timezone, posting->now);
@@ -615,9 +679,7 @@ caps_use_path(Posting *posting, List *path, int64 amount)
 		Member	   *member = lfirst(lc);
 
 		member->used = count(member->used, amount);
-		if (!member->changed)
-			log_defer(posting, write_member, member);
-		member->changed = true;
+		caps_change_member(posting, member);
 	}
 }
 
@@ -629,25 +691,11 @@ static void
 give_back_to(Posting *posting, int64 pool_id, int64 account_id, TimestampTz at,
 			 int64 amount)
 {
-	Member	   *member = NULL;
-	Change	   *change;
+	Member	   *member = caps_member(posting, pool_id, account_id);
 
-	/* one that is changed already is locked */
-	for (change = posting->changes; change; change = change->next)
-		if (change->write == write_member &&
-			((Member *) change->row)->pool_id == pool_id &&
-			((Member *) change->row)->account_id == account_id)
-			member = change->row;
 	if (member == NULL)
-	{
-		member = palloc(sizeof(Member));
-		if (!caps_find_member(posting->store, posting->snapshot, pool_id,
-							  account_id, member) ||
-			!caps_lock_member(posting->store, posting->snapshot, member))
-			return;				/* no member any more */
-		log_defer(posting, write_member, member);
-		member->changed = true;
-	}
+		return;					/* no member any more */
+	caps_change_member(posting, member);
 	roll(&member->window_start, &member->used, member->per, member->timezone,
 		 posting->now);
 	if (at >= member->window_start)

@@ -396,6 +396,7 @@ typedef struct Member
 {
 	ItemPointerData tid;
 	bool		changed;
+	bool		removed;
 	int64		pool_id;
 	int64		account_id;
 	int64		cap;			/* NO_LIMIT if none */
@@ -422,6 +423,8 @@ typedef struct Change
 struct Posting
 {
 	struct Posting *outer;		/* of the call that this one runs inside */
+	struct Posting *joint;		/* all of a joint change, NULL if it is alone */
+	int			njoint;
 	Store	   *store;
 	Snapshot	snapshot;
 	bool		locked;			/* is the account's row lock ours? */
@@ -684,7 +687,8 @@ extern void caps_member_columns(const Member *member, Datum *columns,
 								bool *nulls);
 extern bool caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
 							 int64 account_id, Member *member);
-extern bool caps_lock_member(Store *store, Snapshot snapshot, Member *member);
+extern Member *caps_member(Posting *posting, int64 pool_id, int64 account_id);
+extern void caps_change_member(Posting *posting, Member *member);
 extern List *caps_path(Store *store, Snapshot snapshot, int64 account_id,
 					   int64 pool_id);
 extern bool caps_lock_path(Posting *posting, List *path);

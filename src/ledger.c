@@ -601,6 +601,8 @@ ledger_post_joint(const char *function, const Party *parties, int nparties,
 		postings[i].store = store;
 		postings[i].snapshot = GetActiveSnapshot();
 		postings[i].locked = true;
+		postings[i].joint = postings;
+		postings[i].njoint = nparties;
 	}
 	outcome = attempt_joint(postings, parties, nparties, request, plan, arg,
 							receipt);

@@ -24,7 +24,7 @@ typedef struct Membership
 	int64		cap;
 	char	   *per;
 	text	   *timezone;
-	Member		member;			/* as it is to be written */
+	Member	   *member;			/* as it is to be written */
 } Membership;
 
 /*
@@ -41,31 +41,6 @@ insert_member(Posting *posting, void *row)
 }
 
 /*
- * Writes a member that is changed, and locked.
- */
-static void
-update_member(Posting *posting, void *row)
-{
-	Member	   *member = row;
-	Datum		columns[Natts_members];
-	bool		nulls[Natts_members];
-
-	caps_member_columns(member, columns, nulls);
-	(void) store_update(posting->store, &members_table, posting->snapshot,
-						&member->tid, columns, nulls);
-}
-
-/*
- * Removes a member, which is locked.
- */
-static void
-delete_member(Posting *posting, void *row)
-{
-	store_delete(posting->store, &members_table, posting->snapshot,
-				 &((Member *) row)->tid);
-}
-
-/*
  * Adds the transaction that a change of members is.
  */
 static void
@@ -74,17 +49,17 @@ log_membership(Posting *pool, Membership *wanted, bool removed)
 	StringInfoData json;
 
 	initStringInfo(&json);
-	json_int64(&json, "account_id", wanted->member.account_id);
+	json_int64(&json, "account_id", wanted->member->account_id);
 	if (removed)
 		json_raw(&json, "removed", "true");
 	else
 	{
-		if (wanted->member.cap == NO_LIMIT)
+		if (wanted->member->cap == NO_LIMIT)
 			json_text(&json, "cap", NULL);
 		else
-			json_int64(&json, "cap", wanted->member.cap);
-		json_cstring(&json, "per", wanted->member.per);
-		json_text(&json, "timezone", wanted->member.timezone);
+			json_int64(&json, "cap", wanted->member->cap);
+		json_cstring(&json, "per", wanted->member->per);
+		json_text(&json, "timezone", wanted->member->timezone);
 	}
 	pool->main = log_add(pool, KIND_MEMBERSHIP, pool->now, 0, NULL, 0);
 	pool->main->terms = json_document(&json);
@@ -96,7 +71,7 @@ log_membership(Posting *pool, Membership *wanted, bool removed)
 static void
 set_terms(Membership *wanted, TimestampTz now)
 {
-	Member	   *member = &wanted->member;
+	Member	   *member = wanted->member;
 	TimestampTz start = caps_window_start(wanted->per, wanted->timezone, now);
 
 	/* what was used counts on if the window that it was used in goes on */
@@ -134,8 +109,7 @@ plan_add(Posting *postings, void *arg)
 							   row_account_name(&pool->account), unit,
 							   row_account_name(&account->account), other),
 					  "Open an account of the pool's unit for the member.");
-	if (caps_find_member(pool->store, pool->snapshot, pool->account.id,
-						 account->account.id, &wanted->member))
+	if (caps_member(pool, pool->account.id, account->account.id))
 		return refuse(&pool->refusal, ERRCODE_CONFLICT,
 					  psprintf("account \"%s\" is already a member of pool \"%s\"",
 							   row_account_name(&account->account),
@@ -151,14 +125,14 @@ plan_add(Posting *postings, void *arg)
 					  "A pool cannot be in itself.",
 					  "Remove the pool from the other one first.");
 
-	memset(&wanted->member, 0, sizeof(Member));
-	wanted->member.pool_id = pool->account.id;
-	wanted->member.account_id = account->account.id;
-	wanted->member.created_at = pool->now;
-	wanted->member.window_start = DT_NOBEGIN;
+	wanted->member = palloc0(sizeof(Member));
+	wanted->member->pool_id = pool->account.id;
+	wanted->member->account_id = account->account.id;
+	wanted->member->created_at = pool->now;
+	wanted->member->window_start = DT_NOBEGIN;
 	set_terms(wanted, pool->now);
 	log_membership(pool, wanted, false);
-	log_defer(pool, insert_member, &wanted->member);
+	log_defer(pool, insert_member, wanted->member);
 	return true;
 }
 
@@ -173,9 +147,8 @@ find_member(Posting *postings, Membership *wanted)
 
 	if (!ledger_not_closed(pool))
 		return false;
-	if (caps_find_member(pool->store, pool->snapshot, pool->account.id,
-						 account->id, &wanted->member) &&
-		caps_lock_member(pool->store, pool->snapshot, &wanted->member))
+	wanted->member = caps_member(pool, pool->account.id, account->id);
+	if (wanted->member)
 		return true;
 	return refuse(&pool->refusal, ERRCODE_NOT_FOUND,
 				  psprintf("account \"%s\" is not a member of pool \"%s\"",
@@ -197,7 +170,7 @@ plan_change(Posting *postings, void *arg)
 		return false;
 	set_terms(wanted, postings[0].now);
 	log_membership(&postings[0], wanted, false);
-	log_defer(&postings[0], update_member, &wanted->member);
+	caps_change_member(&postings[0], wanted->member);
 	return true;
 }
 
@@ -212,7 +185,8 @@ plan_remove(Posting *postings, void *arg)
 	if (!find_member(postings, wanted))
 		return false;
 	log_membership(&postings[0], wanted, true);
-	log_defer(&postings[0], delete_member, &wanted->member);
+	wanted->member->removed = true;
+	caps_change_member(&postings[0], wanted->member);
 	return true;
 }
 
