@@ -18,6 +18,8 @@ my ($database) = @ARGV;
 my $clock = '2030-01-01 09:00+00';
 my $steps = 0;
 my %session;
+# columns of a receipt that are not shown
+my %hidden = map { $_ => 1 } qw(account held created_at);
 
 # Opens a session that is called $name in the output.
 sub open_session
@@ -27,6 +29,16 @@ sub open_session
 	$session{$name} = DBI->connect("dbi:Pg:dbname=$database", $role, undef,
 		{ RaiseError => 1, PrintError => 0, AutoCommit => 1, pg_bool_tf => 1 });
 	$session{$name}->do(q{SET timezone = 'UTC'; SET client_min_messages = warning});
+	return;
+}
+
+# Sets the clock of those who move credits.
+sub set_clock
+{
+	my ($at) = @_;
+
+	print "   the clock is set to $at\n";
+	$session{$_}->do("SET credits.test_clock = '$at'") foreach qw(dba shop);
 	return;
 }
 
@@ -105,9 +117,8 @@ sub call
 		{
 			my @names = @{ $statement->{NAME} };
 			my @rows = @{ $statement->fetchall_arrayref };
-			my %hidden = (grep { $_ eq 'replayed' } @names)
-			  ? map { $_ => 1 } qw(account held created_at) : ();
-			my @shown = grep { !$hidden{ $names[$_] } } 0 .. $#names;
+			my $is_receipt = grep { $_ eq 'replayed' } @names;
+			my @shown = grep { !$is_receipt || !$hidden{ $names[$_] } } 0 .. $#names;
 			my ($id) = grep { $names[$_] eq 'transaction_id' } 0 .. $#names;
 
 			$value = $rows[0][ $id // -1 ] if @rows;
@@ -267,3 +278,61 @@ call('dba', qq{UPDATE credits.transactions SET reason = 'a gift' WHERE id = $spe
 call('dba', 'SELECT account, transaction_id, problem FROM credits_verify()', qr/chain/);
 call('dba', 'ROLLBACK', '');
 call('dba', 'SELECT * FROM credits_verify()', '(no rows)');
+
+print "\n\nMore that moves credits\n";
+%hidden = map { $_ => 1 } qw(replayed created_at);
+$session{dba}->do('GRANT SET ON PARAMETER credits.test_clock TO shop');
+set_clock('2030-01-09 09:00+00');
+
+say_step('The cost of a job is not known yet: 20 credits are held. It took 14, the rest goes back.');
+my $hold = call('shop', q{SELECT * FROM credits_hold('ada', 20, idempotency_key => 'job-2')},
+	'transaction_id #, account ada, kind hold, amount -20, balance 40, held 20');
+call('shop', qq{SELECT * FROM credits_capture($hold, 14)},
+	'transaction_id #, account ada, kind capture, amount 0, balance 46, held 0');
+
+say_step('Another job is never heard of again. Its hold times out, whether or not any job has run.');
+$hold = call('shop', q{SELECT * FROM credits_hold('ada', 30, expires_in => '15 minutes')},
+	'transaction_id #, account ada, kind hold, amount -30, balance 16, held 30');
+set_clock('2030-01-09 09:15+00');
+call('shop', q{SELECT credits_balance('ada')}, '46');
+call('shop', qq{SELECT * FROM credits_capture($hold)}, 'PT410');
+
+say_step('Ada sends Bob credits. They expire when they would have: sending makes nothing last.');
+call('dba', q{SELECT * FROM credits_allocate('ada', 15, 'trial', expires_at => '2030-02-01')},
+	'transaction_id #, account ada, kind allocation, amount 15, balance 61, held 0');
+call('shop', q{SELECT * FROM credits_transfer('ada', 'bob', 20, reason => 'lunch')},
+	'transaction_id #, account ada, kind transfer, amount -20, balance 41, held 0');
+call('dba', q{SELECT g.source, g.amount, g.expires_at
+	FROM credits.grants g JOIN credits.accounts a ON a.id = g.account_id
+	WHERE a.name = 'bob' ORDER BY g.id},
+	"source    amount  expires_at\n"
+	. "signup        15  -\n"
+	. "trial         15  2030-02-01 00:00:00+00\n"
+	. "purchase       5  -");
+
+say_step('A team has a pool. Ada may spend 100 of it a day, and not one more.');
+call('dba', q{SELECT * FROM credits_open_account('team', initial_credits => 1000)},
+	'transaction_id #, account team, kind opening, amount 1000, balance 1000, held 0');
+call('dba', q{SELECT * FROM credits_add_member('team', 'ada', cap => 100, per => 'day')},
+	'transaction_id #, account team, kind membership, amount 0, balance 1000, held 0');
+call('shop', q{SELECT * FROM credits_deduct('ada', 80, pool => 'team')},
+	'transaction_id #, account team, kind deduction, amount -80, balance 920, held 0');
+call('shop', q{SELECT * FROM credits_deduct('ada', 30, pool => 'team')}, 'PT403');
+
+say_step('One spend of 50: her own 41 first, the rest from the pool. Its refund undoes both.');
+$spend = call('shop', q{SELECT * FROM credits_deduct('ada', 50, pool => 'team', mode => 'own_first')},
+	'transaction_id #, account ada, kind deduction, amount -50, balance 0, held 0');
+my $usage = q{SELECT credits_balance('ada') AS own, credits_balance('team') AS pool, m.used, m.cap
+	FROM credits.pool_members m WHERE m.account = 'ada'};
+call('dba', $usage, 'own 0, pool 911, used 89, cap 100');
+call('shop', qq{SELECT * FROM credits_refund($spend)},
+	'transaction_id #, account team, kind refund, amount 50, balance 920, held 0');
+call('dba', $usage, 'own 41, pool 920, used 80, cap 100');
+
+say_step('Bob asked not to be able to spend more than 10 at once.');
+call('dba', q{SELECT * FROM credits_set_limits('bob', max_spend => 10, reason => 'his wish')},
+	'transaction_id #, account bob, kind limits, amount 0, balance 26, held 0');
+call('shop', q{SELECT * FROM credits_deduct('bob', 12)}, 'PT403');
+
+say_step('All of it is in the log, and all is well.');
+call('dba', q{SELECT * FROM credits_verify()}, '(no rows)');
