@@ -334,5 +334,33 @@ call('dba', q{SELECT * FROM credits_set_limits('bob', max_spend => 10, reason =>
 	'transaction_id #, account bob, kind limits, amount 0, balance 26, held 0');
 call('shop', q{SELECT * FROM credits_deduct('bob', 12)}, 'PT403');
 
+say_step('A code of a campaign gives 50, in whatever letters it is typed, once per account.');
+call('dba', q{SELECT credits_create_promo_code('WELCOME', 50, max_uses => 1000)}, 'WELCOME');
+call('shop', q{SELECT * FROM credits_redeem('ada', ' welcome ')},
+	'transaction_id #, account ada, kind redemption, amount 50, balance 91, held 0');
+call('shop', q{SELECT ok, code, message FROM credits_try_redeem('ada', 'WELCOME')},
+	qr/\Aok f, code PT409, message \S/);
+
+say_step('Ada gives 25 away: who has the code has them, once.');
+my $code = call('shop', q{SELECT code FROM credits_create_gift('ada', 25, message => 'get well')},
+	qr/\A\S+\z/);
+call('shop', qq{SELECT * FROM credits_redeem('bob', '$code')},
+	'transaction_id #, account bob, kind gift, amount 25, balance 51, held 0');
+call('dba', q{SELECT account, credits, status, redeemed_by, message FROM credits.gifts},
+	'account ada, credits 25, status redeemed, redeemed_by bob, message get well');
+
+say_step('Carl comes with the referral code of Ada. Both get something for it.');
+call('dba', qq{ALTER DATABASE $database SET credits.referral_credits = 20}, '');
+call('dba', qq{ALTER DATABASE $database SET credits.referrer_credits = 30}, '');
+open_session('shop', 'shop');
+set_clock('2030-01-09 09:20+00');
+call('dba', q{SELECT * FROM credits_open_account('carl')},
+	'transaction_id #, account carl, kind opening, amount 0, balance 0, held 0');
+$code = call('shop', q{SELECT credits_referral_code('ada')}, qr/\A\S+\z/);
+call('shop', qq{SELECT * FROM credits_redeem('carl', '$code')},
+	'transaction_id #, account carl, kind referral, amount 20, balance 20, held 0');
+call('dba', q{SELECT referrer, referrer_credits, referee, referee_credits FROM credits.referrals},
+	'referrer ada, referrer_credits 30, referee carl, referee_credits 20');
+
 say_step('All of it is in the log, and all is well.');
 call('dba', q{SELECT * FROM credits_verify()}, '(no rows)');
