@@ -362,5 +362,38 @@ call('shop', qq{SELECT * FROM credits_redeem('carl', '$code')},
 call('dba', q{SELECT referrer, referrer_credits, referee, referee_credits FROM credits.referrals},
 	'referrer ada, referrer_credits 30, referee carl, referee_credits 20');
 
+say_step('What a chat costs is set once. Another price is another version: the log stays explained.');
+call('dba', q{SELECT credits_set_operation('chat', base_cost => 1, unit_cost => 0.002, unit_name => 'token')},
+	'1');
+call('dba', q{SELECT * FROM credits_open_account('dora', initial_credits => 100)},
+	'transaction_id #, account dora, kind opening, amount 100, balance 100, held 0');
+call('shop', q{SELECT cost, sufficient, remaining FROM credits_quote('dora', 'chat', 3400)},
+	'cost 8, sufficient t, remaining 92');
+call('shop', q{SELECT * FROM credits_charge('dora', 'chat', 3400)},
+	'transaction_id #, account dora, kind deduction, amount -8, balance 92, held 0');
+call('dba', q{SELECT credits_set_operation('chat', base_cost => 1, unit_cost => 0.001, unit_name => 'token')},
+	'2');
+call('dba', q{SELECT c.operation, c.quantity, c.cost, o.unit_cost
+	FROM credits.charges c JOIN credits.operations o ON o.id = c.price_id},
+	'operation chat, quantity 3400, cost 8, unit_cost 0.002');
+
+say_step('A night of usage in one call, with one spend too many and one sent twice; a bonus in another.');
+call('shop', q{SELECT item, ok, code, (receipt).account, (receipt).balance
+	FROM credits_deduct_many(ARRAY[
+	('dora', 30, 'use-1', 'export', NULL, NULL),
+	('team', 100, 'use-2', 'export', NULL, NULL),
+	('dora', 70, 'use-3', 'export', NULL, NULL),
+	('dora', 30, 'use-1', 'export', NULL, NULL)]::credits.deduction[])},
+	"item  ok  code   account  balance\n"
+	. "   1  t   -      dora          62\n"
+	. "   2  t   -      team         820\n"
+	. "   3  f   PT402  -        -\n"
+	. "   4  t   -      dora          62");
+call('dba', q{SELECT count(*), sum((receipt).amount), bool_and(ok) AS ok
+	FROM credits_allocate_many(ARRAY(
+	SELECT (name, 5, 'promotional', NULL, NULL, NULL, NULL, NULL, 'bonus-2030', NULL, NULL, NULL)::credits.allocation
+	FROM credits.accounts WHERE name IN ('ada', 'bob', 'dora')), atomic => true)},
+	'count 3, sum 15, ok t');
+
 say_step('All of it is in the log, and all is well.');
 call('dba', q{SELECT * FROM credits_verify()}, '(no rows)');
