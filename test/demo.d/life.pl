@@ -18,6 +18,8 @@ my ($database) = @ARGV;
 my $clock = '2030-01-01 09:00+00';
 my $steps = 0;
 my %session;
+# columns of a receipt that are not shown
+my %hidden = map { $_ => 1 } qw(account held created_at);
 
 # Opens a session that is called $name in the output.
 sub open_session
@@ -27,6 +29,16 @@ sub open_session
 	$session{$name} = DBI->connect("dbi:Pg:dbname=$database", $role, undef,
 		{ RaiseError => 1, PrintError => 0, AutoCommit => 1, pg_bool_tf => 1 });
 	$session{$name}->do(q{SET timezone = 'UTC'; SET client_min_messages = warning});
+	return;
+}
+
+# Sets the clock of those who move credits.
+sub set_clock
+{
+	my ($at) = @_;
+
+	print "   the clock is set to $at\n";
+	$session{$_}->do("SET credits.test_clock = '$at'") foreach qw(dba shop);
 	return;
 }
 
@@ -105,9 +117,8 @@ sub call
 		{
 			my @names = @{ $statement->{NAME} };
 			my @rows = @{ $statement->fetchall_arrayref };
-			my %hidden = (grep { $_ eq 'replayed' } @names)
-			  ? map { $_ => 1 } qw(account held created_at) : ();
-			my @shown = grep { !$hidden{ $names[$_] } } 0 .. $#names;
+			my $is_receipt = grep { $_ eq 'replayed' } @names;
+			my @shown = grep { !$is_receipt || !$hidden{ $names[$_] } } 0 .. $#names;
 			my ($id) = grep { $names[$_] eq 'transaction_id' } 0 .. $#names;
 
 			$value = $rows[0][ $id // -1 ] if @rows;
@@ -267,3 +278,122 @@ call('dba', qq{UPDATE credits.transactions SET reason = 'a gift' WHERE id = $spe
 call('dba', 'SELECT account, transaction_id, problem FROM credits_verify()', qr/chain/);
 call('dba', 'ROLLBACK', '');
 call('dba', 'SELECT * FROM credits_verify()', '(no rows)');
+
+print "\n\nMore that moves credits\n";
+%hidden = map { $_ => 1 } qw(replayed created_at);
+$session{dba}->do('GRANT SET ON PARAMETER credits.test_clock TO shop');
+set_clock('2030-01-09 09:00+00');
+
+say_step('The cost of a job is not known yet: 20 credits are held. It took 14, the rest goes back.');
+my $hold = call('shop', q{SELECT * FROM credits_hold('ada', 20, idempotency_key => 'job-2')},
+	'transaction_id #, account ada, kind hold, amount -20, balance 40, held 20');
+call('shop', qq{SELECT * FROM credits_capture($hold, 14)},
+	'transaction_id #, account ada, kind capture, amount 0, balance 46, held 0');
+
+say_step('Another job is never heard of again. Its hold times out, whether or not any job has run.');
+$hold = call('shop', q{SELECT * FROM credits_hold('ada', 30, expires_in => '15 minutes')},
+	'transaction_id #, account ada, kind hold, amount -30, balance 16, held 30');
+set_clock('2030-01-09 09:15+00');
+call('shop', q{SELECT credits_balance('ada')}, '46');
+call('shop', qq{SELECT * FROM credits_capture($hold)}, 'PT410');
+
+say_step('Ada sends Bob credits. They expire when they would have: sending makes nothing last.');
+call('dba', q{SELECT * FROM credits_allocate('ada', 15, 'trial', expires_at => '2030-02-01')},
+	'transaction_id #, account ada, kind allocation, amount 15, balance 61, held 0');
+call('shop', q{SELECT * FROM credits_transfer('ada', 'bob', 20, reason => 'lunch')},
+	'transaction_id #, account ada, kind transfer, amount -20, balance 41, held 0');
+call('dba', q{SELECT g.source, g.amount, g.expires_at
+	FROM credits.grants g JOIN credits.accounts a ON a.id = g.account_id
+	WHERE a.name = 'bob' ORDER BY g.id},
+	"source    amount  expires_at\n"
+	. "signup        15  -\n"
+	. "trial         15  2030-02-01 00:00:00+00\n"
+	. "purchase       5  -");
+
+say_step('A team has a pool. Ada may spend 100 of it a day, and not one more.');
+call('dba', q{SELECT * FROM credits_open_account('team', initial_credits => 1000)},
+	'transaction_id #, account team, kind opening, amount 1000, balance 1000, held 0');
+call('dba', q{SELECT * FROM credits_add_member('team', 'ada', cap => 100, per => 'day')},
+	'transaction_id #, account team, kind membership, amount 0, balance 1000, held 0');
+call('shop', q{SELECT * FROM credits_deduct('ada', 80, pool => 'team')},
+	'transaction_id #, account team, kind deduction, amount -80, balance 920, held 0');
+call('shop', q{SELECT * FROM credits_deduct('ada', 30, pool => 'team')}, 'PT403');
+
+say_step('One spend of 50: her own 41 first, the rest from the pool. Its refund undoes both.');
+$spend = call('shop', q{SELECT * FROM credits_deduct('ada', 50, pool => 'team', mode => 'own_first')},
+	'transaction_id #, account ada, kind deduction, amount -50, balance 0, held 0');
+my $usage = q{SELECT credits_balance('ada') AS own, credits_balance('team') AS pool, m.used, m.cap
+	FROM credits.pool_members m WHERE m.account = 'ada'};
+call('dba', $usage, 'own 0, pool 911, used 89, cap 100');
+call('shop', qq{SELECT * FROM credits_refund($spend)},
+	'transaction_id #, account team, kind refund, amount 50, balance 920, held 0');
+call('dba', $usage, 'own 41, pool 920, used 80, cap 100');
+
+say_step('Bob asked not to be able to spend more than 10 at once.');
+call('dba', q{SELECT * FROM credits_set_limits('bob', max_spend => 10, reason => 'his wish')},
+	'transaction_id #, account bob, kind limits, amount 0, balance 26, held 0');
+call('shop', q{SELECT * FROM credits_deduct('bob', 12)}, 'PT403');
+
+say_step('A code of a campaign gives 50, in whatever letters it is typed, once per account.');
+call('dba', q{SELECT credits_create_promo_code('WELCOME', 50, max_uses => 1000)}, 'WELCOME');
+call('shop', q{SELECT * FROM credits_redeem('ada', ' welcome ')},
+	'transaction_id #, account ada, kind redemption, amount 50, balance 91, held 0');
+call('shop', q{SELECT ok, code, message FROM credits_try_redeem('ada', 'WELCOME')},
+	qr/\Aok f, code PT409, message \S/);
+
+say_step('Ada gives 25 away: who has the code has them, once.');
+my $code = call('shop', q{SELECT code FROM credits_create_gift('ada', 25, message => 'get well')},
+	qr/\A\S+\z/);
+call('shop', qq{SELECT * FROM credits_redeem('bob', '$code')},
+	'transaction_id #, account bob, kind gift, amount 25, balance 51, held 0');
+call('dba', q{SELECT account, credits, status, redeemed_by, message FROM credits.gifts},
+	'account ada, credits 25, status redeemed, redeemed_by bob, message get well');
+
+say_step('Carl comes with the referral code of Ada. Both get something for it.');
+call('dba', qq{ALTER DATABASE $database SET credits.referral_credits = 20}, '');
+call('dba', qq{ALTER DATABASE $database SET credits.referrer_credits = 30}, '');
+open_session('shop', 'shop');
+set_clock('2030-01-09 09:20+00');
+call('dba', q{SELECT * FROM credits_open_account('carl')},
+	'transaction_id #, account carl, kind opening, amount 0, balance 0, held 0');
+$code = call('shop', q{SELECT credits_referral_code('ada')}, qr/\A\S+\z/);
+call('shop', qq{SELECT * FROM credits_redeem('carl', '$code')},
+	'transaction_id #, account carl, kind referral, amount 20, balance 20, held 0');
+call('dba', q{SELECT referrer, referrer_credits, referee, referee_credits FROM credits.referrals},
+	'referrer ada, referrer_credits 30, referee carl, referee_credits 20');
+
+say_step('What a chat costs is set once. Another price is another version: the log stays explained.');
+call('dba', q{SELECT credits_set_operation('chat', base_cost => 1, unit_cost => 0.002, unit_name => 'token')},
+	'1');
+call('dba', q{SELECT * FROM credits_open_account('dora', initial_credits => 100)},
+	'transaction_id #, account dora, kind opening, amount 100, balance 100, held 0');
+call('shop', q{SELECT cost, sufficient, remaining FROM credits_quote('dora', 'chat', 3400)},
+	'cost 8, sufficient t, remaining 92');
+call('shop', q{SELECT * FROM credits_charge('dora', 'chat', 3400)},
+	'transaction_id #, account dora, kind deduction, amount -8, balance 92, held 0');
+call('dba', q{SELECT credits_set_operation('chat', base_cost => 1, unit_cost => 0.001, unit_name => 'token')},
+	'2');
+call('dba', q{SELECT c.operation, c.quantity, c.cost, o.unit_cost
+	FROM credits.charges c JOIN credits.operations o ON o.id = c.price_id},
+	'operation chat, quantity 3400, cost 8, unit_cost 0.002');
+
+say_step('A night of usage in one call, with one spend too many and one sent twice; a bonus in another.');
+call('shop', q{SELECT item, ok, code, (receipt).account, (receipt).balance
+	FROM credits_deduct_many(ARRAY[
+	('dora', 30, 'use-1', 'export', NULL, NULL),
+	('team', 100, 'use-2', 'export', NULL, NULL),
+	('dora', 70, 'use-3', 'export', NULL, NULL),
+	('dora', 30, 'use-1', 'export', NULL, NULL)]::credits.deduction[])},
+	"item  ok  code   account  balance\n"
+	. "   1  t   -      dora          62\n"
+	. "   2  t   -      team         820\n"
+	. "   3  f   PT402  -        -\n"
+	. "   4  t   -      dora          62");
+call('dba', q{SELECT count(*), sum((receipt).amount), bool_and(ok) AS ok
+	FROM credits_allocate_many(ARRAY(
+	SELECT (name, 5, 'promotional', NULL, NULL, NULL, NULL, NULL, 'bonus-2030', NULL, NULL, NULL)::credits.allocation
+	FROM credits.accounts WHERE name IN ('ada', 'bob', 'dora')), atomic => true)},
+	'count 3, sum 15, ok t');
+
+say_step('All of it is in the log, and all is well.');
+call('dba', q{SELECT * FROM credits_verify()}, '(no rows)');

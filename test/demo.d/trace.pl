@@ -1,19 +1,14 @@
-# trace.pl - replays a trace of LLM requests against an account's credits
+# trace.pl - charges the requests of a trace as they come
 #
 # usage: trace.pl DATABASE <azure_llm_code_2023.csv
 #
-# The trace has no users, so the rule gives it some: request n belongs to
-# account 1 + floor(200 u^2), u being the first 32 bits of md5(n) as a
-# fraction.  That is a power law: account k sees sqrt(k/200) - sqrt((k-1)/200)
-# of the traffic, 7 % for the first, 0.25 % for the last.
-#
-# The figures.  A request costs 2 to 20 credits, 3.7 on average.  An account
-# opens with 30 and alerts below 20, so that the dearest request still finds
-# its credits while the top-up of 100 is on its way.  Every 40th account has
-# no card on file and is not topped up: five accounts with about 150 requests
-# run dry, which is where the refusals come from.  How soon a top-up lands
-# depends on the machine, so the other figures may differ a little from run
-# to run; that the sums hold may not.
+# Whose request is whose, Trace.pm says.  A request costs 2 to 20 credits, 3.7 on
+# average.  An account opens with 30 and alerts below 20, so that the dearest
+# request still finds its credits while the top-up of 100 is on its way.  Every
+# 40th account has no card on file and is not topped up: five accounts with
+# about 150 requests run dry, which is where the refusals come from.  How soon a
+# top-up lands depends on the machine, so the other figures may differ a little
+# from run to run; that the sums hold may not.
 #
 # What is checked at the end: the client's own receipts, those of the top-up
 # process and the log in the database must tell the same story, row by row
@@ -21,15 +16,13 @@
 
 use strict;
 use warnings;
-use DBI;
-use Digest::MD5 qw(md5);
 use File::Basename qw(dirname);
 use JSON::PP;
-use POSIX qw(ceil);
 use Time::HiRes qw(time);
+use lib dirname(__FILE__);
+use Trace;
 
 use constant {
-	ACCOUNTS => 200,
 	OPENING => 30,
 	LOW_BALANCE => 20,
 	TOP_UP => 100,
@@ -44,40 +37,14 @@ my %count = map { $_ => 0 }
 my %sum = map { $_ => 0 } qw(opening allocation deduction refund);
 my %receipt;    # all receipts, by transaction
 my %balance;    # of each account, from the receipts alone
-my @wrong;
 our ($pid, $top_up);    # the top-up process, and what it writes
-
-sub open_session
-{
-	my ($role) = @_;
-
-	return DBI->connect("dbi:Pg:dbname=$database", $role, undef,
-		{ RaiseError => 1, PrintError => 0, AutoCommit => 1 });
-}
-
-sub account_name { return sprintf 'customer:%03d', $_[0] }
-
-sub account_of
-{
-	my ($n) = @_;
-
-	return account_name(1 + int(ACCOUNTS * (unpack('N', md5($n)) / 2**32)**2));
-}
-
-sub check
-{
-	my ($what, $got, $expected) = @_;
-
-	push @wrong, "$what: $got, expected $expected" if $got ne $expected;
-	return;
-}
 
 # Keeps a receipt, and counts its amount.
 sub keep
 {
 	my ($r) = @_;
 
-	push @wrong, "transaction $r->{transaction_id} acknowledged twice"
+	wrong("transaction $r->{transaction_id} acknowledged twice")
 	  if $receipt{ $r->{transaction_id} };
 	$receipt{ $r->{transaction_id} } = $r;
 	$sum{ $r->{kind} } += $r->{amount};
@@ -85,23 +52,11 @@ sub keep
 	return;
 }
 
-sub same_receipt
-{
-	my ($first, $again) = @_;
-	my @fields = qw(transaction_id account kind amount balance held created_at);
-
-	return $again->{replayed}
-	  && join(' ', @$first{@fields}) eq join(' ', @$again{@fields});
-}
-
 # setting up
 
 $| = 1;
 
-my $dba = open_session(undef);
-$dba->do('SET client_min_messages = warning');
-$dba->do('CREATE EXTENSION credits');
-$dba->do('GRANT credits_app TO shop');
+my $dba = install($database);
 $dba->do('GRANT credits_admin TO billing');
 $dba->do(sprintf 'ALTER DATABASE %s SET credits.low_balance = %d', $database, LOW_BALANCE);
 
@@ -117,14 +72,13 @@ $pid = open $top_up, '-|', $^X, dirname($0) . '/top_up.pl',
   or die "could not start top_up.pl: $!\n";
 (readline($top_up) // '') eq "ready\n" or die "top_up.pl did not start\n";
 
-
 # If we die, Perl waits for the other end of the pipe, which waits for us.  It
 # does so before this unless both variables are global.
 END { local $?; kill 'TERM', $pid if $pid }
 
 # the replay
 
-my $shop = open_session('shop');
+my $shop = open_session($database, 'shop');
 my $charge = $shop->prepare(q{
 	SELECT ok, code, message, (receipt).*
 	FROM credits_try_deduct($1, $2, idempotency_key => $3,
@@ -135,14 +89,12 @@ my $refund = $shop->prepare(q{
 sub charge
 {
 	my ($n, $account, $cost, $metadata) = @_;
+	my $r = one_row($charge, $account, $cost, "line:$n", $metadata);
 
-	$charge->execute($account, $cost, "line:$n", $metadata);
-	my $r = $charge->fetchrow_hashref;
-	$charge->finish;
 	$count{calls}++;
 	if ($r->{ok})
 	{
-		push @wrong, "line $n: receipt of something else"
+		wrong("line $n: receipt of something else")
 		  if $r->{account} ne $account || $r->{kind} ne 'deduction' || $r->{amount} != -$cost;
 		return $r;
 	}
@@ -151,22 +103,17 @@ sub charge
 	return;
 }
 
-my $header = <STDIN> // '';
-$header =~ /^TIMESTAMP,ContextTokens,GeneratedTokens\r?$/
-  or die "the trace does not start with TIMESTAMP,ContextTokens,GeneratedTokens\n";
+begin_trace();
 my $started = time;
 
-while (my $line = <STDIN>)
+while (my $request = next_request())
 {
-	my $n = ++$count{requests};
-	my ($context, $generated) = $line =~ /^[^,]*,(\d+),(\d+)\r?$/
-	  or die "line $n of the trace is not TIMESTAMP,ContextTokens,GeneratedTokens\n";
-	my $account = account_of($n);
-	my $cost = ceil($context / 1000) + ceil($generated / 100);
-	my @request = ($n, $account, $cost,
-		qq({"context_tokens": $context, "generated_tokens": $generated}));
-
+	my $n = $request->{n};
+	my @request = ($n, account_name(account_number($n)),
+		context_cost($request) + generation_cost($request), metadata($request));
 	my $charged = charge(@request);
+
+	$count{requests}++;
 	keep($charged) if $charged;
 	if ($n % RETRY == 0)
 	{
@@ -174,7 +121,7 @@ while (my $line = <STDIN>)
 
 		if ($charged)
 		{
-			push @wrong, "line $n: the retry returned another receipt"
+			wrong("line $n: the retry returned another receipt")
 			  unless $again && same_receipt($charged, $again);
 			$count{replayed}++;
 		}
@@ -187,9 +134,7 @@ while (my $line = <STDIN>)
 	$count{ $charged ? 'charged' : 'refused' }++;
 	if ($n % REFUND == 0 && $charged)
 	{
-		$refund->execute($charged->{transaction_id}, "refund:$n");
-		keep($refund->fetchrow_hashref);
-		$refund->finish;
+		keep(one_row($refund, $charged->{transaction_id}, "refund:$n"));
 		$count{calls}++;
 		$count{refunded}++;
 	}
@@ -216,7 +161,7 @@ while (my $line = <$top_up>)
 		$count{top_ups}++;
 	}
 }
-close $top_up or push @wrong, 'the top-up process failed';
+close $top_up or wrong('the top-up process failed');
 undef $pid;
 
 # what the log says
@@ -270,26 +215,7 @@ check('events of kind deduction_refused',
 check('requests', $count{requests}, $count{charged} + $count{refused});
 check('top-ups', $count{top_ups}, $count{alerts} - $count{declined});
 
-my $problems = $dba->selectall_arrayref('SELECT * FROM credits_verify()');
-push @wrong, map { 'credits_verify: ' . join ' ', map { $_ // '-' } @$_ } @$problems;
-
 # the summary
-
-sub thousands
-{
-	my ($n) = @_;
-
-	1 while $n =~ s/^(-?\d+)(\d{3})/$1,$2/;
-	return $n;
-}
-
-sub line
-{
-	my ($name, $value, $words) = @_;
-
-	printf "   %-12s %8s%s\n", $name, thousands($value), $words ? "   $words" : '';
-	return;
-}
 
 # Shows that credits in = credits out + balance, by one of the two accounts of it.
 sub conservation
@@ -323,16 +249,6 @@ conservation('by the log', \%log_sum, $total);
 print "\n";
 print '   in = out + balance; ', thousands($rows), " receipts and rows of the log agree one by one;\n",
   "   credits_verify found nothing\n"
-  if !@wrong;
-printf "   %s requests/s: %s calls, each a transaction, on one connection, in %.1f s\n",
-  thousands(int($count{requests} / $seconds)), thousands($count{calls}), $seconds;
-
-if (@wrong)
-{
-	my $more = @wrong - 20;
-
-	splice @wrong, 20;
-	print STDERR map { "   wrong: $_\n" } @wrong;
-	print STDERR "   wrong: $more more\n" if $more > 0;
-	exit 1;
-}
+  if all_is_right($dba);
+say_rate($count{calls}, $seconds);
+end_trace();
