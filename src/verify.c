@@ -779,7 +779,8 @@ verify_holds(Verification *v)
 
 		CHECK_FOR_INTERRUPTS();
 		if (!row_find_entry(NULL, GetActiveSnapshot(), id, &entry) ||
-			strcmp(entry.kind, KIND_HOLD) != 0)
+			(strcmp(entry.kind, KIND_HOLD) != 0 &&
+			 strcmp(entry.kind, KIND_GIFT) != 0))
 			report_orphan(v, 0,
 						  psprintf("hold " INT64_FORMAT " is not in the log",
 								   id));
