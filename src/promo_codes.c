@@ -71,7 +71,7 @@ is_for(Posting *posting, const Code *code)
 		return refuse(&posting->refusal, ERRCODE_CONFLICT,
 					  psprintf("account \"%s\" has redeemed the code already",
 							   row_account_name(&posting->account)),
-					  psprintf("Code " INT64_FORMAT " is for one account to redeem %d %s.",
+					  psprintf("An account can redeem code " INT64_FORMAT " %d %s.",
 							   code->id, code->per_account,
 							   code->per_account == 1 ? "time" : "times"),
 					  "To repeat a call safely, pass the idempotency key of the first one.");
@@ -142,12 +142,22 @@ read_terms(FunctionCallInfo fcinfo, int n, Code *code)
 	code->kind = CODE_PROMOTIONAL;
 	code->active = true;
 	code->created_at = clock_now();
-	code->max_uses = PG_ARGISNULL(n) ? NO_LIMIT :
-		arg_amount(fcinfo, n, "max_uses");
+	code->max_uses = PG_ARGISNULL(n) ? NO_LIMIT : PG_GETARG_INT64(n);
+	if (code->max_uses < 1 && !PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_uses must be at least 1"),
+				 errdetail("It is " INT64_FORMAT ".", code->max_uses),
+				 errhint("Pass how often the code may be redeemed in all, or NULL for without end.")));
 	code->expires_at = PG_ARGISNULL(n + 1) ? DT_NOEND :
 		PG_GETARG_TIMESTAMPTZ(n + 1);
 	code->starts_at = PG_ARGISNULL(n + 2) ? DT_NOBEGIN :
 		PG_GETARG_TIMESTAMPTZ(n + 2);
+	if (code->starts_at == DT_NOEND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("starts_at must not be infinity"),
+				 errhint("Leave starts_at out to let the code start at once.")));
 	if (code->expires_at <= code->created_at ||
 		code->expires_at <= code->starts_at)
 		ereport(ERROR,
@@ -155,12 +165,6 @@ read_terms(FunctionCallInfo fcinfo, int n, Code *code)
 				 errmsg("expires_at must be in the future, and later than starts_at"),
 				 errdetail("It is %s.", timestamptz_to_str(code->expires_at)),
 				 errhint("Pass a later expires_at, or none at all.")));
-	if (code->starts_at == DT_NOEND)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("starts_at must be finite"),
-				 errdetail("It is infinity."),
-				 errhint("Leave starts_at out to let the code start at once.")));
 	if (PG_ARGISNULL(n + 3))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
