@@ -25,6 +25,10 @@ AS $$
 	FROM (SELECT max(id) AS last FROM credits.operations) AS o,
 		 credits.operations_id_seq AS s
 	WHERE o.last IS NOT NULL;
+	SELECT setval('credits.codes_id_seq', greatest(c.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.codes) AS c,
+		 credits.codes_id_seq AS s
+	WHERE c.last IS NOT NULL;
 	SELECT
 $$;
 COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS

@@ -304,12 +304,14 @@ count_entry(Store *store, Snapshot snapshot, Limits *limits,
 {
 	TimestampTz at = entry->created_at;
 
-	if (strcmp(entry->kind, KIND_REFUND) == 0 ||
-		strcmp(entry->kind, KIND_RELEASE) == 0)
+	if (entry->amount > 0 &&
+		(strcmp(entry->kind, KIND_REFUND) == 0 ||
+		 strcmp(entry->kind, KIND_RELEASE) == 0 ||
+		 strcmp(entry->kind, KIND_REVERSAL) == 0))
 	{
 		Entry		target = *entry;
 
-		/* of a deduction, of a hold, or of a hold's capture */
+		/* of what counted itself, or of a hold's capture */
 		do
 		{
 			if (!target.has_target ||
@@ -318,8 +320,11 @@ count_entry(Store *store, Snapshot snapshot, Limits *limits,
 		} while (strcmp(target.kind, KIND_CAPTURE) == 0);
 		at = target.created_at;
 	}
-	else if (strcmp(entry->kind, KIND_DEDUCTION) != 0 &&
-			 strcmp(entry->kind, KIND_HOLD) != 0)
+	else if (entry->amount >= 0 ||
+			 (strcmp(entry->kind, KIND_DEDUCTION) != 0 &&
+			  strcmp(entry->kind, KIND_HOLD) != 0 &&
+			  strcmp(entry->kind, KIND_TRANSFER) != 0 &&
+			  strcmp(entry->kind, KIND_GIFT) != 0))
 		return;
 	if (at >= limits->day_start)
 		limits->day_used -= entry->amount;

@@ -16,10 +16,12 @@
 
 PG_FUNCTION_INFO_V1(credits_now);
 
-#define MAX_GRACE_YEARS 1000
+#define MAX_SPAN_YEARS 1000
 
 /* what the settings were last assigned, decoded */
 static TimestampTz *test_clock = NULL;
+static Interval *redeem_window = NULL;
+static Interval *referral_account_age = NULL;
 static Interval *refund_grace = NULL;
 
 /*
@@ -41,17 +43,56 @@ credits_now(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Returns the instant a span of time after another; that one itself without a
+ * span.
+ */
+TimestampTz
+clock_after(TimestampTz from, Interval *span)
+{
+	if (span == NULL)
+		return from;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(from),
+												   IntervalPGetDatum(span)));
+}
+
+/*
+ * Returns the instant a span of time before another.
+ */
+TimestampTz
+clock_before(TimestampTz until, Interval *span)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+												   TimestampTzGetDatum(until),
+												   IntervalPGetDatum(span)));
+}
+
+/*
  * Returns until when credits given back to an expired grant live: the setting
  * credits.refund_grace after an instant.  The instant itself if it is zero.
  */
 TimestampTz
 clock_refund_grace(TimestampTz from)
 {
-	if (refund_grace == NULL)
-		return from;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(from),
-												   IntervalPGetDatum(refund_grace)));
+	return clock_after(from, refund_grace);
+}
+
+/*
+ * Returns the setting credits.redeem_window, NULL if it is zero.
+ */
+Interval *
+clock_redeem_window(void)
+{
+	return redeem_window;
+}
+
+/*
+ * Returns the setting credits.referral_account_age, NULL if it is zero.
+ */
+Interval *
+clock_referral_account_age(void)
+{
+	return referral_account_age;
 }
 
 /*
@@ -99,10 +140,10 @@ clock_assign_test_clock(const char *newval, void *extra)
 }
 
 /*
- * Checks a new value of credits.refund_grace: an interval, not negative.
+ * Checks a new value of a setting that is an interval, not negative.
  */
 bool
-clock_check_refund_grace(char **newval, void **extra, GucSource source)
+clock_check_interval(char **newval, void **extra, GucSource source)
 {
 	char		work[MAXDATELEN + MAXDATEFIELDS];
 	char	   *field[MAXDATEFIELDS];
@@ -121,10 +162,10 @@ clock_check_refund_grace(char **newval, void **extra, GucSource source)
 		itmin2interval(&itm, &value) != 0 ||
 		value.month < 0 || value.day < 0 || value.time < 0 ||
 		value.month / MONTHS_PER_YEAR + value.day / 365 +
-		value.time / (365 * USECS_PER_DAY) > MAX_GRACE_YEARS)
+		value.time / (365 * USECS_PER_DAY) > MAX_SPAN_YEARS)
 	{
 		GUC_check_errdetail("It must be an interval from 0 to %d years, such as \"7 days\".",
-							MAX_GRACE_YEARS);
+							MAX_SPAN_YEARS);
 		return false;
 	}
 	if (value.month == 0 && value.day == 0 && value.time == 0)
@@ -143,4 +184,22 @@ void
 clock_assign_refund_grace(const char *newval, void *extra)
 {
 	refund_grace = (Interval *) extra;
+}
+
+/*
+ * Takes over a new value of credits.redeem_window.
+ */
+void
+clock_assign_redeem_window(const char *newval, void *extra)
+{
+	redeem_window = (Interval *) extra;
+}
+
+/*
+ * Takes over a new value of credits.referral_account_age.
+ */
+void
+clock_assign_referral_account_age(const char *newval, void *extra)
+{
+	referral_account_age = (Interval *) extra;
 }

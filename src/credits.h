@@ -476,6 +476,12 @@ extern int	setting_max_spend;
 extern int	setting_max_spend_per_day;
 extern int	setting_max_spend_per_month;
 extern int	setting_min_spend;
+extern int	setting_redeem_failures;
+extern char *setting_redeem_window;
+extern char *setting_referral_account_age;
+extern int	setting_referral_cap;
+extern int	setting_referral_credits;
+extern int	setting_referrer_credits;
 extern char *setting_refund_grace;
 extern char *setting_test_clock;
 
@@ -523,18 +529,26 @@ extern Jsonb *json_document(StringInfo json);
 extern JsonbValue *terms_get(const Entry *entry, const char *key);
 extern Jsonb *terms_part(const Entry *entry, const char *key);
 extern List *terms_ids(const Entry *entry, const char *key);
+extern void terms_add_int64(Entry *entry, const char *key, int64 value);
 extern void terms_add_total(Entry *entry, int64 total);
 extern void terms_add_parts(Entry *entry, List *parts);
 
 /* clock.c */
 extern TimestampTz clock_now(void);
+extern TimestampTz clock_after(TimestampTz from, Interval *span);
+extern TimestampTz clock_before(TimestampTz until, Interval *span);
 extern TimestampTz clock_refund_grace(TimestampTz from);
+extern Interval *clock_redeem_window(void);
+extern Interval *clock_referral_account_age(void);
 extern bool clock_check_test_clock(char **newval, void **extra,
 								   GucSource source);
 extern void clock_assign_test_clock(const char *newval, void *extra);
-extern bool clock_check_refund_grace(char **newval, void **extra,
-									 GucSource source);
+extern bool clock_check_interval(char **newval, void **extra,
+								 GucSource source);
 extern void clock_assign_refund_grace(const char *newval, void *extra);
+extern void clock_assign_redeem_window(const char *newval, void *extra);
+extern void clock_assign_referral_account_age(const char *newval,
+											  void *extra);
 
 /* store.c */
 

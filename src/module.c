@@ -19,6 +19,12 @@ int			setting_max_spend;
 int			setting_max_spend_per_day;
 int			setting_max_spend_per_month;
 int			setting_min_spend;
+int			setting_redeem_failures;
+char	   *setting_redeem_window;
+char	   *setting_referral_account_age;
+int			setting_referral_cap;
+int			setting_referral_credits;
+int			setting_referrer_credits;
 char	   *setting_refund_grace;
 char	   *setting_test_clock;
 
@@ -147,6 +153,74 @@ _PG_init(void)
 							NULL,
 							NULL,
 							NULL);
+	DefineCustomIntVariable("credits.redeem_failures",
+							"How many codes an account may fail to redeem in one credits.redeem_window; 0 is any number.",
+							NULL,
+							&setting_redeem_failures,
+							10,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomStringVariable("credits.redeem_window",
+							   "For how long a failure to redeem a code counts; 0 is not at all.",
+							   NULL,
+							   &setting_redeem_window,
+							   "1 hour",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_redeem_window,
+							   NULL);
+	DefineCustomStringVariable("credits.referral_account_age",
+							   "Age from which an account can no longer redeem a referral code; 0 is none.",
+							   NULL,
+							   &setting_referral_account_age,
+							   "30 days",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_referral_account_age,
+							   NULL);
+	DefineCustomIntVariable("credits.referral_cap",
+							"How often the referral code of one account can be redeemed; 0 is without end.",
+							NULL,
+							&setting_referral_cap,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.referral_credits",
+							"Credits for an account that redeems a referral code.",
+							NULL,
+							&setting_referral_credits,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.referrer_credits",
+							"Credits for the account whose referral code is redeemed.",
+							NULL,
+							&setting_referrer_credits,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
 	DefineCustomStringVariable("credits.refund_grace",
 							   "How long credits stay spendable that a refund gives back to an expired grant; 0 is not at all.",
 							   NULL,
@@ -154,7 +228,7 @@ _PG_init(void)
 							   "7 days",
 							   PGC_SUSET,
 							   0,
-							   clock_check_refund_grace,
+							   clock_check_interval,
 							   clock_assign_refund_grace,
 							   NULL);
 	DefineCustomStringVariable("credits.test_clock",

@@ -91,15 +91,24 @@ reopen(const Entry *entry)
 }
 
 /*
+ * Adds a number to a transaction's terms.
+ */
+void
+terms_add_int64(Entry *entry, const char *key, int64 value)
+{
+	StringInfo	json = reopen(entry);
+
+	json_int64(json, key, value);
+	entry->terms = json_document(json);
+}
+
+/*
  * Notes in a transaction how much its request moved in all.
  */
 void
 terms_add_total(Entry *entry, int64 total)
 {
-	StringInfo	json = reopen(entry);
-
-	json_int64(json, "total", total);
-	entry->terms = json_document(json);
+	terms_add_int64(entry, "total", total);
 }
 
 /*

@@ -145,6 +145,8 @@ transfer_move(Posting *from, Posting *to, int64 amount, const char *kind,
 		from->refusal = to->refusal;
 		return false;
 	}
+	if (!caps_spend(from, amount, amount))
+		return false;
 	draws = grants_burn(from, amount, &ndraws);
 	from->main = log_add(from, kind, from->now, -amount, draws, ndraws);
 	log_describe_part(transfer_receive(from, to, from->main, kind, source),
@@ -299,6 +301,7 @@ plan_reversal(Posting *postings, void *arg)
 	from->main = log_add(from, KIND_REVERSAL, from->now, amount, back, n);
 	from->main->has_target = true;
 	from->main->target_id = reversal->id;
+	caps_give_back(from, &given, amount);
 	for (i = 0; i < nlost; i++)
 	{
 		entry = log_add(from, lost_as[i], from->now, lost[i].amount, &lost[i],

@@ -195,7 +195,8 @@ made_hold(const Entry *entry)
 {
 	Entry		target;
 
-	return strcmp(entry->kind, KIND_HOLD) == 0 &&
+	return (strcmp(entry->kind, KIND_HOLD) == 0 ||
+			strcmp(entry->kind, KIND_GIFT) == 0) && entry->held > 0 &&
 		(!entry->has_target ||
 		 !row_find_entry(NULL, GetActiveSnapshot(), entry->target_id,
 						 &target) ||
