@@ -8,15 +8,15 @@
  */
 #include "credits.h"
 
+#include "verify.h"
+
 #include "access/stratnum.h"
 #include "common/cryptohash.h"
-#include "funcapi.h"
 #include "libpq/pqformat.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -44,35 +44,12 @@ typedef struct GrantCheck
 	GrantStatus empty;			/* what its last draw makes it when empty */
 } GrantCheck;
 
-/* A hold as the log shows it, for as long as it is open */
-typedef struct HoldCheck
-{
-	int64		id;				/* hash key */
-	TimestampTz created_at;
-	int64		reserved;
-	int64		captured;
-	int64		released;
-	Jsonb	   *expiry;			/* as last set */
-} HoldCheck;
-
-typedef struct Verification
-{
-	ReturnSetInfo *result;
-	MemoryContext context;		/* of one account */
-	MemoryContext row;			/* of one row */
-	StoreScan	transactions;
-	TupleTableSlot *transaction;	/* NULL at the end */
-	StoreScan	grants;
-	TupleTableSlot *grant;		/* NULL at the end */
-	text	   *name;			/* of the account, NULL if there is none */
-} Verification;
-
 /*
  * Reports a problem.
  */
-static void
-report(Verification *v, int64 transaction_id, const char *problem,
-	   const char *detail)
+void
+verify_report(Verification *v, int64 transaction_id, const char *problem,
+			  const char *detail)
 {
 	Datum		values[4];
 	bool		isnull[4] = {false};
@@ -90,27 +67,27 @@ report(Verification *v, int64 transaction_id, const char *problem,
 /*
  * Reports what belongs to no account.
  */
-static void
-report_orphan(Verification *v, int64 transaction_id, const char *detail)
+void
+verify_orphan(Verification *v, int64 transaction_id, const char *detail)
 {
 	text	   *name = v->name;
 
 	v->name = NULL;
-	report(v, transaction_id, "orphan", detail);
+	verify_report(v, transaction_id, "orphan", detail);
 	v->name = name;
 }
 
 /*
  * Reports a number that is not what it should be.
  */
-static void
-expect(Verification *v, int64 transaction_id, const char *problem,
-	   const char *what, int64 is, int64 should)
+void
+verify_expect(Verification *v, int64 transaction_id, const char *problem,
+			  const char *what, int64 is, int64 should)
 {
 	if (is != should)
-		report(v, transaction_id, problem,
-			   psprintf("%s is " INT64_FORMAT ", but should be " INT64_FORMAT,
-						what, is, should));
+		verify_report(v, transaction_id, problem,
+					  psprintf("%s is " INT64_FORMAT ", but should be " INT64_FORMAT,
+							   what, is, should));
 }
 
 /*
@@ -127,8 +104,8 @@ owner_of(TupleTableSlot *slot, AttrNumber attno)
 /*
  * Adds numbers that may be anything: what overflows is reported elsewhere.
  */
-static int64
-add(int64 a, int64 b)
+int64
+verify_add(int64 a, int64 b)
 {
 	return (int64) ((uint64) a + (uint64) b);
 }
@@ -181,36 +158,36 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 
 		if (grant == NULL)
 		{
-			report(v, entry->id, "orphan",
-				   psprintf("draws on grant " INT64_FORMAT ", which the account does not have",
-							entry->draws[i].grant_id));
-			sum = add(sum, entry->draws[i].amount);
+			verify_report(v, entry->id, "orphan",
+						  psprintf("draws on grant " INT64_FORMAT ", which the account does not have",
+								   entry->draws[i].grant_id));
+			sum = verify_add(sum, entry->draws[i].amount);
 			continue;
 		}
 		if (takes_from_hold(entry))
 		{
-			sum = add(sum, entry->draws[i].amount);
+			sum = verify_add(sum, entry->draws[i].amount);
 			continue;
 		}
-		grant->drawn = add(grant->drawn, entry->draws[i].amount);
+		grant->drawn = verify_add(grant->drawn, entry->draws[i].amount);
 		grant->empty = strcmp(entry->kind, KIND_VOID) == 0 ? GRANT_VOIDED :
 			strcmp(entry->kind, KIND_EXPIRATION) == 0 ? GRANT_EXPIRED :
 			GRANT_USED;
 		if (makes_grant(entry, grant->id))
 		{
-			grant->given = add(grant->given, entry->draws[i].amount);
+			grant->given = verify_add(grant->given, entry->draws[i].amount);
 			grant->pending = entry->amount == 0;
 		}
 		if (strcmp(entry->kind, KIND_ACTIVATION) == 0 && grant->pending)
 		{
 			grant->pending = false;
-			sum = add(sum, grant->drawn);
+			sum = verify_add(sum, grant->drawn);
 		}
 		else if (!grant->pending)
-			sum = add(sum, entry->draws[i].amount);
+			sum = verify_add(sum, entry->draws[i].amount);
 	}
-	expect(v, entry->id, "draws", "sum of draws", sum,
-		   takes_from_hold(entry) ? entry->held : entry->amount);
+	verify_expect(v, entry->id, "draws", "sum of draws", sum,
+				  takes_from_hold(entry) ? entry->held : entry->amount);
 }
 
 /*
@@ -229,8 +206,8 @@ expiry_of(const Grant *grant)
 /*
  * Tells whether two documents are equal.
  */
-static bool
-same_json(Jsonb *a, Jsonb *b)
+bool
+verify_same(Jsonb *a, Jsonb *b)
 {
 	if (a == NULL || b == NULL)
 		return a == b;
@@ -265,13 +242,13 @@ check_terms(Verification *v, HTAB *grants, const Entry *entry)
 			continue;
 		if (makes_grant(entry, grant->id))
 		{
-			expect(v, entry->id, "grants",
-				   psprintf("transaction_id of grant " INT64_FORMAT, grant->id),
-				   grant->transaction_id, entry->id);
-			if (!same_json(grant->terms, terms_of(entry, grant->id)))
-				report(v, entry->id, "terms",
-					   psprintf("terms of grant " INT64_FORMAT " are not those it was given on",
-								grant->id));
+			verify_expect(v, entry->id, "grants",
+						  psprintf("transaction_id of grant " INT64_FORMAT, grant->id),
+						  grant->transaction_id, entry->id);
+			if (!verify_same(grant->terms, terms_of(entry, grant->id)))
+				verify_report(v, entry->id, "terms",
+							  psprintf("terms of grant " INT64_FORMAT " are not those it was given on",
+									   grant->id));
 		}
 		else if (entry->terms)
 		{
@@ -320,10 +297,10 @@ check_refund(Verification *v, const Entry *refund)
 		target.account_id != refund->account_id ||
 		(taken = taken_by(&target, refund->kind)) == 0)
 	{
-		report(v, refund->id, "refund",
-			   strcmp(refund->kind, KIND_REVERSAL) == 0 ?
-			   "is not of a transfer of the account" :
-			   "is not of a spend of the account");
+		verify_report(v, refund->id, "refund",
+					  strcmp(refund->kind, KIND_REVERSAL) == 0 ?
+					  "is not of a transfer of the account" :
+					  "is not of a spend of the account");
 		return;
 	}
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
@@ -337,155 +314,14 @@ check_refund(Verification *v, const Entry *refund)
 		row_read_entry(slot, &other);
 		if (other.id <= refund->id && other.account_id == refund->account_id &&
 			strcmp(other.kind, refund->kind) == 0)
-			refunded = add(refunded, other.amount);
+			refunded = verify_add(refunded, other.amount);
 	}
 	store_scan_end(&scan);
 	/* what a reversal takes from the receiver is as much less than nothing */
 	if (taken < 0 ? refunded < taken : refunded > taken)
-		report(v, refund->id, "refund",
-			   psprintf("gives back more than is left: " INT64_FORMAT " in all of " INT64_FORMAT,
-						refunded, taken));
-}
-
-/*
- * Compares a hold that is over, or all that are left, with its row.
- */
-static void
-check_hold(Verification *v, const HoldCheck *check, int64 account_id)
-{
-	Hold		hold;
-	StringInfoData json;
-	int64		left = check->reserved - check->captured - check->released;
-
-	if (!reserve_find(NULL, GetActiveSnapshot(), check->id, &hold) ||
-		hold.account_id != account_id)
-	{
-		report(v, check->id, "holds", "the hold's row is missing");
-		return;
-	}
-	expect(v, check->id, "holds", "reserved", hold.reserved, check->reserved);
-	expect(v, check->id, "holds", "captured", hold.captured, check->captured);
-	expect(v, check->id, "holds", "released", hold.released, check->released);
-	if (hold.status == HOLD_UNKNOWN || (hold.status == HOLD_OPEN) != (left > 0))
-		report(v, check->id, "holds",
-			   psprintf("status is %s; by the log " INT64_FORMAT " are left of it",
-						hold.status == HOLD_UNKNOWN ? "not a known one" :
-						hold_status_names[hold.status], left));
-	initStringInfo(&json);
-	json_instant(&json, "expires_at", hold.expires_at);
-	if (!same_json(check->expiry, json_document(&json)))
-		report(v, check->id, "holds",
-			   "expires_at is not what it was last set to");
-	if (hold.created_at != check->created_at)
-		report(v, check->id, "holds", "created_at is not that of its transaction");
-}
-
-/*
- * Returns the hold that a row is about: itself, its target, or the target of
- * the capture that it follows.
- */
-static HoldCheck *
-hold_of(Verification *v, HTAB *holds, const Entry *entry)
-{
-	HoldCheck  *hold;
-	Entry		capture;
-
-	if (!entry->has_target)
-		return NULL;
-	hold = hash_search(holds, &entry->target_id, HASH_FIND, NULL);
-	if (hold == NULL && strcmp(entry->kind, KIND_RELEASE) == 0 &&
-		row_find_entry(NULL, GetActiveSnapshot(), entry->target_id,
-					   &capture) && capture.has_target)
-		hold = hash_search(holds, &capture.target_id, HASH_FIND, NULL);
-	return hold;
-}
-
-/*
- * Adds a row to the hold that it is about.  A hold that is over is compared
- * with its row and forgotten.
- */
-static void
-check_held(Verification *v, HTAB *holds, const Entry *entry)
-{
-	bool		extends = strcmp(entry->kind, KIND_EXTENSION) == 0;
-	MemoryContext old;
-	HoldCheck  *hold;
-	bool		made;
-
-	if (entry->held == 0 && !extends)
-		return;
-	hold = hold_of(v, holds, entry);
-	made = entry->held > 0 && hold == NULL;
-	if (made)
-	{
-		hold = hash_search(holds, &entry->id, HASH_ENTER, NULL);
-		hold->created_at = entry->created_at;
-		hold->reserved = hold->captured = hold->released = 0;
-		hold->expiry = NULL;
-	}
-	if (hold == NULL)
-	{
-		report(v, entry->id, "orphan", "is about a hold that is not open");
-		return;
-	}
-	if (extends || made)
-	{
-		old = MemoryContextSwitchTo(v->context);
-		hold->expiry = terms_part(entry, "expires_at");
-		MemoryContextSwitchTo(old);
-	}
-	if (entry->held > 0)
-		hold->reserved = add(hold->reserved, entry->held);
-	else if (entry->amount == 0)
-		hold->captured = add(hold->captured, -entry->held);
-	else
-		hold->released = add(hold->released, -entry->held);
-	if (hold->reserved == hold->captured + hold->released)
-	{
-		check_hold(v, hold, entry->account_id);
-		if (hold->expiry)
-			pfree(hold->expiry);
-		hash_search(holds, &hold->id, HASH_REMOVE, NULL);
-	}
-}
-
-/*
- * Compares the holds that are open, by the log, with their rows, and reports
- * any that the clock ends before the account's due_at.
- */
-static void
-check_open_holds(Verification *v, HTAB *holds, const Account *account)
-{
-	HASH_SEQ_STATUS status;
-	HoldCheck  *check;
-
-	hash_seq_init(&status, holds);
-	while ((check = hash_seq_search(&status)) != NULL)
-	{
-		Hold		hold;
-
-		check_hold(v, check, account->id);
-		if (reserve_find(NULL, GetActiveSnapshot(), check->id, &hold) &&
-			hold.expires_at < account->due_at)
-			report(v, 0, "due",
-				   psprintf("the clock ends hold " INT64_FORMAT " before the account's due_at",
-							check->id));
-	}
-}
-
-/*
- * Makes a table of holds.
- */
-static HTAB *
-make_holds(Verification *v)
-{
-	HASHCTL		ctl = {0};
-
-	ctl.keysize = sizeof(int64);
-	ctl.entrysize = sizeof(HoldCheck);
-	ctl.hcxt = v->context;
-	return hash_create("credits holds", 16, &ctl,
-					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		verify_report(v, refund->id, "refund",
+					  psprintf("gives back more than is left: " INT64_FORMAT " in all of " INT64_FORMAT,
+							   refunded, taken));
 }
 
 /*
@@ -509,7 +345,7 @@ read_grants(Verification *v, int64 account_id)
 
 		row_read_grant(v->grant, &grant);
 		if (grant.account_id < account_id)
-			report_orphan(v, 0,
+			verify_orphan(v, 0,
 						  psprintf("grant " INT64_FORMAT " belongs to account " INT64_FORMAT ", which does not exist",
 								   grant.id, grant.account_id));
 		else
@@ -557,37 +393,37 @@ check_grants(Verification *v, HTAB *grants, const Account *account)
 		bool		open = grant->status == GRANT_OPEN;
 		bool		pending = grant->status == GRANT_PENDING;
 
-		granted = add(granted, grant->amount);
+		granted = verify_add(granted, grant->amount);
 		if (open)
-			effective = add(effective, grant->remaining);
-		expect(v, 0, "grants",
-			   psprintf("amount of grant " INT64_FORMAT, grant->id),
-			   grant->amount, grant->given);
-		expect(v, 0, "grants",
-			   psprintf("remaining of grant " INT64_FORMAT, grant->id),
-			   grant->remaining, grant->drawn);
+			effective = verify_add(effective, grant->remaining);
+		verify_expect(v, 0, "grants",
+					  psprintf("amount of grant " INT64_FORMAT, grant->id),
+					  grant->amount, grant->given);
+		verify_expect(v, 0, "grants",
+					  psprintf("remaining of grant " INT64_FORMAT, grant->id),
+					  grant->remaining, grant->drawn);
 		if ((grant->remaining > 0 ? !open && !pending :
 			 grant->status != grant->empty) ||
 			pending != (grant->pending && grant->remaining > 0))
-			report(v, 0, "grants",
-				   psprintf("status of grant " INT64_FORMAT " is %s; its remaining is " INT64_FORMAT ", and by the log it is %s effective",
-							grant->id,
-							grant->status == GRANT_UNKNOWN ? "not a known one" :
-							grant_status_names[grant->status],
-							grant->remaining,
-							grant->pending ? "not yet" : "already"));
-		if (!same_json(grant->expiry, grant->logged_expiry))
-			report(v, 0, "terms",
-				   psprintf("expiry of grant " INT64_FORMAT " is not the one that it was last prolonged to",
-							grant->id));
+			verify_report(v, 0, "grants",
+						  psprintf("status of grant " INT64_FORMAT " is %s; its remaining is " INT64_FORMAT ", and by the log it is %s effective",
+								   grant->id,
+								   grant->status == GRANT_UNKNOWN ? "not a known one" :
+								   grant_status_names[grant->status],
+								   grant->remaining,
+								   grant->pending ? "not yet" : "already"));
+		if (!verify_same(grant->expiry, grant->logged_expiry))
+			verify_report(v, 0, "terms",
+						  psprintf("expiry of grant " INT64_FORMAT " is not the one that it was last prolonged to",
+								   grant->id));
 		if ((open || pending) && grant->due_at < account->due_at)
-			report(v, 0, "due",
-				   psprintf("the clock changes grant " INT64_FORMAT " before the account's due_at",
-							grant->id));
+			verify_report(v, 0, "due",
+						  psprintf("the clock changes grant " INT64_FORMAT " before the account's due_at",
+								   grant->id));
 	}
-	expect(v, 0, "grants", "sum of remaining of effective grants", effective,
-		   account->balance);
-	expect(v, 0, "totals", "granted", account->granted, granted);
+	verify_expect(v, 0, "grants", "sum of remaining of effective grants", effective,
+				  account->balance);
+	verify_expect(v, 0, "totals", "granted", account->granted, granted);
 }
 
 /*
@@ -602,26 +438,26 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds,
 
 	if (entry->salt ? entry->salt_len != SALT_BYTES :
 		entry->reason || entry->metadata || entry->actor)
-		report(v, entry->id, "chain", "has free text without a salt");
+		verify_report(v, entry->id, "chain", "has free text without a salt");
 	chain_hash(sum->head, sum->head_len, entry, hash);
 	if (memcmp(hash, entry->hash, sizeof(hash)) != 0)
-		report(v, entry->id, "chain",
-			   "hash does not match the row and the hash of the row before it");
+		verify_report(v, entry->id, "chain",
+					  "hash does not match the row and the hash of the row before it");
 	/* go on from the stored one: each break shows once */
 	memcpy(sum->head, entry->hash, sizeof(hash));
 	sum->head_len = sizeof(hash);
 
-	sum->balance = add(sum->balance, entry->amount);
-	sum->held = add(sum->held, entry->held);
-	expect(v, entry->id, "running_balance", "balance_after",
-		   entry->balance_after, sum->balance);
-	expect(v, entry->id, "running_balance", "held_after", entry->held_after,
-		   sum->held);
+	sum->balance = verify_add(sum->balance, entry->amount);
+	sum->held = verify_add(sum->held, entry->held);
+	verify_expect(v, entry->id, "running_balance", "balance_after",
+				  entry->balance_after, sum->balance);
+	verify_expect(v, entry->id, "running_balance", "held_after", entry->held_after,
+				  sum->held);
 	sum->balance = entry->balance_after;
 	sum->held = entry->held_after;
 
 	if (entry->id <= sum->last_transaction_id)
-		report(v, entry->id, "time", "id is not above the one before it");
+		verify_report(v, entry->id, "time", "id is not above the one before it");
 	sum->last_transaction_id = entry->id;
 	sum->last_at = entry->created_at;
 	sum->transaction_count++;
@@ -637,7 +473,7 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds,
 	if (strcmp(entry->kind, KIND_REFUND) == 0 ||
 		strcmp(entry->kind, KIND_REVERSAL) == 0)
 		check_refund(v, entry);
-	check_held(v, holds, entry);
+	verify_held(v, holds, entry);
 	check_draws(v, grants, entry);
 	check_terms(v, grants, entry);
 }
@@ -649,30 +485,30 @@ static void
 check_account(Verification *v, const Account *account, const Account *sum,
 			  int64 total, int64 held)
 {
-	expect(v, 0, "count", "transaction_count", account->transaction_count,
-		   sum->transaction_count);
+	verify_expect(v, 0, "count", "transaction_count", account->transaction_count,
+				  sum->transaction_count);
 	if (account->last_transaction_id != sum->last_transaction_id ||
 		account->head_len != sum->head_len ||
 		memcmp(account->head, sum->head, sum->head_len) != 0 ||
 		account->last_at != sum->last_at)
-		report(v, account->last_transaction_id, "head",
-			   psprintf("the account's head is not the newest row of its log, which is " INT64_FORMAT,
-						sum->last_transaction_id));
+		verify_report(v, account->last_transaction_id, "head",
+					  psprintf("the account's head is not the newest row of its log, which is " INT64_FORMAT,
+							   sum->last_transaction_id));
 	if (account->status != sum->status)
-		report(v, 0, "status",
-			   psprintf("status is %s, but by the log it is %s",
-						account->status == ACCOUNT_UNKNOWN ? "not a known one" :
-						account_status_names[account->status],
-						account_status_names[sum->status]));
+		verify_report(v, 0, "status",
+					  psprintf("status is %s, but by the log it is %s",
+							   account->status == ACCOUNT_UNKNOWN ? "not a known one" :
+							   account_status_names[account->status],
+							   account_status_names[sum->status]));
 	if (account->limited != sum->limited)
-		report(v, 0, "limits", account->limited ?
-			   "the account is marked as limited, but by the log it is not" :
-			   "the account has limits by the log, but is not marked");
-	expect(v, 0, "balance", "balance", account->balance, total);
-	expect(v, 0, "held", "held", account->held, held);
-	expect(v, 0, "totals", "spent", account->spent, sum->spent);
-	expect(v, 0, "totals", "refunded", account->refunded, sum->refunded);
-	expect(v, 0, "totals", "expired", account->expired, sum->expired);
+		verify_report(v, 0, "limits", account->limited ?
+					  "the account is marked as limited, but by the log it is not" :
+					  "the account has limits by the log, but is not marked");
+	verify_expect(v, 0, "balance", "balance", account->balance, total);
+	verify_expect(v, 0, "held", "held", account->held, held);
+	verify_expect(v, 0, "totals", "spent", account->spent, sum->spent);
+	verify_expect(v, 0, "totals", "refunded", account->refunded, sum->refunded);
+	verify_expect(v, 0, "totals", "expired", account->expired, sum->expired);
 }
 
 /*
@@ -683,7 +519,7 @@ verify_account(Verification *v, const Account *account)
 {
 	Account		sum;
 	HTAB	   *grants = read_grants(v, account->id);
-	HTAB	   *holds = make_holds(v);
+	HTAB	   *holds = verify_make_holds(v);
 	int64		total = 0;
 	int64		held = 0;
 
@@ -698,13 +534,13 @@ verify_account(Verification *v, const Account *account)
 		CHECK_FOR_INTERRUPTS();
 		row_read_entry(v->transaction, &entry);
 		if (entry.account_id < account->id)
-			report_orphan(v, entry.id,
+			verify_orphan(v, entry.id,
 						  psprintf("belongs to account " INT64_FORMAT ", which does not exist",
 								   entry.account_id));
 		else
 		{
-			total = add(total, entry.amount);
-			held = add(held, entry.held);
+			total = verify_add(total, entry.amount);
+			held = verify_add(held, entry.held);
 			check_transaction(v, grants, holds, &entry, &sum);
 		}
 		MemoryContextSwitchTo(old);
@@ -714,7 +550,7 @@ verify_account(Verification *v, const Account *account)
 	}
 	check_account(v, account, &sum, total, held);
 	check_grants(v, grants, account);
-	check_open_holds(v, holds, account);
+	verify_open_holds(v, holds, account);
 }
 
 /*
@@ -734,7 +570,7 @@ verify_rest(Verification *v)
 		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
-		report_orphan(v,
+		verify_orphan(v,
 					  DatumGetInt64(slot_getattr(v->transaction,
 												 Anum_transactions_id,
 												 &isnull)),
@@ -758,35 +594,6 @@ begin_reading(Verification *v, ScanKey key, int nkeys)
 	store_scan(&v->grants, NULL, &grants_by_account_id, GetActiveSnapshot(),
 			   key, nkeys);
 	v->grant = store_scan_next(&v->grants, ForwardScanDirection);
-}
-
-/*
- * Reports holds that no transaction made.
- */
-static void
-verify_holds(Verification *v)
-{
-	StoreScan	scan;
-	TupleTableSlot *slot;
-
-	store_scan(&scan, NULL, &holds_by_id, GetActiveSnapshot(), NULL, 0);
-	while ((slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
-	{
-		bool		isnull;
-		int64		id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-		MemoryContext old = MemoryContextSwitchTo(v->row);
-		Entry		entry;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!row_find_entry(NULL, GetActiveSnapshot(), id, &entry) ||
-			strcmp(entry.kind, KIND_HOLD) != 0)
-			report_orphan(v, 0,
-						  psprintf("hold " INT64_FORMAT " is not in the log",
-								   id));
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(v->row);
-	}
-	store_scan_end(&scan);
 }
 
 /*
@@ -814,7 +621,7 @@ verify_all(Verification *v)
 	}
 	store_scan_end(&accounts);
 	verify_rest(v);
-	verify_holds(v);
+	verify_stray_holds(v);
 }
 
 /*
