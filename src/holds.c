@@ -26,7 +26,6 @@ PG_FUNCTION_INFO_V1(credits_extend_hold);
 typedef struct HoldCall
 {
 	int64		id;
-	int64		member_id;		/* 0 if no pool is concerned */
 	int			nparts;
 	int64		part_ids[MAX_PARTS];
 	int			part_parties[MAX_PARTS];	/* whose postings they are in */
@@ -137,7 +136,6 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 	else if (entry.member_id != 0)
 	{
 		/* the key is the member's, so its account comes first */
-		call->member_id = entry.member_id;
 		call->parties[0].id = entry.member_id;
 		call->parties[call->nparties++].id = entry.account_id;
 		call->part_parties[0] = 1;
@@ -203,23 +201,35 @@ still_open(Posting *postings, HoldCall *call, Hold **holds, int64 *left)
 }
 
 /*
- * Takes what a capture needs beyond the hold from the balance.
+ * Takes what a capture needs beyond the hold from the balance: of a hold that
+ * is split, from that of the first account whose part is open.
  */
 static bool
-enlarge(Posting *postings, HoldCall *call, Hold *hold, int64 extra)
+enlarge(Posting *postings, HoldCall *call, Hold **holds, int64 extra)
 {
-	Posting    *posting = &postings[call->part_parties[0]];
+	int			which = holds[0]->status == HOLD_OPEN ? 0 : 1;
+	int			party = call->part_parties[which];
+	Posting    *posting = &postings[party];
 	List	   *path = NIL;
+	int			i;
 
-	if (!ledger_may_spend(posting, extra) || !caps_spend(posting, extra) ||
-		(call->member_id != 0 &&
-		 !spend_check_cap(posting, call->member_id, extra, &path)))
+	/* neither may be paused, whoever pays */
+	for (i = 0; i < call->nparties; i++)
+		if (!ledger_may_spend(&postings[i], 0))
+		{
+			postings[0].refusal = postings[i].refusal;
+			return false;
+		}
+	/* the second party is the pool */
+	if (!ledger_enough(posting, extra) || !caps_spend(posting, extra) ||
+		(party > 0 &&
+		 !spend_check_cap(posting, postings[0].account.id, extra, &path)))
 	{
 		postings[0].refusal = posting->refusal;
 		return false;
 	}
 	caps_use_path(posting, path, extra);
-	reserve_enlarge(posting, hold, extra);
+	reserve_enlarge(posting, holds[which], extra);
 	return true;
 }
 
@@ -252,7 +262,7 @@ plan_capture(Posting *postings, void *arg)
 								   (call->nparts > 1 ? holds[1]->reserved : 0),
 								   left),
 						  "Capture what is left, or pass allow_more => true to take the rest from the balance.");
-		if (!enlarge(postings, call, holds[0], rest - left))
+		if (!enlarge(postings, call, holds, rest - left))
 			return false;
 	}
 	for (i = 0; i < call->nparts; i++)
