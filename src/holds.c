@@ -163,6 +163,10 @@ static bool
 still_open(Posting *postings, HoldCall *call, Hold **holds, int64 *left)
 {
 	bool		open = false;
+	bool		expired = false;
+	int64		reserved = 0;
+	int64		captured = 0;
+	int64		released = 0;
 	int			i;
 
 	*left = 0;
@@ -175,6 +179,10 @@ still_open(Posting *postings, HoldCall *call, Hold **holds, int64 *left)
 			open = true;
 			*left += reserve_left(holds[i]);
 		}
+		expired |= holds[i]->status == HOLD_EXPIRED;
+		reserved += holds[i]->reserved;
+		captured += holds[i]->captured;
+		released += holds[i]->released;
 	}
 	for (i = 0; i < call->nparties; i++)
 		if (!ledger_not_closed(&postings[i]))
@@ -184,19 +192,17 @@ still_open(Posting *postings, HoldCall *call, Hold **holds, int64 *left)
 		}
 	if (open)
 		return true;
-	if (holds[0]->status == HOLD_EXPIRED)
+	if (expired)
 		return refuse(&postings[0].refusal, ERRCODE_GONE,
 					  psprintf("hold " INT64_FORMAT " has expired", call->id),
 					  psprintf("It reserved " INT64_FORMAT " until %s; what was left has gone back.",
-							   holds[0]->reserved,
-							   timestamptz_to_str(holds[0]->expires_at)),
+							   reserved, timestamptz_to_str(holds[0]->expires_at)),
 					  "Deduct the credits, or make a new hold that lasts longer.");
 	return refuse(&postings[0].refusal, ERRCODE_CONFLICT,
 				  psprintf("hold " INT64_FORMAT " is already %s", call->id,
 						   hold_status_names[holds[0]->status]),
 				  psprintf("It reserved " INT64_FORMAT ", of which " INT64_FORMAT " were captured and " INT64_FORMAT " released.",
-						   holds[0]->reserved, holds[0]->captured,
-						   holds[0]->released),
+						   reserved, captured, released),
 				  "To repeat a call safely, pass the idempotency key of the first one.");
 }
 
