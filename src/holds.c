@@ -247,9 +247,9 @@ plan_capture(Posting *postings, void *arg)
 {
 	HoldCall   *call = arg;
 	Hold	   *holds[MAX_PARTS];
+	Entry	   *captures[MAX_PARTS] = {NULL};
 	Entry	   *main = NULL;
 	List	   *parts = NIL;
-	int			main_party = 0;
 	int64		left;
 	int64		rest;
 	int			i;
@@ -280,12 +280,10 @@ plan_capture(Posting *postings, void *arg)
 		if (part == 0 || holds[i]->status != HOLD_OPEN)
 			continue;
 		entry = reserve_capture(posting, holds[i], KIND_CAPTURE, part);
+		captures[i] = entry;
 		rest -= part;
 		if (main == NULL)
-		{
 			main = posting->main = entry;
-			main_party = call->part_parties[i];
-		}
 		else
 		{
 			parts = lappend(parts, entry);
@@ -298,9 +296,8 @@ plan_capture(Posting *postings, void *arg)
 		if (holds[i]->status == HOLD_OPEN)
 			reserve_release(&postings[call->part_parties[i]], holds[i],
 							postings[0].now,
-							holds[i]->captured > 0 ? HOLD_CAPTURED :
-							HOLD_RELEASED,
-							call->part_parties[i] == main_party ? main : NULL);
+							captures[i] ? HOLD_CAPTURED : HOLD_RELEASED,
+							captures[i]);
 	return true;
 }
 

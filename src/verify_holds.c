@@ -19,7 +19,23 @@ typedef struct HoldCheck
 	int64		captured;
 	int64		released;
 	Jsonb	   *expiry;			/* as last set */
+	TimestampTz released_at;	/* if it was */
+	bool		with_capture;	/* by a final capture? */
 } HoldCheck;
+
+/*
+ * Returns what has become of a hold, by the log: what the clock ends is
+ * released when the hold's time is over, and nothing else is.
+ */
+static HoldStatus
+status_of(const HoldCheck *check, TimestampTz expires_at)
+{
+	if (check->reserved > verify_add(check->captured, check->released))
+		return HOLD_OPEN;
+	if (check->released == 0 || check->with_capture)
+		return HOLD_CAPTURED;
+	return check->released_at < expires_at ? HOLD_RELEASED : HOLD_EXPIRED;
+}
 
 /*
  * Compares a hold that is over, or all that are left, with its row.
@@ -29,7 +45,7 @@ check_hold(Verification *v, const HoldCheck *check, int64 account_id)
 {
 	Hold		hold;
 	StringInfoData json;
-	int64		left = check->reserved - check->captured - check->released;
+	HoldStatus	status;
 
 	if (!reserve_find(NULL, GetActiveSnapshot(), check->id, &hold) ||
 		hold.account_id != account_id)
@@ -40,11 +56,13 @@ check_hold(Verification *v, const HoldCheck *check, int64 account_id)
 	verify_expect(v, check->id, "holds", "reserved", hold.reserved, check->reserved);
 	verify_expect(v, check->id, "holds", "captured", hold.captured, check->captured);
 	verify_expect(v, check->id, "holds", "released", hold.released, check->released);
-	if (hold.status == HOLD_UNKNOWN || (hold.status == HOLD_OPEN) != (left > 0))
+	status = status_of(check, hold.expires_at);
+	if (hold.status != status)
 		verify_report(v, check->id, "holds",
-					  psprintf("status is %s; by the log " INT64_FORMAT " are left of it",
+					  psprintf("status is %s, but by the log it is %s",
 							   hold.status == HOLD_UNKNOWN ? "not a known one" :
-							   hold_status_names[hold.status], left));
+							   hold_status_names[hold.status],
+							   hold_status_names[status]));
 	initStringInfo(&json);
 	json_instant(&json, "expires_at", hold.expires_at);
 	if (!verify_same(check->expiry, json_document(&json)))
@@ -96,6 +114,8 @@ verify_held(Verification *v, HTAB *holds, const Entry *entry)
 		hold->created_at = entry->created_at;
 		hold->reserved = hold->captured = hold->released = 0;
 		hold->expiry = NULL;
+		hold->released_at = DT_NOBEGIN;
+		hold->with_capture = false;
 	}
 	if (hold == NULL)
 	{
@@ -113,8 +133,12 @@ verify_held(Verification *v, HTAB *holds, const Entry *entry)
 	else if (entry->amount == 0)
 		hold->captured = verify_add(hold->captured, -entry->held);
 	else
+	{
 		hold->released = verify_add(hold->released, -entry->held);
-	if (hold->reserved == hold->captured + hold->released)
+		hold->released_at = entry->created_at;
+		hold->with_capture = entry->target_id != hold->id;
+	}
+	if (hold->reserved == verify_add(hold->captured, hold->released))
 	{
 		check_hold(v, hold, entry->account_id);
 		if (hold->expiry)
@@ -163,6 +187,22 @@ verify_make_holds(Verification *v)
 }
 
 /*
+ * Tells whether a transaction made a hold, and not added to one: the target of
+ * a part of a split hold is another account's.
+ */
+static bool
+made_hold(const Entry *entry)
+{
+	Entry		target;
+
+	return strcmp(entry->kind, KIND_HOLD) == 0 &&
+		(!entry->has_target ||
+		 !row_find_entry(NULL, GetActiveSnapshot(), entry->target_id,
+						 &target) ||
+		 target.account_id != entry->account_id);
+}
+
+/*
  * Reports holds that no transaction made.
  */
 void
@@ -181,7 +221,7 @@ verify_stray_holds(Verification *v)
 
 		CHECK_FOR_INTERRUPTS();
 		if (!row_find_entry(NULL, GetActiveSnapshot(), id, &entry) ||
-			strcmp(entry.kind, KIND_HOLD) != 0)
+			!made_hold(&entry))
 			verify_orphan(v, 0,
 						  psprintf("hold " INT64_FORMAT " is not in the log",
 								   id));
