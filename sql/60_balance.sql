@@ -26,7 +26,9 @@ GRANT EXECUTE ON FUNCTION credits.required TO credits_admin, credits_auditor;
 CREATE TYPE credits.settlement AS (
 	balance bigint,
 	held bigint,
-	expired bigint
+	expired bigint,
+	expiring_amount bigint,
+	expiring_at timestamptz
 );
 COMMENT ON TYPE credits.settlement IS 'what settling an account would make of it';
 
@@ -34,7 +36,7 @@ CREATE FUNCTION credits.settled(account_id bigint, at timestamptz DEFAULT NULL)
 RETURNS credits.settlement
 AS 'MODULE_PATHNAME', 'credits_settled' LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION credits.settled IS
-	'balance, held and expired of an account as settling it at an instant would make them; nothing is written';
+	'an account as settling it at an instant would make it, and what then expires next; nothing is written';
 REVOKE ALL ON FUNCTION credits.settled FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION credits.settled TO credits_admin, credits_auditor;
 
@@ -84,30 +86,19 @@ AS $$
 		SELECT r.*, credits.now() AS now
 		FROM credits.accounts AS r
 		WHERE r.id = credits.account_id($1)
-	), s AS (
-		-- the clock may have passed what nobody has settled yet
-		SELECT (credits.settled(a.id, a.now)).* FROM a
-	), next AS (
-		SELECT g.expires_at, sum(g.remaining)::bigint AS amount
-		FROM credits.grants AS g, a
-		WHERE g.account_id = a.id AND g.status IN ('open', 'pending')
-		  AND g.effective_at <= a.now
-		  AND (g.expires_at IS NULL OR g.expires_at > a.now)
-		GROUP BY g.expires_at
-		ORDER BY g.expires_at
-		LIMIT 1
 	)
 	SELECT s.balance,
 		   s.held,
-		   next.amount,
-		   next.expires_at,
+		   s.expiring_amount,
+		   s.expiring_at,
 		   a.granted,
 		   a.spent,
 		   a.refunded,
 		   s.expired,
 		   a.status,
 		   a.unit
-	FROM a CROSS JOIN s LEFT JOIN next ON true
+	-- the clock may have passed what nobody has settled yet
+	FROM a CROSS JOIN LATERAL credits.settled(a.id, a.now) AS s
 $$;
 COMMENT ON FUNCTION @extschema@.credits_summary IS
 	'one account at a glance: balance, held, what expires next and when, and its lifetime totals';

@@ -30,7 +30,7 @@ credits_balance(PG_FUNCTION_ARGS)
 		raise_refusal(&refusal);
 	}
 	if (now >= account.due_at)
-		ledger_peek(&account, now, &account);
+		ledger_peek(&account, now, &account, NULL, NULL);
 	PG_RETURN_INT64(account.balance);
 }
 
@@ -43,8 +43,10 @@ credits_settled(PG_FUNCTION_ARGS)
 	TupleDesc	tupdesc = result_tupdesc(fcinfo);
 	TimestampTz at;
 	Account		account;
-	Datum		values[3];
-	bool		isnull[3] = {false};
+	TimestampTz expiring_at;
+	int64		expiring;
+	Datum		values[5];
+	bool		isnull[5] = {false};
 	Datum		result;
 
 	if (PG_ARGISNULL(1))
@@ -58,11 +60,13 @@ credits_settled(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NOT_FOUND),
 				 errmsg("no such account"),
 				 errhint("Pass the id of an account.")));
-	if (at >= account.due_at)
-		ledger_peek(&account, at, &account);
+	ledger_peek(&account, at, &account, &expiring_at, &expiring);
 	values[0] = Int64GetDatum(account.balance);
 	values[1] = Int64GetDatum(account.held);
 	values[2] = Int64GetDatum(account.expired);
+	values[3] = Int64GetDatum(expiring);
+	values[4] = TimestampTzGetDatum(expiring_at);
+	isnull[3] = isnull[4] = expiring_at == DT_NOEND;
 	result = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
 	ReleaseTupleDesc(tupdesc);
 	PG_RETURN_DATUM(result);

@@ -641,6 +641,7 @@ extern const char *grants_give_back(Posting *posting, Grant *grant,
 extern void grants_load(Posting *posting);
 extern void grants_settle(Posting *posting, TimestampTz until);
 extern void grants_due(Posting *posting);
+extern TimestampTz grants_next_expiry(Posting *posting, int64 *amount);
 extern void grants_sort(Posting *posting);
 extern void grants_wake(Posting *posting, TimestampTz at);
 
@@ -764,7 +765,8 @@ extern Datum ledger_result(FunctionCallInfo fcinfo, const Receipt *receipt);
 extern Datum ledger_attempt(FunctionCallInfo fcinfo, const Receipt *receipt,
 							const Refusal *refusal);
 extern void ledger_peek(const Account *account, TimestampTz at,
-						Account *settled);
+						Account *settled, TimestampTz *expiring_at,
+						int64 *expiring);
 extern SettleResult ledger_settle(int64 account_id);
 extern bool ledger_not_closed(Posting *posting);
 extern bool ledger_may_spend(Posting *posting, int64 amount);

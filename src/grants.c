@@ -459,6 +459,32 @@ grants_due(Posting *posting)
 }
 
 /*
+ * Returns when a grant next expires, DT_NOEND if none does, and how much is
+ * left of those that do so then.
+ */
+TimestampTz
+grants_next_expiry(Posting *posting, int64 *amount)
+{
+	TimestampTz next = DT_NOEND;
+	int			i;
+
+	grants_load(posting);
+	*amount = 0;
+	for (i = 0; i < posting->ngrants; i++)
+	{
+		Grant	   *grant = posting->grants[i];
+
+		if (grant->status != GRANT_OPEN || grant->expires_at > next)
+			continue;
+		if (grant->expires_at < next)
+			*amount = 0;
+		next = grant->expires_at;
+		*amount += grant->remaining;
+	}
+	return next;
+}
+
+/*
  * Brings the grants up to date with an instant.  What happened is logged at
  * the instants at which it did: no transaction can have come in between, since
  * it would have settled first.

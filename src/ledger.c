@@ -613,11 +613,13 @@ ledger_post_joint(const char *function, const Party *parties, int nparties,
 }
 
 /*
- * Returns an account as settling it at an instant would make it, and changes
- * nothing.  The active snapshot is used.
+ * Returns an account as settling it at an instant would make it and, if the
+ * caller wants to know, what then expires next; changes nothing.  The active
+ * snapshot is used.
  */
 void
-ledger_peek(const Account *account, TimestampTz at, Account *settled)
+ledger_peek(const Account *account, TimestampTz at, Account *settled,
+			TimestampTz *expiring_at, int64 *expiring)
 {
 	Posting		posting;
 
@@ -625,9 +627,12 @@ ledger_peek(const Account *account, TimestampTz at, Account *settled)
 	posting.dry = true;
 	posting.snapshot = GetActiveSnapshot();
 	posting.account = *account;
-	posting.now = at;
+	/* what is due at infinity never is */
+	posting.now = Min(at, DT_NOEND - 1);
 	reserve_settle(&posting);
 	*settled = posting.account;
+	if (expiring_at)
+		*expiring_at = grants_next_expiry(&posting, expiring);
 }
 
 /*
