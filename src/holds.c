@@ -111,8 +111,10 @@ find_hold(const char *function, int64 id, text *account, HoldCall *call)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("transaction " INT64_FORMAT " is not a hold", id),
-				 errdetail("It is of kind %s%s.", entry.kind,
-						   entry.has_target ? ", and part of another" : ""),
+				 strcmp(entry.kind, KIND_HOLD) != 0
+				 ? errdetail("It is of kind %s.", entry.kind)
+				 : errdetail("It is a part of " INT64_FORMAT ".",
+							 entry.target_id),
 				 errhint("Pass the transaction_id of credits_hold's receipt.")));
 
 	call->id = id;
