@@ -554,6 +554,32 @@ caps_path(Store *store, Snapshot snapshot, int64 account_id, int64 pool_id)
 }
 
 /*
+ * Returns a member that this change has changed already, and so locked; NULL
+ * if it has not.  A hold that timed out may have given back to any of them, by
+ * whichever account it was of.
+ */
+static Member *
+find_changed(Posting *posting, int64 pool_id, int64 account_id)
+{
+	Posting    *parties = posting->parties ? posting->parties : posting;
+	int			nparties = posting->parties ? posting->nparties : 1;
+	Change	   *change;
+	int			i;
+
+	for (i = 0; i < nparties; i++)
+		for (change = parties[i].changes; change; change = change->next)
+		{
+			Member	   *member = change->row;
+
+			if (change->write == write_member &&
+				member->pool_id == pool_id &&
+				member->account_id == account_id)
+				return member;
+		}
+	return NULL;
+}
+
+/*
  * Locks the members along a way, from the account upwards, and brings their
  * windows up to date.
  */
@@ -565,8 +591,12 @@ caps_lock_path(Posting *posting, List *path)
 	foreach(lc, path)
 	{
 		Member	   *member = lfirst(lc);
+		Member	   *changed = find_changed(posting, member->pool_id,
+										   member->account_id);
 
-		if (!caps_lock_member(posting->store, posting->snapshot, member))
+		if (changed)
+			lfirst(lc) = member = changed;
+		else if (!caps_lock_member(posting->store, posting->snapshot, member))
 			return false;
 		roll(&member->window_start, &member->used, member->per,
 			 member->timezone, posting->now);
@@ -629,15 +659,8 @@ static void
 give_back_to(Posting *posting, int64 pool_id, int64 account_id, TimestampTz at,
 			 int64 amount)
 {
-	Member	   *member = NULL;
-	Change	   *change;
+	Member	   *member = find_changed(posting, pool_id, account_id);
 
-	/* one that is changed already is locked */
-	for (change = posting->changes; change; change = change->next)
-		if (change->write == write_member &&
-			((Member *) change->row)->pool_id == pool_id &&
-			((Member *) change->row)->account_id == account_id)
-			member = change->row;
 	if (member == NULL)
 	{
 		member = palloc(sizeof(Member));

@@ -422,6 +422,8 @@ typedef struct Change
 struct Posting
 {
 	struct Posting *outer;		/* of the call that this one runs inside */
+	struct Posting *parties;	/* of a joint change, an array; or NULL */
+	int			nparties;
 	Store	   *store;
 	Snapshot	snapshot;
 	bool		locked;			/* is the account's row lock ours? */

@@ -598,6 +598,8 @@ ledger_post_joint(const char *function, const Party *parties, int nparties,
 	PushActiveSnapshot(store_snapshot(true));
 	for (i = 0; i < nparties; i++)
 	{
+		postings[i].parties = postings;
+		postings[i].nparties = nparties;
 		postings[i].store = store;
 		postings[i].snapshot = GetActiveSnapshot();
 		postings[i].locked = true;
