@@ -416,6 +416,8 @@ write_member(Posting *posting, void *row)
 	Datum		columns[Natts_members];
 	bool		nulls[Natts_members];
 
+	if (!ItemPointerIsValid(&member->tid))
+		return;					/* another change has taken it over */
 	caps_member_columns(member, columns, nulls);
 	if (store_update(posting->store, &members_table, posting->snapshot,
 					 &member->tid, columns, nulls) != TM_Ok)
@@ -577,6 +579,27 @@ find_changed(Posting *posting, int64 pool_id, int64 account_id)
 				return member;
 		}
 	return NULL;
+}
+
+/*
+ * Finds and locks a member of the posting's account for a change of its row by
+ * other means, which includes what this change has changed of it already.
+ */
+bool
+caps_take_member(Posting *posting, int64 account_id, Member *member)
+{
+	Member	   *changed = find_changed(posting, posting->account.id,
+									   account_id);
+
+	if (changed)
+	{
+		*member = *changed;
+		ItemPointerSetInvalid(&changed->tid);
+		return true;
+	}
+	return caps_find_member(posting->store, posting->snapshot,
+							posting->account.id, account_id, member) &&
+		caps_lock_member(posting->store, posting->snapshot, member);
 }
 
 /*

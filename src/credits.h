@@ -688,6 +688,8 @@ extern void caps_member_columns(const Member *member, Datum *columns,
 extern bool caps_find_member(Store *store, Snapshot snapshot, int64 pool_id,
 							 int64 account_id, Member *member);
 extern bool caps_lock_member(Store *store, Snapshot snapshot, Member *member);
+extern bool caps_take_member(Posting *posting, int64 account_id,
+							 Member *member);
 extern List *caps_path(Store *store, Snapshot snapshot, int64 account_id,
 					   int64 pool_id);
 extern bool caps_lock_path(Posting *posting, List *path);

@@ -173,9 +173,7 @@ find_member(Posting *postings, Membership *wanted)
 
 	if (!ledger_not_closed(pool))
 		return false;
-	if (caps_find_member(pool->store, pool->snapshot, pool->account.id,
-						 account->id, &wanted->member) &&
-		caps_lock_member(pool->store, pool->snapshot, &wanted->member))
+	if (caps_take_member(pool, account->id, &wanted->member))
 		return true;
 	return refuse(&pool->refusal, ERRCODE_NOT_FOUND,
 				  psprintf("account \"%s\" is not a member of pool \"%s\"",
