@@ -1,6 +1,9 @@
 -- holds: reserving, capturing, releasing, extending; time, refunds, damage
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
+-- whatever other tests left due
+SET credits.test_clock = '2036-01-01 00:00:00+00';
+CALL credits_settle() \gset
 ALTER SEQUENCE credits.accounts_id_seq RESTART 450001;
 ALTER SEQUENCE credits.grants_id_seq RESTART 450001;
 ALTER SEQUENCE credits.transactions_id_seq RESTART 450001;
@@ -381,7 +384,7 @@ SELECT o.name, r.balance FROM orders AS o,
 	LATERAL credits_allocate(o.name, 7, 'gift', '2030-03-03 06:00', '2030-03-01 12:00') AS r ORDER BY o.name;
 -- one that ends with a grant, one before, one after some; one far away
 SELECT o.name, r.transaction_id - 450000 AS hold, r.balance, r.held FROM orders AS o,
-	LATERAL (VALUES (15, '1 day'), (35, '2 days 12 hours'), (5, '3 days'), (45, '36 hours'), (10, '10 years')) AS v (n, span),
+	LATERAL (VALUES (15, '1 day'), (35, '2 days 12 hours'), (5, '3 days'), (45, '36 hours'), (10, '5 years')) AS v (n, span),
 	LATERAL credits_hold(o.name, v.n, v.span::interval) AS r ORDER BY r.transaction_id;
 CREATE TEMP TABLE foreseen AS SELECT o.name, t, credits_balance_at(o.name, t) AS balance FROM orders AS o, instants;
 CREATE TEMP TABLE answers (name text, t timestamptz, balance bigint, at bigint, held bigint, expiring bigint,
