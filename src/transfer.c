@@ -210,6 +210,19 @@ still_there(Posting *to, const Entry *received)
 }
 
 /*
+ * Raises the error for a transfer that lacks what it must have.
+ */
+static void
+raise_damaged(int64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("transfer " INT64_FORMAT " is damaged", id),
+			 errdetail("The receiver's transaction is not there or has other draws."),
+			 errhint("Run credits_verify.")));
+}
+
+/*
  * Plans to send back what a receiver still has of a transfer: from the very
  * grants that it made to those that it was drawn from.
  */
@@ -243,10 +256,7 @@ plan_reversal(Posting *postings, void *arg)
 	if (!row_find_entry(from->store, from->snapshot, reversal->id, &given) ||
 		!row_find_entry(to->store, to->snapshot, reversal->received_id,
 						&received) || given.ndraws != received.ndraws)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("transfer " INT64_FORMAT " is damaged", reversal->id),
-				 errhint("Run credits_verify.")));
+		raise_damaged(reversal->id);
 	left = still_there(to, &received);
 	amount = reversal->has_amount ? reversal->amount : left;
 	if (left == 0 || amount > left)
@@ -348,6 +358,8 @@ find_transfer(int64 id, Reversal *reversal, Party *parties)
 		}
 	}
 	store_scan_end(&scan);
+	if (parties[1].id == 0)
+		raise_damaged(id);
 }
 
 /*
