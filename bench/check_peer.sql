@@ -35,7 +35,7 @@ WHERE kind = 'deduction'
 	|| int8send(amount) || int8send(held)
 	|| int8send(balance_after) || int8send(held_after)
 	|| timestamptz_send(created_at)
-	|| '\x000001'::bytea || int8send(request)
+	|| '\x000001'::bytea || int8send(request)	-- no target, no member
 	|| int4send(octet_length(role)) || role::bytea
 	|| int4send(octet_length(idempotency_key)) || idempotency_key::bytea
 	|| '\xffffffffffffffff'::bytea	-- no operation, no reference

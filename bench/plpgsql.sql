@@ -79,7 +79,7 @@ BEGIN
 			   t.request, t.created_at
 		INTO earlier
 		FROM plpgsql.transactions AS t
-		WHERE t.account_id = a.id
+		WHERE coalesce(t.member_id, t.account_id) = a.id
 		  AND t.idempotency_key = deduct.idempotency_key;
 		IF FOUND THEN
 			IF earlier.request <> request THEN
@@ -146,7 +146,7 @@ BEGIN
 		|| int8send(-amount) || int8send(0)
 		|| int8send(a.balance - amount) || int8send(a.held)
 		|| timestamptz_send(at)
-		|| '\x000001'::bytea || int8send(request)
+		|| '\x000001'::bytea || int8send(request)	-- no target, no member
 		|| int4send(octet_length(session_user))
 		|| convert_to(session_user, 'UTF8')
 		|| coalesce(int4send(octet_length(idempotency_key))

@@ -73,6 +73,7 @@ def canonical(row, encoding):
         int8(row["held_after"]),
         int8(row["created_at"]),
         nullable_int8(row["target_id"]),
+        nullable_int8(row["member_id"]),
         nullable_int8(row["request"]),
         text(row["role"], encoding),
         nullable_text(row["idempotency_key"], encoding),

@@ -41,6 +41,7 @@ Datum
 credits_settled(PG_FUNCTION_ARGS)
 {
 	TupleDesc	tupdesc = result_tupdesc(fcinfo);
+	int64		id = arg_id(fcinfo, 0, "account_id");
 	TimestampTz at;
 	Account		account;
 	TimestampTz expiring_at;
@@ -53,15 +54,10 @@ credits_settled(PG_FUNCTION_ARGS)
 		at = clock_now();
 	else
 		at = PG_GETARG_TIMESTAMPTZ(1);
-	/* what never expires has not expired then */
-	if (at == DT_NOEND)
-		at = END_TIMESTAMP - 1;
-	if (PG_ARGISNULL(0) ||
-		!row_find_account(NULL, GetActiveSnapshot(), NULL, PG_GETARG_INT64(0),
-						  &account))
+	if (!row_find_account(NULL, GetActiveSnapshot(), NULL, id, &account))
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_FOUND),
-				 errmsg("no such account"),
+				 errmsg("account " INT64_FORMAT " does not exist", id),
 				 errhint("Pass the id of an account.")));
 	ledger_peek(&account, at, &account, &expiring_at, &expiring);
 	values[0] = Int64GetDatum(account.balance);

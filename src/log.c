@@ -362,6 +362,21 @@ credits_write_log(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Returns what to do instead of changing a table.
+ */
+static const char *
+remedy(const char *table)
+{
+	if (strcmp(table, "hold_states") == 0)
+		return "Use credits_capture or credits_release to end a hold, credits_extend_hold to let it last longer.";
+	if (strcmp(table, "limits") == 0)
+		return "Use credits_set_limits to change the limits of an account.";
+	if (strcmp(table, "members") == 0)
+		return "Use credits_add_member, credits_change_member or credits_remove_member.";
+	return "Use credits_adjust to correct a balance, credits_void_grant to take back a grant, credits_close_account to close an account.";
+}
+
+/*
  * Refuses whatever it is called for.
  */
 Datum
@@ -391,10 +406,6 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("table \"credits.%s\" cannot be changed directly", table),
 			 errdetail("%s on it is refused to everyone.", command),
-			 strcmp(table, "limits") == 0 ?
-			 errhint("Use credits_set_limits.") :
-			 strcmp(table, "members") == 0 ?
-			 errhint("Use credits_change_member or credits_remove_member.") :
-			 errhint("Use credits_adjust to correct a balance, credits_void_grant to take back a grant, credits_close_account to close an account.")));
+			 errhint("%s", remedy(table))));
 	PG_RETURN_POINTER(NULL);
 }

@@ -111,16 +111,19 @@ verify_add(int64 a, int64 b)
 }
 
 /*
- * Tells whether a transaction makes a grant: then it has all terms of it.
+ * Tells whether a transaction makes a grant: then it has all terms of it, and
+ * should have them if the grant says so.
  */
 static bool
-makes_grant(const Entry *entry, int64 grant_id)
+makes_grant(const Entry *entry, const GrantCheck *grant)
 {
 	JsonbValue *value = NULL;
 	JsonbValue	source;
 
+	if (grant->transaction_id == entry->id)
+		return true;
 	if (entry->terms)
-		value = terms_get(entry, psprintf(INT64_FORMAT, grant_id));
+		value = terms_get(entry, psprintf(INT64_FORMAT, grant->id));
 	if (value == NULL || value->type != jbvBinary)
 		return false;
 	source.type = jbvString;
@@ -173,7 +176,7 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 		grant->empty = strcmp(entry->kind, KIND_VOID) == 0 ? GRANT_VOIDED :
 			strcmp(entry->kind, KIND_EXPIRATION) == 0 ? GRANT_EXPIRED :
 			GRANT_USED;
-		if (makes_grant(entry, grant->id))
+		if (makes_grant(entry, grant))
 		{
 			grant->given = verify_add(grant->given, entry->draws[i].amount);
 			grant->pending = entry->amount == 0;
@@ -240,7 +243,7 @@ check_terms(Verification *v, HTAB *grants, const Entry *entry)
 
 		if (grant == NULL)
 			continue;
-		if (makes_grant(entry, grant->id))
+		if (makes_grant(entry, grant))
 		{
 			verify_expect(v, entry->id, "grants",
 						  psprintf("transaction_id of grant " INT64_FORMAT, grant->id),

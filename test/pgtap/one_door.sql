@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL search_path = public, pg_catalog;
 SET LOCAL credits.test_clock = '2030-01-01 00:00:00+00';
-SELECT plan(712);
+SELECT no_plan();
 
 CREATE ROLE regress_pgtap_app IN ROLE credits_app;
 CREATE ROLE regress_pgtap_admin IN ROLE credits_admin;
@@ -12,6 +12,9 @@ CREATE ROLE regress_pgtap_nobody;
 SELECT credits_open_account('door:1', 100) IS NOT NULL AS x \gset
 SELECT credits_open_account('door:2', 100) IS NOT NULL AS x \gset
 SELECT credits_deduct('door:1', 95) IS NOT NULL AS x \gset
+SELECT credits_hold('door:2', 5) IS NOT NULL AS x \gset
+SELECT credits_add_member('door:2', 'door:1', 5) IS NOT NULL AS x \gset
+SELECT credits_set_limits('door:2', 1000) IS NOT NULL AS x \gset
 
 CREATE FUNCTION pg_temp.state_as(role name, statement text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -26,29 +29,42 @@ EXCEPTION
 	WHEN OTHERS THEN RETURN SQLSTATE;
 END
 $$;
-CREATE FUNCTION pg_temp.facts() RETURNS text LANGUAGE sql AS $$
-	SELECT md5(concat(
-		(SELECT string_agg(a::text, ',' ORDER BY a.id) FROM credits.accounts AS a),
-		(SELECT string_agg(g::text, ',' ORDER BY g.id) FROM credits.grants AS g),
-		(SELECT string_agg(t::text, ',' ORDER BY t.id) FROM credits.transactions AS t),
-		(SELECT string_agg(e::text, ',' ORDER BY e.id) FROM credits.events AS e),
-		(SELECT last_value FROM credits.transactions_id_seq),
+-- all tables and sequences there are, with their first two columns
+CREATE TEMP TABLE stored AS
+SELECT c.relname::text AS name, c.relkind,
+	   (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute AS a
+		WHERE a.attrelid = c.oid AND a.attnum IN (1, 2)) AS columns
+FROM pg_class AS c
+WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'S');
+CREATE FUNCTION pg_temp.facts() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	r record;
+	part text;
+	parts text := '';
+BEGIN
+	FOR r IN SELECT * FROM stored ORDER BY name LOOP
+		EXECUTE format('SELECT string_agg(t::text, '','' ORDER BY t::text) FROM (SELECT %s FROM credits.%I) AS t',
+			CASE r.relkind WHEN 'S' THEN 'last_value' ELSE '*' END, r.name) INTO part;
+		parts := concat(parts, r.name, part);
+	END LOOP;
+	RETURN md5(concat(parts,
 		(SELECT string_agg(c.relacl::text, ',' ORDER BY c.oid) FROM pg_class AS c
 		 WHERE c.relnamespace = 'credits'::regnamespace),
-		(SELECT string_agg(p.proacl::text, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.proname LIKE 'credits\_%')))
+		(SELECT string_agg(p.proacl::text, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.proname LIKE 'credits\_%')));
+END
 $$;
 SELECT pg_temp.facts() AS before \gset
 
 CREATE TEMP TABLE attack (statement text);
 -- each way to write each table
 INSERT INTO attack
-SELECT format(f, t) FROM unnest(ARRAY['accounts', 'grants', 'transactions', 'events']) AS t,
+SELECT format(f, t.name, t.columns[1], t.columns[2]) FROM stored AS t,
 	unnest(ARRAY[
 		'INSERT INTO credits.%1$s SELECT * FROM credits.%1$s',
 		'INSERT INTO credits.%1$s DEFAULT VALUES',
 		'INSERT INTO credits.%1$s SELECT * FROM credits.%1$s ON CONFLICT DO NOTHING',
-		'UPDATE credits.%1$s SET id = id',
-		'UPDATE credits.%1$s SET id = id WHERE false',
+		'UPDATE credits.%1$s SET %2$I = %2$I',
+		'UPDATE credits.%1$s SET %2$I = %2$I WHERE false',
 		'DELETE FROM credits.%1$s',
 		'DELETE FROM credits.%1$s WHERE false',
 		'TRUNCATE credits.%1$s',
@@ -69,7 +85,7 @@ SELECT format(f, t) FROM unnest(ARRAY['accounts', 'grants', 'transactions', 'eve
 		'ALTER TABLE credits.%1$s SET (fillfactor = 10)',
 		'DROP TABLE credits.%1$s',
 		'DROP TABLE credits.%1$s CASCADE',
-		'CREATE INDEX ON credits.%1$s (id)',
+		'CREATE INDEX ON credits.%1$s (%2$I)',
 		'REINDEX TABLE credits.%1$s',
 		'CLUSTER credits.%1$s USING %1$s_pkey',
 		'CREATE TRIGGER t AFTER INSERT ON credits.%1$s FOR EACH ROW EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()',
@@ -79,23 +95,29 @@ SELECT format(f, t) FROM unnest(ARRAY['accounts', 'grants', 'transactions', 'eve
 		'CREATE TEMP TABLE child () INHERITS (credits.%1$s)',
 		'CREATE TEMP TABLE refs (id bigint REFERENCES credits.%1$s)',
 		'CREATE PUBLICATION p FOR TABLE credits.%1$s',
-		'CREATE STATISTICS s ON id, xmin FROM credits.%1$s'
-	]) AS f;
+		'CREATE STATISTICS s ON %2$I, %3$I FROM credits.%1$s'
+	]) AS f
+WHERE t.relkind = 'r';
 -- the sequences
 INSERT INTO attack
-SELECT format(f, s) FROM unnest(ARRAY['accounts', 'grants', 'transactions', 'events']) AS s,
+SELECT format(f, s.name) FROM stored AS s,
 	unnest(ARRAY[
-		'SELECT nextval(''credits.%s_id_seq'')',
-		'SELECT setval(''credits.%s_id_seq'', 1)',
-		'ALTER SEQUENCE credits.%s_id_seq RESTART',
-		'DROP SEQUENCE credits.%s_id_seq'
-	]) AS f;
+		'SELECT nextval(''credits.%s'')',
+		'SELECT setval(''credits.%s'', 1)',
+		'ALTER SEQUENCE credits.%s RESTART',
+		'DROP SEQUENCE credits.%s'
+	]) AS f
+WHERE s.relkind = 'S';
 -- the views, the functions, the schema, the extension, the roles
 INSERT INTO attack
 SELECT unnest(ARRAY[
 	'DELETE FROM credits.draws',
 	'UPDATE credits.chain SET amount = 1',
 	'INSERT INTO credits.chain (id) VALUES (1)',
+	'DELETE FROM credits.holds',
+	'UPDATE credits.holds SET captured = 0',
+	'DELETE FROM credits.pool_members',
+	'UPDATE credits.pool_members SET cap = NULL',
 	'CREATE OR REPLACE VIEW credits.draws AS SELECT 1',
 	'SELECT credits.write_log()',
 	'SELECT credits.refuse_change()',
@@ -131,8 +153,9 @@ SELECT unnest(ARRAY[
 ]);
 -- settings of the superuser
 INSERT INTO attack
-SELECT format(f, s) FROM unnest(ARRAY['credits.initial_balance', 'credits.low_balance', 'credits.refund_grace',
-	'credits.test_clock', 'session_replication_role']) AS s,
+SELECT format(f, s) FROM (
+		SELECT name FROM pg_settings WHERE name LIKE 'credits.%' AND context = 'superuser'
+		UNION ALL VALUES ('session_replication_role')) AS settings (s),
 	unnest(ARRAY['SELECT set_config(''%s'', current_setting(''%1$s''), true)',
 				 'SELECT set_config(''%s'', current_setting(''%1$s''), false)']) AS f;
 INSERT INTO attack VALUES
@@ -175,10 +198,10 @@ SET LOCAL client_min_messages = notice;
 SELECT is(pg_temp.facts(), :'before', 'and nothing has changed');
 
 -- a superuser: the log and the balances are refused, with the triggers on
-CREATE TEMP TABLE refused (statement text);
+CREATE TEMP TABLE refused (statement text UNIQUE);
 INSERT INTO refused
 SELECT format('UPDATE credits.accounts SET %1$I = %1$I %2$s', c.column_name, c.change)
-FROM (VALUES ('id', '+ 1'), ('name', '|| ''x'''), ('status', '|| ''x'''), ('created_at', '+ interval ''1 second'''),
+FROM (VALUES ('id', '+ 1000000'), ('name', '|| ''x'''), ('status', '|| ''x'''), ('limited', 'IS FALSE'), ('created_at', '+ interval ''1 second'''),
 	('due_at', '- interval ''1 second'''), ('granted', '+ 1'), ('refunded', '+ 1'), ('expired', '+ 1'),
 	('held', '+ 1'), ('balance', '+ 1'), ('spent', '+ 1'), ('transaction_count', '+ 1'),
 	('last_transaction_id', '+ 1'), ('last_at', '+ interval ''1 second'''), ('head', '|| ''\x00'''))
@@ -191,6 +214,8 @@ UNION ALL VALUES
 	('UPDATE credits.accounts SET metadata = ''{}'', balance = balance + 1 WHERE name = ''door:1'''),
 	('INSERT INTO credits.accounts SELECT * FROM credits.accounts ON CONFLICT (id) DO UPDATE SET balance = EXCLUDED.balance + 1'),
 	('MERGE INTO credits.accounts AS a USING (SELECT 1) AS s ON true WHEN MATCHED THEN UPDATE SET balance = 7'),
+	('UPDATE credits.hold_states SET released = reserved'),
+	('UPDATE credits.hold_states SET expires_at = ''infinity'''),
 	('DELETE FROM credits.accounts'), ('DELETE FROM credits.accounts WHERE false'),
 	('TRUNCATE credits.accounts'), ('TRUNCATE credits.accounts CASCADE'),
 	('UPDATE credits.grants SET remaining = amount'), ('UPDATE credits.grants SET status = ''open'' WHERE false'),
@@ -198,6 +223,20 @@ UNION ALL VALUES
 	('UPDATE credits.transactions SET amount = 1'), ('UPDATE credits.transactions SET reason = NULL WHERE false'),
 	('DELETE FROM credits.transactions'), ('TRUNCATE credits.transactions'),
 	('TRUNCATE credits.accounts, credits.grants, credits.transactions, credits.events');
+-- each table that is guarded, also one that is new
+INSERT INTO refused
+SELECT format(f, t.name, t.columns[1]) FROM stored AS t,
+	unnest(ARRAY[
+		'UPDATE credits.%1$s SET %2$I = %2$I WHERE false',
+		'DELETE FROM credits.%s',
+		'DELETE FROM credits.%s WHERE false',
+		'TRUNCATE credits.%s'
+	]) AS f
+WHERE EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = format('credits.%I', t.name)::regclass
+			  AND g.tgfoid = 'credits.refuse_change'::regproc)
+  -- of accounts some columns are free
+  AND NOT (t.name = 'accounts' AND f LIKE 'UPDATE%')
+ON CONFLICT DO NOTHING;
 SELECT is(pg_temp.state_as(NULL, r.statement), '42501', 'superuser: ' || r.statement) FROM refused AS r;
 SELECT is(pg_temp.state_as(NULL, 'SET LOCAL session_replication_role = replica; ' || r.statement), '42501',
 	'superuser as a replica: ' || r.statement) FROM refused AS r;
@@ -216,6 +255,8 @@ END
 $$;
 SELECT matches(pg_temp.hint_of('UPDATE credits.accounts SET balance = 1000'), 'credits_adjust',
 	'who updates a balance is led to credits_adjust');
+SELECT matches(pg_temp.hint_of('DELETE FROM credits.hold_states'), 'credits_release',
+	'who deletes a hold is led to credits_release');
 -- what is the application's own
 SELECT is(pg_temp.state_as(NULL, 'UPDATE credits.accounts SET metadata = ''{}'', low_balance = 3, unit = ''x'''),
 	'00000', 'superuser: metadata, threshold and unit are free');

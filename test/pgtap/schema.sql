@@ -1,7 +1,7 @@
 -- schema: what CREATE EXTENSION makes, down to the last column
 BEGIN;
 SET LOCAL search_path = public, pg_catalog;
-SELECT plan(46);
+SELECT no_plan();
 
 -- Compares rows by what they print, whatever the collations of their columns.
 CREATE FUNCTION pg_temp.rows_are(is_query text, should_query text, description text) RETURNS text
@@ -38,10 +38,27 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'credits'),
 	'the version is that of the control file');
 
 -- relations
-SELECT tables_are('credits', ARRAY['accounts', 'events', 'grants', 'transactions']);
-SELECT views_are('credits', ARRAY['chain', 'draws']);
-SELECT sequences_are('credits', ARRAY['accounts_id_seq', 'events_id_seq', 'grants_id_seq',
-	'transactions_id_seq']);
+SELECT tables_are('credits', ARRAY[
+	'accounts',
+	'events',
+	'grants',
+	'hold_states',
+	'limits',
+	'members',
+	'transactions'
+]);
+SELECT views_are('credits', ARRAY[
+	'chain',
+	'draws',
+	'holds',
+	'pool_members'
+]);
+SELECT sequences_are('credits', ARRAY[
+	'accounts_id_seq',
+	'events_id_seq',
+	'grants_id_seq',
+	'transactions_id_seq'
+]);
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class AS c
 	WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
@@ -55,6 +72,10 @@ SELECT is_empty($$ SELECT name FROM relation WHERE relpersistence <> 'p' $$, 'no
 SELECT is_empty($$
 	SELECT name FROM relation WHERE relkind = 'r' AND relreplident <> 'd'
 $$, 'replica identity is the primary key');
+SELECT is_empty($$
+	SELECT name FROM relation AS r WHERE relkind = 'r'
+	  AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = r.oid AND i.indisprimary)
+$$, 'which every table has');
 
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
@@ -66,6 +87,7 @@ $$, $$ VALUES
 	('unit', 'text', true, NULL),
 	('status', 'text', true, NULL),
 	('metadata', 'jsonb', false, NULL),
+	('limited', 'boolean', true, NULL),
 	('created_at', 'timestamp with time zone', true, NULL),
 	('low_balance', 'bigint', false, NULL),
 	('due_at', 'timestamp with time zone', true, NULL),
@@ -111,6 +133,7 @@ $$, $$ VALUES
 	('balance_after', 'bigint', true, NULL),
 	('held_after', 'bigint', true, NULL),
 	('target_id', 'bigint', false, NULL),
+	('member_id', 'bigint', false, NULL),
 	('request', 'bigint', false, NULL),
 	('kind', 'text', true, NULL),
 	('role', 'text', true, NULL),
@@ -137,6 +160,49 @@ $$, $$ VALUES
 	('detail', 'jsonb', true)
 $$, 'columns of events');
 SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.hold_states'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('created_at', 'timestamp with time zone', true),
+	('reserved', 'bigint', true),
+	('expires_at', 'timestamp with time zone', true),
+	('status', 'text', true),
+	('captured', 'bigint', true),
+	('released', 'bigint', true)
+$$, 'columns of hold_states');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.limits'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('account_id', 'bigint', true),
+	('max_balance', 'bigint', false),
+	('excess', 'text', false),
+	('min_spend', 'bigint', false),
+	('max_spend', 'bigint', false),
+	('day_limit', 'bigint', false),
+	('month_limit', 'bigint', false),
+	('timezone', 'text', true),
+	('day_start', 'timestamp with time zone', true),
+	('day_used', 'bigint', true),
+	('month_start', 'timestamp with time zone', true),
+	('month_used', 'bigint', true)
+$$, 'columns of limits');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.members'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('pool_id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('cap', 'bigint', false),
+	('per', 'text', true),
+	('timezone', 'text', true),
+	('created_at', 'timestamp with time zone', true),
+	('window_start', 'timestamp with time zone', true),
+	('used', 'bigint', true)
+$$, 'columns of members');
+SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.draws'::regclass AND attnum > 0 ORDER BY attnum
 $$, $$ VALUES
@@ -161,6 +227,7 @@ $$, $$ VALUES
 	('balance_after', 'bigint'),
 	('held_after', 'bigint'),
 	('target_id', 'bigint'),
+	('member_id', 'bigint'),
 	('request', 'bigint'),
 	('role', 'text'),
 	('idempotency_key', 'text'),
@@ -174,6 +241,37 @@ $$, $$ VALUES
 	('salt', 'text'),
 	('hash', 'text')
 $$, 'columns of the view chain');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.holds'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint'),
+	('account', 'text'),
+	('member', 'text'),
+	('status', 'text'),
+	('reserved', 'bigint'),
+	('captured', 'bigint'),
+	('released', 'bigint'),
+	('remaining', 'bigint'),
+	('expires_at', 'timestamp with time zone'),
+	('created_at', 'timestamp with time zone'),
+	('operation', 'text'),
+	('reference', 'text')
+$$, 'columns of the view holds');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.pool_members'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('pool', 'text'),
+	('account', 'text'),
+	('cap', 'bigint'),
+	('per', 'text'),
+	('timezone', 'text'),
+	('window_start', 'timestamp with time zone'),
+	('used', 'bigint'),
+	('remaining', 'bigint'),
+	('created_at', 'timestamp with time zone')
+$$, 'columns of the view pool_members');
 
 -- types
 SELECT pg_temp.rows_are($$
@@ -198,7 +296,12 @@ $$, $$ VALUES
 	('receipt', 'balance', 'bigint'),
 	('receipt', 'held', 'bigint'),
 	('receipt', 'replayed', 'boolean'),
-	('receipt', 'created_at', 'timestamp with time zone')
+	('receipt', 'created_at', 'timestamp with time zone'),
+	('settlement', 'balance', 'bigint'),
+	('settlement', 'held', 'bigint'),
+	('settlement', 'expired', 'bigint'),
+	('settlement', 'expiring_amount', 'bigint'),
+	('settlement', 'expiring_at', 'timestamp with time zone')
 $$, 'composite types');
 
 -- constraints and indexes
@@ -212,6 +315,12 @@ $$, $$ VALUES
 	('credits.events', 'events_pkey', 'p'),
 	('credits.grants', 'grants_not_negative', 'c'),
 	('credits.grants', 'grants_pkey', 'p'),
+	('credits.hold_states', 'hold_states_not_negative', 'c'),
+	('credits.hold_states', 'hold_states_pkey', 'p'),
+	('credits.limits', 'limits_not_negative', 'c'),
+	('credits.limits', 'limits_pkey', 'p'),
+	('credits.members', 'members_not_negative', 'c'),
+	('credits.members', 'members_pkey', 'p'),
 	('credits.transactions', 'transactions_not_negative', 'c'),
 	('credits.transactions', 'transactions_pkey', 'p')
 $$, 'constraints');
@@ -220,8 +329,7 @@ SELECT is_empty($$
 $$, 'all constraints are valid');
 SELECT pg_temp.rows_are($$
 	SELECT indexrelid::regclass::text, indisunique, indisprimary, pg_get_expr(indpred, indrelid),
-		   (SELECT string_agg(a.attname, ',' ORDER BY k.n) FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
-			JOIN pg_attribute AS a ON a.attrelid = indrelid AND a.attnum = k.attnum)
+		   (SELECT string_agg(pg_get_indexdef(indexrelid, k, true), ',' ORDER BY k) FROM generate_series(1, indnatts) AS k)
 	FROM pg_index JOIN pg_class AS c ON c.oid = indrelid
 	WHERE c.relnamespace = 'credits'::regnamespace ORDER BY 1
 $$, $$ VALUES
@@ -235,9 +343,14 @@ $$, $$ VALUES
 	 '(status = ANY (ARRAY[''open''::text, ''pending''::text]))',
 	 'account_id,priority,expires_at,effective_at,id'),
 	('credits.grants_pkey', true, true, NULL, 'id'),
+	('credits.hold_states_expires_at_idx', false, false, '(status = ''open''::text)', 'account_id,expires_at,id'),
+	('credits.hold_states_pkey', true, true, NULL, 'id'),
+	('credits.limits_pkey', true, true, NULL, 'account_id'),
+	('credits.members_account_id_idx', false, false, NULL, 'account_id,pool_id'),
+	('credits.members_pkey', true, true, NULL, 'pool_id,account_id'),
 	('credits.transactions_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
 	('credits.transactions_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
-	 'account_id,idempotency_key'),
+	 'COALESCE(member_id, account_id),idempotency_key'),
 	('credits.transactions_pkey', true, true, NULL, 'id'),
 	('credits.transactions_target_id_idx', false, false, '(target_id IS NOT NULL)', 'target_id')
 $$, 'indexes');
@@ -248,7 +361,10 @@ SELECT is_empty($$
 		('credits.accounts'::regclass, 'balance'::name), ('credits.accounts', 'held'),
 		('credits.accounts', 'spent'), ('credits.accounts', 'transaction_count'),
 		('credits.accounts', 'last_transaction_id'), ('credits.accounts', 'last_at'),
-		('credits.accounts', 'head'), ('credits.grants', 'remaining'))
+		('credits.accounts', 'head'), ('credits.grants', 'remaining'),
+		('credits.limits', 'day_start'), ('credits.limits', 'day_used'),
+		('credits.limits', 'month_start'), ('credits.limits', 'month_used'),
+		('credits.members', 'window_start'), ('credits.members', 'used'))
 $$, 'no index names a column that a spend changes');
 SELECT is_empty($$
 	SELECT i.indexrelid::regclass FROM pg_index AS i
@@ -270,6 +386,8 @@ $$, $$ VALUES
 	('credits.accounts', 'accounts_refuse_removal', 'A', 'credits.refuse_change', false, true, 'delete truncate'),
 	('credits.accounts', 'accounts_write_log', 'A', 'credits.write_log', true, false, 'update'),
 	('credits.grants', 'grants_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.hold_states', 'hold_states_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
 	('credits.transactions', 'transactions_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.transactions', 'transactions_refuse_row_change', 'A', 'credits.refuse_change', true, true,
@@ -287,7 +405,13 @@ $$, $$ VALUES
 	('credits.now', '', 'timestamp with time zone'),
 	('credits.refuse_change', '', 'trigger'),
 	('credits.required', 'value timestamp with time zone, argument text', 'timestamp with time zone'),
+	('credits.settled', 'account_id bigint, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'credits.settlement'),
 	('credits.write_log', '', 'trigger'),
+	('public.credits_add_member',
+	 'pool text, account text, cap bigint DEFAULT NULL::bigint, per text DEFAULT ''month''::text,'
+	 ' timezone text DEFAULT ''UTC''::text',
+	 'credits.receipt'),
 	('public.credits_adjust',
 	 'account text, delta bigint, reason text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
@@ -302,12 +426,25 @@ $$, $$ VALUES
 	 'credits.receipt'),
 	('public.credits_balance', 'account text', 'bigint'),
 	('public.credits_balance_at', 'account text, at timestamp with time zone', 'bigint'),
+	('public.credits_capture',
+	 'hold_id bigint, amount bigint DEFAULT NULL::bigint, final boolean DEFAULT true,'
+	 ' idempotency_key text DEFAULT NULL::text, allow_more boolean DEFAULT false, reference text DEFAULT NULL::text,'
+	 ' metadata jsonb DEFAULT NULL::jsonb, account text DEFAULT NULL::text',
+	 'credits.receipt'),
+	('public.credits_change_member',
+	 'pool text, account text, cap bigint, per text DEFAULT ''month''::text, timezone text DEFAULT ''UTC''::text',
+	 'credits.receipt'),
 	('public.credits_close_account', 'account text, reason text', 'credits.receipt'),
 	('public.credits_deduct',
 	 'account text, amount bigint, idempotency_key text DEFAULT NULL::text, operation text DEFAULT NULL::text,'
-	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
+	 ' pool text DEFAULT NULL::text, mode text DEFAULT NULL::text',
 	 'credits.receipt'),
 	('public.credits_digest', '', 'bytea'),
+	('public.credits_extend_hold',
+	 'hold_id bigint, expires_in interval DEFAULT ''00:15:00''::interval, idempotency_key text DEFAULT NULL::text,'
+	 ' account text DEFAULT NULL::text',
+	 'credits.receipt'),
 	('public.credits_history',
 	 'account text, "limit" integer DEFAULT 50, before_id bigint DEFAULT NULL::bigint,'
 	 ' kinds text[] DEFAULT NULL::text[],'
@@ -316,6 +453,12 @@ $$, $$ VALUES
 	 'TABLE(transaction_id bigint, created_at timestamp with time zone, kind text, amount bigint, held bigint,'
 	 ' balance bigint, operation text, reference text, reason text, metadata jsonb, target_id bigint,'
 	 ' idempotency_key text, role text, actor text)'),
+	('public.credits_hold',
+	 'account text, amount bigint, expires_in interval DEFAULT ''00:15:00''::interval,'
+	 ' idempotency_key text DEFAULT NULL::text, operation text DEFAULT NULL::text,'
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, pool text DEFAULT NULL::text,'
+	 ' mode text DEFAULT NULL::text',
+	 'credits.receipt'),
 	('public.credits_open_account',
 	 'account text, initial_credits bigint DEFAULT NULL::bigint, unit text DEFAULT ''credit''::text,'
 	 ' metadata jsonb DEFAULT NULL::jsonb',
@@ -330,8 +473,23 @@ $$, $$ VALUES
 	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, expired text DEFAULT NULL::text,'
 	 ' account text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_release',
+	 'hold_id bigint, idempotency_key text DEFAULT NULL::text, reason text DEFAULT NULL::text,'
+	 ' metadata jsonb DEFAULT NULL::jsonb, account text DEFAULT NULL::text',
+	 'credits.receipt'),
+	('public.credits_remove_member', 'pool text, account text', 'credits.receipt'),
 	('public.credits_resume_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_reverse_transfer',
+	 'transaction_id bigint, reason text, amount bigint DEFAULT NULL::bigint,'
+	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.receipt'),
 	('public.credits_schedule', 'schedule text DEFAULT ''* * * * *''::text', 'bigint'),
+	('public.credits_set_limits',
+	 'account text, max_balance bigint DEFAULT NULL::bigint, excess text DEFAULT NULL::text,'
+	 ' min_spend bigint DEFAULT NULL::bigint, max_spend bigint DEFAULT NULL::bigint,'
+	 ' day_limit bigint DEFAULT NULL::bigint, month_limit bigint DEFAULT NULL::bigint,'
+	 ' timezone text DEFAULT ''UTC''::text, reason text DEFAULT NULL::text',
+	 'credits.receipt'),
 	('public.credits_set_low_balance', 'account text, low_balance bigint', 'credits.receipt'),
 	('public.credits_settle',
 	 'IN batch_size integer DEFAULT 1000, INOUT settled bigint DEFAULT NULL::bigint,'
@@ -343,9 +501,14 @@ $$, $$ VALUES
 	 ' OUT expired bigint, OUT status text, OUT unit text',
 	 'record'),
 	('public.credits_sync_sequences', '', 'void'),
+	('public.credits_transfer',
+	 'from_account text, to_account text, amount bigint, idempotency_key text DEFAULT NULL::text,'
+	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.receipt'),
 	('public.credits_try_deduct',
 	 'account text, amount bigint, idempotency_key text DEFAULT NULL::text, operation text DEFAULT NULL::text,'
-	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
+	 ' pool text DEFAULT NULL::text, mode text DEFAULT NULL::text',
 	 'credits.attempt'),
 	('public.credits_unschedule', '', 'bigint'),
 	('public.credits_verify', 'account text DEFAULT NULL::text', 'SETOF credits.problem'),
@@ -361,10 +524,20 @@ $$, 'every function is a member of the extension');
 -- what the planner may do with them
 SELECT pg_temp.rows_are($$
 	SELECT name FROM routine WHERE provolatile <> 'v' AND prokind = 'f' ORDER BY name COLLATE "C"
-$$, $$ VALUES ('credits.account_id'), ('credits.history_limit'), ('credits.history_position'), ('credits.now'),
-	('credits.required'), ('public.credits_balance'), ('public.credits_balance_at'), ('public.credits_digest'),
-	('public.credits_history'), ('public.credits_summary'), ('public.credits_verify') $$,
-	'only functions that read are not volatile');
+$$, $$ VALUES
+	('credits.account_id'),
+	('credits.history_limit'),
+	('credits.history_position'),
+	('credits.now'),
+	('credits.required'),
+	('credits.settled'),
+	('public.credits_balance'),
+	('public.credits_balance_at'),
+	('public.credits_digest'),
+	('public.credits_history'),
+	('public.credits_summary'),
+	('public.credits_verify')
+$$, 'only functions that read are not volatile');
 SELECT pg_temp.rows_are($$ SELECT name FROM routine WHERE provolatile = 'i' $$,
 	$$ VALUES ('credits.history_limit') $$, 'nothing that reads tables or the clock is immutable');
 SELECT is_empty($$ SELECT name FROM routine WHERE provolatile = 'v' AND proparallel <> 'u' $$,

@@ -75,6 +75,35 @@ SELECT credits_balance('read:3');
 SELECT * FROM credits_summary('read:3');
 SELECT credits_balance_at('read:3', '2040-01-01');
 
+-- what is held is not in the balance; a hold that nobody has settled since it
+-- timed out counts for nothing, and what it gives back expires with its grant
+SET credits.test_clock = '2033-01-01 00:00:00+00';
+SELECT kind FROM credits_open_account('read:4', 5);
+SELECT balance FROM credits_allocate('read:4', 10, 'gift', '2033-02-01');
+SELECT balance, held FROM credits_hold('read:4', 10, '1 hour');
+SELECT credits_balance('read:4'), s.balance, s.held, s.expiring_amount, s.expiring_at
+FROM credits_summary('read:4') AS s;
+SELECT t, credits_balance_at('read:4', t) FROM unnest(ARRAY['2032-12-31 00:00:00+00',
+	'2033-01-01 00:59:59.999999+00', '2033-01-01 01:00:00+00', '2033-01-31 00:00:00+00',
+	'2033-02-01 00:00:00+00', 'infinity']::timestamptz[]) AS t;
+SET credits.test_clock = '2033-01-01 01:00:00+00';
+SELECT credits_balance('read:4'), s.balance, s.held, s.expiring_amount, s.expiring_at
+FROM credits_summary('read:4') AS s;
+SET credits.test_clock = '2033-02-01 00:00:00+00';
+SELECT credits_balance('read:4'), s.balance, s.held, s.expiring_amount, s.expiring_at, s.expired
+FROM credits_summary('read:4') AS s;
+SELECT status, held FROM credits.accounts WHERE name = 'read:4';
+-- no job has run; when one does, nothing changes for who reads
+CALL credits_settle() \gset
+SELECT credits_balance('read:4'), s.balance, s.held, s.expiring_amount, s.expiring_at, s.expired
+FROM credits_summary('read:4') AS s;
+SELECT account_id, (s).*
+FROM unnest(ARRAY[50001, 50004]) AS account_id, LATERAL (SELECT credits.settled(account_id) AS s) AS x;
+SELECT credits.settled(NULL);
+\echo :SQLSTATE
+SELECT credits.settled(-1);
+\echo :SQLSTATE
+
 -- bad arguments
 SELECT credits_balance_at('read:1', NULL);
 \echo :SQLSTATE

@@ -20,7 +20,8 @@ CREATE FUNCTION regress_shop.canonical(c credits.chain) RETURNS bytea LANGUAGE s
 		|| int8send(c.amount) || int8send(c.held)
 		|| int8send(c.balance_after) || int8send(c.held_after)
 		|| int8send(c.created_at)
-		|| regress_shop.id_bytes(c.target_id) || regress_shop.id_bytes(c.request)
+		|| regress_shop.id_bytes(c.target_id) || regress_shop.id_bytes(c.member_id)
+		|| regress_shop.id_bytes(c.request)
 		|| regress_shop.text_bytes(c.role)
 		|| regress_shop.text_bytes(c.idempotency_key)
 		|| regress_shop.text_bytes(c.operation)
@@ -71,6 +72,19 @@ SET credits.test_clock = '9998-12-31 23:59:59.123457+00';
 SELECT kind, created_at FROM credits_open_account('chain:5', 5);
 RESET credits.test_clock;
 SELECT kind FROM credits_open_account('chain:6', 5);
+-- what is held, what moves, and what a member spends from a pool
+SELECT kind FROM credits_open_account('chain:7', 100);
+SELECT kind FROM credits_open_account('chain:8', 10);
+SELECT kind FROM credits_add_member('chain:7', 'chain:8', 50);
+SELECT transaction_id AS hold FROM credits_hold('chain:8', 30, pool => 'chain:7', mode => 'own_first',
+	idempotency_key => 'hold') \gset
+SELECT kind FROM credits_extend_hold(:hold, '1 hour');
+SELECT kind, amount FROM credits_capture(:hold, 25, metadata => '{"used": 25}');
+SELECT transaction_id AS hold FROM credits_hold('chain:7', 5) \gset
+SELECT kind, amount FROM credits_release(:hold, reason => 'unused');
+SELECT transaction_id AS transfer FROM credits_transfer('chain:7', 'chain:8', 20, reason => 'moved') \gset
+SELECT kind, amount FROM credits_reverse_transfer(:transfer, 'moved back', 5);
+SELECT kind FROM credits_set_limits('chain:8', max_spend => 1000);
 
 SELECT id, kind FROM regress_shop.recomputed
 WHERE account_id BETWEEN 60001 AND 60999 AND hash <> expected ORDER BY id;

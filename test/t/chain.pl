@@ -36,13 +36,15 @@ my $digest = $node->safe_psql('postgres', q(SELECT encode(credits_digest(), 'hex
 
 # that the log has all there is to go wrong
 is($node->safe_psql('postgres', q(SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM credits.transactions)),
-	'activation adjustment allocation close deduction expiration opening pause refund resume threshold void',
+	join(' ', sort qw(
+		opening allocation activation deduction refund expiration adjustment void pause resume close threshold
+		hold capture release extension transfer reversal limits membership)),
 	'all kinds of rows');
 is($node->safe_psql('postgres', q(
 	SELECT bool_or(reason IS NULL) AND bool_or(reason LIKE E'%\n%') AND bool_or(metadata IS NULL)
 		AND bool_or(metadata::text ~ '\\\\') AND bool_or(actor IS NULL) AND bool_or(actor LIKE '%"%')
 		AND bool_or(salt IS NULL) AND bool_or(draws IS NULL) AND bool_or(array_length(draws, 1) > 1)
-		AND bool_or(target_id IS NULL) AND bool_or(target_id IS NOT NULL) AND bool_or(idempotency_key = 'キー')
+		AND bool_or(target_id IS NULL) AND bool_or(target_id IS NOT NULL) AND bool_or(member_id IS NOT NULL) AND bool_or(held < 0) AND bool_or(idempotency_key = 'キー')
 		AND bool_or(operation LIKE E'%\t%') AND bool_or(amount > 9007199254740992)
 	FROM credits.transactions)), 't', 'free text of all sorts, NULLs and large numbers');
 
@@ -66,6 +68,7 @@ my %tampered = (
 	'created_at' => sub { s/"created_at":(\d+)/'"created_at":' . ($1 + 1)/e },
 	'terms' => sub { s/"terms":null/"terms":"{}"/ },
 	'key' => sub { s/"idempotency_key":"spend:1"/"idempotency_key":null/ },
+	'member' => sub { s/"member_id":null/"member_id":1/ },
 	'role' => sub { s/"role":"\w+"/"role":"mallory"/ },
 	'hash' => sub { s/"hash":"(.)/'"hash":"' . ($1 eq '0' ? '1' : '0')/e },
 	'salt' => sub { s/"salt":"\w+"/"salt":null/ },);

@@ -1,4 +1,4 @@
-# A streaming standby, and logical replication of the four tables.
+# A streaming standby, and logical replication of all tables.
 
 use strict;
 use warnings FATAL => 'all';
@@ -47,6 +47,18 @@ my %writes = (
 	credits_close_account => q(SELECT credits_close_account('bulk:1', 'error')),
 	credits_set_low_balance => q(SELECT credits_set_low_balance('bulk:1', 1)),
 	credits_settle => q(CALL credits_settle()),
+	credits_hold => q(SELECT credits_hold('bulk:1', 1)),
+	credits_capture => q(SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:5'))),
+	credits_release => q(SELECT credits_release((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:5'))),
+	credits_extend_hold =>
+	  q(SELECT credits_extend_hold((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:5'), '200 years')),
+	credits_transfer => q(SELECT credits_transfer('bulk:1', 'bulk:2', 1)),
+	credits_reverse_transfer =>
+	  q(SELECT credits_reverse_transfer((SELECT id FROM credits.transactions WHERE idempotency_key = 'transfer:1'), 'error')),
+	credits_add_member => q(SELECT credits_add_member('pool:team', 'bulk:1')),
+	credits_change_member => q(SELECT credits_change_member('pool:team', 'member:1', 5)),
+	credits_remove_member => q(SELECT credits_remove_member('pool:team', 'member:1')),
+	credits_set_limits => q(SELECT credits_set_limits('bulk:1', 5)),
 	credits_open_accounts => q(SELECT credits_open_accounts('credits.accounts', 'name', 'x:')),);
 sqlstate_is($standby, $writes{$_}, '25006', "$_ on a standby") foreach sort keys %writes;
 sqlstate_is($primary, "SET default_transaction_read_only = on; $writes{$_}", '25006', "$_ in a read-only transaction")
@@ -68,7 +80,7 @@ my $subscriber = credits_node('subscriber', streaming => 'logical');
 my $session = CreditsTest::Session->new($subscriber);
 my $connection = $primary->connstr . ' dbname=postgres';
 $primary->safe_psql('postgres',
-	'CREATE PUBLICATION credits FOR TABLE credits.accounts, credits.grants, credits.transactions, credits.events');
+	'CREATE PUBLICATION credits FOR TABLES IN SCHEMA credits');
 # the copy begins while credits are spent
 my $spender = CreditsTest::Session->new($primary);
 $spender->send(q(
@@ -104,6 +116,13 @@ SELECT credits_deduct('bulk:2', 500);
 ROLLBACK;
 SELECT credits_void_grant((SELECT max(id) FROM credits.grants), 'error');
 SELECT credits_deduct('bulk:' || n, 1) FROM generate_series(1, 50) AS n;
+SELECT credits_hold('bulk:5', 5, '300 years', 'held');
+SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:5'), 3);
+SELECT credits_hold('member:1', 30, '1 hour', pool => 'pool:team', mode => 'own_first');
+SELECT credits_deduct('member:2', 3, pool => 'pool:top');
+SELECT credits_transfer('bulk:3', 'bulk:4', 5);
+SELECT credits_change_member('pool:team', 'member:2', 50), credits_remove_member('pool:team', 'member:1');
+SELECT credits_set_limits('bulk:4', max_spend => 50), credits_set_limits('member:1', max_spend => 80);
 SET credits.test_clock = '2201-01-01 00:00+00';
 CALL credits_settle();
 UPDATE credits.accounts SET metadata = '{"a": 1}', low_balance = 3 WHERE name = 'bulk:4';
@@ -123,7 +142,9 @@ foreach my $sql (
 	q(DELETE FROM credits.accounts),
 	q(DELETE FROM credits.grants),
 	q(DELETE FROM credits.transactions),
-	q(TRUNCATE credits.transactions))
+	q(TRUNCATE credits.transactions),
+	q(UPDATE credits.hold_states SET released = reserved),
+	q(DELETE FROM credits.hold_states))
 {
 	is($session->query($sql)->{code}, '42501', "on the subscriber: $sql");
 	is($session->query("SET session_replication_role = replica; $sql")->{code}, '42501',
@@ -140,6 +161,8 @@ is($session->value(q(SELECT replayed FROM credits_deduct('bulk:2', 10, 'replicat
 my ($id, $amount) = split /\|/, $session->value(q(SELECT transaction_id, amount FROM credits_deduct('bulk:2', 3, 'failover')));
 is($amount, -3, 'failover: the next deduction');
 cmp_ok($id, '>', $last, 'failover: with an id of its own');
+is($session->value(q(SELECT kind, amount, held FROM credits_capture(
+	(SELECT id FROM credits.transactions WHERE idempotency_key = 'held')))), 'capture|0|0', 'failover: what was held before');
 is($session->value(q(SELECT balance FROM credits_open_account('after', 9))), '9', 'failover: the next account');
 $session->value(q(SELECT credits_allocate('after', 9)));
 is($session->value(q(SELECT ok FROM credits_try_deduct('after', 100))), 'f', 'failover: the next event');

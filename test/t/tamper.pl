@@ -33,7 +33,8 @@ sub fresh
 
 sub digest { return $super->value(q(SELECT encode(credits_digest(), 'hex'))) }
 
-my @triggers = map { "credits.$_ DISABLE TRIGGER ALL" } qw(accounts grants transactions);
+my @triggers = map { "credits.$_ DISABLE TRIGGER ALL" } split / /,
+  $super->value(q(SELECT string_agg(relname, ' ') FROM pg_class WHERE relnamespace = 'credits'::regnamespace AND relkind = 'r'));
 
 # Run statements past the triggers, in a transaction that is rolled back, and
 # look at what credits_verify says of the account meanwhile.
@@ -98,6 +99,34 @@ is($super->value(q(SELECT count(*), max(granted_until::text), count(granted_unti
 	WHERE account_id = credits.account_id('g'))), '2|2020-02-05 00:00:00+00|2', 'one of two prolonged, and before that the other');
 is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean still');
 
+# Holds: one open, one captured in parts and more than it held, one released,
+# one timed out; a member spends from a pool; and a transfer that was sent back
+# in part.
+$super->value($_) foreach (
+	q(SET credits.test_clock = '2020-01-01 00:00+00'),
+	q(SELECT credits_open_account('h', 100)),
+	q(SELECT credits_open_account('m', 10)),
+	q(SELECT credits_set_limits('m', max_spend => 50)),
+	q(SELECT credits_add_member('h', 'm', 30)),
+	q(SELECT credits_hold('h', 10, '100 years', 'open')),
+	q(SELECT credits_hold('h', 20, '1 day', 'captured')),
+	q(SELECT credits_hold('h', 5, '1 day', 'released')),
+	q(SELECT credits_hold('h', 7, '1 hour', 'expired')),
+	q(SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'captured'), 8, final => false)),
+	q(SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'captured'), 15, allow_more => true,
+		idempotency_key => 'more')),
+	q(SELECT credits_release((SELECT id FROM credits.transactions WHERE idempotency_key = 'released'))),
+	q(SELECT credits_deduct('m', 12, 'pooled', pool => 'h')),
+	q(SELECT credits_extend_hold((SELECT id FROM credits.transactions WHERE idempotency_key = 'open'), '150 years')),
+	q(SELECT credits_transfer('h', 'm', 9, 'transfer')),
+	q(SELECT credits_reverse_transfer((SELECT id FROM credits.transactions WHERE idempotency_key = 'transfer'), 'error', 4)),
+	q(SET credits.test_clock = '2020-01-02 00:00+00'),
+	q(CALL credits_settle()),
+	q(RESET credits.test_clock));
+is($super->value(q(SELECT string_agg(status, ' ' ORDER BY id) FROM credits.hold_states)),
+	'open captured released expired', 'a hold in each state');
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with holds');
+
 my $log = 'credits.transactions';
 my $mine = "account_id = credits.account_id('a')";
 my $first = "$mine AND idempotency_key = 'first'";
@@ -115,6 +144,9 @@ foreach my $sql (
 	"UPDATE credits.grants SET remaining = amount WHERE $mine",
 	"DELETE FROM credits.grants WHERE $mine",
 	'TRUNCATE credits.grants',
+	'UPDATE credits.hold_states SET released = reserved',
+	'DELETE FROM credits.hold_states',
+	'TRUNCATE credits.hold_states',
 	'SET LOCAL session_replication_role = replica; UPDATE credits.accounts SET balance = 1000',
 	"SET LOCAL session_replication_role = replica; UPDATE credits.grants SET remaining = amount",
 	"SET LOCAL session_replication_role = replica; UPDATE $log SET amount = 0",
@@ -181,12 +213,12 @@ tampered('last row deleted', 'a', "DELETE FROM $log WHERE $mine AND kind = 'refu
 tampered('all rows deleted', 'a', "DELETE FROM $log WHERE $mine", 'count head balance');
 tampered('row added', 'a',
 	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), account_id, created_at + interval '1 hour', amount, held, "
-	  . 'balance_after + amount, held_after, target_id, request, kind, role, NULL, operation, reference, draws, terms, reason, '
+	  . 'balance_after + amount, held_after, target_id, member_id, request, kind, role, NULL, operation, reference, draws, terms, reason, '
 	  . "metadata, actor, salt, sha256('x') FROM $log WHERE $second",
 	'chain count head balance');
 tampered('row added to no account', 'a',
 	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), 999999, created_at, amount, held, "
-	  . 'balance_after, held_after, target_id, request, kind, role, NULL, operation, reference, draws, terms, reason, '
+	  . 'balance_after, held_after, target_id, member_id, request, kind, role, NULL, operation, reference, draws, terms, reason, '
 	  . "metadata, actor, salt, hash FROM $log WHERE $mine AND kind = 'opening'",
 	'orphan', all => 1);
 
@@ -208,7 +240,7 @@ tampered('account deleted', 'a', "DELETE FROM credits.accounts WHERE name = 'a'"
 tampered('account moved', 'a', "UPDATE credits.accounts SET id = 999999 WHERE name = 'a'", 'orphan count head',
 	all => 1, digest => 1);
 tampered('account added', 'c',
-	"INSERT INTO credits.accounts SELECT 999999, 'c', unit, status, metadata, created_at, low_balance, due_at, granted, "
+	"INSERT INTO credits.accounts SELECT 999999, 'c', unit, status, metadata, limited, created_at, low_balance, due_at, granted, "
 	  . 'refunded, expired, held, balance, spent, transaction_count, last_transaction_id, last_at, head '
 	  . "FROM credits.accounts WHERE name = 'a'",
 	'count head balance', digest => 1);
@@ -245,6 +277,38 @@ tampered('voided grant reopened', 'b', "UPDATE credits.grants SET status = 'open
 tampered('grant given to another account', 'a',
 	"UPDATE credits.grants SET account_id = credits.account_id('b') WHERE $promotional", 'grants', all => 1);
 
+# holds
+my $held = "account_id = credits.account_id('h')";
+my $open = "status = 'open'";
+tampered("$_->[0] of a hold edited", 'h', "UPDATE credits.hold_states SET $_->[1]", 'holds')
+  foreach [ 'what is captured', "captured = 3 WHERE $open" ], [ 'what is released', "released = 3 WHERE $open" ],
+  [ 'what is reserved', "reserved = 100 WHERE $open" ], [ 'expiry', "expires_at = expires_at + interval '1 day' WHERE $open" ],
+  [ 'time', "created_at = created_at - interval '1 day' WHERE $open" ], [ 'status', "status = 'lost' WHERE $open" ],
+  [ 'end', "status = 'released' WHERE $open" ], [ 'kind of end', "status = 'released' WHERE status = 'expired'" ],
+  [ 'reopened', "status = 'open' WHERE status = 'released'" ];
+tampered('hold deleted', 'h', "DELETE FROM credits.hold_states WHERE $open", 'holds');
+tampered('hold deleted that is over', 'h', "DELETE FROM credits.hold_states WHERE status = 'captured'", 'holds');
+tampered('hold given to another account', 'h', "UPDATE credits.hold_states SET account_id = credits.account_id('m') WHERE $open",
+	'holds', all => 1);
+tampered('hold added', 'h',
+	"INSERT INTO credits.hold_states SELECT (SELECT id FROM $log WHERE idempotency_key = 'pooled'), account_id, created_at, "
+	  . "reserved, expires_at, status, captured, released FROM credits.hold_states WHERE $open",
+	'orphan', all => 1);
+tampered('due date moved past a hold', 'h', "UPDATE credits.accounts SET due_at = 'infinity' WHERE name = 'h'", 'due');
+tampered('capture edited', 'h', "UPDATE $log SET held = -6 WHERE $held AND held = -8", 'chain running_balance draws holds');
+tampered('capture moved to another hold', 'h',
+	"UPDATE $log SET target_id = (SELECT id FROM credits.hold_states WHERE $open) WHERE $held AND held = -8", 'chain holds');
+tampered('release removed', 'h', "DELETE FROM $log WHERE $held AND kind = 'release' AND held = -5",
+	'chain count balance running_balance held holds');
+tampered('extension removed', 'h', "DELETE FROM $log WHERE $held AND kind = 'extension'", 'chain count holds');
+tampered('member edited', 'h', "UPDATE $log SET member_id = NULL WHERE idempotency_key = 'pooled'", 'chain');
+tampered('transfer edited', 'm', "UPDATE $log SET amount = 90 WHERE kind = 'transfer' AND amount > 0",
+	'chain running_balance balance draws');
+tampered('transfer made a gift', 'm',
+	"UPDATE $log SET terms = replace(terms::text, 'signup', 'gift')::jsonb WHERE kind = 'transfer' AND amount > 0", 'chain terms');
+tampered('reversal edited', 'h', "UPDATE $log SET amount = 10 WHERE $held AND kind = 'reversal'", 'chain refund draws');
+tampered('limits taken away', 'm', "UPDATE credits.accounts SET limited = false WHERE name = 'm'", 'limits');
+
 # A thorough forger, who reads the documentation and redoes the chain: nothing
 # inside the database can tell, the digest kept elsewhere can.
 my $digest = digest();
@@ -259,6 +323,7 @@ foreach my $row (split /\n/, $super->value(qq(
 		|| int8send(amount) || int8send(held) || int8send(balance_after) || int8send(held_after)
 		|| int8send((extract(epoch FROM created_at) * 1000000)::bigint)
 		|| CASE WHEN target_id IS NULL THEN '\\x00'::bytea ELSE '\\x01' || int8send(target_id) END
+		|| CASE WHEN member_id IS NULL THEN '\\x00'::bytea ELSE '\\x01' || int8send(member_id) END
 		|| CASE WHEN request IS NULL THEN '\\x00'::bytea ELSE '\\x01' || int8send(request) END
 		|| int4send(octet_length(role)) || convert_to(role, 'UTF8')
 		|| CASE WHEN idempotency_key IS NULL THEN int4send(-1)

@@ -188,6 +188,39 @@ SELECT credits_pause_account('paused:1', 'chargeback');
 SELECT credits_resume_account('paused:1', 'cleared');
 SELECT credits_pause_account('paused:1', 'chargeback again');
 SELECT credits_close_account('closed:1', 'left us');
+
+-- holds in every state, one of them split over an account and a pool
+SET credits.test_clock = '2020-03-01 00:00+00';
+SELECT credits_open_account('pool:top', 1000), credits_open_account('pool:team', 500),
+	credits_open_account('member:1', 20), credits_open_account('member:2');
+SELECT credits_add_member('pool:top', 'pool:team', 600, 'lifetime'), credits_add_member('pool:team', 'member:1', 100),
+	credits_add_member('pool:team', 'member:2', 40, 'day', 'Asia/Tokyo'), credits_add_member('pool:team', 'user:1');
+SELECT credits_change_member('pool:team', 'member:1', 200, 'week'), credits_remove_member('pool:team', 'user:1');
+SELECT credits_set_limits('member:1', max_balance => 100, excess => 'clip', max_spend => 90, day_limit => 150,
+	month_limit => 1000, timezone => 'Europe/Berlin', reason => 'as agreed');
+SELECT credits_set_limits('pool:top', min_spend => 2);
+SELECT credits_hold('member:1', 30, '1 hour', 'hold:1', 'chat', 'request:1', '{"model": "large"}', 'pool:team', 'own_first');
+SELECT credits_hold('bulk:10', 100, '1 hour', 'hold:2');
+SELECT credits_hold('bulk:10', 50, '1 hour', 'hold:3');
+SELECT credits_hold('bulk:10', 25, '1 hour', 'hold:4');
+SELECT credits_hold('bulk:10', 20, '100 years', 'hold:5');
+SELECT credits_hold('member:2', 10, '100 years', 'hold:6', pool => 'pool:top');
+SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:1'), 25,
+	idempotency_key => 'capture:1', metadata => '{"tokens": 25}');
+SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:2'), 40, final => false);
+SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:2'), 70, allow_more => true);
+SELECT credits_release((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:3'), reason => 'not needed');
+SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:5'), 5, final => false,
+	idempotency_key => 'capture:2');
+SELECT credits_extend_hold((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:6'), '180 years');
+SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'capture:2'), 2);
+SELECT credits_deduct('member:2', 15, 'pool:1', pool => 'pool:team', mode => 'pool_first');
+SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'pool:1'), 5);
+SELECT credits_try_deduct('member:2', 35, pool => 'pool:team');
+SELECT credits_transfer('user:1', 'bulk:11', 60, 'transfer:1', 'as a present', '{"from": "Zoë"}');
+SELECT credits_reverse_transfer((SELECT id FROM credits.transactions WHERE idempotency_key = 'transfer:1'), 'a mistake', 15);
+SET credits.test_clock = '2020-03-02 00:00+00';
+CALL credits_settle();
 SQL
 }
 
@@ -195,13 +228,15 @@ SQL
 sub facts_of
 {
 	my ($node, $dbname) = @_;
-	return $node->safe_psql($dbname // 'postgres', q(
-		SELECT 'digest', encode(credits_digest(), 'hex');
-		SELECT 'accounts', count(*), md5(string_agg(a::text, E'\n' ORDER BY a.id)) FROM credits.accounts AS a;
-		SELECT 'grants', count(*), md5(string_agg(g::text, E'\n' ORDER BY g.id)) FROM credits.grants AS g;
-		SELECT 'transactions', count(*), md5(string_agg(t::text, E'\n' ORDER BY t.id)) FROM credits.transactions AS t;
-		SELECT 'events', count(*), md5(string_agg(e::text, E'\n' ORDER BY e.id)) FROM credits.events AS e;
-		SELECT 'problems', count(*) FROM credits_verify();));
+	my $sql = q(SELECT 'digest', encode(credits_digest(), 'hex'););
+	# every table that there is
+	foreach my $table (split /\n/, $node->safe_psql($dbname // 'postgres',
+			q(SELECT relname FROM pg_class WHERE relnamespace = 'credits'::regnamespace AND relkind = 'r' ORDER BY relname)))
+	{
+		$sql .= qq(
+			SELECT '$table', count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE "C")) FROM credits.$table AS t;);
+	}
+	return $node->safe_psql($dbname // 'postgres', "$sql SELECT 'problems', count(*) FROM credits_verify();");
 }
 
 # Wait until at least one of some sessions has its answer, and return those.
