@@ -32,7 +32,7 @@ my @pages = ('README.md', map { s!^\Q$top\E/!!r } sort glob("$top/doc/*.md"));
 my %text = map { $_ => slurp_file("$top/$_") } @pages;
 
 # Topics that share a page with another one.
-my %shared_page = (schema => 'security', chain => 'log');
+my %shared_page = (schema => 'security', chain => 'log', codes => 'redeem');
 
 # schema-qualified words that are no objects of the database
 my %file = map { $_ => 1 } qw(control so h c out);
@@ -264,6 +264,8 @@ sub test_names
 		WHERE relnamespace = 'credits'::regnamespace});
 	my %settings =
 	  set_of(q{SELECT name FROM pg_settings WHERE name LIKE 'credits.%'});
+	my %arguments = set_of(qq{SELECT DISTINCT unnest(p.proargnames) FROM $members
+		JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid});
 	my %roles = set_of(q{SELECT rolname FROM pg_roles});
 	my %described;
 
@@ -282,7 +284,7 @@ sub test_names
 	foreach my $page (@pages)
 	{
 		my %named = map { $_ => 1 } $text{$page} =~ /\b(credits_[a-z_]*[a-z])\b/g;
-		is(missing(\%named, { %functions, %roles }),
+		is(missing(\%named, { %functions, %arguments, %roles }),
 			'', "$page names no function that does not exist");
 
 		my %qualified = map { $_ => 1 } $text{$page} =~ /\bcredits\.([a-z_]+)\b/g;
