@@ -432,6 +432,7 @@ struct Posting
 	Grant	  **grants;			/* those read or made, in burn order */
 	int			ngrants;
 	int			max_grants;
+	int			nburnt;			/* no grant before this one is open */
 	List	   *holds;			/* those read or made */
 	Change	   *changes;		/* what else is to be written, last first */
 	Limits	   *limits;			/* NULL until needed */
