@@ -268,7 +268,7 @@ read_items(FunctionCallInfo fcinfo, ReadItem read, const Oid *types,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a batch must have 1 to %d items", MAX_ITEMS),
 				 errdetail("It has %d.", *nitems),
-				 errhint("Split a longer one into several calls.")));
+				 errhint("Leave out a call without items, and split a longer batch into several calls.")));
 	tupdesc = lookup_rowtype_tupdesc(ARR_ELEMTYPE(array), -1);
 	check_type(tupdesc, types);
 	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_DOUBLE,

@@ -806,12 +806,11 @@ typedef struct BatchItem
 	Receipt		receipt;		/* or else what came of it */
 	/* the rest is for bulk.c */
 	int64		account_id;
-	Entry	   *entry;
 	struct BatchItem *next_of_hash;
 } BatchItem;
 
 extern bool bulk_post(const char *function, BatchItem *items, int nitems,
-					  PlanChange plan, bool stop, bool dry);
+					  PlanChange plan, bool atomic, bool dry);
 #pragma GCC visibility pop
 
 #endif							/* CREDITS_H */
