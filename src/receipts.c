@@ -207,11 +207,9 @@ ledger_attempt(FunctionCallInfo fcinfo, const Receipt *receipt,
 void
 receipt_replayed(Receipt *receipt, Posting *posting, const Entry *entry)
 {
-	text	   *owner = entry->account_id == posting->account.id ? NULL :
-		name_of(posting, entry->account_id);
-
 	receipt_from_entry(receipt, entry, &posting->account, true);
-	if (owner)
-		receipt->account = owner;
+	/* reading another account lets go of the posting's */
+	if (entry->account_id != posting->account.id)
+		receipt->account = name_of(posting, entry->account_id);
 	add_followers(receipt, posting, entry);
 }
