@@ -12,7 +12,10 @@
 #include "spend.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "common/int.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -25,6 +28,10 @@ PG_FUNCTION_INFO_V1(credits_allocate_many);
 #define MAX_ITEMS 100000
 
 /* columns of credits.deduction */
+static const Oid deduction_types[] = {
+	TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, InvalidOid
+};
+
 enum
 {
 	DEDUCTION_ACCOUNT,
@@ -32,11 +39,15 @@ enum
 	DEDUCTION_KEY,
 	DEDUCTION_OPERATION,
 	DEDUCTION_REFERENCE,
-	DEDUCTION_METADATA,
-	NATTS_DEDUCTION
+	DEDUCTION_METADATA
 };
 
 /* columns of credits.allocation */
+static const Oid allocation_types[] = {
+	TEXTOID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
+	NUMERICOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, InvalidOid
+};
+
 enum
 {
 	ALLOCATION_ACCOUNT,
@@ -106,6 +117,22 @@ read_amount(BatchItem *item, const Row *row, int64 *amount)
 }
 
 /*
+ * Keeps no more memory for what a retry must repeat than that takes: there may
+ * be very many.
+ */
+static void
+trim_fingerprint(Request *request)
+{
+	StringInfo	f = &request->fingerprint;
+	char	   *data = palloc(f->len);
+
+	memcpy(data, f->data, f->len);
+	pfree(f->data);
+	f->data = data;
+	f->maxlen = f->len;
+}
+
+/*
  * Reads a spend.
  */
 static bool
@@ -126,7 +153,10 @@ read_deduction(BatchItem *item, const Row *row)
 		return false;
 	item->arg = spend;
 	if (request->key)
+	{
 		deduct_fingerprint(request, spend->amount);
+		trim_fingerprint(request);
+	}
 	return true;
 }
 
@@ -169,15 +199,55 @@ read_allocation(BatchItem *item, const Row *row)
 		return false;
 	item->arg = allocation;
 	if (request->key)
+	{
 		allocate_fingerprint(request, allocation);
+		trim_fingerprint(request);
+	}
 	return true;
+}
+
+/*
+ * Plans a spend.  What would be an error of one call refuses this item only.
+ */
+static bool
+plan_deduction(Posting *posting, void *arg)
+{
+	Spend	   *spend = arg;
+	int64		spent;
+
+	if (!ledger_may_spend(posting, spend->amount))
+		return false;
+	if (pg_add_s64_overflow(posting->account.spent, spend->amount, &spent))
+		return refuse_overflow(posting, -spend->amount);
+	return spend_plan(posting, spend);
+}
+
+/*
+ * Checks that the type of the items has the columns that it was made with.
+ */
+static void
+check_type(TupleDesc tupdesc, const Oid *types)
+{
+	int			i;
+
+	for (i = 0; i < tupdesc->natts; i++)
+		if (!OidIsValid(types[i]) || TupleDescAttr(tupdesc, i)->attisdropped ||
+			TupleDescAttr(tupdesc, i)->atttypid != types[i])
+			break;
+	if (i < tupdesc->natts || OidIsValid(types[i]))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the type of the items has been altered"),
+				 errdetail("Column %d is not what it was made as.", i + 1),
+				 errhint("Restore it, and keep columns of your own in a type of your own.")));
 }
 
 /*
  * Reads an array of items.
  */
 static BatchItem *
-read_items(FunctionCallInfo fcinfo, ReadItem read, int natts, int *nitems)
+read_items(FunctionCallInfo fcinfo, ReadItem read, const Oid *types,
+		   int *nitems)
 {
 	ArrayType  *array;
 	TupleDesc	tupdesc;
@@ -198,12 +268,11 @@ read_items(FunctionCallInfo fcinfo, ReadItem read, int natts, int *nitems)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a batch must have 1 to %d items", MAX_ITEMS),
 				 errdetail("It has %d.", *nitems),
-				 errhint("Split a longer one into several calls.")));
+				 errhint("Leave out a call without items, and split a longer batch into several calls.")));
+	tupdesc = lookup_rowtype_tupdesc(ARR_ELEMTYPE(array), -1);
+	check_type(tupdesc, types);
 	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_DOUBLE,
 					  &elements, &isnull, nitems);
-	tupdesc = lookup_rowtype_tupdesc(ARR_ELEMTYPE(array), -1);
-	if (tupdesc->natts != natts)
-		elog(ERROR, "type of a batch's items has been altered");
 	items = palloc0(*nitems * sizeof(BatchItem));
 	for (i = 0; i < *nitems; i++)
 	{
@@ -211,6 +280,7 @@ read_items(FunctionCallInfo fcinfo, ReadItem read, int natts, int *nitems)
 		HeapTupleData tuple;
 		Row			row;
 
+		CHECK_FOR_INTERRUPTS();
 		if (isnull[i])
 		{
 			refuse_null(&items[i].refusal, "item");
@@ -241,9 +311,9 @@ raise_first(const BatchItem *items, int nitems)
 		{
 			Refusal		refusal = items[i].refusal;
 
-			refusal.detail = psprintf("Item %d of %d: %s", i + 1, nitems,
-									  refusal.detail ? refusal.detail :
-									  refusal.message);
+			refusal.detail = refusal.detail ?
+				psprintf("Item %d of %d: %s", i + 1, nitems, refusal.detail) :
+				psprintf("Item %d of %d.", i + 1, nitems);
 			raise_refusal(&refusal);
 		}
 }
@@ -272,6 +342,7 @@ return_outcomes(FunctionCallInfo fcinfo, const BatchItem *items, int nitems)
 		Datum		values[7];
 		bool		isnull[7] = {false, false, true, true, true, true, true};
 
+		CHECK_FOR_INTERRUPTS();
 		values[0] = Int32GetDatum(i + 1);
 		values[1] = BoolGetDatum(refusal->sqlstate == 0);
 		if (refusal->sqlstate == 0)
@@ -306,12 +377,12 @@ return_outcomes(FunctionCallInfo fcinfo, const BatchItem *items, int nitems)
  * Posts a batch for an SQL function.
  */
 static Datum
-post(FunctionCallInfo fcinfo, const char *function, ReadItem read, int natts,
-	 PlanChange plan, bool dry)
+post(FunctionCallInfo fcinfo, const char *function, ReadItem read,
+	 const Oid *types, PlanChange plan, bool dry)
 {
 	bool		atomic = arg_bool(fcinfo, 1, "atomic");
 	int			nitems;
-	BatchItem  *items = read_items(fcinfo, read, natts, &nitems);
+	BatchItem  *items = read_items(fcinfo, read, types, &nitems);
 
 	if (!bulk_post(function, items, nitems, plan, atomic, dry) &&
 		atomic)
@@ -327,7 +398,7 @@ Datum
 credits_deduct_many(PG_FUNCTION_ARGS)
 {
 	return post(fcinfo, "credits_deduct_many()", read_deduction,
-				NATTS_DEDUCTION, spend_plan, false);
+				deduction_types, plan_deduction, false);
 }
 
 /*
@@ -337,6 +408,6 @@ Datum
 credits_allocate_many(PG_FUNCTION_ARGS)
 {
 	return post(fcinfo, "credits_allocate_many()", read_allocation,
-				NATTS_ALLOCATION, allocate_plan,
+				allocation_types, allocate_plan,
 				arg_bool(fcinfo, 2, "dry_run"));
 }

@@ -5,6 +5,10 @@
  * The items are taken account by account, in order of their ids, and those of
  * one account in the order in which they came: it is settled, locked and
  * updated once, and its transactions are written together.
+ *
+ * As in ledger.c an account is not locked before its change is planned, unless
+ * it has many items: to plan those twice costs more than the lock.  A dry run
+ * locks nothing at all.
  */
 #include "credits.h"
 
@@ -15,6 +19,23 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+/* an account with as many items is locked before they are planned */
+#define MANY_ITEMS 16
+
+/* A batch under way */
+typedef struct Batch
+{
+	Store	   *store;
+	PlanChange	plan;
+	BatchItem  *items;
+	BatchItem **order;			/* those not refused yet, by account */
+	int			nordered;
+	BatchItem  *refused;		/* the first item that is, NULL if none */
+	bool		atomic;			/* all items or none? */
+	bool		dry;			/* is it only to see what would be? */
+	bool		all_locked;		/* are all accounts to come locked? */
+} Batch;
 
 /*
  * Orders the items of a batch by account name, then as they came.
@@ -51,13 +72,35 @@ compare_accounts(const void *a, const void *b)
 }
 
 /*
- * Finds the accounts of a batch, each once.  Leaves those items that have one
- * in order of account, and returns their number.
+ * Tells whether two texts are the same bytes.
  */
-static int
-find_accounts(Store *store, BatchItem **order, int n)
+static bool
+same_text(text *a, text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/*
+ * Notes that an item is refused.
+ */
+static void
+note_refused(Batch *batch, BatchItem *item)
+{
+	if (batch->refused == NULL || item < batch->refused)
+		batch->refused = item;
+}
+
+/*
+ * Finds the accounts of a batch, each once.  Leaves those items that have one
+ * in order of account.
+ */
+static void
+find_accounts(Batch *batch)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
+	BatchItem **order = batch->order;
+	int			n = batch->nordered;
 	Account		account;
 	int			found = 0;
 	int			i;
@@ -67,15 +110,14 @@ find_accounts(Store *store, BatchItem **order, int n)
 	{
 		BatchItem  *item = order[i];
 
-		if (i > 0 && item->account_id == 0 &&
-			VARSIZE_ANY_EXHDR(item->account) == VARSIZE_ANY_EXHDR(order[i - 1]->account) &&
-			memcmp(VARDATA_ANY(item->account), VARDATA_ANY(order[i - 1]->account),
-				   VARSIZE_ANY_EXHDR(item->account)) == 0)
+		CHECK_FOR_INTERRUPTS();
+		if (i > 0 && same_text(item->account, order[i - 1]->account))
 		{
 			item->account_id = order[i - 1]->account_id;
 			item->refusal = order[i - 1]->refusal;
 		}
-		else if (row_find_account(store, snapshot, item->account, 0, &account))
+		else if (row_find_account(batch->store, snapshot, item->account, 0,
+								  &account))
 			item->account_id = account.id;
 		else
 			refuse_unknown_account(&item->refusal, item->account);
@@ -83,8 +125,33 @@ find_accounts(Store *store, BatchItem **order, int n)
 	for (i = 0; i < n; i++)
 		if (order[i]->account_id != 0)
 			order[found++] = order[i];
+		else
+			note_refused(batch, order[i]);
 	qsort(order, found, sizeof(BatchItem *), compare_accounts);
-	return found;
+	batch->nordered = found;
+}
+
+/*
+ * Locks the accounts from one item on, in order of their ids.
+ */
+static void
+lock_accounts(Batch *batch, BatchItem **from, Snapshot snapshot)
+{
+	BatchItem **end = batch->order + batch->nordered;
+	Account		account;
+
+	if (batch->all_locked)
+		return;
+	for (; from < end; from++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (from > batch->order && from[0]->account_id == from[-1]->account_id)
+			continue;
+		if (row_find_account(batch->store, snapshot, NULL,
+							 (*from)->account_id, &account))
+			row_lock_account(batch->store, snapshot, &account, false);
+	}
+	batch->all_locked = true;
 }
 
 /* The keys of the items of one account that have been planned, by hash */
@@ -96,7 +163,7 @@ typedef struct BatchKey
 
 /*
  * Finds the item of the same account that has used a key before in the batch,
- * and remembers this one if there is none.
+ * and remembers this one if there is none.  What was refused keeps no key.
  */
 static BatchItem *
 same_key(HTAB **keys, BatchItem *item)
@@ -104,7 +171,7 @@ same_key(HTAB **keys, BatchItem *item)
 	HASHCTL		ctl = {0};
 	StringInfoData key;
 	BatchKey   *entry;
-	BatchItem  *other;
+	BatchItem **other;
 	int64		hash;
 	bool		found;
 
@@ -122,36 +189,41 @@ same_key(HTAB **keys, BatchItem *item)
 	entry = hash_search(*keys, &hash, HASH_ENTER, &found);
 	if (!found)
 		entry->first = NULL;
-	for (other = entry->first; other; other = other->next_of_hash)
-		if (VARSIZE_ANY_EXHDR(other->request.key) == (Size) key.len &&
-			memcmp(VARDATA_ANY(other->request.key), key.data, key.len) == 0)
-			return other;
-	item->next_of_hash = entry->first;
-	entry->first = item;
+	for (other = &entry->first; *other; other = &(*other)->next_of_hash)
+		if (same_text((*other)->request.key, item->request.key))
+		{
+			if ((*other)->refusal.sqlstate == 0)
+				return *other;
+			/* this one may use the key in its place */
+			item->next_of_hash = (*other)->next_of_hash;
+			*other = item;
+			return NULL;
+		}
+	item->next_of_hash = NULL;
+	*other = item;
 	return NULL;
 }
 
 /*
- * Answers an item whose key another item of the batch has used.
+ * Answers an item whose key another item of the batch has used.  The
+ * transaction of that one may come to nothing yet, so its id says little.
  */
 static Outcome
-replay_item(Posting *posting, BatchItem *item, BatchItem *other)
+replay_item(Batch *batch, Posting *posting, BatchItem *item, BatchItem *other)
 {
-	Entry		entry;
-
-	if (other->refusal.sqlstate != 0)
-		/* what was refused keeps no key */
-		return POSTED;
-	if (other->entry == NULL)
+	if (chain_fingerprint(&other->request.fingerprint) !=
+		chain_fingerprint(&item->request.fingerprint))
 	{
-		/* a replay itself, so in the log */
-		if (!row_find_key(posting->store, posting->snapshot,
-						  posting->account.id, item->request.key, &entry))
-			return POSTED;
-		return posting_replay(posting, &item->request, &entry, &item->receipt);
+		refuse(&posting->refusal, ERRCODE_CONFLICT,
+			   psprintf("idempotency key \"%s\" was used for another request",
+						text_to_cstring(item->request.key)),
+			   psprintf("Account \"%s\" uses it for item %d of the batch, of kind %s and amount " INT64_FORMAT ".",
+						row_account_name(&posting->account),
+						(int) (other - batch->items) + 1,
+						other->receipt.kind, other->receipt.amount),
+			   "Repeat a request with the very same arguments, or use a new key.");
+		return REFUSED;
 	}
-	if (other->entry->request != chain_fingerprint(&item->request.fingerprint))
-		return posting_replay(posting, &item->request, other->entry, &item->receipt);
 	item->receipt = other->receipt;
 	item->receipt.replayed = true;
 	return REPLAYED;
@@ -161,31 +233,30 @@ replay_item(Posting *posting, BatchItem *item, BatchItem *other)
  * Plans one item of a batch.
  */
 static Outcome
-plan_item(Posting *posting, BatchItem *item, HTAB **keys, bool alone,
-		  PlanChange plan)
+plan_item(Batch *batch, Posting *posting, BatchItem *item, HTAB **keys,
+		  bool alone)
 {
 	Entry		entry;
 	Outcome		outcome = POSTED;
 
 	memset(&item->refusal, 0, sizeof(Refusal));
-	item->entry = NULL;
 	if (item->request.key)
 	{
 		BatchItem  *other = alone ? NULL : same_key(keys, item);
 
 		if (other)
-			outcome = replay_item(posting, item, other);
+			outcome = replay_item(batch, posting, item, other);
 		else if (row_find_key(posting->store, posting->snapshot,
 							  posting->account.id, item->request.key, &entry))
-			outcome = posting_replay(posting, &item->request, &entry, &item->receipt);
+			outcome = posting_replay(posting, &item->request, &entry,
+									 &item->receipt);
 	}
 	if (outcome == POSTED)
 	{
 		posting->main = NULL;
-		if (plan(posting, item->arg))
+		if (batch->plan(posting, item->arg))
 		{
-			item->entry = posting->main;
-			log_describe(item->entry, &item->request);
+			log_describe(posting->main, &item->request);
 			receipt_of_posting(&item->receipt, posting);
 		}
 		else
@@ -200,29 +271,44 @@ plan_item(Posting *posting, BatchItem *item, HTAB **keys, bool alone,
 }
 
 /*
+ * Tells whether settling the posting's account may release a hold that has
+ * timed out.  That gives back to caps, which are locked after all accounts.
+ */
+static bool
+may_release(Posting *posting)
+{
+	return !posting->dry && posting->account.held > 0 &&
+		posting->now >= posting->account.due_at;
+}
+
+/*
  * Plans and writes the items of one account, which change it once.
  */
 static Outcome
-attempt_items(Posting *posting, BatchItem **items, int n, PlanChange plan)
+attempt_items(Batch *batch, Posting *posting, BatchItem **items, int n)
 {
 	HTAB	   *keys = NULL;
 	bool		posted = false;
+	bool		refused = false;
 	int			i;
 
 	if (!row_find_account(posting->store, posting->snapshot, NULL,
 						  items[0]->account_id, &posting->account))
 		return CHANGED;
 	log_check_idle(posting->account.id);
-	/* a hold that times out gives back to caps, which are locked after it */
-	if (!posting->locked && posting->account.held > 0 &&
-		clock_now() >= posting->account.due_at)
-		return CHANGED;
 	if (posting->locked)
 		posting_lock(posting);
 	posting_check(&posting->account);
 	posting->now = Max(clock_now(), posting->account.last_at);
-	if (!posting->dry)
+	if (may_release(posting))
+	{
+		if (!posting->locked)
+			return CHANGED;
+		/* which reads them */
+		row_keep_account(&posting->account);
+		lock_accounts(batch, items + n, posting->snapshot);
 		(void) posting_lock_members(posting, 1, NULL, NULL, false);
+	}
 	reserve_settle(posting);
 	if (n > 1)
 		grants_load(posting);
@@ -231,12 +317,13 @@ attempt_items(Posting *posting, BatchItem **items, int n, PlanChange plan)
 		Outcome		outcome;
 
 		CHECK_FOR_INTERRUPTS();
-		outcome = plan_item(posting, items[i], &keys, n == 1, plan);
-		if (outcome == REFUSED && !posting->locked)
+		outcome = plan_item(batch, posting, items[i], &keys, n == 1);
+		if (outcome == REFUSED && !posting->locked && !batch->dry)
 			return CHANGED;
 		posted = posted || outcome == POSTED;
+		refused = refused || outcome == REFUSED;
 	}
-	if (!posted || posting->dry)
+	if (!posted || posting->dry || (batch->atomic && refused))
 		return POSTED;
 	return posting_write(posting, NULL);
 }
@@ -249,7 +336,6 @@ keep_item(BatchItem *item)
 {
 	Refusal    *refusal = &item->refusal;
 
-	item->entry = NULL;
 	if (refusal->sqlstate != 0)
 	{
 		refusal->message = pstrdup(refusal->message);
@@ -265,75 +351,87 @@ keep_item(BatchItem *item)
 }
 
 /*
+ * Posts the items of one account.
+ */
+static void
+post_items(Batch *batch, BatchItem **items, int n, bool dry)
+{
+	bool		locked = n >= MANY_ITEMS && !batch->dry;
+	Posting		posting;
+	Outcome		outcome;
+
+	for (;;)
+	{
+		posting_begin(&posting, batch->store, locked, true);
+		posting.dry = dry;
+		outcome = attempt_items(batch, &posting, items, n);
+		PopActiveSnapshot();
+		if (outcome == POSTED || locked)
+			break;
+		locked = true;
+	}
+	if (outcome == CHANGED)
+		posting_raise_changed(items[0]->account_id);
+}
+
+/*
  * Posts many requests at once.  Accounts are changed in order of their ids,
  * each once, and the items of an account in the order in which they came.
  * What becomes of an item is left in it: its receipt, or why it is refused.
  * Items that are refused already are left alone.  In a dry run nothing is
- * written.  Returns whether all items went well; stops at the first one that
- * does not, if that is wanted.
+ * written.  Returns whether all items went well.
+ *
+ * If all are to be posted or none, nothing more is written once an item is
+ * refused, and only what may come before it is looked at: the caller is told
+ * the first one.
  */
 bool
-bulk_post(const char *function, BatchItem *items, int nitems,
-				  PlanChange plan, bool stop, bool dry)
+bulk_post(const char *function, BatchItem *items, int nitems, PlanChange plan,
+		  bool atomic, bool dry)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext group = AllocSetContextCreate(context, "credits batch",
 												ALLOCSET_DEFAULT_SIZES);
-	BatchItem **order = palloc(nitems * sizeof(BatchItem *));
-	Store	   *store;
-	bool		all = true;
-	int			n = 0;
+	Batch		batch = {.plan = plan,.items = items,.atomic = atomic,.dry = dry};
 	int			first;
 	int			next;
 	int			i;
 
+	store_check_writable(function);
+	batch.order = palloc(nitems * sizeof(BatchItem *));
 	for (i = 0; i < nitems; i++)
 		if (items[i].refusal.sqlstate == 0)
-			order[n++] = &items[i];
-	all = n == nitems;
-	if (!all && stop)
-		return false;
+			batch.order[batch.nordered++] = &items[i];
+		else
+			note_refused(&batch, &items[i]);
 
-	store_check_writable(function);
-	store = store_open();
+	batch.store = store_open();
 	PushActiveSnapshot(store_snapshot(true));
-	first = find_accounts(store, order, n);
+	find_accounts(&batch);
 	PopActiveSnapshot();
-	all = all && first == n;
-	n = first;
 
-	for (first = 0; first < n && (all || !stop); first = next)
+	for (first = 0; first < batch.nordered; first = next)
 	{
-		Posting		posting;
-		Outcome		outcome;
-		bool		locked = false;
+		BatchItem **order = batch.order;
+		bool		doomed = atomic && batch.refused;
 
-		for (next = first + 1; next < n &&
+		for (next = first + 1; next < batch.nordered &&
 			 order[next]->account_id == order[first]->account_id; next++)
 			;
+		if (doomed && order[first] > batch.refused)
+			continue;
 		MemoryContextSwitchTo(group);
-		for (;;)
-		{
-			posting_begin(&posting, store, locked, true);
-			posting.dry = dry;
-			outcome = attempt_items(&posting, order + first, next - first,
-									plan);
-			PopActiveSnapshot();
-			if (outcome == POSTED || locked)
-				break;
-			locked = true;
-		}
-		if (outcome == CHANGED)
-			posting_raise_changed(order[first]->account_id);
+		post_items(&batch, order + first, next - first, dry || doomed);
 		MemoryContextSwitchTo(context);
 		for (i = first; i < next; i++)
 		{
 			keep_item(order[i]);
-			all = all && order[i]->refusal.sqlstate == 0;
+			if (order[i]->refusal.sqlstate != 0)
+				note_refused(&batch, order[i]);
 		}
 		MemoryContextReset(group);
 	}
-	store_close(store);
+	store_close(batch.store);
 	MemoryContextDelete(group);
-	return all;
+	return batch.refused == NULL;
 }

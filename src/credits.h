@@ -445,6 +445,7 @@ struct Posting
 	Grant	  **grants;			/* those read or made, in burn order */
 	int			ngrants;
 	int			max_grants;
+	int			nburnt;			/* no grant before this one is open */
 	List	   *holds;			/* those read or made */
 	Change	   *changes;		/* what else is to be written, last first */
 	Limits	   *limits;			/* NULL until needed */
@@ -840,12 +841,11 @@ typedef struct BatchItem
 	Receipt		receipt;		/* or else what came of it */
 	/* the rest is for bulk.c */
 	int64		account_id;
-	Entry	   *entry;
 	struct BatchItem *next_of_hash;
 } BatchItem;
 
 extern bool bulk_post(const char *function, BatchItem *items, int nitems,
-					  PlanChange plan, bool stop, bool dry);
+					  PlanChange plan, bool atomic, bool dry);
 #pragma GCC visibility pop
 
 #endif							/* CREDITS_H */

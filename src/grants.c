@@ -232,7 +232,8 @@ grants_burn(Posting *posting, int64 amount, int *ndraws)
 
 	if (scanning)
 		begin_scan(&scan, posting);
-	for (i = 0; amount > 0; i++)
+	/* what one spend of many has used up is not looked at again by the next */
+	for (i = scanning ? 0 : posting->nburnt; amount > 0; i++)
 	{
 		Grant	   *grant;
 
@@ -253,6 +254,7 @@ grants_burn(Posting *posting, int64 amount, int *ndraws)
 			if (i == posting->ngrants)
 				break;
 			grant = posting->grants[i];
+			posting->nburnt = i;
 			if (grant->status != GRANT_OPEN)
 				continue;
 		}
@@ -349,6 +351,7 @@ const char *
 grants_give_back(Posting *posting, Grant *grant, int64 amount, TimestampTz at,
 				 TimestampTz until, StringInfo prolonged)
 {
+	posting->nburnt = 0;
 	switch (grant->status)
 	{
 		case GRANT_PENDING:
@@ -452,6 +455,7 @@ grants_sort(Posting *posting)
 {
 	qsort(posting->grants, posting->ngrants, sizeof(Grant *),
 		  compare_burn_order);
+	posting->nburnt = 0;
 }
 
 /*
@@ -513,6 +517,7 @@ grants_settle(Posting *posting, TimestampTz until)
 	int			i;
 
 	grants_load(posting);
+	posting->nburnt = 0;
 	dues = palloc((2 * posting->ngrants + 1) * sizeof(Due));
 	for (i = 0; i < posting->ngrants; i++)
 	{

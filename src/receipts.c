@@ -208,6 +208,7 @@ void
 receipt_replayed(Receipt *receipt, Posting *posting, const Entry *entry)
 {
 	receipt_from_entry(receipt, entry, &posting->account, true);
+	/* reading another account lets go of the posting's */
 	if (entry->account_id != posting->account.id)
 		receipt->account = name_of(posting, entry->account_id);
 	add_followers(receipt, posting, entry);
