@@ -43,6 +43,15 @@ SELECT credits_allocate('acc:' || i, 50, expires_at => '2030-02-01') FROM genera
 SELECT credits_allocate('acc:' || i, 50, effective_at => '2030-03-01') FROM generate_series(1, 20) AS i;
 SELECT credits_deduct('acc:' || i, 70, 'key ' || i, 'op', 'ref') FROM generate_series(1, 20) AS i;
 SELECT credits_deduct('other:1', 5);
+SELECT credits_open_account('pool:' || i, 100000) FROM generate_series(1, 3) AS i;
+SELECT credits_add_member('pool:1', 'acc:' || i, 1000 * i, (ARRAY['day', 'week', 'month', 'lifetime'])[1 + i % 4], 'Asia/Tokyo')
+FROM generate_series(1, 18) AS i;
+SELECT credits_add_member('pool:2', 'pool:1'), credits_add_member('pool:3', 'pool:2', 5000);
+SELECT credits_set_limits('acc:' || i, max_balance => 2000, excess => 'clip', max_spend => 25, day_limit => 200)
+FROM generate_series(16, 18) AS i;
+SELECT credits_hold('acc:' || i, 20, '100 years', 'hold ' || i) FROM generate_series(1, 18) AS i;
+SELECT credits_hold('acc:2', 2000, '100 years', 'split', pool => 'pool:1', mode => 'own_first');
+SELECT credits_transfer('other:1', 'acc:' || i, 10, 'transfer ' || i) FROM generate_series(1, 5) AS i;
 SELECT credits_pause_account('acc:19', 'paused');
 SELECT credits_close_account('acc:20', 'closed');
 
@@ -62,6 +71,9 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', encode(public.credits_digest(), 'hex'),
 		(SELECT md5(string_agg(a::text, ',' ORDER BY a.id)) FROM credits.accounts AS a),
 		(SELECT md5(string_agg(g::text, ',' ORDER BY g.id)) FROM credits.grants AS g),
+		(SELECT md5(string_agg(h::text, ',' ORDER BY h.id)) FROM credits.hold_states AS h),
+		(SELECT md5(string_agg(l::text, ',' ORDER BY l.account_id)) FROM credits.limits AS l),
+		(SELECT md5(string_agg(m::text, ',' ORDER BY m.pool_id, m.account_id)) FROM credits.members AS m),
 		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
 $$;
 SQL
@@ -70,7 +82,8 @@ SQL
 # value of its type that could hurt.  The functions come from the catalog: a
 # new one is tested as soon as its arguments have a valid value here.
 $node->safe_psql('postgres', <<'SQL');
-CREATE TABLE bad.valid (argument text PRIMARY KEY, value text NOT NULL);
+-- (an argument can have another one in some function)
+CREATE TABLE bad.valid (argument text, value text NOT NULL, function text NOT NULL DEFAULT '', PRIMARY KEY (argument, function));
 INSERT INTO bad.valid VALUES
 	('account', $$'acc:1'$$), ('amount', '3'), ('initial_credits', '5'), ('unit', $$'token'$$),
 	('metadata', $$'{"a": 1}'$$), ('reason', $$'reason'$$), ('low_balance', '5'), ('relation', $$'bad.keys'$$),
@@ -81,11 +94,20 @@ INSERT INTO bad.valid VALUES
 	('expired', $$'grace'$$), ('delta', '4'), ('grant_id', $$(SELECT max(id) FROM credits.grants WHERE remaining > 0 AND account_id < 10)$$),
 	('at', $$'2030-01-01'$$), ('limit', '10'), ('before_id', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
 	('since', $$'2029-01-01'$$), ('until', $$'2031-01-01'$$), ('batch_size', '100'), ('settled', 'NULL'),
-	('failed', 'NULL'), ('schedule', $$'* * * * *'$$), ('value', $$'2030-01-01'$$), ('argument', $$'name'$$);
+	('failed', 'NULL'), ('schedule', $$'* * * * *'$$), ('value', $$'2030-01-01'$$), ('argument', $$'name'$$),
+	('hold_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'hold 1')$$), ('expires_in', $$'200 years'$$),
+	('final', 'true'), ('allow_more', 'false'), ('pool', $$'pool:1'$$), ('mode', $$'pool_first'$$),
+	('from_account', $$'acc:1'$$), ('to_account', $$'acc:2'$$), ('cap', '100'), ('per', $$'day'$$),
+	('timezone', $$'Europe/Berlin'$$), ('max_balance', '5000'), ('excess', $$'refuse'$$), ('min_spend', '1'),
+	('max_spend', '100'), ('day_limit', '1000'), ('month_limit', '2000'), ('account_id', '1');
+INSERT INTO bad.valid (function, argument, value) VALUES
+	('public.credits_add_member', 'account', $$'other:1'$$),
+	('public.credits_reverse_transfer', 'transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'transfer 1')$$);
 
 CREATE TABLE bad.value (type regtype, value text);
 INSERT INTO bad.value
-SELECT 'text'::regtype, v FROM unnest(ARRAY['NULL', $$''$$, $$' '$$, $$'x'$$, $$'-1'$$, $$'acc:2'$$, $$' acc:1'$$, $$'acc:1 '$$,
+SELECT 'text'::regtype, v FROM unnest(ARRAY[$$'pool:1'$$, $$'pool:3'$$, $$'own_first'$$, $$'lifetime'$$, $$'clip'$$, $$'Etc/GMT+12'$$,
+	$$'<+01>-1'$$, $$'posix/Europe/Berlin'$$, $$'../../etc/passwd'$$, 'NULL', $$''$$, $$' '$$, $$'x'$$, $$'-1'$$, $$'acc:2'$$, $$' acc:1'$$, $$'acc:1 '$$,
 	$$E'acc:1\n'$$, $$E'a\tb'$$, $$E'a\x01b'$$, $$E'\x7f'$$, $$'no such thing'$$, $$'acc:19'$$, $$'acc:20'$$, $$E'\'; DROP TABLE x; --'$$,
 	$$'%s %n %1$s'$$, $$'key 1'$$, $$'null'$$, $$repeat('x', 63)$$, $$repeat('x', 64)$$, $$repeat('x', 255)$$, $$repeat('x', 256)$$,
 	$$repeat('x', 1000)$$, $$repeat('x', 1001)$$, $$repeat(' ', 1000)$$, $$repeat('x', 10000000)$$, $$repeat(E'\n', 10000000)$$]) AS v
@@ -94,7 +116,10 @@ SELECT 'bigint', v FROM unnest(ARRAY['NULL', '0', '-1', '1', '2', '9223372036854
 	'9223372036854775806', '4611686018427387904', '1000000000',
 	$$(SELECT id FROM credits.transactions WHERE kind = 'opening' LIMIT 1)$$,
 	$$(SELECT id FROM credits.transactions WHERE kind = 'deduction' AND idempotency_key IS NULL LIMIT 1)$$,
-	$$(SELECT id FROM credits.grants WHERE status = 'pending' LIMIT 1)$$, $$(SELECT max(id) FROM credits.grants)$$]) AS v
+	$$(SELECT id FROM credits.grants WHERE status = 'pending' LIMIT 1)$$, $$(SELECT max(id) FROM credits.grants)$$,
+	$$(SELECT id FROM credits.transactions WHERE idempotency_key = 'split')$$,
+	$$(SELECT target_id FROM credits.transactions WHERE kind = 'transfer' AND target_id IS NOT NULL LIMIT 1)$$,
+	$$(SELECT id FROM credits.transactions WHERE kind = 'transfer' AND target_id IS NOT NULL LIMIT 1)$$]) AS v
 UNION ALL
 SELECT 'integer', v FROM unnest(ARRAY['NULL', '0', '-1', '1', '2147483647', '-2147483648', '32767', '32768', '1000', '1001']) AS v
 UNION ALL
@@ -113,7 +138,13 @@ UNION ALL
 SELECT 'name', v FROM unnest(ARRAY['NULL', $$''$$, $$'nope'$$, $$'ctid'$$, $$repeat('x', 63)$$, $$E'"; --'$$]) AS v
 UNION ALL
 SELECT 'regclass', v FROM unnest(ARRAY['NULL', '0', '4294967295', $$'pg_class'$$, $$'pg_class_oid_index'$$, $$'credits.accounts'$$,
-	$$'credits.receipt'$$, $$'credits.transactions_id_seq'$$]) AS v;
+	$$'credits.receipt'$$, $$'credits.transactions_id_seq'$$]) AS v
+UNION ALL
+SELECT 'boolean', v FROM unnest(ARRAY['NULL', 'true', 'false']) AS v
+UNION ALL
+SELECT 'interval', v FROM unnest(ARRAY['NULL', $$'0'$$, $$'-1 second'$$, $$'1 microsecond'$$, $$'1 month -1 day'$$, $$'-1 month 1000 days'$$,
+	$$'1000 years'$$, $$'1001 years'$$, $$'178000000 years'$$, $$'-178000000 years'$$, $$'2147483647 days'$$,
+	$$'-2147483648 days'$$, $$'2562047788 hours'$$, $$make_interval(months => 2147483647)$$]) AS v;
 
 CREATE VIEW bad.argument AS
 SELECT p.oid, p.pronamespace::regnamespace || '.' || p.proname AS function, p.prokind, a.n, a.name, a.type::regtype AS type
@@ -143,7 +174,9 @@ BEGIN
 	FOR c IN
 		SELECT f.function, f.prokind, a.n, a.name, v.value, f.valid
 		FROM (SELECT oid, function, prokind, array_agg(coalesce(v.value, 'NULL') ORDER BY n) AS valid
-			  FROM bad.argument AS a LEFT JOIN bad.valid AS v ON v.argument = a.name
+			  FROM bad.argument AS a
+			  LEFT JOIN LATERAL (SELECT w.value FROM bad.valid AS w WHERE w.argument = a.name AND w.function IN ('', a.function)
+								 ORDER BY w.function DESC LIMIT 1) AS v ON true
 			  WHERE a.n IS NOT NULL GROUP BY oid, function, prokind) AS f
 		JOIN bad.argument AS a ON a.oid = f.oid
 		JOIN bad.value AS v ON v.type = a.type AND NOT (f.prokind = 'p' AND v.value LIKE '%SELECT%')
@@ -197,8 +230,8 @@ is($node->safe_psql('postgres', q(
 	'', 'nothing swallows 10 MB');
 is($node->safe_psql('postgres', q(
 	SELECT function, argument FROM bad.tried WHERE value = 'NULL' AND state NOT IN ('00000', '22004')
-	-- these two go together
-	  AND argument NOT IN ('price', 'currency') AND function <> 'public.credits_schedule')),
+	-- these go together
+	  AND argument NOT IN ('price', 'currency', 'pool', 'mode') AND function <> 'public.credits_schedule')),
 	'', 'NULL is either a default or 22004');
 problems_are($node, '', 'nothing is broken');
 
@@ -221,8 +254,9 @@ DECLARE
 	times text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'timestamptz'::regtype);
 	numerics text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'numeric'::regtype AND value NOT LIKE '%repeat%');
 	jsons text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'jsonb'::regtype AND value NOT LIKE '%10000000%');
+	intervals text[] := (SELECT array_agg(value) FROM bad.value WHERE type = 'interval'::regtype);
 	sources text[] := ARRAY['manual', 'gift', 'trial', 'purchase', 'promotional', 'subscription', 'referral', 'signup'];
-	kinds text[] := ARRAY['deduction', 'opening', 'refund', 'allocation', 'expiration'];
+	kinds text[] := ARRAY['deduction', 'opening', 'refund', 'allocation', 'expiration', 'hold', 'capture', 'transfer'];
 	account text;
 	amount text;
 	key text;
@@ -240,6 +274,12 @@ DECLARE
 	high bigint;
 	spends bigint[];
 	grants bigint[];
+	holds bigint[];
+	transfers bigint[];
+	hold_id text;
+	pool text;
+	span text;
+	other text;
 BEGIN
 	PERFORM setseed(seed);
 	FOR i IN 1..calls LOOP
@@ -248,7 +288,11 @@ BEGIN
 			at := at + random() * interval '6 hours';
 			PERFORM set_config('credits.test_clock', at::text, false);
 			SELECT max(t.id) INTO high FROM credits.transactions AS t;
-			SELECT array_agg(t.id) INTO spends FROM credits.transactions AS t WHERE t.id > high - 200 AND t.kind = 'deduction';
+			SELECT array_agg(t.id) INTO spends FROM credits.transactions AS t WHERE t.id > high - 200 AND t.kind IN ('deduction', 'capture');
+			SELECT array_agg(h.id) INTO holds
+			FROM (SELECT l.id FROM credits.hold_states AS l WHERE l.status = 'open' ORDER BY l.id DESC LIMIT 100) AS h;
+			SELECT array_agg(t.id) INTO transfers FROM credits.transactions AS t
+			WHERE t.id > high - 500 AND t.kind = 'transfer' AND t.amount < 0;
 			SELECT array_agg(g.id) INTO grants
 			FROM (SELECT l.id FROM credits.grants AS l WHERE l.remaining > 0 ORDER BY l.id DESC LIMIT 50) AS g;
 		END IF;
@@ -261,17 +305,63 @@ BEGIN
 		grant_id := bad.some(0.95, coalesce(grants[1 + floor(random() * array_length(grants, 1))::int], 1)::text, bigints);
 		reason := bad.some(0.9, '''reason''', texts);
 		instant := bad.some(0.9, quote_literal(at + (random() - 0.1) * interval '30 days'), times);
+		hold_id := bad.some(0.95, coalesce(holds[1 + floor(random() * array_length(holds, 1))::int], 1)::text, bigints);
+		pool := CASE WHEN random() < 0.7 THEN 'NULL, NULL' ELSE bad.some(0.95, quote_literal('pool:' || 1 + floor(random() * 3)), texts)
+			|| ', ' || bad.some(0.95, bad.pick('NULL', '''own_first''', '''pool_first''', '''pool_only'''), texts) END;
+		span := bad.some(0.9, bad.pick('''1 hour''', '''1 day''', '''1 month''', '''90 days'''), intervals);
+		other := bad.some(0.97, quote_literal(bad.pick('acc:', 'acc:', 'other:') || 1 + floor(random() * 20)), texts);
 		meta := bad.some(0.95, bad.pick('NULL', '''{"a": 1}'''), jsons);
 		choice := random();
 		CASE
-			WHEN choice < 0.25 THEN
+			WHEN choice < 0.16 THEN
 				function := 'deduct';
-				statement := format('SELECT credits_deduct(%s, %s, %s, %s, %s, %s)', account, amount, key,
-					bad.some(0.9, bad.pick('NULL', '''op'''), texts), bad.some(0.9, bad.pick('NULL', '''ref'''), texts), meta);
-			WHEN choice < 0.33 THEN
+				statement := format('SELECT credits_deduct(%s, %s, %s, %s, %s, %s, %s)', account, amount, key,
+					bad.some(0.9, bad.pick('NULL', '''op'''), texts), bad.some(0.9, bad.pick('NULL', '''ref'''), texts), meta, pool);
+			WHEN choice < 0.20 THEN
 				function := 'try_deduct';
-				statement := format('SELECT credits_try_deduct(%s, %s, %s, metadata => %s)', account, amount, key, meta);
-			WHEN choice < 0.50 THEN
+				statement := format('SELECT credits_try_deduct(%s, %s, %s, NULL, NULL, %s, %s)', account, amount, key, meta, pool);
+			WHEN choice < 0.27 THEN
+				function := 'hold';
+				statement := format('SELECT credits_hold(%s, %s, %s, %s, %s, %s, %s, %s)', account, amount, span, key,
+					bad.some(0.9, bad.pick('NULL', '''op'''), texts), bad.some(0.9, bad.pick('NULL', '''ref'''), texts), meta, pool);
+			WHEN choice < 0.32 THEN
+				function := 'capture';
+				statement := format('SELECT credits_capture(%s, %s, %s, %s, %s, metadata => %s, account => %s)', hold_id,
+					bad.pick('NULL', amount), bad.pick('true', 'false', 'NULL'), key, bad.pick('true', 'false'), meta,
+					bad.pick('NULL', 'NULL', 'NULL', account));
+			WHEN choice < 0.35 THEN
+				function := 'release';
+				statement := format('SELECT credits_release(%s, %s, %s, %s, %s)', hold_id, key, bad.pick('NULL', reason), meta,
+					bad.pick('NULL', 'NULL', 'NULL', account));
+			WHEN choice < 0.37 THEN
+				function := 'extend_hold';
+				statement := format('SELECT credits_extend_hold(%s, %s, %s)', hold_id, span, key);
+			WHEN choice < 0.41 THEN
+				function := 'transfer';
+				statement := format('SELECT credits_transfer(%s, %s, %s, %s, %s, %s)', account, other, amount, key,
+					bad.pick('NULL', reason), meta);
+			WHEN choice < 0.42 THEN
+				function := 'reverse_transfer';
+				statement := format('SELECT credits_reverse_transfer(%s, %s, %s, %s, %s)',
+					bad.some(0.9, coalesce(transfers[1 + floor(random() * array_length(transfers, 1))::int], 1)::text, bigints),
+					reason, bad.pick('NULL', amount), key, meta);
+			WHEN choice < 0.43 THEN
+				function := 'member';
+				statement := bad.pick(
+					format('SELECT credits_add_member(%s, %s, %s)', quote_literal('pool:' || 1 + floor(random() * 3)), other,
+						bad.some(0.9, '300', bigints)),
+					format('SELECT credits_change_member(''pool:1'', %s, %s, %s, %s)', account, bad.some(0.8, '500', bigints),
+						bad.some(0.8, bad.pick('''day''', '''month''', '''lifetime'''), texts),
+						bad.some(0.8, bad.pick('''UTC''', '''Pacific/Apia'''), texts)),
+					format('SELECT credits_remove_member(''pool:1'', %s)', other));
+			WHEN choice < 0.44 THEN
+				function := 'set_limits';
+				statement := format('SELECT credits_set_limits(%s, %s, %s, %s, %s, %s, %s, %s, %s)',
+					bad.some(0.9, quote_literal('acc:' || 10 + floor(random() * 9)), texts), bad.some(0.7, '3000', bigints),
+					bad.some(0.9, bad.pick('NULL', '''clip''', '''refuse'''), texts), bad.some(0.9, bad.pick('NULL', '2'), bigints),
+					bad.some(0.9, bad.pick('NULL', '25'), bigints), bad.some(0.9, bad.pick('NULL', '500'), bigints),
+					bad.some(0.9, bad.pick('NULL', '5000'), bigints), bad.some(0.9, '''UTC''', texts), bad.pick('NULL', reason));
+			WHEN choice < 0.53 THEN
 				function := 'allocate';
 				statement := format('SELECT credits_allocate(%s, %s, %s, %s, %s, %s, price => %s, idempotency_key => %s, reason => %s)', account, amount,
 					bad.some(0.97, quote_literal(sources[1 + floor(random() * 8)]), texts),
@@ -324,7 +414,7 @@ BEGIN
 				function := 'history';
 				statement := format('SELECT count(*) FROM credits_history(%s, %s, %s, %s, %s, %s)', account,
 					bad.some(0.8, '10', integers), bad.some(0.7, 'NULL', ARRAY[id]),
-					bad.pick('NULL', quote_literal(ARRAY[kinds[1 + floor(random() * 5)], NULL])),
+					bad.pick('NULL', quote_literal(ARRAY[kinds[1 + floor(random() * 8)], NULL])),
 					bad.pick('NULL', instant), bad.pick('NULL', instant));
 			WHEN choice < 0.99 THEN
 				function := 'verify';
@@ -387,6 +477,8 @@ is($node->safe_psql('postgres', q(
 	SELECT o.state, o.function, min(o.message), min(o.statement) FROM bad.outcome AS o
 	WHERE NOT EXISTS (SELECT FROM bad.documented AS d WHERE d.state = o.state) GROUP BY 1, 2 ORDER BY 1, 2)),
 	'', 'each refusal has a documented SQLSTATE');
+is($node->safe_psql('postgres', q(SELECT function, min(message) FROM bad.outcome WHERE state = '40001' AND session <> 2 GROUP BY 1)),
+	'', 'nobody has to repeat a call in READ COMMITTED');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM bad.outcome'), '>', $calls * 0.95, 'the calls were made');
 cmp_ok($node->safe_psql('postgres', q(SELECT count(*) FROM bad.outcome WHERE state = '00000')), '>', $calls * 0.2,
 	'and many of them worked');
@@ -397,9 +489,12 @@ is($node->safe_psql('postgres', q(
 	SELECT a.name FROM credits.accounts AS a
 	WHERE a.balance < 0 OR a.held < 0
 	   OR a.balance <> (SELECT sum(t.amount) FROM credits.transactions AS t WHERE t.account_id = a.id)
+	   OR a.held <> (SELECT sum(t.held) FROM credits.transactions AS t WHERE t.account_id = a.id)
+	   OR a.held <> (SELECT coalesce(sum(h.reserved - h.captured - h.released), 0) FROM credits.hold_states AS h
+					 WHERE h.account_id = a.id)
 	   OR a.balance <> (SELECT coalesce(sum(g.remaining), 0) FROM credits.grants AS g WHERE g.account_id = a.id AND g.status = 'open')
 	   OR a.transaction_count <> (SELECT count(*) FROM credits.transactions AS t WHERE t.account_id = a.id))),
-	'', 'every balance is the sum of its log and of its grants');
+	'', 'every balance is the sum of its log and of its grants, and what is held that of the holds');
 is($node->safe_psql('postgres', q(
 	SELECT id FROM (SELECT id, balance_after, sum(amount) OVER (PARTITION BY account_id ORDER BY id) AS balance
 					FROM credits.transactions) AS t WHERE balance <> balance_after)),
