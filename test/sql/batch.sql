@@ -506,3 +506,9 @@ SELECT credits_allocate_many(ARRAY[NULL]::credits.allocation[]);
 ROLLBACK;
 
 SELECT * FROM credits_verify();
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

@@ -61,3 +61,9 @@ WHERE t.account_id BETWEEN 67001 AND 67004 ORDER BY t.id;
 SELECT v.* FROM credits.accounts AS a CROSS JOIN LATERAL credits_verify(a.name) AS v WHERE a.name LIKE 'caps:%';
 RESET ROLE;
 RESET credits.test_clock;
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

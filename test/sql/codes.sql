@@ -91,3 +91,9 @@ ROLLBACK;
 \set VERBOSITY default
 
 SELECT v.* FROM generate_series(1, 2) AS i, LATERAL credits_verify('codes:' || i) AS v;
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

@@ -303,3 +303,9 @@ SELECT count(*), sum(balance), min(balance) FROM credits.accounts WHERE name LIK
 SELECT count(*) FROM generate_series(1, 1000, 100) AS i, LATERAL credits_verify('gift:crowd:' || i) AS v;
 
 SELECT a.name, v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 340001 AND 340020;
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

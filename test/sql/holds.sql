@@ -4,10 +4,10 @@ SET datestyle = 'ISO, YMD';
 -- whatever other tests left due
 SET credits.test_clock = '2036-01-01 00:00:00+00';
 CALL credits_settle() \gset
-ALTER SEQUENCE credits.accounts_id_seq RESTART 450001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 450001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 450001;
-ALTER SEQUENCE credits.events_id_seq RESTART 450001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 710001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 710001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 710001;
+ALTER SEQUENCE credits.events_id_seq RESTART 710001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('hold:1', 100);
@@ -17,7 +17,7 @@ SET ROLE regress_credits_app;
 SELECT * FROM credits_hold('hold:1', 30);
 SELECT credits_balance('hold:1');
 SELECT balance, held, spent FROM credits_summary('hold:1');
-SELECT * FROM credits_capture(450002);
+SELECT * FROM credits_capture(710002);
 SELECT balance, held, spent FROM credits_summary('hold:1');
 -- with everything
 RESET ROLE;
@@ -25,12 +25,12 @@ SET credits.test_clock = '2030-01-01 00:01:00+00';
 SET ROLE regress_credits_app;
 SELECT * FROM credits_hold(account => 'hold:1', amount => 20, expires_in => '1 hour',
 	idempotency_key => 'h1', operation => 'render', reference => 'job:1', metadata => '{"a": 1}');
-SELECT * FROM credits_extend_hold(hold_id => 450004, expires_in => '2 hours',
+SELECT * FROM credits_extend_hold(hold_id => 710004, expires_in => '2 hours',
 	idempotency_key => 'e1', account => 'hold:1');
-SELECT * FROM credits_capture(hold_id => 450004, amount => 5, final => false,
+SELECT * FROM credits_capture(hold_id => 710004, amount => 5, final => false,
 	idempotency_key => 'c1', allow_more => false, reference => 'part:1', metadata => '{"b": 1}',
 	account => 'hold:1');
-SELECT * FROM credits_release(hold_id => 450004, idempotency_key => 'r1', reason => 'failed',
+SELECT * FROM credits_release(hold_id => 710004, idempotency_key => 'r1', reason => 'failed',
 	metadata => '{"c": 1}', account => 'hold:1');
 SELECT credits_hold('hold:1', 1) IS NULL;
 SELECT transaction_id, created_at, kind, amount, held, balance, operation, reference,
@@ -39,18 +39,18 @@ FROM credits_history('hold:1');
 RESET ROLE;
 SELECT * FROM credits.holds WHERE account = 'hold:1' ORDER BY id;
 SELECT transaction_id, grant_id, amount FROM credits.draws
-WHERE account_id = 450001 ORDER BY transaction_id, ordinal;
-SELECT id, terms FROM credits.transactions WHERE account_id = 450001 AND id > 450001 ORDER BY id;
-SELECT balance, held, granted, spent, transaction_count FROM credits.accounts WHERE id = 450001;
+WHERE account_id = 710001 ORDER BY transaction_id, ordinal;
+SELECT id, terms FROM credits.transactions WHERE account_id = 710001 AND id > 710001 ORDER BY id;
+SELECT balance, held, granted, spent, transaction_count FROM credits.accounts WHERE id = 710001;
 SELECT * FROM credits_verify('hold:1');
 SET ROLE regress_credits_app;
 
 -- replays: the first receipt, whatever happened since; nothing is written
 SELECT * FROM credits_hold('hold:1', 20, '1 hour', 'h1', 'render', 'job:1');
 SELECT * FROM credits_hold('hold:1', 20, '60 minutes', 'h1', 'render', 'job:1', '{"other": true}');
-SELECT * FROM credits_extend_hold(450004, '2 hours', 'e1');
-SELECT * FROM credits_capture(450004, 5, false, 'c1', reference => 'part:1');
-SELECT * FROM credits_release(450004, 'r1');
+SELECT * FROM credits_extend_hold(710004, '2 hours', 'e1');
+SELECT * FROM credits_capture(710004, 5, false, 'c1', reference => 'part:1');
+SELECT * FROM credits_release(710004, 'r1');
 -- the same key for anything else
 SELECT credits_hold('hold:1', 21, '1 hour', 'h1', 'render', 'job:1');
 \echo :SQLSTATE
@@ -62,48 +62,48 @@ SELECT credits_hold('hold:1', 20, '1 hour', 'h1', 'render');
 \echo :SQLSTATE
 SELECT credits_deduct('hold:1', 20, 'h1', 'render', 'job:1');
 \echo :SQLSTATE
-SELECT credits_extend_hold(450004, '3 hours', 'e1');
+SELECT credits_extend_hold(710004, '3 hours', 'e1');
 \echo :SQLSTATE
-SELECT credits_capture(450004, 6, false, 'c1', reference => 'part:1');
+SELECT credits_capture(710004, 6, false, 'c1', reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_capture(450004, NULL, false, 'c1', reference => 'part:1');
+SELECT credits_capture(710004, NULL, false, 'c1', reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_capture(450004, 5, true, 'c1', reference => 'part:1');
+SELECT credits_capture(710004, 5, true, 'c1', reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_capture(450004, 5, false, 'c1', true, reference => 'part:1');
+SELECT credits_capture(710004, 5, false, 'c1', true, reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_capture(450004, 5, false, 'c1');
+SELECT credits_capture(710004, 5, false, 'c1');
 \echo :SQLSTATE
-SELECT credits_capture(450002, 5, false, 'c1', reference => 'part:1');
+SELECT credits_capture(710002, 5, false, 'c1', reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_release(450004, 'c1');
+SELECT credits_release(710004, 'c1');
 \echo :SQLSTATE
-SELECT credits_release(450002, 'r1');
+SELECT credits_release(710002, 'r1');
 \echo :SQLSTATE
-SELECT credits_capture(450004, idempotency_key => 'r1');
+SELECT credits_capture(710004, idempotency_key => 'r1');
 \echo :SQLSTATE
 -- what failed keeps no key
-SELECT credits_capture(450002, idempotency_key => 'late');
+SELECT credits_capture(710002, idempotency_key => 'late');
 \echo :SQLSTATE
 SELECT replayed FROM credits_hold('hold:1', 1, idempotency_key => 'late');
 
 -- a hold that is over
-SELECT credits_capture(450002);
+SELECT credits_capture(710002);
 \echo :SQLSTATE
-SELECT credits_capture(450004, 1);
+SELECT credits_capture(710004, 1);
 \echo :SQLSTATE
-SELECT credits_release(450002);
+SELECT credits_release(710002);
 \echo :SQLSTATE
-SELECT credits_extend_hold(450002);
+SELECT credits_extend_hold(710002);
 \echo :SQLSTATE
 -- no hold
-SELECT credits_capture(450001);
+SELECT credits_capture(710001);
 \echo :SQLSTATE
-SELECT credits_capture(450003);
+SELECT credits_capture(710003);
 \echo :SQLSTATE
-SELECT credits_release(450006);
+SELECT credits_release(710006);
 \echo :SQLSTATE
-SELECT credits_extend_hold(450005);
+SELECT credits_extend_hold(710005);
 \echo :SQLSTATE
 SELECT credits_capture(459999);
 \echo :SQLSTATE
@@ -225,7 +225,7 @@ SELECT * FROM credits_verify('hold:1');
 -- several captures, in the order of the draws, over several grants
 SELECT kind, balance FROM credits_allocate('hold:2', 10, 'promotional', '2030-06-01');
 SELECT kind, balance FROM credits_allocate('hold:2', 20, 'subscription', '2030-06-01');
-SELECT max(id) - 1 AS promo, max(id) AS plan FROM credits.grants WHERE account_id = 450002 \gset
+SELECT max(id) - 1 AS promo, max(id) AS plan FROM credits.grants WHERE account_id = 710002 \gset
 SET ROLE regress_credits_app;
 SELECT transaction_id AS id, balance, held FROM credits_hold('hold:2', 50) \gset
 SELECT kind, amount, balance, held FROM credits_capture(:id, 5, final => false);
@@ -237,12 +237,12 @@ SELECT credits_capture(:id, 38, final => false);
 SELECT kind, amount, balance, held, replayed FROM credits_capture(:id, 20, idempotency_key => 'last');
 SELECT kind, amount, balance, held, replayed FROM credits_capture(:id, 20, idempotency_key => 'last');
 RESET ROLE;
-SELECT transaction_id - :id AS transaction, kind, grant_id - 450000 AS grant, amount
-FROM credits.draws WHERE account_id = 450002 AND transaction_id >= :id ORDER BY transaction_id, ordinal;
+SELECT transaction_id - :id AS transaction, kind, grant_id - 710000 AS grant, amount
+FROM credits.draws WHERE account_id = 710002 AND transaction_id >= :id ORDER BY transaction_id, ordinal;
 SELECT id - :id AS transaction, kind, amount, held, balance_after, held_after, target_id - :id AS target
-FROM credits.transactions WHERE account_id = 450002 AND id >= :id ORDER BY id;
+FROM credits.transactions WHERE account_id = 710002 AND id >= :id ORDER BY id;
 SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE id = :id;
-SELECT id - 450000 AS id, remaining, status FROM credits.grants WHERE account_id = 450002 ORDER BY id;
+SELECT id - 710000 AS id, remaining, status FROM credits.grants WHERE account_id = 710002 ORDER BY id;
 -- captured bit by bit to the end: the hold is over without a final capture
 SET ROLE regress_credits_app;
 SELECT transaction_id AS id FROM credits_hold('hold:2', 2) \gset
@@ -270,9 +270,9 @@ SELECT kind, amount, balance, held, replayed
 FROM credits_capture(:id, 13, idempotency_key => 'more', allow_more => true);
 RESET ROLE;
 SELECT id - :id AS transaction, kind, amount, held, balance_after, held_after, target_id - :id AS target, draws
-FROM credits.transactions WHERE account_id = 450003 AND id >= :id ORDER BY id;
+FROM credits.transactions WHERE account_id = 710003 AND id >= :id ORDER BY id;
 SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE id = :id;
-SELECT spent FROM credits.accounts WHERE id = 450003;
+SELECT spent FROM credits.accounts WHERE id = 710003;
 SET ROLE regress_credits_app;
 -- what was added is no hold of its own
 SELECT credits_release(:id + 1);
@@ -289,9 +289,9 @@ SELECT credits_refund(:id + 2);
 \echo :SQLSTATE
 RESET ROLE;
 SELECT transaction_id - :id AS transaction, grant_id, amount FROM credits.draws
-WHERE account_id = 450003 AND kind = 'refund' ORDER BY transaction_id, ordinal;
-SELECT id, remaining, status FROM credits.grants WHERE account_id = 450003 ORDER BY id;
-SELECT spent, refunded FROM credits.accounts WHERE id = 450003;
+WHERE account_id = 710003 AND kind = 'refund' ORDER BY transaction_id, ordinal;
+SELECT id, remaining, status FROM credits.grants WHERE account_id = 710003 ORDER BY id;
+SELECT spent, refunded FROM credits.accounts WHERE id = 710003;
 -- allow_more where the hold is enough anyway, and with a rest that goes back
 SET ROLE regress_credits_app;
 SELECT transaction_id AS id FROM credits_hold('hold:3', 8) \gset
@@ -366,7 +366,7 @@ SET credits.test_clock = '2030-03-01 00:00:00+00';
 CALL credits_settle() \gset
 SELECT due_at FROM credits.accounts WHERE name = 'hold:5';
 SELECT kind, created_at, amount, held, balance FROM credits_history('hold:5') ORDER BY transaction_id;
-SELECT id - :id AS id, status, captured, released FROM credits.hold_states WHERE account_id = 450005 ORDER BY id;
+SELECT id - :id AS id, status, captured, released FROM credits.hold_states WHERE account_id = 710005 ORDER BY id;
 SELECT * FROM credits_verify('hold:5');
 
 -- holds and grants whose time runs out in every order, settled at each instant,
@@ -383,7 +383,7 @@ GROUP BY o.name ORDER BY o.name;
 SELECT o.name, r.balance FROM orders AS o,
 	LATERAL credits_allocate(o.name, 7, 'gift', '2030-03-03 06:00', '2030-03-01 12:00') AS r ORDER BY o.name;
 -- one that ends with a grant, one before, one after some; one far away
-SELECT o.name, r.transaction_id - 450000 AS hold, r.balance, r.held FROM orders AS o,
+SELECT o.name, r.transaction_id - 710000 AS hold, r.balance, r.held FROM orders AS o,
 	LATERAL (VALUES (15, '1 day'), (35, '2 days 12 hours'), (5, '3 days'), (45, '36 hours'), (10, '5 years')) AS v (n, span),
 	LATERAL credits_hold(o.name, v.n, v.span::interval) AS r ORDER BY r.transaction_id;
 CREATE TEMP TABLE foreseen AS SELECT o.name, t, credits_balance_at(o.name, t) AS balance FROM orders AS o, instants;
@@ -728,7 +728,7 @@ SELECT credits_capture(:open);
 \echo :SQLSTATE
 ROLLBACK TO s;
 ROLLBACK;
-BEGIN; :forge account_id = 450001 WHERE id = :open; :found;
+BEGIN; :forge account_id = 710001 WHERE id = :open; :found;
 SAVEPOINT s;
 SELECT credits_capture(:open);
 \echo :SQLSTATE
@@ -788,3 +788,9 @@ WHERE a.name LIKE 'hold:%' OR a.name LIKE 'order:%';
 SELECT count(*) FROM credits.accounts AS a
 WHERE (a.name LIKE 'hold:%' OR a.name LIKE 'order:%')
   AND held <> COALESCE((SELECT sum(remaining) FROM credits.holds AS h WHERE h.account = a.name), 0);
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

@@ -1,10 +1,10 @@
 -- limits: what an account may hold and spend
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 320001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 320001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 320001;
-ALTER SEQUENCE credits.events_id_seq RESTART 320001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 720001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 720001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 720001;
+ALTER SEQUENCE credits.events_id_seq RESTART 720001;
 
 -- what counts for an account's windows, by the log alone
 CREATE FUNCTION limits_used(OUT account text, OUT day_used bigint, OUT day_logged bigint,
@@ -22,11 +22,11 @@ RETURNS SETOF record LANGUAGE sql AS $$
 		   l.month_used, -COALESCE(sum(c.amount) FILTER (WHERE c.created_at >= l.month_start), 0)::bigint
 	FROM credits.limits AS l JOIN credits.accounts AS a ON a.id = l.account_id
 	LEFT JOIN counted AS c ON c.account_id = l.account_id
-	WHERE l.account_id BETWEEN 320001 AND 329999
+	WHERE l.account_id BETWEEN 720001 AND 729999
 	GROUP BY a.name, l.day_used, l.month_used ORDER BY a.name
 $$;
 -- the database has the other tests' rows, too
-CREATE TEMP VIEW limits_log AS SELECT * FROM credits.transactions WHERE id BETWEEN 320001 AND 329999;
+CREATE TEMP VIEW limits_log AS SELECT * FROM credits.transactions WHERE id BETWEEN 720001 AND 729999;
 GRANT SELECT ON limits_log TO regress_credits_admin;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-15 12:00:00+00';
@@ -34,17 +34,17 @@ SET credits.test_clock = '2030-01-15 12:00:00+00';
 -- off by default
 SELECT kind, balance FROM credits_open_account('li.l:1', 100);
 SELECT amount FROM credits_deduct('li.l:1', 5);
-SELECT count(*) FROM credits.limits WHERE account_id BETWEEN 320001 AND 329999;
+SELECT count(*) FROM credits.limits WHERE account_id BETWEEN 720001 AND 729999;
 SELECT limited FROM credits.accounts WHERE name = 'li.l:1';
 
 -- setting them: all at once
 SELECT * FROM credits_set_limits('li.l:1', 200, 'refuse', 2, 30, 50, 80, 'Europe/Berlin', 'agreed');
-SELECT * FROM credits.limits WHERE account_id = 320001;
+SELECT * FROM credits.limits WHERE account_id = 720001;
 SELECT limited FROM credits.accounts WHERE name = 'li.l:1';
 SELECT kind FROM credits_set_limits('li.l:1', max_spend => 40);
-SELECT * FROM credits.limits WHERE account_id = 320001;
+SELECT * FROM credits.limits WHERE account_id = 720001;
 SELECT kind FROM credits_set_limits('li.l:1');
-SELECT max_balance, excess, min_spend, max_spend, day_limit, month_limit FROM credits.limits WHERE account_id = 320001;
+SELECT max_balance, excess, min_spend, max_spend, day_limit, month_limit FROM credits.limits WHERE account_id = 720001;
 SELECT id, kind, amount, terms, reason FROM limits_log WHERE kind = 'limits' ORDER BY id;
 SELECT * FROM credits_verify('li.l:1');
 
@@ -79,7 +79,7 @@ SELECT kind FROM credits_set_limits('li.l:1', 9223372036854775807, NULL, 0, 9223
 	9223372036854775807, 9223372036854775807);
 SELECT amount FROM credits_deduct('li.l:1', 1);
 SELECT amount FROM credits_allocate('li.l:1', 1);
-SELECT day_used, month_used FROM credits.limits WHERE account_id = 320001;
+SELECT day_used, month_used FROM credits.limits WHERE account_id = 720001;
 
 -- smallest and largest single spend
 SELECT kind FROM credits_set_limits('li.l:1', min_spend => 3, max_spend => 10);
@@ -92,7 +92,7 @@ SELECT credits_hold('li.l:1', 2);
 SELECT credits_hold('li.l:1', 11);
 \echo :SQLSTATE
 SELECT ok, code, message FROM credits_try_deduct('li.l:1', 11);
-SELECT kind, account_id, detail FROM credits.events WHERE id BETWEEN 320001 AND 329999 ORDER BY id;
+SELECT kind, account_id, detail FROM credits.events WHERE id BETWEEN 720001 AND 729999 ORDER BY id;
 SELECT amount FROM credits_deduct('li.l:1', 3);
 SELECT amount FROM credits_deduct('li.l:1', 10, 'k1');
 SELECT amount FROM credits_hold('li.l:1', 10, '1 hour', 'h1');
@@ -114,9 +114,12 @@ SELECT credits_deduct('li.l:1', 1000);
 \echo :SQLSTATE
 -- an administrator's corrections are no spends
 SELECT amount FROM credits_adjust('li.l:1', -1, 'error');
--- nor are transfers
+-- transfers are
 SELECT kind FROM credits_open_account('li.l:2');
-SELECT amount FROM credits_transfer('li.l:1', 'li.l:2', 20);
+SELECT credits_transfer('li.l:1', 'li.l:2', 20);
+\echo :SQLSTATE
+SELECT amount FROM credits_transfer('li.l:1', 'li.l:2', 12);
+SELECT amount FROM credits_transfer('li.l:1', 'li.l:2', 8);
 
 -- by setting, for those who have no limit of their own
 RESET ROLE;
@@ -130,7 +133,7 @@ SELECT credits_deduct('li.l:2', 9);
 SELECT amount FROM credits_deduct('li.l:2', 8);
 SELECT amount FROM credits_deduct('li.l:1', 12);
 SELECT amount FROM credits_deduct('li.l:1', 3);
-SELECT count(*) FROM credits.limits WHERE account_id = 320002;
+SELECT count(*) FROM credits.limits WHERE account_id = 720002;
 SELECT kind FROM credits_set_limits('li.l:2', max_spend => 6);
 SELECT credits_deduct('li.l:2', 4);
 SELECT credits_deduct('li.l:2', 7);
@@ -159,7 +162,7 @@ SELECT amount, balance FROM credits_allocate('li.b:1', 50, idempotency_key => 'a
 SELECT amount, balance, replayed FROM credits_allocate('li.b:1', 50, idempotency_key => 'a2');
 SELECT credits_allocate('li.b:1', 30, idempotency_key => 'a2');
 \echo :SQLSTATE
-SELECT amount, remaining FROM credits.grants WHERE account_id = 320003 ORDER BY id;
+SELECT amount, remaining FROM credits.grants WHERE account_id = 720003 ORDER BY id;
 -- what is held is not in the balance
 SELECT transaction_id AS h2 FROM credits_hold('li.b:1', 40) \gset
 SELECT amount, balance FROM credits_allocate('li.b:1', 50);
@@ -168,7 +171,7 @@ SELECT kind, amount, balance FROM credits_release(:h2);
 SELECT kind, amount, balance FROM credits_adjust('li.b:1', 5, 'goodwill');
 SELECT credits_allocate('li.b:1', 1);
 \echo :SQLSTATE
-SELECT t.id AS spend FROM limits_log AS t WHERE account_id = 320003 AND kind = 'deduction' \gset
+SELECT t.id AS spend FROM limits_log AS t WHERE account_id = 720003 AND kind = 'deduction' \gset
 SELECT kind, amount, balance FROM credits_refund(:spend);
 -- transfers are refused whole
 SELECT amount FROM credits_deduct('li.b:1', 85);
@@ -182,7 +185,7 @@ SELECT credits_allocate('li.b:1', 1, effective_at => '2030-02-01 00:00+00');
 \echo :SQLSTATE
 SELECT amount FROM credits_deduct('li.b:1', 40);
 SELECT amount, balance FROM credits_allocate('li.b:1', 60, effective_at => '2030-02-01 00:00+00');
-SELECT amount, remaining, status FROM credits.grants WHERE account_id = 320003 ORDER BY id DESC LIMIT 1;
+SELECT amount, remaining, status FROM credits.grants WHERE account_id = 720003 ORDER BY id DESC LIMIT 1;
 SELECT amount, balance FROM credits_allocate('li.b:1', 40);
 SET credits.test_clock = '2030-02-01 00:00:00+00';
 SELECT credits_balance('li.b:1');
@@ -435,3 +438,9 @@ SELECT credits_set_limits('li.w:1', 1);
 ROLLBACK;
 DROP FUNCTION limits_used();
 SELECT * FROM credits_verify() WHERE account ~ '^li[.]';
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

@@ -256,7 +256,7 @@ SELECT credits_try_charge('op:2', 'image', -1);
 SELECT credits_try_charge('op:2', NULL);
 \echo :SQLSTATE
 RESET ROLE;
-SELECT id, account_id, kind, detail FROM credits.events WHERE id >= 127001 AND kind = 'deduction_refused' ORDER BY id;
+SELECT id, account_id, kind, detail FROM credits.events WHERE id BETWEEN 127001 AND 129999 AND kind = 'deduction_refused' ORDER BY id;
 
 -- versions: the one in force, at the posting's clock
 SET ROLE regress_credits_admin;
@@ -439,7 +439,7 @@ FROM credits.transactions WHERE operation = 'ceil' AND account_id > 127004 ORDER
 SELECT amount FROM credits_refund((SELECT transaction_id FROM credits.charges
 	WHERE account = 'op:member'));
 SELECT account, used FROM credits.pool_members WHERE pool = 'op:pool';
-SELECT detail FROM credits.events WHERE kind = 'deduction_refused' ORDER BY id DESC LIMIT 1;
+SELECT detail FROM credits.events WHERE kind = 'deduction_refused' AND id BETWEEN 127001 AND 129999 ORDER BY id DESC LIMIT 1;
 
 -- every charge of the log can be computed again from its price
 SELECT count(*) AS charges, count(*) FILTER (WHERE c.cost = greatest(p.minimum,
@@ -453,3 +453,9 @@ SELECT count(*) AS not_in_force FROM credits.charges AS c JOIN credits.operation
 WHERE c.created_at < p.active_from OR c.created_at >= p.active_until;
 
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 127001 AND 129999;
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

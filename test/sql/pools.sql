@@ -1,10 +1,10 @@
 -- pools: spending another account's credits, under caps
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 310001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 310001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 310001;
-ALTER SEQUENCE credits.events_id_seq RESTART 310001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 730001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 730001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 730001;
+ALTER SEQUENCE credits.events_id_seq RESTART 730001;
 
 -- What has been used of each cap, by the log alone: what was spent or held in
 -- the window by each way that leads over the member, less what went back of it.
@@ -39,8 +39,8 @@ RETURNS SETOF record LANGUAGE sql AS $$
 	ORDER BY p.name, a.name
 $$;
 -- the database has the other tests' rows, too
-CREATE TEMP VIEW pools_log AS SELECT * FROM credits.transactions WHERE id BETWEEN 310001 AND 319999;
-CREATE TEMP VIEW pools_holds AS SELECT * FROM credits.holds WHERE id BETWEEN 310001 AND 319999;
+CREATE TEMP VIEW pools_log AS SELECT * FROM credits.transactions WHERE id BETWEEN 730001 AND 739999;
+CREATE TEMP VIEW pools_holds AS SELECT * FROM credits.holds WHERE id BETWEEN 730001 AND 739999;
 GRANT SELECT ON pools_log, pools_holds TO regress_credits_admin;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-15 12:00:00+00';
@@ -124,7 +124,7 @@ SELECT credits_deduct('po.p:ann', 1, pool => 'po.p:team');
 SELECT credits_hold('po.p:ann', 1, pool => 'po.p:team');
 \echo :SQLSTATE
 SELECT ok, code, message FROM credits_try_deduct('po.p:ann', 1, pool => 'po.p:team');
-SELECT kind, account_id, transaction_id, detail FROM credits.events WHERE id BETWEEN 310001 AND 319999 ORDER BY id;
+SELECT kind, account_id, transaction_id, detail FROM credits.events WHERE id BETWEEN 730001 AND 739999 ORDER BY id;
 -- without one as much as the pool has
 SELECT credits_deduct('po.p:bob', 1000, pool => 'po.p:team');
 \echo :SQLSTATE
@@ -504,7 +504,7 @@ SELECT credits_balance('po.h:1') AS own, credits_balance('po.h:pool') AS pool;
 SELECT account, amount, balance, held FROM credits_allocate('po.h:1', 1);
 SELECT account, amount, balance, held FROM credits_allocate('po.h:pool', 1);
 SELECT a.name, h.status, h.reserved, h.captured, h.released FROM credits.hold_states AS h JOIN credits.accounts AS a ON a.id = h.account_id
-WHERE h.id BETWEEN :h7 AND 319999 ORDER BY h.id;
+WHERE h.id BETWEEN :h7 AND 739999 ORDER BY h.id;
 SELECT * FROM pools_used() WHERE pool = 'po.h:pool';
 SELECT * FROM credits_verify('po.h:pool');
 SELECT * FROM credits_verify('po.h:1');
@@ -741,3 +741,9 @@ ROLLBACK;
 SELECT * FROM pools_used() WHERE used <> logged;
 DROP FUNCTION pools_used();
 SELECT * FROM credits_verify() WHERE account ~ '^po[.]';
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

@@ -271,3 +271,9 @@ SELECT count(*) FROM credits.promo_codes;
 RESET ROLE;
 
 SELECT v.* FROM generate_series(1, 7) AS i, LATERAL credits_verify('promo:' || i) AS v;
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

@@ -138,3 +138,9 @@ RESET credits.referral_credits;
 RESET credits.referrer_credits;
 RESET credits.referral_account_age;
 SELECT a.name, v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 350001 AND 350020;
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

@@ -4,10 +4,10 @@ SET datestyle = 'ISO, YMD';
 -- whatever other tests left due
 SET credits.test_clock = '2036-01-01 00:00:00+00';
 CALL credits_settle() \gset
-ALTER SEQUENCE credits.accounts_id_seq RESTART 460001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 460001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 460001;
-ALTER SEQUENCE credits.events_id_seq RESTART 460001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 760001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 760001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 760001;
+ALTER SEQUENCE credits.events_id_seq RESTART 760001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('move:1', 100);
@@ -90,7 +90,7 @@ SET ROLE regress_credits_auditor;
 SELECT credits_transfer('move:1', 'move:2', 1);
 \echo :SQLSTATE
 SET ROLE regress_credits_app;
-SELECT credits_reverse_transfer(460003, 'mistake');
+SELECT credits_reverse_transfer(760003, 'mistake');
 \echo :SQLSTATE
 RESET ROLE;
 
@@ -356,3 +356,9 @@ SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE
 SET credits.test_clock = '2036-01-01 00:00:00+00';
 CALL credits_settle() \gset
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.name LIKE 'move:%';
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null
