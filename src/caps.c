@@ -80,6 +80,8 @@ caps_window_start(const char *per, text *timezone, TimestampTz at)
 
 	if (strcmp(per, "lifetime") == 0)
 		return DT_NOBEGIN;
+	/* a balance can be asked for at the end of time */
+	at = Min(at, END_TIMESTAMP - 366 * USECS_PER_DAY);
 	start = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_trunc_zone,
 													CStringGetTextDatum(per),
 													TimestampTzGetDatum(at),
