@@ -24,7 +24,11 @@ full_page_writes = on
 CONF
 
 $node->safe_psql('postgres', q(
-	SELECT credits_open_account('account:' || n, 1000000000) FROM generate_series(1, 4) AS n));
+	SELECT credits_open_account('account:' || n, 1000000000) FROM generate_series(1, 4) AS n;
+	SELECT credits_open_account('pool', 1000000000);
+	SELECT credits_add_member('pool', 'account:' || n, 1000000000) FROM generate_series(1, 4) AS n;
+	SELECT credits_set_limits('account:4', day_limit => 1000000000)));
+my $begin = $node->safe_psql('postgres', 'SELECT max(id) FROM credits.transactions');
 
 my $seed = $ENV{CREDITS_SEED} // time & 0xffffff;
 note "seed $seed";
@@ -32,6 +36,7 @@ srand $seed;
 
 my $number = 0;
 my %deductions;    # of each account, by their receipts: to refund
+my @holds;         # by their receipts: to capture or release
 my @acknowledged;  # all receipts of all rounds
 
 # The next thing a client does: receipts expected, and the calls that give them
@@ -41,9 +46,35 @@ sub next_calls
 	my $key = 'k' . ++$number;
 	my $what = rand;
 	my $calls;
-	if ($what < 0.5)
+	if ($what < 0.25)
 	{
 		$calls = [ "credits_deduct('$account', " . (1 + int rand 100) . ", '$key')" ];
+	}
+	elsif ($what < 0.3)
+	{
+		$calls = [ "credits_deduct('$account', " . (1 + int rand 100) . ", '$key', pool => 'pool')" ];
+	}
+	elsif ($what < 0.4)
+	{
+		# some time out in the middle of the round
+		my $span = rand() < 0.3 ? '200 ms' : '1 day';
+		my $pool = rand() < 0.3 ? ", pool => 'pool'" : '';
+		$calls = [ "credits_hold('$account', " . (2 + int rand 100) . ", '$span', '$key'$pool)" ];
+	}
+	elsif ($what < 0.48 && @holds)
+	{
+		my $id = $holds[ int rand @holds ];
+		$calls = [
+			rand() < 0.7
+			? "credits_capture($id, 1, " . (rand() < 0.5 ? 'true' : 'false') . ", '$key')"
+			: "credits_release($id, '$key')"
+		];
+	}
+	elsif ($what < 0.53)
+	{
+		my $other = 'account:' . (1 + int rand 4);
+		$other = 'pool' if $other eq $account;
+		$calls = [ "credits_transfer('$account', '$other', 7, '$key')" ];
 	}
 	elsif ($what < 0.6)
 	{
@@ -98,6 +129,8 @@ sub acknowledge
 		my ($id, $account, $kind) = my @receipt = split /\|/, $row;
 		push @acknowledged, \@receipt;
 		push @{ $deductions{$account} }, $id if $kind eq 'deduction';
+		push @holds, $id if $kind eq 'hold';
+		shift @holds if @holds > 50;
 	}
 }
 
@@ -112,9 +145,11 @@ sub missing
 		FROM (VALUES $values) AS r (id, account, kind, amount, balance, held, created_at)
 		LEFT JOIN credits.transactions AS t ON t.id = r.id
 		LEFT JOIN credits.accounts AS a ON a.id = t.account_id
-		WHERE (r.account, r.kind, r.amount, r.held, r.created_at)
-			IS DISTINCT FROM (a.name, t.kind, t.amount, t.held_after, (extract(epoch FROM t.created_at) * 1000000)::bigint)
-		   OR (t.kind <> 'refund' AND r.balance <> t.balance_after)));
+		WHERE (r.account, r.kind, r.amount, r.created_at)
+			IS DISTINCT FROM (a.name, t.kind, t.amount, (extract(epoch FROM t.created_at) * 1000000)::bigint)
+		   -- what follows these counts, too
+		   OR (t.kind NOT IN ('refund', 'capture', 'release')
+			   AND (r.balance, r.held) IS DISTINCT FROM (t.balance_after, t.held_after))));
 }
 
 my ($lost, $retried, $found, $unequal) = (0, 0, 0, 0);
@@ -170,8 +205,8 @@ foreach my $round (1 .. $rounds)
 	$settler->receive;
 	$settler->quit;
 	# a deadlock, a refund of what is refunded already, a grant that ran out
-	# on the way
-	delete @codes{qw(00000 40P01 PT409 22023 gone)};
+	# on the way, or a hold that timed out
+	delete @codes{qw(00000 40P01 PT409 PT410 22023 gone)};
 	is(join(' ', %codes), '', "round $round: no unexpected errors");
 
 	$node->start;
@@ -209,11 +244,13 @@ cmp_ok(scalar(@acknowledged), '>', 20 * $rounds, 'under load');
 is($node->safe_psql('postgres', q(
 	SELECT count(*) FROM (
 		SELECT FROM credits.transactions WHERE idempotency_key IS NOT NULL
-		GROUP BY account_id, idempotency_key HAVING count(*) > 1) AS t)), '0', 'no key has two rows');
+		GROUP BY coalesce(member_id, account_id), idempotency_key HAVING count(*) > 1) AS t)), '0', 'no key has two rows');
 my %ids = map { $_->[0] => 1 } @acknowledged;
-is($node->safe_psql('postgres', q(
+is($node->safe_psql('postgres', qq(
 	SELECT count(*) FROM credits.transactions
-	WHERE kind NOT IN ('expiration', 'activation') AND id > 4)), scalar(keys %ids),
+	WHERE kind NOT IN ('expiration', 'activation') AND id > $begin
+	  -- what the clock or a capture releases, and who receives
+	  AND NOT (kind IN ('release', 'transfer') AND idempotency_key IS NULL))), scalar(keys %ids),
 	'and there is nothing that nobody was told of');
 problems_are($node, '', 'verify at the end');
 

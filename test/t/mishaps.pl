@@ -15,7 +15,8 @@ use Test::More;
 my $node = credits_node('mishaps');
 $node->safe_psql('postgres', <<'SQL');
 CREATE ROLE app LOGIN IN ROLE credits_app;
-SELECT credits_open_account('a', 1000), credits_open_account('b', 1000);
+SELECT credits_open_account('a', 1000), credits_open_account('b', 1000), credits_open_account('pool', 1000);
+SELECT credits_add_member('pool', 'b', 100), credits_set_limits('b', max_spend => 500);
 SQL
 my $log_start = -s $node->logfile;
 my $session = CreditsTest::Session->new($node);
@@ -46,6 +47,8 @@ foreach my $kind (sort keys %indexes)
 is(answer('SELECT count(*) FROM credits.transactions WHERE metadata @> \'{"x": 2}\''),
 	'100', 'and the index finds the rows');
 
+my $hold = answer(q(SELECT transaction_id FROM credits_hold('a', 10)));
+
 # altered columns are found before they are misread, by writers and readers
 foreach my $change (
 	'ALTER TABLE credits.accounts DROP COLUMN metadata',
@@ -61,7 +64,23 @@ foreach my $change (
 	is(answer('SELECT count(*) FROM credits_verify()'), '55000', 'no check');
 	answer('ROLLBACK');
 }
+foreach my $change (
+	[ 'ALTER TABLE credits.hold_states ADD COLUMN mine integer', q(SELECT credits_hold('a', 1)) ],
+	[ 'ALTER TABLE credits.hold_states ADD COLUMN mine integer', "SELECT credits_capture($hold)" ],
+	[ 'ALTER TABLE credits.hold_states ADD COLUMN mine integer', 'SELECT count(*) FROM credits_verify()' ],
+	[ 'ALTER TABLE credits.limits ADD COLUMN mine integer', q(SELECT credits_set_limits('a', 1)) ],
+	[ 'ALTER TABLE credits.limits DROP COLUMN excess', q(SELECT credits_deduct('b', 1)) ],
+	[ 'ALTER TABLE credits.members ADD COLUMN mine integer', q(SELECT credits_add_member('a', 'b')) ],
+	[ 'ALTER TABLE credits.members ADD COLUMN mine integer', q(SELECT credits_deduct('b', 1, pool => 'pool')) ])
+{
+	my ($sql, $call) = @$change;
+	answer('BEGIN');
+	is(answer($sql), '', $sql);
+	is(answer($call), '55000', $call);
+	answer('ROLLBACK');
+}
 is(answer(q(SELECT amount FROM credits_deduct('a', 1))), '-1', 'and on it goes without');
+is(answer("SELECT kind FROM credits_release($hold)"), 'release', 'with holds, too');
 
 # a trigger that would change the account again before the log knows of the
 # first change: the second could not see it
