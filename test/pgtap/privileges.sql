@@ -32,34 +32,50 @@ INSERT INTO callable VALUES
 	('credits_add_member', false, true, false, $$SELECT credits_add_member('p:pool', 'p:1')$$),
 	('credits_adjust', false, true, false, $$SELECT credits_adjust('p:1', 1, 'reason')$$),
 	('credits_allocate', false, true, false, $$SELECT credits_allocate('p:1', 1)$$),
+	('credits_allocate_many', false, true, false, $$SELECT credits_allocate_many('{"(p:1,1,,,,,,,,,,)"}')$$),
 	('credits_balance', true, true, true, $$SELECT credits_balance('p:1')$$),
 	('credits_balance_at', true, true, true, $$SELECT credits_balance_at('p:1', '2030-01-01')$$),
+	('credits_cancel_gift', true, true, false, $$SELECT credits_cancel_gift(':gift')$$),
 	('credits_capture', true, true, false, $$SELECT credits_capture(:hold)$$),
 	('credits_change_member', false, true, false, $$SELECT credits_change_member('p:pool', 'p:paused', 5)$$),
+	('credits_charge', true, true, false, $$SELECT credits_charge('p:1', 'p:operation', 2)$$),
 	('credits_close_account', false, true, false, $$SELECT credits_close_account('p:1', 'reason')$$),
+	('credits_create_gift', true, true, false, $$SELECT credits_create_gift('p:1', 1)$$),
+	('credits_create_promo_code', false, true, false, $$SELECT credits_create_promo_code('P-NEW', 1)$$),
+	('credits_create_promo_codes', false, true, false, $$SELECT credits_create_promo_codes(2, 1)$$),
+	('credits_deactivate_promo_code', false, true, false, $$SELECT credits_deactivate_promo_code('P-CODE')$$),
 	('credits_deduct', true, true, false, $$SELECT credits_deduct('p:1', 1)$$),
+	('credits_deduct_many', true, true, false, $$SELECT credits_deduct_many('{"(p:1,1,,,,)"}')$$),
 	('credits_digest', false, true, true, $$SELECT credits_digest()$$),
 	('credits_extend_hold', true, true, false, $$SELECT credits_extend_hold(:hold, '1 day')$$),
+	('credits_gift_many', true, true, false, $$SELECT credits_gift_many('p:1', '{p:paused,p:pool}', 1)$$),
 	('credits_history', true, true, true, $$SELECT credits_history('p:1')$$),
 	('credits_hold', true, true, false, $$SELECT credits_hold('p:1', 1)$$),
 	('credits_open_account', false, true, false, $$SELECT credits_open_account('p:2')$$),
 	('credits_open_account_for_row', false, true, false, NULL),
 	('credits_open_accounts', false, true, false, $$SELECT credits_open_accounts('pg_catalog.pg_language', 'lanname')$$),
 	('credits_pause_account', false, true, false, $$SELECT credits_pause_account('p:1', 'reason')$$),
+	('credits_quote', true, true, true, $$SELECT credits_quote('p:1', 'p:operation', 2)$$),
+	('credits_redeem', true, true, false, $$SELECT credits_redeem('p:1', 'P-CODE')$$),
+	('credits_referral_code', true, true, false, $$SELECT credits_referral_code('p:1')$$),
 	('credits_refund', true, true, false,
 	 $$SELECT credits_refund(:spend, 1)$$),
 	('credits_release', true, true, false, $$SELECT credits_release(:hold)$$),
 	('credits_remove_member', false, true, false, $$SELECT credits_remove_member('p:pool', 'p:paused')$$),
 	('credits_resume_account', false, true, false, $$SELECT credits_resume_account('p:paused', 'reason')$$),
+	('credits_retire_operation', false, true, false, $$SELECT credits_retire_operation('p:operation')$$),
 	('credits_reverse_transfer', false, true, false, $$SELECT credits_reverse_transfer(:transfer, 'reason')$$),
 	('credits_schedule', false, true, false, NULL),
 	('credits_set_limits', false, true, false, $$SELECT credits_set_limits('p:1', 1000)$$),
 	('credits_set_low_balance', false, true, false, $$SELECT credits_set_low_balance('p:1', 1)$$),
+	('credits_set_operation', false, true, false, $$SELECT credits_set_operation('p:operation', 2)$$),
 	('credits_settle', false, true, false, $$CALL credits_settle(1, NULL, NULL)$$),
 	('credits_summary', true, true, true, $$SELECT credits_summary('p:1')$$),
 	('credits_sync_sequences', false, true, false, $$SELECT credits_sync_sequences()$$),
 	('credits_transfer', true, true, false, $$SELECT credits_transfer('p:1', 'p:pool', 1)$$),
+	('credits_try_charge', true, true, false, $$SELECT credits_try_charge('p:1', 'p:operation')$$),
 	('credits_try_deduct', true, true, false, $$SELECT credits_try_deduct('p:1', 1)$$),
+	('credits_try_redeem', true, true, false, $$SELECT credits_try_redeem('p:1', 'P-CODE')$$),
 	('credits_unschedule', false, true, false, NULL),
 	('credits_verify', false, true, true, $$SELECT credits_verify()$$),
 	('credits_void_grant', false, true, false, $$SELECT credits_void_grant(:grant, 'reason')$$),
@@ -92,10 +108,13 @@ SELECT credits_add_member('p:pool', 'p:paused', 10) IS NOT NULL AS added \gset
 SELECT transaction_id AS hold FROM credits_hold('p:1', 5) \gset
 SELECT transaction_id AS transfer FROM credits_transfer('p:1', 'p:pool', 5) \gset
 SELECT id AS grant FROM credits.grants WHERE account_id = credits.account_id('p:1') \gset
-CREATE TEMP TABLE id (name text, value bigint);
-INSERT INTO id VALUES ('spend', :spend), ('hold', :hold), ('transfer', :transfer), ('grant', :grant);
-UPDATE callable AS c SET call = replace(c.call, ':' || i.name, i.value::text)
-FROM id AS i WHERE c.call LIKE '%(:' || i.name || '%';
+SELECT code AS gift FROM credits_create_gift('p:1', 5) \gset
+SELECT credits_create_promo_code('P-CODE', 5) IS NOT NULL AS made \gset
+SELECT credits_set_operation('p:operation', 1) IS NOT NULL AS made \gset
+CREATE TEMP TABLE id (name text, value text);
+INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift');
+UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)
+FROM id AS i WHERE c.call ~ ('[('']:' || i.name || '\M');
 SELECT is(pg_temp.state_as(p.role, c.call),
 	CASE WHEN (p.app AND c.app) OR (p.admin AND c.admin) OR (p.auditor AND c.auditor)
 		 THEN '00000' ELSE '42501' END,

@@ -40,23 +40,33 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'credits'),
 -- relations
 SELECT tables_are('credits', ARRAY[
 	'accounts',
+	'codes',
 	'events',
 	'grants',
 	'hold_states',
 	'limits',
 	'members',
+	'operations',
+	'redemptions',
 	'transactions'
 ]);
 SELECT views_are('credits', ARRAY[
 	'chain',
+	'charges',
 	'draws',
+	'gifts',
 	'holds',
-	'pool_members'
+	'pool_members',
+	'promo_codes',
+	'referral_counts',
+	'referrals'
 ]);
 SELECT sequences_are('credits', ARRAY[
 	'accounts_id_seq',
+	'codes_id_seq',
 	'events_id_seq',
 	'grants_id_seq',
+	'operations_id_seq',
 	'transactions_id_seq'
 ]);
 SELECT is_empty($$
@@ -200,8 +210,58 @@ $$, $$ VALUES
 	('timezone', 'text', true),
 	('created_at', 'timestamp with time zone', true),
 	('window_start', 'timestamp with time zone', true),
-	('used', 'bigint', true)
+	('used', 'bigint', true),
+	('since_id', 'bigint', true)
 $$, 'columns of members');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.codes'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('account_id', 'bigint', false),
+	('transaction_id', 'bigint', false),
+	('created_at', 'timestamp with time zone', true),
+	('credits', 'bigint', false),
+	('starts_at', 'timestamp with time zone', true),
+	('expires_at', 'timestamp with time zone', true),
+	('per_account', 'integer', true),
+	('kind', 'text', true),
+	('code', 'text', true),
+	('credits_expire_in', 'interval', false),
+	('new_accounts_within', 'interval', false),
+	('message', 'text', false),
+	('metadata', 'jsonb', false),
+	('max_uses', 'bigint', false),
+	('uses', 'bigint', true),
+	('active', 'boolean', true)
+$$, 'columns of codes');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.operations'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('name', 'text', true),
+	('base_cost', 'numeric', true),
+	('unit_cost', 'numeric', true),
+	('unit_name', 'text', false),
+	('included_units', 'numeric', true),
+	('rounding', 'text', true),
+	('minimum', 'bigint', true),
+	('active_from', 'timestamp with time zone', true),
+	('active_until', 'timestamp with time zone', false),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of operations');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.redemptions'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('transaction_id', 'bigint', true),
+	('code_id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('created_at', 'timestamp with time zone', true),
+	('kind', 'text', true)
+$$, 'columns of redemptions');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.draws'::regclass AND attnum > 0 ORDER BY attnum
@@ -272,6 +332,75 @@ $$, $$ VALUES
 	('remaining', 'bigint'),
 	('created_at', 'timestamp with time zone')
 $$, 'columns of the view pool_members');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.charges'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('transaction_id', 'bigint'),
+	('account', 'text'),
+	('member', 'text'),
+	('operation', 'text'),
+	('quantity', 'numeric'),
+	('price_id', 'bigint'),
+	('cost', 'bigint'),
+	('created_at', 'timestamp with time zone')
+$$, 'columns of the view charges');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.gifts'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint'),
+	('code', 'text'),
+	('account', 'text'),
+	('status', 'text'),
+	('credits', 'bigint'),
+	('expires_at', 'timestamp with time zone'),
+	('message', 'text'),
+	('metadata', 'jsonb'),
+	('transaction_id', 'bigint'),
+	('created_at', 'timestamp with time zone'),
+	('redeemed_by', 'text'),
+	('redeemed_at', 'timestamp with time zone')
+$$, 'columns of the view gifts');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.promo_codes'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint'),
+	('code', 'text'),
+	('status', 'text'),
+	('credits', 'bigint'),
+	('uses', 'bigint'),
+	('max_uses', 'bigint'),
+	('per_account', 'integer'),
+	('starts_at', 'timestamp with time zone'),
+	('expires_at', 'timestamp with time zone'),
+	('credits_expire_in', 'interval'),
+	('new_accounts_within', 'interval'),
+	('metadata', 'jsonb'),
+	('created_at', 'timestamp with time zone')
+$$, 'columns of the view promo_codes');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.referral_counts'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('account', 'text'),
+	('code', 'text'),
+	('referrals', 'bigint'),
+	('credits', 'bigint'),
+	('last_at', 'timestamp with time zone')
+$$, 'columns of the view referral_counts');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.referrals'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('transaction_id', 'bigint'),
+	('referrer', 'text'),
+	('referee', 'text'),
+	('referrer_credits', 'bigint'),
+	('referee_credits', 'bigint'),
+	('created_at', 'timestamp with time zone')
+$$, 'columns of the view referrals');
 
 -- types
 SELECT pg_temp.rows_are($$
@@ -281,14 +410,49 @@ SELECT pg_temp.rows_are($$
 	WHERE t.typtype = 'c' AND (SELECT relkind FROM pg_class WHERE oid = t.typrelid) = 'c'
 	ORDER BY t.typname, a.attnum
 $$, $$ VALUES
+	('allocation', 'account', 'text'),
+	('allocation', 'amount', 'bigint'),
+	('allocation', 'source', 'text'),
+	('allocation', 'expires_at', 'timestamp with time zone'),
+	('allocation', 'effective_at', 'timestamp with time zone'),
+	('allocation', 'priority', 'integer'),
+	('allocation', 'price', 'numeric'),
+	('allocation', 'currency', 'text'),
+	('allocation', 'idempotency_key', 'text'),
+	('allocation', 'reason', 'text'),
+	('allocation', 'reference', 'text'),
+	('allocation', 'metadata', 'jsonb'),
 	('attempt', 'ok', 'boolean'),
 	('attempt', 'code', 'text'),
 	('attempt', 'message', 'text'),
 	('attempt', 'receipt', 'credits.receipt'),
+	('deduction', 'account', 'text'),
+	('deduction', 'amount', 'bigint'),
+	('deduction', 'idempotency_key', 'text'),
+	('deduction', 'operation', 'text'),
+	('deduction', 'reference', 'text'),
+	('deduction', 'metadata', 'jsonb'),
+	('gift', 'code', 'text'),
+	('gift', 'expires_at', 'timestamp with time zone'),
+	('gift', 'receipt', 'credits.receipt'),
+	('outcome', 'item', 'integer'),
+	('outcome', 'ok', 'boolean'),
+	('outcome', 'code', 'text'),
+	('outcome', 'message', 'text'),
+	('outcome', 'detail', 'text'),
+	('outcome', 'hint', 'text'),
+	('outcome', 'receipt', 'credits.receipt'),
 	('problem', 'account', 'text'),
 	('problem', 'transaction_id', 'bigint'),
 	('problem', 'problem', 'text'),
 	('problem', 'detail', 'text'),
+	('quote', 'cost', 'bigint'),
+	('quote', 'sufficient', 'boolean'),
+	('quote', 'balance', 'bigint'),
+	('quote', 'remaining', 'bigint'),
+	('quote', 'price_id', 'bigint'),
+	('quote', 'draws', 'jsonb'),
+	('quote', 'code', 'text'),
 	('receipt', 'transaction_id', 'bigint'),
 	('receipt', 'account', 'text'),
 	('receipt', 'kind', 'text'),
@@ -312,6 +476,9 @@ $$, $$ VALUES
 	('credits.accounts', 'accounts_name_key', 'u'),
 	('credits.accounts', 'accounts_not_negative', 'c'),
 	('credits.accounts', 'accounts_pkey', 'p'),
+	('credits.codes', 'codes_code_key', 'u'),
+	('credits.codes', 'codes_not_too_often', 'c'),
+	('credits.codes', 'codes_pkey', 'p'),
 	('credits.events', 'events_pkey', 'p'),
 	('credits.grants', 'grants_not_negative', 'c'),
 	('credits.grants', 'grants_pkey', 'p'),
@@ -321,6 +488,10 @@ $$, $$ VALUES
 	('credits.limits', 'limits_pkey', 'p'),
 	('credits.members', 'members_not_negative', 'c'),
 	('credits.members', 'members_pkey', 'p'),
+	('credits.operations', 'operations_not_negative', 'c'),
+	('credits.operations', 'operations_pkey', 'p'),
+	('credits.operations', 'operations_rounding', 'c'),
+	('credits.redemptions', 'redemptions_pkey', 'p'),
 	('credits.transactions', 'transactions_not_negative', 'c'),
 	('credits.transactions', 'transactions_pkey', 'p')
 $$, 'constraints');
@@ -336,11 +507,16 @@ $$, $$ VALUES
 	('credits.accounts_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
 	('credits.accounts_name_key', true, false, NULL, 'name'),
 	('credits.accounts_pkey', true, true, NULL, 'id'),
+	('credits.codes_code_key', true, false, NULL, 'code'),
+	('credits.codes_pkey', true, true, NULL, 'id'),
+	('credits.codes_referrer_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
+	('credits.codes_transaction_id_idx', true, false, '(transaction_id IS NOT NULL)', 'transaction_id'),
 	('credits.events_account_id_idx', false, false, NULL, 'account_id,id'),
 	('credits.events_pkey', true, true, NULL, 'id'),
+	('credits.events_redemption_idx', false, false,
+	 '(kind = ANY (ARRAY[''redemption_refused''::text, ''redemption_throttled''::text]))', 'account_id,created_at'),
 	('credits.grants_account_id_idx', false, false, NULL, 'account_id,id'),
-	('credits.grants_burn_order_idx', false, false,
-	 '(status = ANY (ARRAY[''open''::text, ''pending''::text]))',
+	('credits.grants_burn_order_idx', false, false, '(status = ANY (ARRAY[''open''::text, ''pending''::text]))',
 	 'account_id,priority,expires_at,effective_at,id'),
 	('credits.grants_pkey', true, true, NULL, 'id'),
 	('credits.hold_states_expires_at_idx', false, false, '(status = ''open''::text)', 'account_id,expires_at,id'),
@@ -348,6 +524,11 @@ $$, $$ VALUES
 	('credits.limits_pkey', true, true, NULL, 'account_id'),
 	('credits.members_account_id_idx', false, false, NULL, 'account_id,pool_id'),
 	('credits.members_pkey', true, true, NULL, 'pool_id,account_id'),
+	('credits.operations_name_idx', false, false, NULL, 'name,active_from,id'),
+	('credits.operations_pkey', true, true, NULL, 'id'),
+	('credits.redemptions_code_id_idx', false, false, NULL, 'code_id,account_id'),
+	('credits.redemptions_pkey', true, true, NULL, 'transaction_id'),
+	('credits.redemptions_referee_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
 	('credits.transactions_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
 	('credits.transactions_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
 	 'COALESCE(member_id, account_id),idempotency_key'),
@@ -362,6 +543,7 @@ SELECT is_empty($$
 		('credits.accounts', 'spent'), ('credits.accounts', 'transaction_count'),
 		('credits.accounts', 'last_transaction_id'), ('credits.accounts', 'last_at'),
 		('credits.accounts', 'head'), ('credits.grants', 'remaining'),
+		('credits.codes', 'uses'), ('credits.codes', 'active'),
 		('credits.limits', 'day_start'), ('credits.limits', 'day_used'),
 		('credits.limits', 'month_start'), ('credits.limits', 'month_used'),
 		('credits.members', 'window_start'), ('credits.members', 'used'))
@@ -385,8 +567,15 @@ $$, $$ VALUES
 	('credits.accounts', 'accounts_alert', 'A', 'credits.alert', true, false, 'update'),
 	('credits.accounts', 'accounts_refuse_removal', 'A', 'credits.refuse_change', false, true, 'delete truncate'),
 	('credits.accounts', 'accounts_write_log', 'A', 'credits.write_log', true, false, 'update'),
+	('credits.codes', 'codes_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.grants', 'grants_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.hold_states', 'hold_states_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.limits', 'limits_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.members', 'members_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.operations', 'operations_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.redemptions', 'redemptions_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.transactions', 'transactions_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
@@ -424,8 +613,15 @@ $$, $$ VALUES
 	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
 	 ' currency text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_allocate_many',
+	 'items credits.allocation[], atomic boolean DEFAULT false, dry_run boolean DEFAULT false',
+	 'SETOF credits.outcome'),
 	('public.credits_balance', 'account text', 'bigint'),
 	('public.credits_balance_at', 'account text, at timestamp with time zone', 'bigint'),
+	('public.credits_cancel_gift',
+	 'code text, idempotency_key text DEFAULT NULL::text, reason text DEFAULT NULL::text,'
+	 ' metadata jsonb DEFAULT NULL::jsonb, account text DEFAULT NULL::text',
+	 'credits.receipt'),
 	('public.credits_capture',
 	 'hold_id bigint, amount bigint DEFAULT NULL::bigint, final boolean DEFAULT true,'
 	 ' idempotency_key text DEFAULT NULL::text, allow_more boolean DEFAULT false, reference text DEFAULT NULL::text,'
@@ -434,16 +630,49 @@ $$, $$ VALUES
 	('public.credits_change_member',
 	 'pool text, account text, cap bigint, per text DEFAULT ''month''::text, timezone text DEFAULT ''UTC''::text',
 	 'credits.receipt'),
+	('public.credits_charge',
+	 'account text, operation text, quantity numeric DEFAULT 1, idempotency_key text DEFAULT NULL::text,'
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, pool text DEFAULT NULL::text,'
+	 ' mode text DEFAULT NULL::text',
+	 'credits.receipt'),
 	('public.credits_close_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_create_gift',
+	 'from_account text, amount bigint,'
+	 ' expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' message text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text,'
+	 ' metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.gift'),
+	('public.credits_create_promo_code',
+	 'code text, credits bigint, max_uses bigint DEFAULT NULL::bigint,'
+	 ' expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, per_account integer DEFAULT 1,'
+	 ' credits_expire_in interval DEFAULT NULL::interval, new_accounts_within interval DEFAULT NULL::interval,'
+	 ' metadata jsonb DEFAULT NULL::jsonb',
+	 'text'),
+	('public.credits_create_promo_codes',
+	 'count integer, credits bigint, prefix text DEFAULT NULL::text, max_uses bigint DEFAULT 1,'
+	 ' expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, per_account integer DEFAULT 1,'
+	 ' credits_expire_in interval DEFAULT NULL::interval, new_accounts_within interval DEFAULT NULL::interval,'
+	 ' metadata jsonb DEFAULT NULL::jsonb',
+	 'SETOF text'),
+	('public.credits_deactivate_promo_code', 'code text', 'void'),
 	('public.credits_deduct',
 	 'account text, amount bigint, idempotency_key text DEFAULT NULL::text, operation text DEFAULT NULL::text,'
 	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
 	 ' pool text DEFAULT NULL::text, mode text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_deduct_many',
+	 'items credits.deduction[], atomic boolean DEFAULT false',
+	 'SETOF credits.outcome'),
 	('public.credits_digest', '', 'bytea'),
 	('public.credits_extend_hold',
 	 'hold_id bigint, expires_in interval DEFAULT ''00:15:00''::interval, idempotency_key text DEFAULT NULL::text,'
 	 ' account text DEFAULT NULL::text',
+	 'credits.receipt'),
+	('public.credits_gift_many',
+	 'from_account text, to_accounts text[], amount bigint, idempotency_key text DEFAULT NULL::text,'
+	 ' message text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
 	('public.credits_history',
 	 'account text, "limit" integer DEFAULT 50, before_id bigint DEFAULT NULL::bigint,'
@@ -468,6 +697,11 @@ $$, $$ VALUES
 	 'relation regclass, key_column name, prefix text DEFAULT ''''::text, initial_credits bigint DEFAULT NULL::bigint',
 	 'bigint'),
 	('public.credits_pause_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_quote', 'account text, operation text, quantity numeric DEFAULT 1', 'credits.quote'),
+	('public.credits_redeem',
+	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.receipt'),
+	('public.credits_referral_code', 'account text', 'text'),
 	('public.credits_refund',
 	 'transaction_id bigint, amount bigint DEFAULT NULL::bigint, idempotency_key text DEFAULT NULL::text,'
 	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, expired text DEFAULT NULL::text,'
@@ -479,6 +713,9 @@ $$, $$ VALUES
 	 'credits.receipt'),
 	('public.credits_remove_member', 'pool text, account text', 'credits.receipt'),
 	('public.credits_resume_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_retire_operation',
+	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
 	('public.credits_reverse_transfer',
 	 'transaction_id bigint, reason text, amount bigint DEFAULT NULL::bigint,'
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
@@ -491,6 +728,12 @@ $$, $$ VALUES
 	 ' timezone text DEFAULT ''UTC''::text, reason text DEFAULT NULL::text',
 	 'credits.receipt'),
 	('public.credits_set_low_balance', 'account text, low_balance bigint', 'credits.receipt'),
+	('public.credits_set_operation',
+	 'name text, base_cost numeric DEFAULT 0, unit_cost numeric DEFAULT 0, unit_name text DEFAULT NULL::text,'
+	 ' included_units numeric DEFAULT 0, rounding text DEFAULT ''ceil''::text, minimum bigint DEFAULT 0,'
+	 ' active_from timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' active_until timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
 	('public.credits_settle',
 	 'IN batch_size integer DEFAULT 1000, INOUT settled bigint DEFAULT NULL::bigint,'
 	 ' INOUT failed bigint DEFAULT NULL::bigint',
@@ -505,10 +748,18 @@ $$, $$ VALUES
 	 'from_account text, to_account text, amount bigint, idempotency_key text DEFAULT NULL::text,'
 	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
+	('public.credits_try_charge',
+	 'account text, operation text, quantity numeric DEFAULT 1, idempotency_key text DEFAULT NULL::text,'
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, pool text DEFAULT NULL::text,'
+	 ' mode text DEFAULT NULL::text',
+	 'credits.attempt'),
 	('public.credits_try_deduct',
 	 'account text, amount bigint, idempotency_key text DEFAULT NULL::text, operation text DEFAULT NULL::text,'
 	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
 	 ' pool text DEFAULT NULL::text, mode text DEFAULT NULL::text',
+	 'credits.attempt'),
+	('public.credits_try_redeem',
+	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.attempt'),
 	('public.credits_unschedule', '', 'bigint'),
 	('public.credits_verify', 'account text DEFAULT NULL::text', 'SETOF credits.problem'),
@@ -535,6 +786,7 @@ $$, $$ VALUES
 	('public.credits_balance_at'),
 	('public.credits_digest'),
 	('public.credits_history'),
+	('public.credits_quote'),
 	('public.credits_summary'),
 	('public.credits_verify')
 $$, 'only functions that read are not volatile');
