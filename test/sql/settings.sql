@@ -19,6 +19,16 @@ SET credits.initial_balance = -1;
 \echo :SQLSTATE
 SET credits.initial_balance = 'many';
 SET credits.low_balance = -1;
+SET credits.clip_excess = 'perhaps';
+\echo :SQLSTATE
+SET credits.max_balance = -1;
+\echo :SQLSTATE
+SET credits.max_balance = 2147483648;
+\echo :SQLSTATE
+SET credits.max_spend = -1;
+SET credits.max_spend_per_day = -1;
+SET credits.max_spend_per_month = -1;
+SET credits.min_spend = -1;
 SET credits.refund_grace = 'a while';
 \echo :SQLSTATE
 SET credits.refund_grace = '-1 day';
@@ -80,6 +90,32 @@ RESET credits.initial_balance;
 SELECT account, amount, balance FROM credits_open_account('initial:4');
 SELECT account, amount, balance, replayed FROM credits_open_account('initial:1');
 
+-- limits: of who has none of its own (see limits.sql)
+SET credits.max_balance = 20;
+SELECT credits_allocate('initial:1', 9);
+\echo :SQLSTATE
+SET credits.clip_excess = on;
+SELECT amount, balance FROM credits_allocate('initial:1', 9);
+RESET credits.clip_excess;
+RESET credits.max_balance;
+SET credits.min_spend = 2;
+SET credits.max_spend = 4;
+SELECT credits_deduct('initial:1', 1);
+\echo :SQLSTATE
+SELECT credits_deduct('initial:1', 5);
+\echo :SQLSTATE
+RESET credits.min_spend;
+RESET credits.max_spend;
+SET credits.max_spend_per_day = 4;
+SELECT amount FROM credits_deduct('initial:1', 4);
+SELECT credits_deduct('initial:1', 1);
+\echo :SQLSTATE
+RESET credits.max_spend_per_day;
+SET credits.max_spend_per_month = 4;
+SELECT credits_deduct('initial:1', 1);
+\echo :SQLSTATE
+RESET credits.max_spend_per_month;
+
 -- actor: who the application says is acting, in every row
 SET ROLE regress_credits_app;
 SET credits.actor = 'user:7 "Ann"';
@@ -95,6 +131,12 @@ FROM credits_history('initial:1');
 \set VERBOSITY sqlstate
 SET credits.initial_balance = 1000000;
 SET credits.low_balance = 0;
+SET credits.clip_excess = on;
+SET credits.max_balance = 0;
+SET credits.max_spend = 0;
+SET credits.max_spend_per_day = 0;
+SET credits.max_spend_per_month = 0;
+SET credits.min_spend = 0;
 SET credits.refund_grace = '100 years';
 SET credits.test_clock = '2020-01-01';
 SELECT set_config('credits.test_clock', '2020-01-01', true);
