@@ -22,7 +22,7 @@
  *	 ledger.c bulk.c					the one door, for one request or many
  *	 posting.c receipts.c				a change step by step, what callers get
  *	 reserve.c							holds in memory, and settling
- *	 caps.c								limits and caps, counted by window
+ *	 caps.c caps_limits.c				caps and limits, counted by window
  *	 grants.c log.c alerts.c
  *	 rows.c chain.c
  *	 store.c clock.c
@@ -712,22 +712,21 @@ extern bool totals_add(Account *account, const Entry *entry);
 
 /* caps.c */
 extern StoreTable members_table;
-extern StoreTable limits_table;
 extern bool caps_is_window(const char *per);
 extern TimestampTz caps_window_start(const char *per, text *timezone,
 									 TimestampTz at);
-extern Limits *caps_limits(Posting *posting);
-extern void caps_change_limits(Posting *posting, Limits *limits);
-extern void caps_count(Store *store, Snapshot snapshot, Limits *limits);
-extern void caps_begin_windows(Posting *posting, Limits *limits);
-extern bool caps_spend(Posting *posting, int64 amount, int64 whole);
-extern bool caps_receive(Posting *posting, int64 *amount, bool may_clip);
+extern void caps_roll(TimestampTz *start, int64 *used, const char *per,
+					  text *timezone, TimestampTz now);
+extern void caps_json(StringInfo json, const char *key, int64 value);
+extern int64 caps_count_up(int64 used, int64 amount);
 extern void caps_change_member(Posting *posting, Member *member);
 extern bool caps_lock_members(Posting *posting, List *keys, bool skip_locked);
 extern Member *caps_member(Posting *posting, int64 pool_id, int64 account_id);
 extern List *caps_add_key(List *keys, int64 pool_id, int64 account_id);
 extern List *caps_add_way_of(List *keys, const Entry *spend);
 extern List *caps_add_path(List *keys, List *path);
+extern Jsonb *caps_member_terms(const Member *member);
+extern List *caps_members_of(Snapshot snapshot, int64 pool_id);
 extern List *caps_path(Store *store, Snapshot snapshot, int64 account_id,
 					   int64 pool_id);
 extern bool caps_lock_path(Posting *posting, List *path);
@@ -736,6 +735,22 @@ extern void caps_use_path(Posting *posting, List *path, int64 amount);
 extern void caps_add_way(StringInfo json, List *path);
 extern void caps_give_back(Posting *posting, const Entry *spend,
 						   int64 amount);
+
+/* caps_limits.c */
+extern StoreTable limits_table;
+extern void caps_read_limits(Store *store, Snapshot snapshot,
+							 int64 account_id, Limits *limits);
+extern Limits *caps_limits(Posting *posting);
+extern Jsonb *caps_limits_terms(const Limits *limits);
+extern void caps_change_limits(Posting *posting, Limits *limits);
+extern bool caps_counts_as(Store *store, Snapshot snapshot,
+						   const Entry *entry, Entry *spend);
+extern void caps_count(Store *store, Snapshot snapshot, Limits *limits);
+extern void caps_begin_windows(Posting *posting, Limits *limits);
+extern bool caps_spend(Posting *posting, int64 amount, int64 whole);
+extern bool caps_receive(Posting *posting, int64 *amount, bool may_clip);
+extern void caps_give_back_limits(Posting *posting, const Entry *spend,
+								  int64 amount);
 
 /* reserve.c */
 extern const char *const hold_status_names[];

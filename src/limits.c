@@ -31,38 +31,6 @@ arg_limit(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 /*
- * Appends a limit, null if there is none.
- */
-static void
-json_limit(StringInfo json, const char *key, int64 value)
-{
-	if (value == NO_LIMIT)
-		json_text(json, key, NULL);
-	else
-		json_int64(json, key, value);
-}
-
-/*
- * Returns limits as the log has them.
- */
-static Jsonb *
-limits_terms(const Limits *limits)
-{
-	StringInfoData json;
-
-	initStringInfo(&json);
-	json_limit(&json, "max_balance", limits->max_balance);
-	json_text(&json, "excess", !limits->has_excess ? NULL :
-			  cstring_to_text(limits->clip ? "clip" : "refuse"));
-	json_limit(&json, "min_spend", limits->min_spend);
-	json_limit(&json, "max_spend", limits->max_spend);
-	json_limit(&json, "day_limit", limits->day_limit);
-	json_limit(&json, "month_limit", limits->month_limit);
-	json_text(&json, "timezone", limits->timezone);
-	return json_document(&json);
-}
-
-/*
  * Plans a change of an account's limits.  What has been spent in the present
  * windows counts, whether or not it was limited then.
  */
@@ -87,7 +55,7 @@ plan_limits(Posting *posting, void *arg)
 	caps_change_limits(posting, limits);
 	posting->account.limited = true;
 	posting->main = log_add(posting, KIND_LIMITS, posting->now, 0, NULL, 0);
-	posting->main->terms = limits_terms(limits);
+	posting->main->terms = caps_limits_terms(limits);
 	return true;
 }
 

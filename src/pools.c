@@ -32,23 +32,8 @@ typedef struct Membership
 static void
 log_membership(Posting *pool, const Member *member)
 {
-	StringInfoData json;
-
-	initStringInfo(&json);
-	json_int64(&json, "account_id", member->account_id);
-	if (member->removed)
-		json_raw(&json, "removed", "true");
-	else
-	{
-		if (member->cap == NO_LIMIT)
-			json_text(&json, "cap", NULL);
-		else
-			json_int64(&json, "cap", member->cap);
-		json_cstring(&json, "per", member->per);
-		json_text(&json, "timezone", member->timezone);
-	}
 	pool->main = log_add(pool, KIND_MEMBERSHIP, pool->now, 0, NULL, 0);
-	pool->main->terms = json_document(&json);
+	pool->main->terms = caps_member_terms(member);
 }
 
 /*

@@ -45,52 +45,6 @@ typedef struct GrantCheck
 } GrantCheck;
 
 /*
- * Reports a problem.
- */
-void
-verify_report(Verification *v, int64 transaction_id, const char *problem,
-			  const char *detail)
-{
-	Datum		values[4];
-	bool		isnull[4] = {false};
-
-	values[0] = PointerGetDatum(v->name);
-	isnull[0] = v->name == NULL;
-	values[1] = Int64GetDatum(transaction_id);
-	isnull[1] = transaction_id == 0;
-	values[2] = CStringGetTextDatum(problem);
-	values[3] = CStringGetTextDatum(detail);
-	tuplestore_putvalues(v->result->setResult, v->result->setDesc, values,
-						 isnull);
-}
-
-/*
- * Reports what belongs to no account.
- */
-void
-verify_orphan(Verification *v, int64 transaction_id, const char *detail)
-{
-	text	   *name = v->name;
-
-	v->name = NULL;
-	verify_report(v, transaction_id, "orphan", detail);
-	v->name = name;
-}
-
-/*
- * Reports a number that is not what it should be.
- */
-void
-verify_expect(Verification *v, int64 transaction_id, const char *problem,
-			  const char *what, int64 is, int64 should)
-{
-	if (is != should)
-		verify_report(v, transaction_id, problem,
-					  psprintf("%s is " INT64_FORMAT ", but should be " INT64_FORMAT,
-							   what, is, should));
-}
-
-/*
  * Returns the account that a row of the log or of the grants belongs to.
  */
 static int64
@@ -99,15 +53,6 @@ owner_of(TupleTableSlot *slot, AttrNumber attno)
 	bool		isnull;
 
 	return DatumGetInt64(slot_getattr(slot, attno, &isnull));
-}
-
-/*
- * Adds numbers that may be anything: what overflows is reported elsewhere.
- */
-int64
-verify_add(int64 a, int64 b)
-{
-	return (int64) ((uint64) a + (uint64) b);
 }
 
 /*
@@ -204,17 +149,6 @@ expiry_of(const Grant *grant)
 	initStringInfo(&json);
 	grants_prolonged(&json, grant);
 	return json_document(&json);
-}
-
-/*
- * Tells whether two documents are equal.
- */
-bool
-verify_same(Jsonb *a, Jsonb *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return compareJsonbContainers(&a->root, &b->root) == 0;
 }
 
 /*
@@ -477,6 +411,7 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds,
 		strcmp(entry->kind, KIND_REVERSAL) == 0)
 		check_refund(v, entry);
 	verify_held(v, holds, entry);
+	verify_caps_entry(v->caps, entry);
 	check_draws(v, grants, entry);
 	check_terms(v, grants, entry);
 }
@@ -512,6 +447,38 @@ check_account(Verification *v, const Account *account, const Account *sum,
 	verify_expect(v, 0, "totals", "spent", account->spent, sum->spent);
 	verify_expect(v, 0, "totals", "refunded", account->refunded, sum->refunded);
 	verify_expect(v, 0, "totals", "expired", account->expired, sum->expired);
+}
+
+/*
+ * Reports what is wrong with limits.
+ */
+static void
+check_limits(Verification *v, const Account *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, verify_caps_limits(v->caps, account))
+		verify_report(v, 0, "limits", lfirst(lc));
+}
+
+/*
+ * Reports what is wrong with members of pools.
+ */
+static void
+check_members(Verification *v)
+{
+	List	   *problems;
+	int64		pool_id;
+
+	while ((problems = verify_caps_members(v->caps, &pool_id)) != NIL)
+	{
+		Account		pool;
+
+		v->name = row_find_account(NULL, GetActiveSnapshot(), NULL, pool_id,
+								   &pool) ?
+			DatumGetTextPCopy(pool.values[Anum_accounts_name - 1]) : NULL;
+		verify_report(v, 0, "members", linitial(problems));
+	}
 }
 
 /*
@@ -554,6 +521,7 @@ verify_account(Verification *v, const Account *account)
 	check_account(v, account, &sum, total, held);
 	check_grants(v, grants, account);
 	verify_open_holds(v, holds, account);
+	check_limits(v, account);
 }
 
 /*
@@ -609,6 +577,7 @@ verify_all(Verification *v)
 	TupleTableSlot *slot;
 
 	begin_reading(v, NULL, 0);
+	v->caps = verify_caps_begin(0);
 	store_scan(&accounts, NULL, &accounts_by_id, GetActiveSnapshot(), NULL,
 			   0);
 	while ((slot = store_scan_next(&accounts, ForwardScanDirection)) != NULL)
@@ -623,6 +592,7 @@ verify_all(Verification *v)
 		MemoryContextReset(v->context);
 	}
 	store_scan_end(&accounts);
+	check_members(v);
 	verify_rest(v);
 	verify_stray_holds(v);
 }
@@ -645,8 +615,10 @@ verify_one(Verification *v, text *name)
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(account.id));
 	begin_reading(v, &key, 1);
+	v->caps = verify_caps_begin(account.id);
 	v->name = name;
 	verify_account(v, &account);
+	check_members(v);
 }
 
 /*

@@ -22,9 +22,10 @@ typedef struct Verification
 	StoreScan	grants;
 	TupleTableSlot *grant;		/* NULL at the end */
 	text	   *name;			/* of the account, NULL if there is none */
+	struct CapsCheck *caps;
 } Verification;
 
-/* verify.c */
+/* problems.c */
 extern void verify_report(Verification *v, int64 transaction_id,
 						  const char *problem, const char *detail);
 extern void verify_orphan(Verification *v, int64 transaction_id,
@@ -41,6 +42,13 @@ extern void verify_held(Verification *v, HTAB *holds, const Entry *entry);
 extern void verify_open_holds(Verification *v, HTAB *holds,
 							  const Account *account);
 extern void verify_stray_holds(Verification *v);
+
+/* verify_caps.c */
+extern struct CapsCheck *verify_caps_begin(int64 pool_id);
+extern void verify_caps_entry(struct CapsCheck *check, const Entry *entry);
+extern List *verify_caps_limits(struct CapsCheck *check,
+								const Account *account);
+extern List *verify_caps_members(struct CapsCheck *check, int64 *account_id);
 
 #pragma GCC visibility pop
 

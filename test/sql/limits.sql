@@ -437,6 +437,41 @@ SELECT credits_set_limits('li.w:1', 1);
 \echo :SQLSTATE
 ROLLBACK;
 DROP FUNCTION limits_used();
+
+-- what someone changes past the triggers shows
+CREATE FUNCTION pg_temp.problems(name text) RETURNS TABLE (problem text, detail text) LANGUAGE sql AS
+	$$SELECT problem, detail FROM credits_verify(name) ORDER BY problem, detail$$;
+\set disable 'ALTER TABLE credits.limits DISABLE TRIGGER ALL;'
+\set w1 'account_id = (SELECT id FROM credits.accounts WHERE name = ''li.w:1'')'
+\set w2 'account_id = (SELECT id FROM credits.accounts WHERE name = ''li.w:2'')'
+BEGIN; :disable
+UPDATE credits.limits SET month_limit = 1000 WHERE :w1;
+SELECT * FROM pg_temp.problems('li.w:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.limits SET excess = 'clip' WHERE :w1;
+SELECT * FROM pg_temp.problems('li.w:1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.limits SET day_used = day_used + 1, month_used = 0 WHERE :w1;
+SELECT * FROM pg_temp.problems('li.w:1');
+ROLLBACK;
+BEGIN; :disable
+DELETE FROM credits.limits WHERE :w1;
+SELECT * FROM pg_temp.problems('li.w:1');
+ROLLBACK;
+-- an account that has none of its own
+BEGIN; :disable
+UPDATE credits.limits SET day_limit = 7 WHERE :w2;
+SELECT * FROM pg_temp.problems('li.w:2');
+ROLLBACK;
+BEGIN;
+ALTER TABLE credits.accounts DISABLE TRIGGER ALL;
+UPDATE credits.accounts SET limited = true WHERE name = 'li.w:2';
+SELECT * FROM pg_temp.problems('li.w:2');
+UPDATE credits.accounts SET limited = false WHERE name = 'li.w:1';
+SELECT * FROM pg_temp.problems('li.w:1');
+ROLLBACK;
 SELECT * FROM credits_verify() WHERE account ~ '^li[.]';
 
 -- leave nothing due to the tests that follow

@@ -740,6 +740,45 @@ SELECT credits_add_member('po.n:team2', 'po.n:bob');
 ROLLBACK;
 SELECT * FROM pools_used() WHERE used <> logged;
 DROP FUNCTION pools_used();
+
+-- what someone changes past the triggers shows
+CREATE FUNCTION pg_temp.problems(name text DEFAULT NULL) RETURNS TABLE (account text, problem text, detail text) LANGUAGE sql AS
+	$$SELECT account, problem, detail FROM credits_verify(name) WHERE account LIKE 'po.%' ORDER BY account, detail$$;
+\set disable 'ALTER TABLE credits.members DISABLE TRIGGER ALL;'
+\set ann 'account_id = (SELECT id FROM credits.accounts WHERE name = ''po.n:ann'') AND pool_id = (SELECT id FROM credits.accounts WHERE name = ''po.n:team1'')'
+BEGIN; :disable
+UPDATE credits.members SET cap = 1000 WHERE :ann;
+SELECT * FROM pg_temp.problems();
+SELECT * FROM pg_temp.problems('po.n:team1');
+SELECT * FROM pg_temp.problems('po.n:ann');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.members SET cap = NULL, per = 'lifetime' WHERE :ann;
+SELECT * FROM pg_temp.problems('po.n:team1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.members SET timezone = 'Asia/Tokyo' WHERE :ann;
+SELECT * FROM pg_temp.problems('po.n:team1');
+ROLLBACK;
+-- what is used of a cap takes the log of all pools
+BEGIN; :disable
+UPDATE credits.members SET used = used - 1 WHERE :ann;
+SELECT * FROM pg_temp.problems();
+SELECT * FROM pg_temp.problems('po.n:team1');
+ROLLBACK;
+BEGIN; :disable
+UPDATE credits.members SET since_id = since_id + 1000000 WHERE :ann;
+SELECT * FROM pg_temp.problems();
+ROLLBACK;
+BEGIN; :disable
+DELETE FROM credits.members WHERE :ann;
+SELECT * FROM pg_temp.problems('po.n:team1');
+ROLLBACK;
+BEGIN; :disable
+INSERT INTO credits.members
+SELECT pool_id, account_id + 1000, NULL, per, timezone, created_at, window_start, used, since_id FROM credits.members WHERE :ann;
+SELECT * FROM pg_temp.problems('po.n:team1');
+ROLLBACK;
 SELECT * FROM credits_verify() WHERE account ~ '^po[.]';
 
 -- leave nothing due to the tests that follow
