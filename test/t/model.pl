@@ -55,11 +55,12 @@ my @wests = (0, map { int(time + rand $seconds) % 86400 } 1 .. 3);
 my $number = 0;
 my @accounts;      # names, of those to be used
 my %spends;        # account => [ids of committed deductions and captures]
-my %holds;         # account => [ids of committed holds that may be open]
+my %holds;         # account => [[id, when it times out] of committed holds]
 my %transfers;     # account => [[id, receiver] of committed transfers]
 my %grants;        # account => [what finds a grant of a committed transaction]
 my %pools_of;      # account => { pools that it is or was a member of }
 my %statuses;      # rough idea, for the choice only
+my %balances;      # the same
 
 sub micros { return int(time * 1_000_000) }
 
@@ -94,7 +95,7 @@ sub new_account
 	return {
 		op => 'open',
 		account => $name,
-		amount => 100 + int rand 1000,
+		amount => 50 + int rand 400,
 	};
 }
 
@@ -109,7 +110,10 @@ sub ask_spend
 		$request{pool} = @known && rand() < 0.97 ? one_of(@known) : one_of(@pools);
 		return undef if $request{pool} eq $account;
 		$request{mode} = one_of(undef, qw(pool_only own_first pool_first own_first pool_first));
-		$request{amount} = 1 + int rand 200 if defined $request{mode} && rand() < 0.3;
+		# some are more than one of the two can pay
+		my $mode = $request{mode} // '';
+		$request{amount} = 1 + int rand 400 if $mode eq 'pool_first' && rand() < 0.5;
+		$request{amount} += $balances{$account} // 0 if $mode eq 'own_first' && rand() < 0.4;
 	}
 	return \%request;
 }
@@ -121,11 +125,21 @@ sub ask_lasting
 	return $request;
 }
 
+# A hold, mostly one that has not timed out.
+sub recent_hold
+{
+	my ($account) = @_;
+	my $now = micros();
+	my @open = grep { $_->[1] > $now } @{ $holds{$account} // [] };
+	my $hold = recent(rand() < 0.9 ? \@open : $holds{$account}, 8);
+	return $hold && $hold->[0];
+}
+
 sub ask_status
 {
 	my ($account, $op) = @_;
 	my $paused = ($statuses{$account} // '') eq 'paused';
-	return undef if $op eq 'pause' && ($paused || rand() > 0.1);
+	return undef if rand() > ($op eq 'pause' ? ($paused ? 0.01 : 0.1) : ($paused ? 1 : 0.05));
 	return {};
 }
 
@@ -185,7 +199,7 @@ my %ops = (
 	capture => {
 		weight => 10,
 		ask => sub {
-			my $target = recent($holds{ $_[0] }, 5) or return undef;
+			my $target = recent_hold($_[0]) or return undef;
 			return {
 				target => $target,
 				amount => rand() < 0.4 ? undef : 1 + int rand 40,
@@ -197,12 +211,12 @@ my %ops = (
 	},
 	release => {
 		weight => 3,
-		ask => sub { my $target = recent($holds{ $_[0] }, 5); $target && { target => $target } },
+		ask => sub { my $target = recent_hold($_[0]); $target && { target => $target } },
 		call => sub { "credits_release($_->{target}, $_[2], account => $_[0])" },
 	},
 	extend => {
 		weight => 3,
-		ask => sub { my $target = recent($holds{ $_[0] }, 5); $target && ask_lasting({ target => $target }) },
+		ask => sub { my $target = recent_hold($_[0]); $target && ask_lasting({ target => $target }) },
 		call => sub { "credits_extend_hold($_->{target}, '$_->{lasts} microseconds', $_[2], $_[0])" },
 		allowed => '22023',    # it lasts longer already
 	},
@@ -277,7 +291,7 @@ my %ops = (
 		call => sub { "credits_set_low_balance($_[0], $_[1])" },
 	},
 	limits => {
-		weight => 2,
+		weight => 1.5,
 		no_key => 1,
 		ask => \&ask_limits,
 		call => sub {
@@ -287,7 +301,7 @@ my %ops = (
 		},
 	},
 	add_member => {
-		weight => 2,
+		weight => 3,
 		no_key => 1,
 		ask => \&ask_member,
 		call => sub { "credits_add_member($_[0], '$_->{member}', " . text($_->{cap}) . ", '$_->{per}', '" . zone($_->{west}) . "')" },
@@ -416,17 +430,18 @@ sub remember
 	my ($request, $receipt) = @_;
 	my ($op, $account, $id) = (@$request{qw(op account)}, $receipt->{id});
 
+	$balances{ $receipt->{account} } = $receipt->{balance};
 	push @{ $spends{$account} }, $id if $receipt->{kind} =~ /^(deduction|capture)$/;
 	push @{ $grants{$account} }, { grant => $id } if $op eq 'allocate';
 	push @accounts, $account if $op eq 'open';
 	@accounts = grep { $_ ne $account } @accounts if $op eq 'close';
 	$statuses{$account} = 'paused' if $op eq 'pause';
 	delete $statuses{$account} if $op eq 'resume';
-	push @{ $holds{$account} }, $id if $op eq 'hold';
-	if ($op eq 'release' || $op eq 'capture' && $request->{final})
+	push @{ $holds{$account} }, [ $id, $receipt->{at} + $request->{lasts} ] if $op eq 'hold';
+	if ($op =~ /^(capture|release|extend)$/)
 	{
-		# some are kept, to be refused
-		@{ $holds{$account} } = grep { $_ != $request->{target} || rand() < 0.1 } @{ $holds{$account} };
+		my ($hold) = grep { $_->[0] == $request->{target} } @{ $holds{$account} };
+		$hold->[1] = $op eq 'extend' ? $receipt->{at} + $request->{lasts} : 0 if $op ne 'capture' || $request->{final};
 	}
 	if ($op eq 'transfer')
 	{
@@ -457,7 +472,7 @@ sub check_code
 {
 	my ($request, $answer, $level) = @_;
 	my ($op, $code) = ($request->{op}, $answer->{code});
-	$codes{"$op $code"}++;
+	$codes{"$op " . (defined $request->{pool} ? ($request->{mode} // "pool_only") . " " : "") . "$code"}++;
 	return if $allowed{$code} || $code eq ($ops{$op}{allowed} // '');
 	return if $code eq '40001' && ($level // 'READ COMMITTED') ne 'READ COMMITTED';
 	return if $code eq '40P01' && forgivable_deadlock($level);
@@ -567,7 +582,7 @@ sub unit_transaction
 		else
 		{
 			my $request = request();
-			$request->{sent} = time;
+			@$request{qw(sent level)} = (time, $level);
 			push @steps, sql_of($request);
 			push @requests, $request;
 		}
@@ -818,6 +833,11 @@ while (%sessions)
 note "$units units, " . @log . " receipts, $commits commits, $rollbacks rollbacks, "
   . "$replays replays, $refusals refusals, $cancels cancels, $kills kills";
 note join ', ', map { "$_: $codes{$_}" } sort keys %codes;
+note $node->safe_psql('postgres', q(
+	SELECT string_agg(what || ': ' || n, ', ' ORDER BY what)
+	FROM (SELECT kind || CASE WHEN terms ? 'parts' THEN ' split' WHEN terms ? 'via' THEN ' through pools'
+			WHEN member_id IS NOT NULL THEN ' of a pool' ELSE '' END AS what, count(*) AS n
+		FROM credits.transactions GROUP BY what) AS w));
 is(join("\n", @problems), '', 'no unexpected answer');
 cmp_ok(scalar(@log), '>', 50 * $seconds, 'enough was done (' . @log . ' receipts)');
 
@@ -840,7 +860,7 @@ sub tell_of
 	my ($request, $id) = @_;
 	foreach my $name (grep { defined } @$request{qw(account pool to member)})
 	{
-		diag "$name:\n" . $node->safe_psql('postgres', qq(
+		diag "$name, " . ($request->{level} // 'alone') . ":\n" . $node->safe_psql('postgres', qq(
 			SELECT * FROM (
 				SELECT id, xmin, (extract(epoch FROM created_at) * 1000000)::bigint, kind, amount, held,
 					balance_after, held_after, target_id, member_id, draws, terms

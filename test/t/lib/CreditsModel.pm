@@ -66,6 +66,14 @@ sub sources { return sort keys %priority }
 # Says what is wrong and ends the request that is being played.
 sub wrong { die { wrong => shift } }
 
+# The same, but it is played as it was.
+sub complain
+{
+	my ($model, $complaint) = @_;
+	$model->{complaint} ||= $complaint;
+	return;
+}
+
 # Plays one acknowledged request.  Returns what is wrong, or nothing, and sets
 # the accounts that it touched.
 sub play
@@ -75,6 +83,7 @@ sub play
 
 	$model->{receipt} = $receipt;
 	$model->{touched} = {};
+	$model->{complaint} = '';
 	my ($account, $amount) = eval { $play->($model, $request, $receipt) };
 	if (my $error = $@)
 	{
@@ -92,7 +101,7 @@ sub play
 		return "$field $receipt->{$field}, not $expected{$field}"
 		  if $receipt->{$field} ne $expected{$field};
 	}
-	return '';
+	return $model->{complaint};
 }
 
 # --------------------------------------------------------------------------
@@ -322,15 +331,20 @@ sub roll_limits
 	return;
 }
 
-# Counts a spend of an account against its limits.
+# Counts a spend of an account against its limits; the whole is what it is a
+# part of.
 sub count_spend
 {
-	my ($model, $account, $amount) = @_;
-	my $limits = $account->{limits} or return;
-	wrong("spends $amount, less than $limits->{min_spend}") if $amount < ($limits->{min_spend} // 0);
-	wrong("spends $amount, more than $limits->{max_spend}") if $amount > ($limits->{max_spend} // $amount);
+	my ($model, $account, $amount, $whole) = @_;
+	my $limits = $account->{limits};
+	my $at = $model->{receipt}{at};
+
+	push @{ $account->{counted} }, [ $at, $amount ];
+	return unless $limits;
+	wrong("spends $whole, less than $limits->{min_spend}") if $whole < ($limits->{min_spend} // 0);
+	wrong("spends $whole, more than $limits->{max_spend}") if $whole > ($limits->{max_spend} // $whole);
 	return unless defined $limits->{day_limit} || defined $limits->{month_limit};
-	roll_limits($limits, $model->{receipt}{at});
+	roll_limits($limits, $at);
 	foreach my $per (qw(day month))
 	{
 		$limits->{$per}{used} += $amount;
@@ -393,11 +407,13 @@ sub count_way
 	return [ map { "$_->{pool} $_->{account}" } @$way ];
 }
 
-# Gives back what a spend or a hold was counted for, if its windows still last.
+# Gives back what a spend or a hold was counted for, if that is in the present
+# counts.
 sub give_back_counts
 {
 	my ($model, $spend, $amount, $at) = @_;
 	my @counts;
+	push @{ $spend->{account}{counted} }, [ $spend->{at}, -$amount ];
 	if (my $limits = $spend->{account}{limits})
 	{
 		roll_limits($limits, $at);
@@ -406,7 +422,7 @@ sub give_back_counts
 	foreach my $member (map { $model->{members}{$_} // () } @{ $spend->{way} // [] })
 	{
 		roll($member, @$member{qw(per west)}, $at);
-		push @counts, $member;
+		push @counts, $member if $spend->{id} > $member->{since};
 	}
 	foreach my $count (@counts)
 	{
@@ -419,7 +435,7 @@ sub give_back_counts
 # spending
 
 # A spend of one account, or one of two parts of a split one: draws, what was
-# given back of it, and when and for whom it was counted.
+# given back of it, and as what it was counted.
 sub spend_of
 {
 	my ($account, $draws, %counted) = @_;
@@ -445,7 +461,7 @@ sub draw
 {
 	my ($model, $request, $account, $amount, %counted) = @_;
 	my $receipt = $model->{receipt};
-	my $spend = spend_of($account, burn($account, $amount), at => $receipt->{at}, %counted);
+	my $spend = spend_of($account, burn($account, $amount), id => $receipt->{id}, at => $receipt->{at}, %counted);
 
 	if ($request->{op} eq 'hold')
 	{
@@ -478,7 +494,7 @@ sub play_spend
 	{
 		$model->touch($account);
 		$model->not_paused($account);
-		$model->count_spend($account, $amount);
+		$model->count_spend($account, $amount, $amount);
 		$model->draw($request, $account, $amount);
 		return ($account, -$amount);
 	}
@@ -499,18 +515,19 @@ sub play_spend
 		$mode eq 'own_first' ? $model->could($account, sub { $own == min($amount, $_[0]{balance}) })
 	  : $mode eq 'pool_first' ? $model->could($pool, sub { $rest == min($amount, $_[0]{balance}, $left) })
 	  : $own == 0;
-	wrong("takes $own of $amount from the member, $mode, who has " . balance($account)
-		  . ', the pool ' . balance($pool) . ", $left of the cap left") unless $right;
-	wrong("takes $rest from a pool under a cap of which $left are left") if $rest > $left;
+	my $caps = join ' ', map { "$_->{pool}-$_->{account}:$_->{used}/" . ($_->{cap} // '') } @$way;
+	$model->complain("takes $own of $amount from the member, $mode, who has " . balance($account)
+		  . ', the pool ' . balance($pool) . ", caps $caps") unless $right;
+	$model->complain("takes $rest from a pool under caps $caps") if $rest > $left;
 
 	if ($own)
 	{
-		$model->count_spend($account, $own);
+		$model->count_spend($account, $own, $amount);
 		$model->draw($request, $account, $own);
 	}
 	if ($rest)
 	{
-		$model->count_spend($pool, $rest);
+		$model->count_spend($pool, $rest, $amount);
 		$model->draw($request, $pool, $rest, member => $account, way => count_way($way, $rest));
 	}
 	return ($own ? $account : $pool, -$amount);
@@ -653,7 +670,7 @@ sub play_capture
 		wrong("captures $rest of $left") unless $request->{more};
 		$model->touch($main);
 		$model->not_paused(parties($hold));
-		$model->count_spend($main, $extra);
+		$model->count_spend($main, $extra, $open[0]{amount} + $extra);
 		if ($open[0]{member})
 		{
 			my ($way, $room) = $model->open_way($open[0]{member}, $main);
@@ -667,7 +684,7 @@ sub play_capture
 	{
 		my $some = min($rest, left($part)) or next;
 		$model->touch($part->{account});
-		push @spends, spend_of($part->{account}, slice($part, $some), map { $_ => $part->{$_} } qw(at member way));
+		push @spends, spend_of($part->{account}, slice($part, $some), map { $_ => $part->{$_} } qw(id at member way));
 		$part->{captured} += $some;
 		$part->{account}{spent} += $some;
 		$rest -= $some;
@@ -733,6 +750,7 @@ sub play_open
 		grants => {},    # all, by name
 		live => {},      # those with something left
 		holds => {},     # open parts, by the hold's id
+		counted => [],   # what was spent or given back, as of when it was spent
 		history => [],
 		map { $_ => 0 } qw(granted spent refunded expired rows at),
 	};
@@ -767,6 +785,7 @@ sub play_transfer
 	$model->touch($_) foreach $from, $to;
 	$model->not_paused($from);
 	room($to, $amount, 0);
+	$model->count_spend($from, $amount, $amount);
 	foreach my $draw (@{ burn($from, $amount) })
 	{
 		my ($grant, $drawn) = @$draw;
@@ -778,7 +797,12 @@ sub play_transfer
 			expires => $grant->{expires});
 		push @moved, [ $grant, $new ];
 	}
-	$model->{transfers}{ $receipt->{id} } = { from => $from, to => $to, moved => \@moved };
+	$model->{transfers}{ $receipt->{id} } = {
+		from => $from,
+		to => $to,
+		moved => \@moved,
+		spend => { account => $from, id => $receipt->{id}, at => $receipt->{at} },
+	};
 	return ($from, -$amount);
 }
 
@@ -802,6 +826,7 @@ sub play_reverse
 		give_back($from, $grant, $part, $receipt->{at}, $receipt->{at});
 		$rest -= $part;
 	}
+	$model->give_back_counts($transfer->{spend}, $amount, $receipt->{at});
 	return ($from, $amount);
 }
 
@@ -869,26 +894,36 @@ sub play_nothing
 	return ($account, 0);
 }
 
-# What was spent in the present windows stays counted.
+# What was spent in the present windows counts, limited or not.
 sub play_limits
 {
-	my ($model, $request) = @_;
+	my ($model, $request, $receipt) = @_;
 	my $account = $model->look($request->{account});
 	$model->touch($account);
-	$account->{limits} = {
+	my $limits = $account->{limits} = {
 		map({ $_ => $request->{$_} } qw(max_balance excess min_spend max_spend day_limit month_limit west)),
 		map { $_ => $account->{limits}{$_} // { start => $ever, used => 0 } } qw(day month),
 	};
+	return ($account, 0) unless defined $limits->{day_limit} || defined $limits->{month_limit};
+	foreach my $per (qw(day month))
+	{
+		my $start = window_start($per, $limits->{west}, $receipt->{at});
+		my $used = sum0 map { $_->[1] } grep { $_->[0] >= $start } @{ $account->{counted} };
+		$limits->{$per} = { start => $start, used => $used };
+	}
 	return ($account, 0);
 }
 
+# What was used counts on unless a window of the new kind has begun since.
 sub set_member
 {
 	my ($model, $member, $request) = @_;
+	my $receipt = $model->{receipt};
+
+	roll($member, @$member{qw(per west)}, $receipt->{at}) if $member->{since};
 	@$member{qw(cap per west)} = @$request{qw(cap per west)};
-	my $start = window_start(@$member{qw(per west)}, $model->{receipt}{at});
-	$member->{used} = 0 if $member->{start} < $start;
-	$member->{start} = $start;
+	my $start = window_start(@$member{qw(per west)}, $receipt->{at});
+	@$member{qw(start used since)} = ($start, 0, $receipt->{id}) if !$member->{since} || $member->{start} < $start;
 	return;
 }
 
@@ -902,7 +937,7 @@ sub play_add_member
 	wrong('a member already') if $model->{members}{$name};
 	wrong('a pool in itself') if $model->way($pool->{name}, $account->{name});
 	my $member = $model->{members}{$name} =
-	  { pool => $pool->{name}, account => $account->{name}, start => $ever, used => 0 };
+	  { pool => $pool->{name}, account => $account->{name}, start => $ever, used => 0, since => 0 };
 	$model->set_member($member, $request);
 	return ($pool, 0);
 }
