@@ -52,6 +52,9 @@ FROM generate_series(16, 18) AS i;
 SELECT credits_hold('acc:' || i, 20, '100 years', 'hold ' || i) FROM generate_series(1, 18) AS i;
 SELECT credits_hold('acc:2', 2000, '100 years', 'split', pool => 'pool:1', mode => 'own_first');
 SELECT credits_transfer('other:1', 'acc:' || i, 10, 'transfer ' || i) FROM generate_series(1, 5) AS i;
+SELECT credits_create_promo_code('CODE', 5, per_account => 1000), credits_create_promo_code('USED-UP', 5, 1);
+SELECT credits_redeem('other:2', 'USED-UP'), credits_create_gift('other:3', 5), credits_referral_code('other:4');
+SELECT credits_set_operation('operation', 1, 0.5, 'page', 2);
 SELECT credits_pause_account('acc:19', 'paused');
 SELECT credits_close_account('acc:20', 'closed');
 
@@ -74,6 +77,8 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(h::text, ',' ORDER BY h.id)) FROM credits.hold_states AS h),
 		(SELECT md5(string_agg(l::text, ',' ORDER BY l.account_id)) FROM credits.limits AS l),
 		(SELECT md5(string_agg(m::text, ',' ORDER BY m.pool_id, m.account_id)) FROM credits.members AS m),
+		(SELECT md5(string_agg(c::text, ',' ORDER BY c.id)) FROM credits.codes AS c),
+		(SELECT count(*) FROM credits.redemptions), (SELECT count(*) FROM credits.operations),
 		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
 $$;
 SQL
@@ -99,14 +104,27 @@ INSERT INTO bad.valid VALUES
 	('final', 'true'), ('allow_more', 'false'), ('pool', $$'pool:1'$$), ('mode', $$'pool_first'$$),
 	('from_account', $$'acc:1'$$), ('to_account', $$'acc:2'$$), ('cap', '100'), ('per', $$'day'$$),
 	('timezone', $$'Europe/Berlin'$$), ('max_balance', '5000'), ('excess', $$'refuse'$$), ('min_spend', '1'),
-	('max_spend', '100'), ('day_limit', '1000'), ('month_limit', '2000'), ('account_id', '1');
+	('max_spend', '100'), ('day_limit', '1000'), ('month_limit', '2000'), ('account_id', '1'),
+	('name', $$'operation'$$), ('base_cost', '2'), ('unit_cost', '0.25'), ('unit_name', $$'page'$$), ('included_units', '3'),
+	('rounding', $$'floor'$$), ('minimum', '1'), ('active_from', $$'2031-01-01'$$), ('active_until', $$'2032-01-01'$$),
+	('quantity', '7.5'), ('code', $$'code'$$), ('count', '3'), ('credits', '5'), ('max_uses', '10'), ('per_account', '2'),
+	('starts_at', $$'2029-01-01'$$), ('credits_expire_in', $$'1 month'$$), ('new_accounts_within', $$'7 days'$$),
+	('message', $$'with love'$$), ('to_accounts', $$'{acc:2,acc:3}'$$), ('atomic', 'false'), ('dry_run', 'false');
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_add_member', 'account', $$'other:1'$$),
+	('public.credits_create_promo_code', 'code', $$'NEW'$$),
+	('public.credits_create_promo_codes', 'prefix', $$'NEW-'$$),
+	('public.credits_cancel_gift', 'code', $$(SELECT code FROM credits.codes WHERE kind = 'gift' LIMIT 1)$$),
+	('public.credits_cancel_gift', 'account', $$'other:3'$$),
+	('public.credits_deduct_many', 'items', $$ARRAY[ROW('acc:1', 3, NULL, 'op', 'ref', '{}')]::credits.deduction[]$$),
+	('public.credits_allocate_many', 'items',
+	 $$ARRAY[ROW('acc:1', 3, 'gift', '2031-01-01', NULL, 5, 1.5, 'EUR', NULL, 'reason', 'ref', '{}')]::credits.allocation[]$$),
 	('public.credits_reverse_transfer', 'transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'transfer 1')$$);
 
 CREATE TABLE bad.value (type regtype, value text);
 INSERT INTO bad.value
-SELECT 'text'::regtype, v FROM unnest(ARRAY[$$'pool:1'$$, $$'pool:3'$$, $$'own_first'$$, $$'lifetime'$$, $$'clip'$$, $$'Etc/GMT+12'$$,
+SELECT 'text'::regtype, v FROM unnest(ARRAY[$$'pool:1'$$, $$'pool:3'$$, $$'own_first'$$, $$'lifetime'$$, $$'clip'$$, $$'used up'$$, $$' Code '$$,
+	$$(SELECT code FROM credits.codes WHERE kind = 'referral' LIMIT 1)$$, $$(SELECT code FROM credits.codes WHERE kind = 'gift' LIMIT 1)$$, $$'Etc/GMT+12'$$,
 	$$'<+01>-1'$$, $$'posix/Europe/Berlin'$$, $$'../../etc/passwd'$$, 'NULL', $$''$$, $$' '$$, $$'x'$$, $$'-1'$$, $$'acc:2'$$, $$' acc:1'$$, $$'acc:1 '$$,
 	$$E'acc:1\n'$$, $$E'a\tb'$$, $$E'a\x01b'$$, $$E'\x7f'$$, $$'no such thing'$$, $$'acc:19'$$, $$'acc:20'$$, $$E'\'; DROP TABLE x; --'$$,
 	$$'%s %n %1$s'$$, $$'key 1'$$, $$'null'$$, $$repeat('x', 63)$$, $$repeat('x', 64)$$, $$repeat('x', 255)$$, $$repeat('x', 256)$$,
@@ -139,6 +157,27 @@ SELECT 'name', v FROM unnest(ARRAY['NULL', $$''$$, $$'nope'$$, $$'ctid'$$, $$rep
 UNION ALL
 SELECT 'regclass', v FROM unnest(ARRAY['NULL', '0', '4294967295', $$'pg_class'$$, $$'pg_class_oid_index'$$, $$'credits.accounts'$$,
 	$$'credits.receipt'$$, $$'credits.transactions_id_seq'$$]) AS v
+UNION ALL
+SELECT 'credits.deduction[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$,
+	$$ARRAY[NULL, ROW('acc:1', 1, NULL, NULL, NULL, NULL)]::credits.deduction[]$$,
+	$$ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL)]::credits.deduction[]$$,
+	$$ARRAY[ROW('', 1, NULL, NULL, NULL, NULL), ROW('acc:1', 0, NULL, NULL, NULL, NULL), ROW('acc:1', -1, '', '', '', NULL)]::credits.deduction[]$$,
+	$$ARRAY[ROW('acc:1', 1, 'key 1', NULL, NULL, NULL), ROW('acc:1', 1, 'key 1', 'x', NULL, NULL)]::credits.deduction[]$$,
+	$$ARRAY[ROW('acc:19', 1, NULL, NULL, NULL, NULL), ROW('acc:20', 1, NULL, NULL, NULL, NULL), ROW('no such thing', 1, NULL, NULL, NULL, NULL)]::credits.deduction[]$$,
+	$$ARRAY[ROW('acc:1', 9223372036854775807, NULL, NULL, NULL, NULL), ROW('acc:1', 9223372036854775807, NULL, NULL, NULL, NULL)]::credits.deduction[]$$,
+	$$ARRAY[ROW('acc:1', 1, NULL, repeat('x', 10000000), NULL, to_jsonb(repeat('x', 17000)))]::credits.deduction[]$$,
+	$$ARRAY[ARRAY[ROW('acc:1', 1, NULL, NULL, NULL, NULL)], ARRAY[ROW('acc:2', 1, NULL, NULL, NULL, NULL)]]::credits.deduction[]$$,
+	$$(SELECT array_agg(ROW('acc:1', 1, NULL, NULL, NULL, NULL)::credits.deduction) FROM generate_series(1, 100001))$$]) AS v
+UNION ALL
+SELECT 'credits.allocation[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$,
+	$$ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
+	$$ARRAY[ROW('acc:1', 0, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
+	$$ARRAY[ROW('acc:1', 1, 'nonsense', NULL, NULL, -1, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
+	$$ARRAY[ROW('acc:1', 1, 'gift', '-infinity', 'infinity', 40000, 'NaN', 'x', '', '', '', NULL)]::credits.allocation[]$$,
+	$$ARRAY[ROW('acc:1', 9223372036854775807, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+		ROW('acc:20', 1, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, repeat('x', 10000000), NULL, NULL)]::credits.allocation[]$$,
+	$$(SELECT array_agg(ROW('acc:1', 1, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::credits.allocation)
+	   FROM generate_series(1, 100001))$$]) AS v
 UNION ALL
 SELECT 'boolean', v FROM unnest(ARRAY['NULL', 'true', 'false']) AS v
 UNION ALL
@@ -226,7 +265,9 @@ is($node->safe_psql('postgres', q(
 	'', 'and each function worked with some of the values');
 is($node->safe_psql('postgres', q(
 	SELECT function, argument, value FROM bad.tried
-	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'credits.required'))),
+	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'credits.required')
+	-- what is wrong with an item is a row of the answer
+	  AND argument <> 'items')),
 	'', 'nothing swallows 10 MB');
 is($node->safe_psql('postgres', q(
 	SELECT function, argument FROM bad.tried WHERE value = 'NULL' AND state NOT IN ('00000', '22004')
@@ -276,6 +317,7 @@ DECLARE
 	grants bigint[];
 	holds bigint[];
 	transfers bigint[];
+	codes text[];
 	hold_id text;
 	pool text;
 	span text;
@@ -291,6 +333,7 @@ BEGIN
 			SELECT array_agg(t.id) INTO spends FROM credits.transactions AS t WHERE t.id > high - 200 AND t.kind IN ('deduction', 'capture');
 			SELECT array_agg(h.id) INTO holds
 			FROM (SELECT l.id FROM credits.hold_states AS l WHERE l.status = 'open' ORDER BY l.id DESC LIMIT 100) AS h;
+			SELECT array_agg(c.code) INTO codes FROM (SELECT l.code FROM credits.codes AS l ORDER BY l.id DESC LIMIT 50) AS c;
 			SELECT array_agg(t.id) INTO transfers FROM credits.transactions AS t
 			WHERE t.id > high - 500 AND t.kind = 'transfer' AND t.amount < 0;
 			SELECT array_agg(g.id) INTO grants
@@ -354,14 +397,63 @@ BEGIN
 						bad.some(0.8, bad.pick('''day''', '''month''', '''lifetime'''), texts),
 						bad.some(0.8, bad.pick('''UTC''', '''Pacific/Apia'''), texts)),
 					format('SELECT credits_remove_member(''pool:1'', %s)', other));
-			WHEN choice < 0.44 THEN
+			WHEN choice < 0.432 THEN
+				function := 'operation';
+				statement := bad.pick(
+					format('SELECT credits_set_operation(%s, %s, %s, %s, %s, %s, %s, %s, %s)', bad.some(0.9, '''operation''', texts),
+						bad.some(0.9, '2', numerics), bad.some(0.9, '0.3', numerics), bad.some(0.9, '''page''', texts),
+						bad.some(0.9, '1', numerics), bad.some(0.9, bad.pick('''ceil''', '''floor''', '''round'''), texts),
+						bad.some(0.9, '1', bigints), bad.pick('NULL', instant), bad.pick('NULL', instant)),
+					format('SELECT credits_retire_operation(%s, %s)', bad.some(0.9, '''other''', texts), bad.pick('NULL', instant)));
+			WHEN choice < 0.45 THEN
+				function := 'charge';
+				statement := format(bad.pick('SELECT credits_charge(%s, %s, %s, %s, NULL, %s, %s)',
+						'SELECT credits_try_charge(%s, %s, %s, %s, NULL, %s, %s)'),
+					account, bad.some(0.95, '''operation''', texts), bad.some(0.9, (random() * 20)::numeric(6, 2)::text, numerics),
+					key, meta, pool);
+			WHEN choice < 0.455 THEN
+				function := 'quote';
+				statement := format('SELECT credits_quote(%s, %s, %s)', account, bad.some(0.95, '''operation''', texts),
+					bad.some(0.9, '3', numerics));
+			WHEN choice < 0.46 THEN
+				function := 'promo_code';
+				statement := format('SELECT credits_create_promo_code(%s, %s, %s, %s, %s, %s, %s, %s, %s)',
+					bad.some(0.9, quote_literal('c' || floor(random() * 30)), texts), bad.some(0.9, '3', bigints),
+					bad.some(0.9, bad.pick('NULL', '5'), bigints), bad.pick('NULL', instant), bad.pick('NULL', instant),
+					bad.some(0.9, '2', integers), bad.pick('NULL', span), bad.pick('NULL', 'NULL', span), meta);
+			WHEN choice < 0.475 THEN
+				function := 'redeem';
+				statement := format(bad.pick('SELECT credits_redeem(%s, %s, %s, %s)', 'SELECT credits_try_redeem(%s, %s, %s, %s)'),
+					account, bad.some(0.9, coalesce(quote_literal(codes[1 + floor(random() * array_length(codes, 1))::int]), '''c1'''), texts),
+					key, meta);
+			WHEN choice < 0.485 THEN
+				function := 'gift';
+				statement := bad.pick(
+					format('SELECT credits_create_gift(%s, %s, %s, %s, %s, %s)', account, amount, bad.pick('NULL', instant),
+						bad.some(0.9, 'NULL', texts), key, meta),
+					format('SELECT credits_cancel_gift(%s, %s)',
+						bad.some(0.9, coalesce(quote_literal(codes[1 + floor(random() * array_length(codes, 1))::int]), '''c1'''), texts), key),
+					format('SELECT credits_gift_many(%s, ARRAY[%s, %s], %s, %s)', account, other, bad.pick('''acc:3''', '''acc:20''', '''acc:5'''),
+						amount, key),
+					format('SELECT credits_referral_code(%s)', account));
+			WHEN choice < 0.50 THEN
+				function := 'many';
+				statement := bad.pick(
+					format('SELECT credits_deduct_many(ARRAY[ROW(%s, %s, %s, NULL, NULL, %s), ROW(%s, 3, NULL, NULL, NULL, NULL),
+						ROW(%s, 1, NULL, NULL, NULL, NULL)]::credits.deduction[], %s)', account, amount, key, meta, other, account,
+						bad.pick('true', 'false')),
+					format('SELECT credits_allocate_many(ARRAY[ROW(%s, %s, %s, %s, NULL, NULL, NULL, NULL, %s, NULL, NULL, %s),
+						ROW(%s, 3, ''gift'', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[], %s, %s)',
+						account, amount, bad.some(0.9, '''trial''', texts), bad.pick('NULL', instant), key, meta, other,
+						bad.pick('true', 'false'), bad.pick('true', 'false', 'false')));
+			WHEN choice < 0.51 THEN
 				function := 'set_limits';
 				statement := format('SELECT credits_set_limits(%s, %s, %s, %s, %s, %s, %s, %s, %s)',
 					bad.some(0.9, quote_literal('acc:' || 10 + floor(random() * 9)), texts), bad.some(0.7, '3000', bigints),
 					bad.some(0.9, bad.pick('NULL', '''clip''', '''refuse'''), texts), bad.some(0.9, bad.pick('NULL', '2'), bigints),
 					bad.some(0.9, bad.pick('NULL', '25'), bigints), bad.some(0.9, bad.pick('NULL', '500'), bigints),
 					bad.some(0.9, bad.pick('NULL', '5000'), bigints), bad.some(0.9, '''UTC''', texts), bad.pick('NULL', reason));
-			WHEN choice < 0.53 THEN
+			WHEN choice < 0.57 THEN
 				function := 'allocate';
 				statement := format('SELECT credits_allocate(%s, %s, %s, %s, %s, %s, price => %s, idempotency_key => %s, reason => %s)', account, amount,
 					bad.some(0.97, quote_literal(sources[1 + floor(random() * 8)]), texts),
