@@ -255,11 +255,13 @@ EXECUTE many(ARRAY[('batch:1', 1, 'p1', NULL, NULL, NULL), ('batch:2', 1, NULL, 
 DEALLOCATE many;
 CREATE TEMP TABLE usage (id bigint PRIMARY KEY, account text, tokens bigint);
 INSERT INTO usage VALUES (11, 'batch:2', 3), (12, 'batch:9', 4), (13, 'batch:1', 5);
-SELECT u.id, o.ok, o.code, (o.receipt).balance
-FROM (SELECT array_agg((account, tokens, 'usage:' || id, NULL, NULL, NULL)::credits.deduction ORDER BY id) AS items,
-			 array_agg(id ORDER BY id) AS ids FROM usage) AS batch
-CROSS JOIN LATERAL credits_deduct_many(batch.items) AS o
-JOIN usage AS u ON u.id = batch.ids[o.item] ORDER BY u.id;
+WITH batch AS (
+	SELECT array_agg((account, tokens, 'usage:' || id, NULL, NULL, NULL)::credits.deduction ORDER BY id) AS items,
+		   array_agg(id ORDER BY id) AS ids FROM usage
+), outcome AS MATERIALIZED (
+	SELECT batch.ids[o.item] AS id, o.* FROM batch CROSS JOIN LATERAL credits_deduct_many(batch.items) AS o
+)
+SELECT id, u.account, ok, code, (receipt).balance FROM outcome JOIN usage AS u USING (id) ORDER BY id;
 SELECT (o).item, (o).ok, ((o).receipt).replayed FROM (SELECT credits_deduct_many(ARRAY(
 	SELECT (account, tokens, 'usage:' || id, NULL, NULL, NULL)::credits.deduction FROM usage ORDER BY id)) AS o OFFSET 0) AS s;
 SELECT item, ok, code, ordinality FROM credits_deduct_many(ARRAY(
