@@ -507,6 +507,11 @@ ALTER TYPE credits.allocation DROP ATTRIBUTE metadata;
 SELECT credits_allocate_many(ARRAY[NULL]::credits.allocation[]);
 ROLLBACK;
 
+-- nothing is left due for the tests that follow
+SET credits.test_clock = '2031-02-01 00:00:00+00';
+SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:1', 1, NULL, NULL, NULL, NULL),
+	('batch:3', 1, NULL, NULL, NULL, NULL), ('batch:4', 1, NULL, NULL, NULL, NULL)]::credits.deduction[]);
+SELECT name, due_at FROM credits.accounts WHERE name LIKE 'batch:%' AND due_at < 'infinity' ORDER BY id;
 SELECT * FROM credits_verify();
 
 -- leave nothing due to the tests that follow
