@@ -199,7 +199,7 @@ write_member(Posting *posting, void *row)
 	if (!ItemPointerIsValid(&member->tid))
 		store_insert(posting->store, &members_table, columns, nulls);
 	else if (store_update(posting->store, &members_table, posting->snapshot,
-						  &member->tid, columns, nulls) != TM_Ok)
+						  &member->tid, true, columns, nulls) != TM_Ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent update"),

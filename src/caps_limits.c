@@ -151,7 +151,7 @@ write_limits(Posting *posting, void *row)
 	if (!ItemPointerIsValid(&limits->tid))
 		store_insert(posting->store, &limits_table, columns, nulls);
 	else if (store_update(posting->store, &limits_table, posting->snapshot,
-						  &limits->tid, columns, nulls) != TM_Ok)
+						  &limits->tid, true, columns, nulls) != TM_Ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent update"),

@@ -438,8 +438,8 @@ codes_update(Store *store, Snapshot snapshot, Code *code)
 	bool		nulls[Natts_codes];
 
 	code_columns(code, columns, nulls);
-	return store_update(store, &codes_table, snapshot, &code->tid, columns,
-						nulls);
+	return store_update(store, &codes_table, snapshot, &code->tid, true,
+						columns, nulls);
 }
 
 /*

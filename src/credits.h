@@ -611,7 +611,7 @@ extern void store_scan_end(StoreScan *scan);
 extern void store_insert(Store *store, StoreTable *which, Datum *values,
 						 bool *isnull);
 extern TM_Result store_update(Store *store, StoreTable *which,
-							  Snapshot snapshot, ItemPointer tid,
+							  Snapshot snapshot, ItemPointer tid, bool wait,
 							  Datum *values, bool *isnull);
 extern void store_delete(Store *store, StoreTable *which, Snapshot snapshot,
 						 ItemPointer tid);
@@ -650,7 +650,7 @@ extern void row_keep_account(Account *account);
 extern bool row_lock_account(Store *store, Snapshot snapshot,
 							 Account *account, bool skip_locked);
 extern TM_Result row_update_account(Store *store, Snapshot snapshot,
-									Account *account);
+									Account *account, bool wait);
 extern bool row_insert_account(Store *store, Datum *values, bool *isnull);
 extern void row_read_grant(TupleTableSlot *slot, Grant *grant);
 extern bool row_find_grant(Store *store, Snapshot snapshot, int64 id,

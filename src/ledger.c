@@ -8,8 +8,9 @@
  * row is no longer the version that the plan was made from.  As every change
  * of an account updates its row, a plan whose update succeeds was made from
  * the latest state of the account, its grants and its keys.  If the update
- * fails, or the plan is to refuse, the row is locked, a new snapshot is taken,
- * and the plan is made again: no call is refused on what may be old news.
+ * fails, or would have to wait for another, or the plan is to refuse, the row
+ * is locked, a new snapshot is taken, and the plan is made again: no call is
+ * refused on what may be old news.
  *
  * An account that many spend from at once is locked first: this session
  * remembers the last account at which it came too late, until it finds nobody

@@ -111,8 +111,9 @@ make_changes(Posting *posting)
 	int			i;
 
 	store_begin_changes(posting->store);
+	/* who has the row may have used a key of it for a pool's transaction */
 	if (row_update_account(posting->store, posting->snapshot,
-						   &posting->account) != TM_Ok)
+						   &posting->account, posting->locked) != TM_Ok)
 	{
 		/* no trigger is queued: this only undoes the begin */
 		store_end_changes(posting->store);
@@ -136,11 +137,31 @@ make_changes(Posting *posting)
 }
 
 /*
+ * Tells whether the error under way is that a key is in the log already.  One
+ * that a pool's transaction took while this change was being planned does not
+ * show before: it only locks the account whose key it is.
+ */
+static bool
+is_key_conflict(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ErrorData  *error = CopyErrorData();
+	bool		conflict = error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
+		error->constraint_name &&
+		strcmp(error->constraint_name, transactions_by_key.name) == 0;
+
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+	return conflict;
+}
+
+/*
  * Writes what was planned.
  */
 Outcome
 posting_write(Posting *posting, Request *request)
 {
+	MemoryContext context = CurrentMemoryContext;
 	volatile Outcome outcome;
 
 	if (request && posting->main)
@@ -151,11 +172,22 @@ posting_write(Posting *posting, Request *request)
 	{
 		outcome = make_changes(posting);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		log_leave(posting);
+		if (!is_key_conflict(context))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFLICT),
+				 errmsg("idempotency key was used for another request"),
+				 errdetail("Another transaction has used it for account " INT64_FORMAT " just now.",
+						   posting->account.id),
+				 errhint("Repeat a request with the very same arguments, or use a new key.")));
 	}
 	PG_END_TRY();
+	log_leave(posting);
 	return outcome;
 }
 

@@ -128,7 +128,7 @@ write_hold(Posting *posting, void *row)
 	if (!ItemPointerIsValid(&hold->tid))
 		store_insert(posting->store, &holds_table, columns, nulls);
 	else if (store_update(posting->store, &holds_table, posting->snapshot,
-						  &hold->tid, columns, nulls) != TM_Ok)
+						  &hold->tid, true, columns, nulls) != TM_Ok)
 		/* the account's lock is ours: nobody else can have changed it */
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

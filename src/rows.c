@@ -256,10 +256,11 @@ row_lock_account(Store *store, Snapshot snapshot, Account *account,
 
 /*
  * Writes an account's new state.  Anything but TM_Ok means that another has
- * changed it.
+ * changed it, or has it now and is not to be waited for.
  */
 TM_Result
-row_update_account(Store *store, Snapshot snapshot, Account *account)
+row_update_account(Store *store, Snapshot snapshot, Account *account,
+				   bool wait)
 {
 	Datum	   *values = account->values - 1;	/* by column number */
 	bool	   *isnull = account->isnull - 1;
@@ -290,7 +291,7 @@ row_update_account(Store *store, Snapshot snapshot, Account *account)
 	memcpy(head.data, account->head, account->head_len);
 	values[Anum_accounts_head] = PointerGetDatum(&head);
 
-	return store_update(store, &accounts_table, snapshot, &account->tid,
+	return store_update(store, &accounts_table, snapshot, &account->tid, wait,
 						account->values, account->isnull);
 }
 
@@ -397,8 +398,8 @@ row_write_grant(Store *store, Snapshot snapshot, Grant *grant)
 		return;
 	}
 	/* the account's lock is ours: nobody else can have changed its grants */
-	result = store_update(store, &grants_table, snapshot, &grant->tid, row,
-						  nulls);
+	result = store_update(store, &grants_table, snapshot, &grant->tid, true,
+						  row, nulls);
 	if (result != TM_Ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

@@ -690,12 +690,12 @@ store_insert(Store *store, StoreTable *which, Datum *values, bool *isnull)
 }
 
 /*
- * Updates a row, waiting for whoever is changing it.  Anything but TM_Ok means
- * that it is not the newest version.
+ * Updates a row, waiting for whoever has it or not.  Anything but TM_Ok means
+ * that it is not the newest version, or that another has it.
  */
 TM_Result
 store_update(Store *store, StoreTable *which, Snapshot snapshot,
-			 ItemPointer tid, Datum *values, bool *isnull)
+			 ItemPointer tid, bool wait, Datum *values, bool *isnull)
 {
 	Table	   *table = get_table(store, which);
 	EState	   *estate = store->estate;
@@ -710,7 +710,7 @@ store_update(Store *store, StoreTable *which, Snapshot snapshot,
 	ExecConstraints(rri, table->slot, estate);
 	result = table_tuple_update(table->rel, tid, table->slot,
 								GetCurrentCommandId(true), snapshot,
-								InvalidSnapshot, true, &failure, &lockmode,
+								InvalidSnapshot, wait, &failure, &lockmode,
 								&update_indexes);
 	if (result != TM_Ok)
 		return result;
