@@ -58,6 +58,7 @@ my %spends;        # account => [ids of committed deductions and captures]
 my %holds;         # account => [[id, when it times out] of committed holds]
 my %transfers;     # account => [[id, receiver] of committed transfers]
 my %grants;        # account => [what finds a grant of a committed transaction]
+my %members;       # 'pool account' => 1, or 0 if it was one
 my %pools_of;      # account => { pools that it is or was a member of }
 my %statuses;      # rough idea, for the choice only
 my %balances;      # the same
@@ -143,18 +144,20 @@ sub ask_status
 	return {};
 }
 
-# A pool and a member, mostly one below it.
+# A pool and a member: mostly one below it, who is one already if the member is
+# to be changed or removed, or was one.
 sub ask_member
 {
 	my ($account, $op) = @_;
 	my $pool = int rand @pools;
 	my $below = rand() < 0.9 ? $pool + 1 : 0;
 	my $member = rand() < 0.4 && $below < @pools ? $pools[ $below + int rand(@pools - $below) ] : $account;
-	return undef if $member eq $pools[$pool];
-	return undef if $op eq 'remove_member' && rand() < 0.6;
+	my @pairs = grep { $members{$_} == ($op eq 'add_member' ? 0 : 1) } sort keys %members;
+	my %pair = (account => $pools[$pool], member => $member);
+	@pair{qw(account member)} = split / /, one_of(@pairs) if @pairs && rand() < ($op eq 'add_member' ? 0.5 : 0.9);
+	return undef if $pair{account} eq $pair{member};
 	return {
-		account => $pools[$pool],
-		member => $member,
+		%pair,
 		cap => rand() < 0.2 ? undef : int rand(rand() < 0.3 ? 100 : 2000),
 		per => one_of(qw(day day week month lifetime)),
 		west => one_of(@wests),
@@ -314,7 +317,7 @@ my %ops = (
 		allowed => 'PT404',
 	},
 	remove_member => {
-		weight => 1,
+		weight => 0.6,
 		no_key => 1,
 		ask => \&ask_member,
 		call => sub { "credits_remove_member($_[0], '$_->{member}')" },
@@ -448,6 +451,7 @@ sub remember
 		push @{ $transfers{$account} }, [ $id, $request->{to} ];
 		push @{ $grants{ $request->{to} } }, { grant => $id, received => 1 };
 	}
+	$members{"$account $request->{member}"} = $op eq 'remove_member' ? 0 : 1 if $op =~ /_member$/;
 	know_member($request) if $op eq 'add_member';
 	return;
 }
@@ -910,7 +914,9 @@ sub compare
 	my @differ = grep { ($found{$_} // '') ne ($expected->{$_} // '') } sort keys %{ { %$expected, %found } };
 	foreach my $name (splice @differ, 0, 3)
 	{
-		diag "$name: " . ($expected->{$name} // 'nothing') . ', found ' . ($found{$name} // 'nothing');
+		my ($left, $right) = map { { map { $_ => 1 } split / / } } $expected->{$name} // '', $found{$name} // '';
+		diag "$name: " . join(' ', grep { !$right->{$_} } sort keys %$left) . ', found '
+		  . join ' ', grep { !$left->{$_} } sort keys %$right;
 	}
 	return;
 }
@@ -918,6 +924,13 @@ sub compare
 compare('status, balance, held, lifetime totals and transactions of every account', $model->accounts($now), q(
 	SELECT a.name, s.status, s.balance, s.held, s.granted, s.spent, s.refunded, s.expired, a.transaction_count
 	FROM credits.accounts AS a, credits_summary(a.name) AS s WHERE a.name <> 'none'));
+compare('what is left of each grant', $model->grants, q(
+	SELECT a.name, string_agg(g.grant, ' ' ORDER BY g.grant COLLATE "C")
+	FROM (
+		SELECT account_id, concat_ws('/', (extract(epoch FROM effective_at) * 1000000)::bigint, amount, remaining,
+			priority, (extract(epoch FROM expires_at) * 1000000)::bigint) AS grant
+		FROM credits.grants) AS g
+	JOIN credits.accounts AS a ON a.id = g.account_id GROUP BY a.name));
 compare('each hold', $model->holds, q(
 	SELECT COALESCE(t.target_id, h.id) || ' ' || a.name, h.status, h.reserved, h.captured, h.released,
 		(extract(epoch FROM h.expires_at) * 1000000)::bigint

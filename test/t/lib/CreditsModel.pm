@@ -975,6 +975,18 @@ sub accounts
 		} values %{ $model->{accounts} } };
 }
 
+sub grants
+{
+	my ($model) = @_;
+	my %grants;
+	foreach my $account (grep { %{ $_->{grants} } } values %{ $model->{accounts} })
+	{
+		$grants{ $account->{name} } = join ' ', sort
+		  map { join '/', @$_{qw(effective amount remaining priority)}, $_->{expires} // () } values %{ $account->{grants} };
+	}
+	return \%grants;
+}
+
 sub holds
 {
 	my ($model) = @_;
