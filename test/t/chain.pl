@@ -38,7 +38,7 @@ my $digest = $node->safe_psql('postgres', q(SELECT encode(credits_digest(), 'hex
 is($node->safe_psql('postgres', q(SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM credits.transactions)),
 	join(' ', sort qw(
 		opening allocation activation deduction refund expiration adjustment void pause resume close threshold
-		hold capture release extension transfer reversal limits membership)),
+		hold capture release extension transfer reversal gift redemption referral limits membership)),
 	'all kinds of rows');
 is($node->safe_psql('postgres', q(
 	SELECT bool_or(reason IS NULL) AND bool_or(reason LIKE E'%\n%') AND bool_or(metadata IS NULL)

@@ -59,6 +59,22 @@ my %writes = (
 	credits_change_member => q(SELECT credits_change_member('pool:team', 'member:1', 5)),
 	credits_remove_member => q(SELECT credits_remove_member('pool:team', 'member:1')),
 	credits_set_limits => q(SELECT credits_set_limits('bulk:1', 5)),
+	credits_redeem => q(SELECT credits_redeem('bulk:1', 'GONE')),
+	credits_try_redeem => q(SELECT credits_try_redeem('bulk:1', 'GONE')),
+	credits_create_promo_code => q(SELECT credits_create_promo_code('NEW', 1)),
+	credits_create_promo_codes => q(SELECT credits_create_promo_codes(1, 1)),
+	credits_deactivate_promo_code => q(SELECT credits_deactivate_promo_code('WELCOME')),
+	credits_create_gift => q(SELECT credits_create_gift('bulk:1', 1)),
+	credits_cancel_gift => q(SELECT credits_cancel_gift((SELECT max(code) FROM credits.gifts WHERE status = 'open'))),
+	credits_gift_many => q(SELECT credits_gift_many('bulk:1', '{bulk:2}', 1)),
+	credits_referral_code => q(SELECT credits_referral_code('bulk:1')),
+	credits_set_operation => q(SELECT credits_set_operation('new', 1)),
+	credits_retire_operation => q(SELECT credits_retire_operation('chat')),
+	credits_charge => q(SELECT credits_charge('bulk:1', 'chat')),
+	credits_try_charge => q(SELECT credits_try_charge('bulk:1', 'chat')),
+	credits_deduct_many => q(SELECT credits_deduct_many(ARRAY[('bulk:1', 1, NULL, NULL, NULL, NULL)]::credits.deduction[])),
+	credits_allocate_many =>
+	  q(SELECT credits_allocate_many(ARRAY[('bulk:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[])),
 	credits_open_accounts => q(SELECT credits_open_accounts('credits.accounts', 'name', 'x:')),);
 sqlstate_is($standby, $writes{$_}, '25006', "$_ on a standby") foreach sort keys %writes;
 sqlstate_is($primary, "SET default_transaction_read_only = on; $writes{$_}", '25006', "$_ in a read-only transaction")
@@ -122,6 +138,8 @@ SELECT credits_hold('member:1', 30, '1 hour', pool => 'pool:team', mode => 'own_
 SELECT credits_deduct('member:2', 3, pool => 'pool:top');
 SELECT credits_transfer('bulk:3', 'bulk:4', 5);
 SELECT credits_change_member('pool:team', 'member:2', 50), credits_remove_member('pool:team', 'member:1');
+SELECT credits_redeem('bulk:25', (SELECT max(code) FROM credits.gifts WHERE status = 'open'));
+SELECT credits_create_promo_code('LATER', 1), credits_redeem('bulk:26', 'LATER'), credits_set_operation('later', 1);
 SELECT credits_set_limits('bulk:4', max_spend => 50), credits_set_limits('member:1', max_spend => 80);
 SET credits.test_clock = '2201-01-01 00:00+00';
 CALL credits_settle();
@@ -166,6 +184,8 @@ is($session->value(q(SELECT kind, amount, held FROM credits_capture(
 is($session->value(q(SELECT balance FROM credits_open_account('after', 9))), '9', 'failover: the next account');
 $session->value(q(SELECT credits_allocate('after', 9)));
 is($session->value(q(SELECT ok FROM credits_try_deduct('after', 100))), 'f', 'failover: the next event');
+is($session->value(q(SELECT credits_create_promo_code('AFTER', 1))), 'AFTER', 'failover: the next code');
+is($session->query(q(SELECT credits_set_operation('after', 1)))->{code}, '00000', 'failover: the next price');
 problems_are($subscriber, '', 'failover: verify');
 $session->quit;
 

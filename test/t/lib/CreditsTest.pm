@@ -219,6 +219,23 @@ SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key
 SELECT credits_try_deduct('member:2', 35, pool => 'pool:team');
 SELECT credits_transfer('user:1', 'bulk:11', 60, 'transfer:1', 'as a present', '{"from": "Zoë"}');
 SELECT credits_reverse_transfer((SELECT id FROM credits.transactions WHERE idempotency_key = 'transfer:1'), 'a mistake', 15);
+-- codes of each kind, redeemed and not; priced operations; batches
+SET credits.referral_credits = 5;
+SET credits.referrer_credits = 7;
+SELECT credits_create_promo_code('welcome', 10, 3, '2100-01-01', credits_expire_in => '1 year', metadata => '{"campaign": "spring"}'),
+	credits_create_promo_code('GONE', 5), credits_deactivate_promo_code('GONE');
+SELECT credits_redeem('bulk:' || n, 'Welcome', 'code:' || n) FROM generate_series(20, 22) AS n;
+SELECT credits_try_redeem('bulk:23', 'WELCOME');
+SELECT (credits_create_gift('bulk:24', 30, message => 'für dich', idempotency_key => 'gift:' || n)).code
+FROM generate_series(1, 3) AS n;
+SELECT credits_redeem('bulk:25', (SELECT code FROM credits.gifts ORDER BY id LIMIT 1), 'code:25');
+SELECT credits_cancel_gift((SELECT code FROM credits.gifts ORDER BY id LIMIT 1 OFFSET 1), reason => 'second thoughts');
+SELECT credits_gift_many('bulk:24', '{bulk:26,bulk:27}', 3);
+SELECT credits_open_account('referred:1'), credits_redeem('referred:1', credits_referral_code('bulk:29'));
+SELECT credits_set_operation('chat', 1, 0.25, 'token', 10), credits_set_operation('chat', 2, active_from => '2150-01-01');
+SELECT credits_charge('bulk:30', 'chat', 50, 'charge:1');
+SELECT credits_deduct_many(ARRAY[('bulk:31', 5, 'many:1', NULL, NULL, NULL), ('bulk:31', 10000, NULL, NULL, NULL, NULL)]::credits.deduction[]);
+SELECT credits_allocate_many(ARRAY[('bulk:31', 5, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, 'lot', NULL, NULL)]::credits.allocation[]);
 SET credits.test_clock = '2020-03-02 00:00+00';
 CALL credits_settle();
 SQL
