@@ -712,6 +712,13 @@ store_update(Store *store, StoreTable *which, Snapshot snapshot,
 								GetCurrentCommandId(true), snapshot,
 								InvalidSnapshot, wait, &failure, &lockmode,
 								&update_indexes);
+	/* who is not to wait for another need not wait for itself */
+	if (result == TM_BeingModified && !wait &&
+		TransactionIdIsCurrentTransactionId(failure.xmax))
+		result = table_tuple_update(table->rel, tid, table->slot,
+									GetCurrentCommandId(true), snapshot,
+									InvalidSnapshot, true, &failure,
+									&lockmode, &update_indexes);
 	if (result != TM_Ok)
 		return result;
 	if (UPDATE_NEEDS_INDEXES(update_indexes))
