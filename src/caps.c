@@ -504,29 +504,34 @@ caps_path(Store *store, Snapshot snapshot, int64 account_id, int64 pool_id)
 }
 
 /*
- * Locks the members along a way, which the list has from then on.  Returns
- * false if one is gone.
+ * Locks the members along a way, given as keys, and returns them; NIL if one
+ * is gone, which the key then tells.
  *
  * A call by another pool may have begun a member's window a moment later than
  * ours is: then ours is as late, since that window is what it counts in.
  */
-bool
-caps_lock_path(Posting *posting, List *path)
+List *
+caps_lock_way(Posting *posting, List *keys, MemberKey *gone)
 {
+	List	   *path = NIL;
 	ListCell   *lc;
 
-	(void) caps_lock_members(posting, caps_add_path(NIL, path), false);
-	foreach(lc, path)
+	(void) caps_lock_members(posting, list_copy(keys), false);
+	foreach(lc, keys)
 	{
-		Member	   *member = lfirst(lc);
+		MemberKey  *key = lfirst(lc);
+		Member	   *member = locked_member(posting, key->pool_id,
+										   key->account_id);
 
-		member = locked_member(posting, member->pool_id, member->account_id);
 		if (member == NULL)
-			return false;
-		lfirst(lc) = member;
+		{
+			*gone = *key;
+			return NIL;
+		}
 		posting->now = Max(posting->now, member->window_start);
+		path = lappend(path, member);
 	}
-	return true;
+	return path;
 }
 
 /*

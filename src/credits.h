@@ -729,7 +729,7 @@ extern Jsonb *caps_member_terms(const Member *member);
 extern List *caps_members_of(Snapshot snapshot, int64 pool_id);
 extern List *caps_path(Store *store, Snapshot snapshot, int64 account_id,
 					   int64 pool_id);
-extern bool caps_lock_path(Posting *posting, List *path);
+extern List *caps_lock_way(Posting *posting, List *keys, MemberKey *gone);
 extern Member *caps_narrowest(List *path, int64 *left);
 extern void caps_use_path(Posting *posting, List *path, int64 amount);
 extern void caps_add_way(StringInfo json, List *path);

@@ -31,7 +31,7 @@ typedef struct HoldCall
 	int			part_parties[MAX_PARTS];	/* whose postings they are in */
 	Party		parties[2];
 	int			nparties;
-	List	   *way;			/* members that it counts for, as keys */
+	List	   *way;			/* from member to pool, as keys; NIL if none pays */
 	bool		has_amount;		/* or else all that is left */
 	int64		amount;
 	bool		final;
@@ -154,10 +154,7 @@ add_members(List *keys, Posting *postings, void *arg)
 {
 	HoldCall   *call = arg;
 
-	keys = list_concat(keys, call->way);
-	if (call->allow_more && call->nparties > 1)
-		keys = spend_add_members(keys, postings, arg);
-	return keys;
+	return list_concat_copy(keys, call->way);
 }
 
 /*
@@ -228,7 +225,8 @@ still_open(Posting *postings, HoldCall *call, Hold **holds, int64 *left)
 
 /*
  * Takes what a capture needs beyond the hold from the balance: of a hold that
- * is split, from that of the first account whose part is open.
+ * is split, from that of the first account whose part is open.  It counts for
+ * the members that the hold was made through, to whom a refund gives it back.
  */
 static bool
 enlarge(Posting *postings, HoldCall *call, Hold **holds, int64 extra)
@@ -251,7 +249,7 @@ enlarge(Posting *postings, HoldCall *call, Hold **holds, int64 extra)
 	/* the second party is the pool */
 	if (!ledger_enough(posting, extra) ||
 		(party > 0 &&
-		 !spend_check_cap(posting, postings[0].account.id, extra, &path)) ||
+		 !spend_check_caps(posting, call->way, extra, &path)) ||
 		!caps_spend(posting, extra, holds[which]->reserved + extra))
 	{
 		postings[0].refusal = posting->refusal;

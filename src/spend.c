@@ -141,34 +141,47 @@ refuse_cap(Posting *pool, Member *member, int64 amount)
 }
 
 /*
- * Finds and locks the way from a member up to a pool.
+ * Refuses a spend from a pool by who is no member.
  */
 static bool
-lock_way(Posting *pool, int64 member_id, List **path)
+refuse_member(Posting *pool, int64 account_id, int64 pool_id)
 {
-	*path = caps_path(pool->store, pool->snapshot, member_id,
-					  pool->account.id);
-	if (*path != NIL && caps_lock_path(pool, *path))
-		return true;
 	return refuse(&pool->refusal, ERRCODE_FORBIDDEN,
 				  psprintf("account \"%s\" is not a member of pool \"%s\"",
-						   name_by_id(pool, member_id),
-						   row_account_name(&pool->account)),
+						   name_by_id(pool, account_id),
+						   name_by_id(pool, pool_id)),
 				  NULL,
 				  "Add it with credits_add_member, or leave out pool.");
 }
 
 /*
- * Checks that a member may spend an amount from a pool, at each level.
+ * Finds and locks the way from a member up to a pool.
+ */
+static bool
+lock_way(Posting *pool, int64 member_id, List **path)
+{
+	MemberKey	gone = {pool->account.id, member_id};
+
+	*path = caps_path(pool->store, pool->snapshot, member_id,
+					  pool->account.id);
+	if (*path != NIL)
+		*path = caps_lock_way(pool, caps_add_path(NIL, *path), &gone);
+	return *path != NIL || refuse_member(pool, gone.account_id, gone.pool_id);
+}
+
+/*
+ * Checks that an amount may be spent from a pool by a way, at each level.
  */
 bool
-spend_check_cap(Posting *pool, int64 member_id, int64 amount, List **path)
+spend_check_caps(Posting *pool, List *way, int64 amount, List **path)
 {
+	MemberKey	gone;
 	Member	   *narrowest;
 	int64		left;
 
-	if (!lock_way(pool, member_id, path))
-		return false;
+	*path = caps_lock_way(pool, way, &gone);
+	if (*path == NIL)
+		return refuse_member(pool, gone.account_id, gone.pool_id);
 	narrowest = caps_narrowest(*path, &left);
 	return left == NO_LIMIT || amount <= left ||
 		refuse_cap(pool, narrowest, amount);
@@ -178,8 +191,8 @@ spend_check_cap(Posting *pool, int64 member_id, int64 amount, List **path)
  * Adds the members along the way from the first party to the second to those
  * that a call locks.
  */
-List *
-spend_add_members(List *keys, Posting *postings, void *arg)
+static List *
+add_members(List *keys, Posting *postings, void *arg)
 {
 	return caps_add_path(keys, caps_path(postings[1].store,
 										 postings[1].snapshot,
@@ -325,7 +338,7 @@ spend_post(const char *function, Spend *spend, Receipt *receipt,
 	if (spend->pool == NULL)
 		return ledger_post(function, spend->account, 0, &spend->request,
 						   spend_plan, spend, receipt, refusal);
-	spend->request.add_members = spend_add_members;
+	spend->request.add_members = add_members;
 	return ledger_post_joint(function, parties, 2, &spend->request, plan_pool,
 							 spend, receipt, refusal);
 }

@@ -40,9 +40,8 @@ extern void deduct_fingerprint(Request *request, int64 amount);
 /* spend.c */
 extern void spend_read_pool(FunctionCallInfo fcinfo, int n, Spend *spend);
 extern void spend_fingerprint_pool(Spend *spend);
-extern bool spend_check_cap(Posting *pool, int64 member_id, int64 amount,
-							List **path);
-extern List *spend_add_members(List *keys, Posting *postings, void *arg);
+extern bool spend_check_caps(Posting *pool, List *way, int64 amount,
+							 List **path);
 extern bool spend_plan(Posting *posting, void *arg);
 extern bool spend_post(const char *function, Spend *spend, Receipt *receipt,
 					   Refusal *refusal);

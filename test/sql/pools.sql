@@ -680,6 +680,21 @@ SELECT credits_deduct('po.n:bob', 1, pool => 'po.n:group');
 \echo :SQLSTATE
 SELECT kind, amount FROM credits_release(:n3);
 SELECT pool, account, used FROM credits.pool_members WHERE pool LIKE 'po.n:%' ORDER BY pool, account;
+-- a hold goes on by the way that it was made, also where there is another one now
+SELECT kind FROM credits_add_member('po.n:org', 'po.n:team1', 100);
+SELECT transaction_id AS n4 FROM credits_hold('po.n:bob', 10, '1 hour', pool => 'po.n:org') \gset
+SELECT kind FROM credits_remove_member('po.n:team1', 'po.n:bob');
+SELECT kind FROM credits_add_member('po.n:team2', 'po.n:bob');
+SELECT amount FROM credits_deduct('po.n:bob', 1, pool => 'po.n:org');
+SELECT credits_capture(:n4, 15, allow_more => true);
+\echo :SQLSTATE
+SELECT kind FROM credits_add_member('po.n:team1', 'po.n:bob');
+SELECT kind FROM credits_capture(:n4, 15, allow_more => true);
+SELECT pool, account, used FROM credits.pool_members WHERE pool LIKE 'po.n:%' ORDER BY pool, account;
+SELECT r.amount FROM pools_log AS t, credits_refund(t.id) AS r WHERE t.target_id = :n4 AND t.kind = 'capture';
+SELECT pool, account, used FROM credits.pool_members WHERE pool LIKE 'po.n:%' ORDER BY pool, account;
+SELECT kind FROM credits_remove_member('po.n:team2', 'po.n:bob');
+SELECT kind FROM credits_remove_member('po.n:org', 'po.n:team1');
 -- two ways: the shorter one counts, also if it has the narrower cap
 SELECT kind FROM credits_add_member('po.n:org', 'po.n:team1');
 SELECT kind FROM credits_add_member('po.n:org', 'po.n:ann', 3);
