@@ -496,6 +496,18 @@ SELECT transaction_id AS h11 FROM credits_hold('po.h:1', 30, pool => 'po.h:pool'
 SELECT amount FROM credits_allocate('po.h:1', 100);
 -- what goes beyond a split hold is the member's own
 SELECT account, kind, amount, balance, held FROM credits_capture(:h11, 40, allow_more => true);
+-- or the pool's, up to the cap, once the account's part is captured
+SELECT credits_balance('po.h:1') AS own, (SELECT used FROM credits.pool_members WHERE account = 'po.h:1') AS used;
+SELECT transaction_id AS h13 FROM credits_hold('po.h:1', credits_balance('po.h:1') + 5, pool => 'po.h:pool', mode => 'own_first') \gset
+SELECT account, kind, held FROM credits_capture(:h13, (SELECT reserved FROM pools_holds WHERE id = :h13), false);
+SELECT credits_capture(:h13, 1000, allow_more => true);
+\echo :SQLSTATE
+SELECT credits_capture(:h13, 32, allow_more => true);
+\echo :SQLSTATE
+SELECT account, kind, balance, held FROM credits_capture(:h13, 9, allow_more => true);
+SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
+SELECT r.account, r.amount FROM pools_log AS t, credits_refund(t.id) AS r WHERE t.idempotency_key IS NULL AND t.target_id = :h13 + 1 AND t.kind = 'capture';
+SELECT amount FROM credits_allocate('po.h:1', 100);
 SELECT transaction_id AS h12 FROM credits_hold('po.h:1', 100, '1 hour', pool => 'po.h:pool', mode => 'own_first') \gset
 SET credits.test_clock = '2032-03-03 15:00:00+00';
 SELECT credits_capture(:h12);
