@@ -31,7 +31,7 @@ typedef struct HoldCall
 	int			part_parties[MAX_PARTS];	/* whose postings they are in */
 	Party		parties[2];
 	int			nparties;
-	List	   *way;			/* from member to pool, as keys; NIL if none pays */
+	List	   *way;			/* from member to pool, as keys; or NIL */
 	bool		has_amount;		/* or else all that is left */
 	int64		amount;
 	bool		final;
