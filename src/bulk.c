@@ -132,13 +132,15 @@ find_accounts(Batch *batch)
 }
 
 /*
- * Locks the accounts from one item on, in order of their ids.
+ * Locks the accounts from one item on, in order of their ids, and then all
+ * members of pools that settling them and the posting's account may change.
  */
 static void
-lock_accounts(Batch *batch, BatchItem **from, Snapshot snapshot)
+lock_accounts(Batch *batch, BatchItem **from, Posting *posting)
 {
 	BatchItem **end = batch->order + batch->nordered;
-	Account		account;
+	List	   *keys = reserve_add_members(NIL, posting);
+	Posting		other;
 
 	if (batch->all_locked)
 		return;
@@ -147,10 +149,17 @@ lock_accounts(Batch *batch, BatchItem **from, Snapshot snapshot)
 		CHECK_FOR_INTERRUPTS();
 		if (from > batch->order && from[0]->account_id == from[-1]->account_id)
 			continue;
-		if (row_find_account(batch->store, snapshot, NULL,
-							 (*from)->account_id, &account))
-			row_lock_account(batch->store, snapshot, &account, false);
+		memset(&other, 0, sizeof(Posting));
+		other.store = batch->store;
+		other.snapshot = posting->snapshot;
+		other.now = posting->now;
+		if (!row_find_account(other.store, other.snapshot, NULL,
+							  (*from)->account_id, &other.account))
+			continue;
+		row_lock_account(other.store, other.snapshot, &other.account, false);
+		keys = reserve_add_members(keys, &other);
 	}
+	(void) caps_lock_members(posting, keys, false);
 	batch->all_locked = true;
 }
 
@@ -306,7 +315,7 @@ attempt_items(Batch *batch, Posting *posting, BatchItem **items, int n)
 			return CHANGED;
 		/* which reads them */
 		row_keep_account(&posting->account);
-		lock_accounts(batch, items + n, posting->snapshot);
+		lock_accounts(batch, items + n, posting);
 		(void) posting_lock_members(posting, 1, NULL, NULL, false);
 	}
 	reserve_settle(posting);
