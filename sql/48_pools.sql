@@ -74,6 +74,40 @@ COMMENT ON VIEW credits.pool_members IS
 	'each member of each pool: its cap, and what it has used and has left in the present window';
 GRANT SELECT ON credits.pool_members TO credits_admin, credits_auditor;
 
+-- What is given back counts for when it was spent or reserved: of a capture
+-- that is when its hold was made.
+CREATE VIEW credits.pool_usage AS
+SELECT p.name AS pool,
+	   a.name AS account,
+	   w.start AS window_start,
+	   pg_catalog.sum(u.used)::bigint AS used,
+	   pg_catalog.count(*) AS transactions
+FROM (
+	SELECT t.account_id, t.member_id,
+		   OPERATOR(pg_catalog.-) t.amount AS used,
+		   COALESCE(h.created_at, s.created_at, t.created_at) AS at
+	FROM credits.transactions AS t
+	LEFT JOIN credits.transactions AS s
+		ON s.id OPERATOR(pg_catalog.=) t.target_id AND t.amount OPERATOR(pg_catalog.>) 0
+	LEFT JOIN credits.transactions AS h
+		ON h.id OPERATOR(pg_catalog.=) s.target_id AND s.kind OPERATOR(pg_catalog.=) 'capture'
+	WHERE t.member_id IS NOT NULL AND t.amount OPERATOR(pg_catalog.<>) 0
+) AS u
+JOIN credits.accounts AS p ON p.id OPERATOR(pg_catalog.=) u.account_id
+JOIN credits.accounts AS a ON a.id OPERATOR(pg_catalog.=) u.member_id
+LEFT JOIN credits.members AS m
+	ON m.pool_id OPERATOR(pg_catalog.=) u.account_id
+	AND m.account_id OPERATOR(pg_catalog.=) u.member_id
+CROSS JOIN LATERAL (
+	SELECT CASE WHEN m.per OPERATOR(pg_catalog.=) 'lifetime' THEN '-infinity'::timestamptz
+				ELSE pg_catalog.date_trunc(COALESCE(m.per, 'month'), u.at,
+										   COALESCE(m.timezone, 'UTC')) END AS start
+) AS w
+GROUP BY p.name, a.name, w.start;
+COMMENT ON VIEW credits.pool_usage IS
+	'what each account has used of each pool, by the windows that its membership has now, months in UTC if it has none; from the log';
+GRANT SELECT ON credits.pool_usage TO credits_admin, credits_auditor;
+
 CREATE FUNCTION @extschema@.credits_add_member(
 	pool text,
 	account text,

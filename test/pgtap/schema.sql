@@ -57,6 +57,7 @@ SELECT views_are('credits', ARRAY[
 	'gifts',
 	'holds',
 	'pool_members',
+	'pool_usage',
 	'promo_codes',
 	'referral_counts',
 	'referrals'
@@ -332,6 +333,16 @@ $$, $$ VALUES
 	('remaining', 'bigint'),
 	('created_at', 'timestamp with time zone')
 $$, 'columns of the view pool_members');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.pool_usage'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('pool', 'text'),
+	('account', 'text'),
+	('window_start', 'timestamp with time zone'),
+	('used', 'bigint'),
+	('transactions', 'bigint')
+$$, 'columns of the view pool_usage');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.charges'::regclass AND attnum > 0 ORDER BY attnum

@@ -52,6 +52,7 @@ INSERT INTO evil.calls (clock, role, statement) VALUES
 	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.format('%s %s', d.amount, d.balance) FROM public.credits_transfer('shadow:1', 'shadow:pool', 2) AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT pg_catalog.format('%s %s', h.status, h.remaining) FROM credits.holds AS h WHERE h.account OPERATOR(pg_catalog.=) 'shadow:1' AND h.reserved OPERATOR(pg_catalog.=) 2$$),
 	(NULL, 'regress_pgtap_admin', format('SELECT pg_catalog.format(''%%s %%s'', d.amount, d.balance) FROM public.credits_reverse_transfer(%s, ''reason'') AS d', :transfer)),
+	(NULL, 'regress_pgtap_admin', $$SELECT pg_catalog.format('%s %s', u.window_start, u.used) FROM credits.pool_usage AS u WHERE u.account OPERATOR(pg_catalog.=) 'shadow:1'$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT pg_catalog.format('%s %s %s', m.window_start, m.used, m.remaining) FROM credits.pool_members AS m WHERE m.account OPERATOR(pg_catalog.=) 'shadow:1'$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).kind FROM public.credits_change_member('shadow:pool', 'shadow:1', 60, 'day', 'Asia/Tokyo') AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).kind FROM public.credits_remove_member('shadow:pool', 'shadow:1') AS d$$),
@@ -175,6 +176,7 @@ CREATE TABLE evil.hold_states (LIKE evil.accounts);
 CREATE TABLE evil.holds (LIKE evil.accounts);
 CREATE TABLE evil.limits (LIKE evil.accounts);
 CREATE TABLE evil.pool_members (LIKE evil.accounts);
+CREATE TABLE evil.pool_usage (LIKE evil.accounts);
 CREATE SEQUENCE evil.transactions_id_seq;
 CREATE TYPE evil.receipt AS (nothing int);
 CREATE TYPE evil.attempt AS (nothing int);

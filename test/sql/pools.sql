@@ -808,6 +808,10 @@ SELECT * FROM pg_temp.problems('po.n:team1');
 ROLLBACK;
 SELECT * FROM credits_verify() WHERE account ~ '^po[.]';
 
+-- usage by window, from the log: by the windows that the member has now
+SELECT pool, account, window_start, used, transactions FROM credits.pool_usage
+WHERE account = 'po.p:ann' ORDER BY pool, window_start;
+
 -- leave nothing due to the tests that follow
 RESET ROLE;
 SET client_min_messages = error;
