@@ -56,7 +56,7 @@ my $number = 0;
 my @accounts;      # names, of those to be used
 my %spends;        # account => [ids of committed deductions and captures]
 my %holds;         # account => [[id, when it times out] of committed holds]
-my %transfers;     # account => [[id, receiver] of committed transfers]
+my %transfers;     # account => [ids of committed transfers]
 my %grants;        # account => [what finds a grant of a committed transaction]
 my %members;       # 'pool account' => 1, or 0 if it was one
 my %pools_of;      # account => { pools that it is or was a member of }
@@ -89,6 +89,13 @@ sub zone
 }
 
 sub text { return defined $_[0] ? "'$_[0]'" : 'NULL' }
+
+# Named arguments of a call, those that the request has.
+sub named
+{
+	my ($request, @names) = @_;
+	return join '', map { ", $_ => '$request->{$_}'" } grep { defined $request->{$_} } @names;
+}
 
 sub new_account
 {
@@ -187,17 +194,19 @@ my %ops = (
 	deduct => {
 		weight => 18,
 		ask => \&ask_spend,
-		call => sub { "credits_deduct($_[0], $_[1], $_[2], 'op', pool => " . text($_->{pool}) . ', mode => ' . text($_->{mode}) . ')' },
+		call => sub { "credits_deduct($_[0], $_[1], $_[2], 'op'" . named($_, qw(pool mode)) . ')' },
 	},
 	try => {
 		weight => 7,
 		ask => \&ask_spend,
-		call => sub { "credits_try_deduct($_[0], $_[1], $_[2], 'op', pool => " . text($_->{pool}) . ', mode => ' . text($_->{mode}) . ')' },
+		call => sub { "credits_try_deduct($_[0], $_[1], $_[2], 'op'" . named($_, qw(pool mode)) . ')' },
 	},
 	hold => {
 		weight => 14,
 		ask => sub { my $request = ask_spend(@_); $request && ask_lasting($request) },
-		call => sub { "credits_hold($_[0], $_[1], '$_->{lasts} microseconds', $_[2], 'op', pool => " . text($_->{pool}) . ', mode => ' . text($_->{mode}) . ')' },
+		call => sub {
+			"credits_hold($_[0], $_[1], '$_->{lasts} microseconds', $_[2], 'op'" . named($_, qw(pool mode)) . ')';
+		},
 	},
 	capture => {
 		weight => 10,
@@ -210,7 +219,9 @@ my %ops = (
 				more => int rand() < 0.4 || 0,
 			};
 		},
-		call => sub { "credits_capture($_->{target}, $_[1], $_->{final}::boolean, $_[2], $_->{more}::boolean, account => $_[0])" },
+		call => sub {
+			"credits_capture($_->{target}, $_[1], $_->{final}::boolean, $_[2], $_->{more}::boolean, account => $_[0])";
+		},
 	},
 	release => {
 		weight => 3,
@@ -233,8 +244,8 @@ my %ops = (
 			return \%request;
 		},
 		call => sub {
-			"credits_allocate($_[0], $_[1], '$_->{source}', idempotency_key => $_[2], expires_at => " . timestamp($_->{expires})
-			  . ', effective_at => ' . timestamp($_->{effective}) . ', priority => ' . text($_->{priority}) . ')';
+			"credits_allocate($_[0], $_[1], idempotency_key => $_[2], expires_at => " . timestamp($_->{expires})
+			  . ', effective_at => ' . timestamp($_->{effective}) . named($_, qw(source priority)) . ')';
 		},
 		allowed => '22023',    # it waited too long for its own expiry
 	},
@@ -248,7 +259,9 @@ my %ops = (
 				expired => one_of(undef, qw(grace expire)),
 			};
 		},
-		call => sub { "credits_refund($_->{target}, $_[1], $_[2], 'because', expired => " . text($_->{expired}) . ", account => $_[0])" },
+		call => sub {
+			"credits_refund($_->{target}, $_[1], $_[2], 'because', account => $_[0]" . named($_, 'expired') . ')';
+		},
 	},
 	transfer => {
 		weight => 6,
@@ -262,7 +275,7 @@ my %ops = (
 		weight => 3,
 		ask => sub {
 			my $target = recent($transfers{ $_[0] }, 5) or return undef;
-			return { target => $target->[0], amount => rand() < 0.5 ? 1 + int rand 20 : undef };
+			return { target => $target, amount => rand() < 0.5 ? 1 + int rand 20 : undef };
 		},
 		call => sub { "credits_reverse_transfer($_->{target}, 'because', $_[1], $_[2])" },
 	},
@@ -298,22 +311,25 @@ my %ops = (
 		no_key => 1,
 		ask => \&ask_limits,
 		call => sub {
-			my $limits = $_;
-			"credits_set_limits($_[0], timezone => '" . zone($limits->{west}) . "', excess => " . text($limits->{excess})
-			  . join('', map { ", $_ => " . text($limits->{$_}) } qw(max_balance min_spend max_spend day_limit month_limit)) . ')';
+			"credits_set_limits($_[0], timezone => '" . zone($_->{west}) . "'"
+			  . named($_, qw(excess max_balance min_spend max_spend day_limit month_limit)) . ')';
 		},
 	},
 	add_member => {
 		weight => 3,
 		no_key => 1,
 		ask => \&ask_member,
-		call => sub { "credits_add_member($_[0], '$_->{member}', " . text($_->{cap}) . ", '$_->{per}', '" . zone($_->{west}) . "')" },
+		call => sub {
+			"credits_add_member($_[0], '$_->{member}', " . text($_->{cap}) . ", '$_->{per}', '" . zone($_->{west}) . "')";
+		},
 	},
 	change_member => {
 		weight => 1,
 		no_key => 1,
 		ask => \&ask_member,
-		call => sub { "credits_change_member($_[0], '$_->{member}', " . text($_->{cap}) . ", '$_->{per}', '" . zone($_->{west}) . "')" },
+		call => sub {
+			"credits_change_member($_[0], '$_->{member}', " . text($_->{cap}) . ", '$_->{per}', '" . zone($_->{west}) . "')";
+		},
 		allowed => 'PT404',
 	},
 	remove_member => {
@@ -358,9 +374,9 @@ sub sql_of
 	my ($request) = @_;
 	my $call = $ops{ $request->{op} }{call} // sub { "credits_$request->{op}_account($_[0], 'because')" };
 	($call) = map { $call->(text($_->{account}), $_->{amount} // 'NULL', text($_->{key})) } $request;
-	return "SELECT $attempt_columns, (extract(epoch FROM (r.receipt).created_at) * 1000000)::bigint, r.ok, r.code FROM $call AS r"
-	  if $request->{op} eq 'try';
-	return "SELECT $columns FROM $call";
+	return "SELECT $columns FROM $call" unless $request->{op} eq 'try';
+	return "SELECT $attempt_columns, (extract(epoch FROM (r.receipt).created_at) * 1000000)::bigint, r.ok, r.code "
+	  . "FROM $call AS r";
 }
 
 # --------------------------------------------------------------------------
@@ -448,7 +464,7 @@ sub remember
 	}
 	if ($op eq 'transfer')
 	{
-		push @{ $transfers{$account} }, [ $id, $request->{to} ];
+		push @{ $transfers{$account} }, $id;
 		push @{ $grants{ $request->{to} } }, { grant => $id, received => 1 };
 	}
 	$members{"$account $request->{member}"} = $op eq 'remove_member' ? 0 : 1 if $op =~ /_member$/;
@@ -946,7 +962,7 @@ compare('what counts against each limit', $model->limits($now), q(
 	FROM credits.limits AS l JOIN credits.accounts AS a ON a.id = l.account_id));
 
 # any instant in between
-my (@instants, @differences);
+my @instants;
 foreach my $name (keys %at)
 {
 	push @instants, [ $name, $_, $at{$name}{$_} ] foreach keys %{ $at{$name} };
@@ -970,8 +986,9 @@ foreach my $row (split /\n/, $node->safe_psql('postgres', q(
 my @unlogged = grep { !$logged{ $_->[1]{id} } } @log;
 is(scalar(@unlogged), 0, 'every receipt is in the log');
 $with{ $logged{ $_->[1]{id} }{by} } = 1 foreach grep { $logged{ $_->[1]{id} } } @log;
-is(join(' ', grep { !$with{ $logged{$_}{by} } && $logged{$_}{kind} !~ /^(expiration|activation|release|void)$/ } sort keys %logged),
-	'', 'and nothing else is');
+my @others = grep { !$with{ $logged{$_}{by} } && $logged{$_}{kind} !~ /^(expiration|activation|release|void)$/ }
+  sort keys %logged;
+is("@others", '', 'and nothing else is');
 
 # what was refused, and who was alerted
 is($node->safe_psql('postgres', q(SELECT count(*) FROM credits.events WHERE kind = 'deduction_refused')),

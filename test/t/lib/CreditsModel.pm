@@ -503,7 +503,8 @@ sub play_spend
 	my $pool = $model->look($request->{pool});
 	my $own = $receipt->{account} eq $account->{name} ? balance($account) - $receipt->{balance} : 0;
 	my $rest = $amount - $own;
-	wrong("takes $own of $amount from the member") if $own < 0 || $rest < 0 || !$own && $receipt->{account} eq $account->{name};
+	wrong("takes $own of $amount from the member")
+	  if $own < 0 || $rest < 0 || !$own && $receipt->{account} eq $account->{name};
 	$model->touch($account) if $own;
 	$model->touch($pool) if $rest;
 	$model->not_paused($account, $pool);
