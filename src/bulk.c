@@ -14,6 +14,7 @@
 
 #include "posting.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -35,6 +36,7 @@ typedef struct Batch
 	bool		atomic;			/* all items or none? */
 	bool		dry;			/* is it only to see what would be? */
 	bool		all_locked;		/* are all accounts to come locked? */
+	TimestampTz now;			/* then the instant that they are changed at */
 } Batch;
 
 /*
@@ -132,35 +134,78 @@ find_accounts(Batch *batch)
 }
 
 /*
- * Locks the accounts from one item on, in order of their ids, and then all
- * members of pools that settling them and the posting's account may change.
+ * Returns the instant at which an account is changed.  Once all are locked it
+ * is the same for all: what times out later is not among what is locked.
  */
-static void
-lock_accounts(Batch *batch, BatchItem **from, Posting *posting)
+static TimestampTz
+now_for(const Batch *batch, const Account *account)
+{
+	return Max(batch->all_locked ? batch->now : clock_now(),
+			   account->last_at);
+}
+
+/*
+ * Adds the members to whose caps settling the accounts from one item on gives
+ * back.
+ */
+static List *
+members_of(Batch *batch, BatchItem **from, Snapshot snapshot)
 {
 	BatchItem **end = batch->order + batch->nordered;
-	List	   *keys = reserve_add_members(NIL, posting);
-	Posting		other;
+	List	   *keys = NIL;
 
-	if (batch->all_locked)
-		return;
 	for (; from < end; from++)
 	{
+		Posting		posting = {.store = batch->store,.snapshot = snapshot};
+
 		CHECK_FOR_INTERRUPTS();
 		if (from > batch->order && from[0]->account_id == from[-1]->account_id)
 			continue;
-		memset(&other, 0, sizeof(Posting));
-		other.store = batch->store;
-		other.snapshot = posting->snapshot;
-		other.now = posting->now;
-		if (!row_find_account(other.store, other.snapshot, NULL,
-							  (*from)->account_id, &other.account))
+		if (!row_find_account(batch->store, snapshot, NULL,
+							  (*from)->account_id, &posting.account))
 			continue;
-		row_lock_account(other.store, other.snapshot, &other.account, false);
-		keys = reserve_add_members(keys, &other);
+		posting.now = now_for(batch, &posting.account);
+		keys = reserve_add_members(keys, &posting);
 	}
-	(void) caps_lock_members(posting, keys, false);
+	return keys;
+}
+
+/*
+ * Locks all accounts from the posting's on, whose items begin at one, in order
+ * of their ids; then the members to whose caps settling any of them gives back,
+ * in their order, which is not that of the accounts.
+ */
+static void
+lock_all(Batch *batch, Posting *posting, BatchItem **from)
+{
+	BatchItem **end = batch->order + batch->nordered;
+	BatchItem **item;
+	Account		account;
+
+	if (batch->all_locked)
+		return;
+	for (item = from; item < end; item++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (item[0]->account_id == from[0]->account_id ||
+			item[0]->account_id == item[-1]->account_id)
+			continue;
+		if (row_find_account(batch->store, posting->snapshot, NULL,
+							 (*item)->account_id, &account))
+			row_lock_account(batch->store, posting->snapshot, &account, false);
+	}
+	if (!IsolationUsesXactSnapshot())
+	{
+		PopActiveSnapshot();
+		PushActiveSnapshot(store_snapshot(true));
+		posting->snapshot = GetActiveSnapshot();
+	}
 	batch->all_locked = true;
+	batch->now = clock_now();
+	posting->now = now_for(batch, &posting->account);
+	(void) caps_lock_members(posting,
+							 members_of(batch, from, posting->snapshot),
+							 false);
 }
 
 /* The keys of the items of one account that have been planned, by hash */
@@ -308,14 +353,14 @@ attempt_items(Batch *batch, Posting *posting, BatchItem **items, int n)
 	if (posting->locked)
 		posting_lock(posting);
 	posting_check(&posting->account);
-	posting->now = Max(clock_now(), posting->account.last_at);
+	posting->now = now_for(batch, &posting->account);
 	if (may_release(posting))
 	{
 		if (!posting->locked)
 			return CHANGED;
 		/* which reads them */
 		row_keep_account(&posting->account);
-		lock_accounts(batch, items + n, posting);
+		lock_all(batch, posting, items);
 		(void) posting_lock_members(posting, 1, NULL, NULL, false);
 	}
 	reserve_settle(posting);
