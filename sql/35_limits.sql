@@ -6,8 +6,8 @@ CREATE TABLE credits.limits (
 	excess text,
 	min_spend bigint,
 	max_spend bigint,
-	day_limit bigint,
-	month_limit bigint,
+	max_spend_per_day bigint,
+	max_spend_per_month bigint,
 	timezone text NOT NULL,
 	day_start timestamptz NOT NULL,
 	day_used bigint NOT NULL,
@@ -25,8 +25,8 @@ COMMENT ON COLUMN credits.limits.excess IS
 	'what happens to an allocation that exceeds it: refuse, or clip to what there is room for';
 COMMENT ON COLUMN credits.limits.min_spend IS 'smallest single spend';
 COMMENT ON COLUMN credits.limits.max_spend IS 'largest single spend';
-COMMENT ON COLUMN credits.limits.day_limit IS 'most that may be spent in one day';
-COMMENT ON COLUMN credits.limits.month_limit IS 'most that may be spent in one month';
+COMMENT ON COLUMN credits.limits.max_spend_per_day IS 'most that may be spent in one day';
+COMMENT ON COLUMN credits.limits.max_spend_per_month IS 'most that may be spent in one month';
 COMMENT ON COLUMN credits.limits.timezone IS 'where days and months begin';
 COMMENT ON COLUMN credits.limits.day_start IS 'when the day began that day_used is of';
 COMMENT ON COLUMN credits.limits.day_used IS 'spent since then, less what was given back';
@@ -47,8 +47,8 @@ CREATE FUNCTION @extschema@.credits_set_limits(
 	excess text DEFAULT NULL,
 	min_spend bigint DEFAULT NULL,
 	max_spend bigint DEFAULT NULL,
-	day_limit bigint DEFAULT NULL,
-	month_limit bigint DEFAULT NULL,
+	max_spend_per_day bigint DEFAULT NULL,
+	max_spend_per_month bigint DEFAULT NULL,
 	timezone text DEFAULT 'UTC',
 	reason text DEFAULT NULL)
 RETURNS credits.receipt

@@ -83,6 +83,23 @@ COMMENT ON FUNCTION @extschema@.credits_hold IS
 REVOKE ALL ON FUNCTION @extschema@.credits_hold FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_hold TO credits_app;
 
+CREATE FUNCTION @extschema@.credits_try_hold(
+	account text,
+	amount bigint,
+	expires_in interval DEFAULT '15 minutes',
+	idempotency_key text DEFAULT NULL,
+	operation text DEFAULT NULL,
+	reference text DEFAULT NULL,
+	metadata jsonb DEFAULT NULL,
+	pool text DEFAULT NULL,
+	mode text DEFAULT NULL)
+RETURNS credits.attempt
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_try_hold IS
+	'reserve credits like credits_hold, but return a refusal as a row and record it as an event';
+REVOKE ALL ON FUNCTION @extschema@.credits_try_hold FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_try_hold TO credits_app;
+
 CREATE FUNCTION @extschema@.credits_capture(
 	hold_id bigint,
 	amount bigint DEFAULT NULL,

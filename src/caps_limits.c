@@ -72,8 +72,8 @@ caps_read_limits(Store *store, Snapshot snapshot, int64 account_id,
 		limits->has_excess = !isnull[Anum_limits_excess];
 		limits->min_spend = NUMBER(Anum_limits_min_spend);
 		limits->max_spend = NUMBER(Anum_limits_max_spend);
-		limits->day_limit = NUMBER(Anum_limits_day_limit);
-		limits->month_limit = NUMBER(Anum_limits_month_limit);
+		limits->max_spend_per_day = NUMBER(Anum_limits_max_spend_per_day);
+		limits->max_spend_per_month = NUMBER(Anum_limits_max_spend_per_month);
 #undef NUMBER
 		limits->timezone = DatumGetTextPCopy(values[Anum_limits_timezone]);
 		limits->day_start =
@@ -88,8 +88,8 @@ caps_read_limits(Store *store, Snapshot snapshot, int64 account_id,
 		limits->max_balance = NO_LIMIT;
 		limits->min_spend = NO_LIMIT;
 		limits->max_spend = NO_LIMIT;
-		limits->day_limit = NO_LIMIT;
-		limits->month_limit = NO_LIMIT;
+		limits->max_spend_per_day = NO_LIMIT;
+		limits->max_spend_per_month = NO_LIMIT;
 		limits->timezone = cstring_to_text("UTC");
 		limits->day_start = DT_NOBEGIN;
 		limits->month_start = DT_NOBEGIN;
@@ -111,8 +111,8 @@ caps_limits_terms(const Limits *limits)
 			  cstring_to_text(limits->clip ? "clip" : "refuse"));
 	caps_json(&json, "min_spend", limits->min_spend);
 	caps_json(&json, "max_spend", limits->max_spend);
-	caps_json(&json, "day_limit", limits->day_limit);
-	caps_json(&json, "month_limit", limits->month_limit);
+	caps_json(&json, "max_spend_per_day", limits->max_spend_per_day);
+	caps_json(&json, "max_spend_per_month", limits->max_spend_per_month);
 	json_text(&json, "timezone", limits->timezone);
 	return json_document(&json);
 }
@@ -139,8 +139,8 @@ write_limits(Posting *posting, void *row)
 	isnull[Anum_limits_excess] = !limits->has_excess;
 	NUMBER(Anum_limits_min_spend, min_spend);
 	NUMBER(Anum_limits_max_spend, max_spend);
-	NUMBER(Anum_limits_day_limit, day_limit);
-	NUMBER(Anum_limits_month_limit, month_limit);
+	NUMBER(Anum_limits_max_spend_per_day, max_spend_per_day);
+	NUMBER(Anum_limits_max_spend_per_month, max_spend_per_month);
 #undef NUMBER
 	values[Anum_limits_timezone] = PointerGetDatum(limits->timezone);
 	values[Anum_limits_day_start] = TimestampTzGetDatum(limits->day_start);
@@ -353,8 +353,8 @@ caps_spend(Posting *posting, int64 amount, int64 whole)
 	limits = caps_limits(posting);
 	min = limit(limits->min_spend, setting_min_spend);
 	max = limit(limits->max_spend, setting_max_spend);
-	day = limit(limits->day_limit, setting_max_spend_per_day);
-	month = limit(limits->month_limit, setting_max_spend_per_month);
+	day = limit(limits->max_spend_per_day, setting_max_spend_per_day);
+	month = limit(limits->max_spend_per_month, setting_max_spend_per_month);
 
 	if (min != NO_LIMIT && whole < min)
 		return refuse_limit(posting, "so little at once",
@@ -401,7 +401,7 @@ caps_receive(Posting *posting, int64 *amount, bool may_clip)
 	room = Max(max - posting->account.balance, 0);
 	if (*amount <= room)
 		return true;
-	clip = limits->has_excess ? limits->clip : setting_clip_excess;
+	clip = limits->has_excess ? limits->clip : setting_excess == EXCESS_CLIP;
 	if (may_clip && clip && room > 0)
 	{
 		*amount = room;

@@ -344,6 +344,10 @@ typedef struct Receipt
 	TimestampTz created_at;
 } Receipt;
 
+/* what happens to what exceeds the highest balance */
+#define EXCESS_REFUSE	0
+#define EXCESS_CLIP		1
+
 #define NO_LIMIT (-1)
 
 /* columns of credits.limits */
@@ -354,8 +358,8 @@ enum
 	Anum_limits_excess,
 	Anum_limits_min_spend,
 	Anum_limits_max_spend,
-	Anum_limits_day_limit,
-	Anum_limits_month_limit,
+	Anum_limits_max_spend_per_day,
+	Anum_limits_max_spend_per_month,
 	Anum_limits_timezone,
 	Anum_limits_day_start,
 	Anum_limits_day_used,
@@ -390,8 +394,8 @@ typedef struct Limits
 	bool		clip;
 	int64		min_spend;
 	int64		max_spend;
-	int64		day_limit;
-	int64		month_limit;
+	int64		max_spend_per_day;
+	int64		max_spend_per_month;
 	text	   *timezone;
 	TimestampTz day_start;
 	int64		day_used;
@@ -469,10 +473,10 @@ struct Posting
 
 /* settings, see module.c */
 extern char *setting_actor;
+extern int	setting_excess;
 extern int	setting_initial_balance;
 extern int	setting_low_balance;
 extern int	setting_max_balance;
-extern bool setting_clip_excess;
 extern int	setting_max_spend;
 extern int	setting_max_spend_per_day;
 extern int	setting_max_spend_per_month;

@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(credits_hold);
+PG_FUNCTION_INFO_V1(credits_try_hold);
 PG_FUNCTION_INFO_V1(credits_capture);
 PG_FUNCTION_INFO_V1(credits_release);
 PG_FUNCTION_INFO_V1(credits_extend_hold);
@@ -41,33 +42,55 @@ typedef struct HoldCall
 } HoldCall;
 
 /*
- * Reserves credits.
+ * Reads the arguments, the same of both functions that reserve.
  */
-Datum
-credits_hold(PG_FUNCTION_ARGS)
+static void
+read_arguments(FunctionCallInfo fcinfo, Spend *spend)
 {
-	Spend		spend = {0};
-	Request    *request = &spend.request;
+	Request    *request = &spend->request;
 
-	spend.kind = KIND_HOLD;
-	spend.account = arg_account(fcinfo, 0);
-	spend.amount = arg_amount(fcinfo, 1, "amount");
-	spend.expires_in = arg_interval(fcinfo, 2, "expires_in");
+	memset(spend, 0, sizeof(Spend));
+	spend->kind = KIND_HOLD;
+	spend->account = arg_account(fcinfo, 0);
+	spend->amount = arg_amount(fcinfo, 1, "amount");
+	spend->expires_in = arg_interval(fcinfo, 2, "expires_in");
 	request->key = arg_text(fcinfo, 3, "idempotency_key", MAX_NAME_BYTES);
 	request->operation = arg_text(fcinfo, 4, "operation", MAX_NAME_BYTES);
 	request->reference = arg_text(fcinfo, 5, "reference", MAX_NAME_BYTES);
 	request->metadata = arg_metadata(fcinfo, 6);
-	spend_read_pool(fcinfo, 7, &spend);
+	spend_read_pool(fcinfo, 7, spend);
 
 	initStringInfo(&request->fingerprint);
 	appendStringInfoString(&request->fingerprint, KIND_HOLD);
-	fingerprint_int64(&request->fingerprint, true, spend.amount);
-	fingerprint_interval(&request->fingerprint, spend.expires_in);
+	fingerprint_int64(&request->fingerprint, true, spend->amount);
+	fingerprint_interval(&request->fingerprint, spend->expires_in);
 	fingerprint_text(&request->fingerprint, request->operation);
 	fingerprint_text(&request->fingerprint, request->reference);
-	spend_fingerprint_pool(&spend);
+	spend_fingerprint_pool(spend);
+}
 
+/*
+ * Reserves credits, or raises an error.
+ */
+Datum
+credits_hold(PG_FUNCTION_ARGS)
+{
+	Spend		spend;
+
+	read_arguments(fcinfo, &spend);
 	return spend_call(fcinfo, "credits_hold()", &spend);
+}
+
+/*
+ * Reserves credits, or returns why not and records it.
+ */
+Datum
+credits_try_hold(PG_FUNCTION_ARGS)
+{
+	Spend		spend;
+
+	read_arguments(fcinfo, &spend);
+	return spend_try(fcinfo, "credits_try_hold()", &spend);
 }
 
 /*
@@ -442,6 +465,8 @@ credits_capture(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(7))
 		account = arg_account(fcinfo, 7);
 	find_hold("credits_capture()", id, account, &call);
+	/* what is spent is spent on what it was reserved for */
+	call.request.operation = call.parts[0].operation;
 
 	f = begin_fingerprint(&call, KIND_CAPTURE);
 	fingerprint_int64(f, call.has_amount, call.amount);

@@ -47,10 +47,10 @@ plan_limits(Posting *posting, void *arg)
 	limits->clip = wanted->clip;
 	limits->min_spend = wanted->min_spend;
 	limits->max_spend = wanted->max_spend;
-	limits->day_limit = wanted->day_limit;
-	limits->month_limit = wanted->month_limit;
+	limits->max_spend_per_day = wanted->max_spend_per_day;
+	limits->max_spend_per_month = wanted->max_spend_per_month;
 	limits->timezone = wanted->timezone;
-	if (limits->day_limit != NO_LIMIT || limits->month_limit != NO_LIMIT)
+	if (limits->max_spend_per_day != NO_LIMIT || limits->max_spend_per_month != NO_LIMIT)
 		caps_begin_windows(posting, limits);
 	caps_change_limits(posting, limits);
 	posting->account.limited = true;
@@ -81,12 +81,20 @@ credits_set_limits(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("excess must be \"refuse\" or \"clip\""),
 					 errdetail("It is \"%.64s\".", excess),
-					 errhint("Leave it out to go by the setting credits.clip_excess.")));
+					 errhint("Leave it out to go by the setting credits.excess.")));
 	}
 	limits.min_spend = arg_limit(fcinfo, 3, "min_spend");
 	limits.max_spend = arg_limit(fcinfo, 4, "max_spend");
-	limits.day_limit = arg_limit(fcinfo, 5, "day_limit");
-	limits.month_limit = arg_limit(fcinfo, 6, "month_limit");
+	limits.max_spend_per_day = arg_limit(fcinfo, 5, "max_spend_per_day");
+	limits.max_spend_per_month = arg_limit(fcinfo, 6, "max_spend_per_month");
+	if (limits.min_spend != NO_LIMIT && limits.max_spend != NO_LIMIT &&
+		limits.min_spend > limits.max_spend && limits.max_spend > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("min_spend must not exceed max_spend"),
+				 errdetail("They are " INT64_FORMAT " and " INT64_FORMAT ".",
+						   limits.min_spend, limits.max_spend),
+				 errhint("To let an account spend nothing, pause it or pass max_spend => 0.")));
 	limits.timezone = arg_timezone(fcinfo, 7);
 	request.reason = arg_text(fcinfo, 8, "reason", MAX_REASON_BYTES);
 	store_check_writable("credits_set_limits()");

@@ -14,7 +14,7 @@ char	   *setting_actor;
 int			setting_initial_balance;
 int			setting_low_balance;
 int			setting_max_balance;
-bool		setting_clip_excess;
+int			setting_excess;
 int			setting_max_spend;
 int			setting_max_spend_per_day;
 int			setting_max_spend_per_month;
@@ -27,6 +27,12 @@ int			setting_referral_credits;
 int			setting_referrer_credits;
 char	   *setting_refund_grace;
 char	   *setting_test_clock;
+
+static const struct config_enum_entry excess_options[] = {
+	{"refuse", EXCESS_REFUSE, false},
+	{"clip", EXCESS_CLIP, false},
+	{NULL, 0, false}
+};
 
 PGDLLEXPORT void _PG_init(void);
 
@@ -59,11 +65,12 @@ _PG_init(void)
 							   check_actor,
 							   NULL,
 							   NULL);
-	DefineCustomBoolVariable("credits.clip_excess",
-							 "Gives what there is room for below the highest balance, instead of refusing all.",
+	DefineCustomEnumVariable("credits.excess",
+							 "What happens to an allocation that exceeds the highest balance, unless the account has a limit of its own.",
 							 NULL,
-							 &setting_clip_excess,
-							 false,
+							 &setting_excess,
+							 EXCESS_REFUSE,
+							 excess_options,
 							 PGC_SUSET,
 							 0,
 							 NULL,

@@ -383,7 +383,8 @@ record_refusal(Spend *spend, Refusal *refusal)
 	json_text(&json, "reference", spend->request.reference);
 	if (spend->pool)
 		json_text(&json, "pool", spend->pool);
-	alerts_event("deduction_refused", account.id, 0, clock_now(),
+	alerts_event(strcmp(spend->kind, KIND_HOLD) == 0 ? "hold_refused" :
+				 "deduction_refused", account.id, 0, clock_now(),
 				 json_document(&json));
 }
 

@@ -198,7 +198,7 @@ verify_caps_limits(CapsCheck *check, const Account *account)
 		return list_make1("the row of its limits is missing");
 	if (!same(caps_limits_terms(&limits), logged))
 		problems = lappend(problems, "its limits are not those that it was last given");
-	if (limits.day_limit == NO_LIMIT && limits.month_limit == NO_LIMIT)
+	if (limits.max_spend_per_day == NO_LIMIT && limits.max_spend_per_month == NO_LIMIT)
 		return problems;		/* counted only while a setting says so */
 	counted = limits;
 	caps_count(NULL, GetActiveSnapshot(), &counted);

@@ -40,8 +40,8 @@ BEGIN
 		'credits_add_member(''life:1'', ''life:2'')', 'credits_add_member(''life:1'', ''life:9'', 30, ''day'')',
 		'credits_add_member(''life:2'', ''life:3'', 400, ''lifetime'')', 'credits_add_member(''life:2'', ''life:4'', 60, ''month'')',
 		'credits_add_member(''life:2'', ''life:5'', 20, ''week'', ''Asia/Tokyo'')', 'credits_add_member(''life:2'', ''life:6'')',
-		'credits_set_limits(''life:7'', max_balance => 500, excess => ''clip'', max_spend => 35, day_limit => 50)',
-		'credits_set_limits(''life:2'', max_balance => 2000, min_spend => 2, month_limit => 600)'] LOOP
+		'credits_set_limits(''life:7'', max_balance => 500, excess => ''clip'', max_spend => 35, max_spend_per_day => 50)',
+		'credits_set_limits(''life:2'', max_balance => 2000, min_spend => 2, max_spend_per_month => 600)'] LOOP
 		call := 'SELECT * FROM ' || call;
 		EXECUTE call INTO r;
 		INSERT INTO answer (at, call, receipt, state) VALUES (at, call, r, '00000');

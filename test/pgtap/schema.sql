@@ -192,8 +192,8 @@ $$, $$ VALUES
 	('excess', 'text', false),
 	('min_spend', 'bigint', false),
 	('max_spend', 'bigint', false),
-	('day_limit', 'bigint', false),
-	('month_limit', 'bigint', false),
+	('max_spend_per_day', 'bigint', false),
+	('max_spend_per_month', 'bigint', false),
 	('timezone', 'text', true),
 	('day_start', 'timestamp with time zone', true),
 	('day_used', 'bigint', true),
@@ -708,6 +708,10 @@ $$, $$ VALUES
 	 'relation regclass, key_column name, prefix text DEFAULT ''''::text, initial_credits bigint DEFAULT NULL::bigint',
 	 'bigint'),
 	('public.credits_pause_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_pool_summary',
+	 'pool text, account text, OUT cap bigint, OUT used bigint, OUT remaining bigint, OUT per text,'
+	 ' OUT timezone text, OUT window_start timestamp with time zone, OUT balance bigint',
+	 'record'),
 	('public.credits_quote', 'account text, operation text, quantity numeric DEFAULT 1', 'credits.quote'),
 	('public.credits_redeem',
 	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
@@ -735,7 +739,7 @@ $$, $$ VALUES
 	('public.credits_set_limits',
 	 'account text, max_balance bigint DEFAULT NULL::bigint, excess text DEFAULT NULL::text,'
 	 ' min_spend bigint DEFAULT NULL::bigint, max_spend bigint DEFAULT NULL::bigint,'
-	 ' day_limit bigint DEFAULT NULL::bigint, month_limit bigint DEFAULT NULL::bigint,'
+	 ' max_spend_per_day bigint DEFAULT NULL::bigint, max_spend_per_month bigint DEFAULT NULL::bigint,'
 	 ' timezone text DEFAULT ''UTC''::text, reason text DEFAULT NULL::text',
 	 'credits.receipt'),
 	('public.credits_set_low_balance', 'account text, low_balance bigint', 'credits.receipt'),
@@ -769,6 +773,12 @@ $$, $$ VALUES
 	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
 	 ' pool text DEFAULT NULL::text, mode text DEFAULT NULL::text',
 	 'credits.attempt'),
+	('public.credits_try_hold',
+	 'account text, amount bigint, expires_in interval DEFAULT ''00:15:00''::interval,'
+	 ' idempotency_key text DEFAULT NULL::text, operation text DEFAULT NULL::text,'
+	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, pool text DEFAULT NULL::text,'
+	 ' mode text DEFAULT NULL::text',
+	 'credits.attempt'),
 	('public.credits_try_redeem',
 	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.attempt'),
@@ -797,6 +807,7 @@ $$, $$ VALUES
 	('public.credits_balance_at'),
 	('public.credits_digest'),
 	('public.credits_history'),
+	('public.credits_pool_summary'),
 	('public.credits_quote'),
 	('public.credits_summary'),
 	('public.credits_verify')

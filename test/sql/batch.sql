@@ -312,7 +312,7 @@ SELECT * FROM credits_verify('batch:due');
 
 -- limits, the windows' too
 SELECT balance FROM credits_open_account('batch:limited', 100);
-SELECT kind FROM credits_set_limits('batch:limited', max_balance => 120, excess => 'clip', min_spend => 2, max_spend => 30, day_limit => 50);
+SELECT kind FROM credits_set_limits('batch:limited', max_balance => 120, excess => 'clip', min_spend => 2, max_spend => 30, max_spend_per_day => 50);
 SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:limited', 1, NULL, NULL, NULL, NULL),
 	('batch:limited', 31, NULL, NULL, NULL, NULL), ('batch:limited', 30, NULL, NULL, NULL, NULL),
 	('batch:limited', 21, NULL, NULL, NULL, NULL), ('batch:limited', 18, NULL, NULL, NULL, NULL),

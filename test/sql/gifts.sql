@@ -199,7 +199,7 @@ SELECT kind FROM credits_close_account('gift:gone', 'test');
 SELECT credits_redeem('gift:gone', :'gift');
 \echo :SQLSTATE
 SELECT kind FROM credits_open_account('gift:leaver', 50);
-SELECT kind FROM credits_set_limits('gift:leaver', max_spend => 20, day_limit => 25);
+SELECT kind FROM credits_set_limits('gift:leaver', max_spend => 20, max_spend_per_day => 25);
 SELECT credits_create_gift('gift:leaver', 21);
 \echo :SQLSTATE
 SELECT code AS leaver FROM credits_create_gift('gift:leaver', 20) \gset

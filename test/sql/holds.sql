@@ -789,6 +789,26 @@ SELECT count(*) FROM credits.accounts AS a
 WHERE (a.name LIKE 'hold:%' OR a.name LIKE 'order:%')
   AND held <> COALESCE((SELECT sum(remaining) FROM credits.holds AS h WHERE h.account = a.name), 0);
 
+-- try: what a refusal would be as an error is a row, and an event
+SET credits.test_clock = '2030-06-01 00:00:00+00';
+SET ROLE regress_credits_admin;
+SELECT balance FROM credits_open_account('hold:try', 10);
+SET ROLE regress_credits_app;
+SELECT ok, code, message, (receipt).kind, (receipt).amount, (receipt).held FROM credits_try_hold('hold:try', 8, '1 hour', 't1', 'render');
+SELECT ok, code, (receipt).replayed FROM credits_try_hold('hold:try', 8, '1 hour', 't1', 'render');
+SELECT * FROM credits_try_hold('hold:try', 8, '1 hour', 't2', 'render', 'job:9');
+SELECT * FROM credits_try_hold('hold:try', 7, '1 hour', 't1', 'render');
+SELECT * FROM credits_try_hold('hold:nobody', 1);
+SELECT credits_try_hold('hold:try', 0);
+\echo :SQLSTATE
+SELECT credits_try_hold('hold:try', 1, '-1 hour');
+\echo :SQLSTATE
+RESET ROLE;
+SELECT kind, detail FROM credits.events WHERE kind = 'hold_refused' AND id BETWEEN 710001 AND 719999 ORDER BY id;
+-- what is captured is spent on what it was held for
+SELECT kind, held FROM credits_capture((SELECT max(id) FROM credits.holds WHERE account = 'hold:try'));
+SELECT kind, operation, held FROM credits_history('hold:try', 1);
+
 -- leave nothing due to the tests that follow
 RESET ROLE;
 SET client_min_messages = error;

@@ -44,7 +44,7 @@ SELECT limited FROM credits.accounts WHERE name = 'li.l:1';
 SELECT kind FROM credits_set_limits('li.l:1', max_spend => 40);
 SELECT * FROM credits.limits WHERE account_id = 720001;
 SELECT kind FROM credits_set_limits('li.l:1');
-SELECT max_balance, excess, min_spend, max_spend, day_limit, month_limit FROM credits.limits WHERE account_id = 720001;
+SELECT max_balance, excess, min_spend, max_spend, max_spend_per_day, max_spend_per_month FROM credits.limits WHERE account_id = 720001;
 SELECT id, kind, amount, terms, reason FROM limits_log WHERE kind = 'limits' ORDER BY id;
 SELECT * FROM credits_verify('li.l:1');
 
@@ -59,8 +59,8 @@ SELECT credits_set_limits('li.l:1', -1);
 \echo :SQLSTATE
 SELECT credits_set_limits('li.l:1', min_spend => -1);
 SELECT credits_set_limits('li.l:1', max_spend => -9223372036854775808);
-SELECT credits_set_limits('li.l:1', day_limit => -1);
-SELECT credits_set_limits('li.l:1', month_limit => -1);
+SELECT credits_set_limits('li.l:1', max_spend_per_day => -1);
+SELECT credits_set_limits('li.l:1', max_spend_per_month => -1);
 \echo :SQLSTATE
 SELECT credits_set_limits('li.l:1', excess => 'drop');
 \echo :SQLSTATE
@@ -203,7 +203,7 @@ SELECT kind, balance FROM credits_open_account('li.b:3', 100);
 SELECT credits_allocate('li.b:3', 21);
 \echo :SQLSTATE
 RESET ROLE;
-SET credits.clip_excess = on;
+SET credits.excess = clip;
 SET ROLE regress_credits_admin;
 SELECT amount, balance FROM credits_allocate('li.b:3', 21);
 SELECT kind FROM credits_set_limits('li.b:3', excess => 'refuse');
@@ -216,7 +216,7 @@ SELECT amount, balance FROM credits_allocate('li.b:3', 21);
 SELECT kind, balance FROM credits_open_account('li.b:4', 1000);
 RESET ROLE;
 RESET credits.max_balance;
-RESET credits.clip_excess;
+RESET credits.excess;
 SET ROLE regress_credits_admin;
 SELECT amount, balance FROM credits_allocate('li.b:4', 1000);
 SELECT * FROM credits_verify() WHERE account ~ '^li[.]';
@@ -226,7 +226,7 @@ SET credits.test_clock = '2030-03-15 12:00:00+00';
 SELECT kind, balance FROM credits_open_account('li.w:1', 1000);
 SELECT amount FROM credits_deduct('li.w:1', 7);
 -- what was spent before there was a limit counts
-SELECT kind FROM credits_set_limits('li.w:1', day_limit => 50, month_limit => 120, timezone => 'Europe/Berlin');
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 50, max_spend_per_month => 120, timezone => 'Europe/Berlin');
 SELECT day_start, day_used, month_start, month_used FROM credits.limits WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'li.w:1');
 SELECT credits_deduct('li.w:1', 44);
 \echo :SQLSTATE
@@ -296,7 +296,7 @@ SELECT * FROM limits_used() WHERE account = 'li.w:1';
 -- changing them settles first, and counts again: in the new zone, by the log
 SELECT transaction_id AS h7 FROM credits_hold('li.w:1', 9, '1 hour') \gset
 SET credits.test_clock = '2030-04-11 12:00:00+00';
-SELECT kind FROM credits_set_limits('li.w:1', day_limit => 20, month_limit => 500, timezone => 'Asia/Tokyo');
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 20, max_spend_per_month => 500, timezone => 'Asia/Tokyo');
 SELECT * FROM limits_used() WHERE account = 'li.w:1';
 SELECT day_start, month_start FROM credits.limits WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'li.w:1');
 SELECT credits_deduct('li.w:1', 16);
@@ -306,15 +306,15 @@ SELECT amount FROM credits_deduct('li.w:1', 15);
 SELECT kind FROM credits_set_limits('li.w:1', max_spend => 100);
 SELECT transaction_id AS d3 FROM credits_deduct('li.w:1', 60) \gset
 SELECT amount FROM credits_refund(:d3, 10);
-SELECT kind FROM credits_set_limits('li.w:1', day_limit => 80);
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 80);
 SELECT * FROM limits_used() WHERE account = 'li.w:1';
 SELECT credits_deduct('li.w:1', 11);
 \echo :SQLSTATE
 -- 0: nothing may be spent
-SELECT kind FROM credits_set_limits('li.w:1', day_limit => 0);
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 0);
 SELECT credits_deduct('li.w:1', 1);
 \echo :SQLSTATE
-SELECT kind FROM credits_set_limits('li.w:1', month_limit => 0);
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_month => 0);
 SELECT credits_deduct('li.w:1', 1);
 \echo :SQLSTATE
 SELECT * FROM credits_verify('li.w:1');
@@ -343,11 +343,11 @@ SELECT credits_deduct('li.w:2', 26);
 SELECT amount FROM credits_deduct('li.w:2', 25);
 SELECT * FROM limits_used() WHERE account IN ('li.w:2', 'li.w:3');
 -- one's own come first; one that is not set goes by the setting
-SELECT kind FROM credits_set_limits('li.w:3', day_limit => 60);
+SELECT kind FROM credits_set_limits('li.w:3', max_spend_per_day => 60);
 SELECT amount FROM credits_deduct('li.w:3', 60);
 SELECT credits_deduct('li.w:3', 11);
 \echo :SQLSTATE
-SELECT kind FROM credits_set_limits('li.w:3', month_limit => 1000);
+SELECT kind FROM credits_set_limits('li.w:3', max_spend_per_month => 1000);
 SELECT credits_deduct('li.w:3', 1);
 \echo :SQLSTATE
 RESET ROLE;
@@ -365,8 +365,8 @@ SELECT kind, balance FROM credits_open_account('li.p:1', 100);
 SELECT kind, balance FROM credits_open_account('li.p:2');
 SELECT kind FROM credits_add_member('li.p:pool', 'li.p:1');
 SELECT kind FROM credits_add_member('li.p:pool', 'li.p:2');
-SELECT kind FROM credits_set_limits('li.p:pool', min_spend => 5, max_spend => 150, day_limit => 200);
-SELECT kind FROM credits_set_limits('li.p:1', min_spend => 4, max_spend => 120, day_limit => 60);
+SELECT kind FROM credits_set_limits('li.p:pool', min_spend => 5, max_spend => 150, max_spend_per_day => 200);
+SELECT kind FROM credits_set_limits('li.p:1', min_spend => 4, max_spend => 120, max_spend_per_day => 60);
 SELECT credits_deduct('li.p:2', 4, pool => 'li.p:pool');
 \echo :SQLSTATE
 SELECT credits_deduct('li.p:2', 151, pool => 'li.p:pool');
@@ -377,10 +377,10 @@ SELECT credits_deduct('li.p:2', 51, pool => 'li.p:pool');
 \echo :SQLSTATE
 SELECT * FROM limits_used() WHERE account LIKE 'li.p:%';
 -- least and most are of the whole, the windows of each part
-SELECT kind FROM credits_set_limits('li.p:pool', min_spend => 5, max_spend => 150, day_limit => 1000);
+SELECT kind FROM credits_set_limits('li.p:pool', min_spend => 5, max_spend => 150, max_spend_per_day => 1000);
 SELECT amount FROM credits_deduct('li.p:1', 97);
 \echo :SQLSTATE
-SELECT kind FROM credits_set_limits('li.p:1', min_spend => 4, max_spend => 120, day_limit => 100);
+SELECT kind FROM credits_set_limits('li.p:1', min_spend => 4, max_spend => 120, max_spend_per_day => 100);
 SELECT amount FROM credits_deduct('li.p:1', 98);
 SELECT account, amount FROM credits_deduct('li.p:1', 10, 's1', pool => 'li.p:pool', mode => 'own_first');
 SELECT * FROM limits_used() WHERE account LIKE 'li.p:%';
@@ -394,7 +394,7 @@ SELECT r.account, r.amount FROM limits_log AS t, credits_refund(t.id) AS r
 WHERE t.idempotency_key = 's1';
 SELECT * FROM limits_used() WHERE account LIKE 'li.p:%';
 -- no falling back on one's own for the pool's limits
-SELECT kind FROM credits_set_limits('li.p:pool', day_limit => 0);
+SELECT kind FROM credits_set_limits('li.p:pool', max_spend_per_day => 0);
 SELECT credits_deduct('li.p:1', 20, pool => 'li.p:pool', mode => 'pool_first');
 \echo :SQLSTATE
 SELECT * FROM credits_verify() WHERE account LIKE 'li.p:%';
@@ -406,7 +406,7 @@ SELECT kind FROM credits_close_account('li.p:2', 'left');
 SELECT credits_set_limits('li.p:2', 10);
 \echo :SQLSTATE
 BEGIN;
-SELECT kind FROM credits_set_limits('li.w:1', day_limit => 300);
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 300);
 SAVEPOINT s;
 SELECT amount FROM credits_deduct('li.w:1', 200);
 SELECT day_used FROM limits_used() WHERE account = 'li.w:1';
@@ -423,10 +423,10 @@ SET ROLE regress_credits_app;
 SELECT credits_set_limits('li.w:1', 1);
 SELECT * FROM credits.limits;
 SET credits.max_spend = 1;
-SET credits.clip_excess = on;
+SET credits.excess = clip;
 RESET ROLE;
 \set VERBOSITY default
-UPDATE credits.limits SET day_limit = NULL;
+UPDATE credits.limits SET max_spend_per_day = NULL;
 \echo :SQLSTATE
 DELETE FROM credits.limits;
 \echo :SQLSTATE
@@ -445,7 +445,7 @@ CREATE FUNCTION pg_temp.problems(name text) RETURNS TABLE (problem text, detail 
 \set w1 'account_id = (SELECT id FROM credits.accounts WHERE name = ''li.w:1'')'
 \set w2 'account_id = (SELECT id FROM credits.accounts WHERE name = ''li.w:2'')'
 BEGIN; :disable
-UPDATE credits.limits SET month_limit = 1000 WHERE :w1;
+UPDATE credits.limits SET max_spend_per_month = 1000 WHERE :w1;
 SELECT * FROM pg_temp.problems('li.w:1');
 ROLLBACK;
 BEGIN; :disable
@@ -462,7 +462,7 @@ SELECT * FROM pg_temp.problems('li.w:1');
 ROLLBACK;
 -- an account that has none of its own
 BEGIN; :disable
-UPDATE credits.limits SET day_limit = 7 WHERE :w2;
+UPDATE credits.limits SET max_spend_per_day = 7 WHERE :w2;
 SELECT * FROM pg_temp.problems('li.w:2');
 ROLLBACK;
 BEGIN;
@@ -473,6 +473,10 @@ UPDATE credits.accounts SET limited = false WHERE name = 'li.w:1';
 SELECT * FROM pg_temp.problems('li.w:1');
 ROLLBACK;
 SELECT * FROM credits_verify() WHERE account ~ '^li[.]';
+
+-- limits that leave nothing between them
+SELECT credits_set_limits('li.l:1', min_spend => 6, max_spend => 5);
+\echo :SQLSTATE
 
 -- leave nothing due to the tests that follow
 RESET ROLE;

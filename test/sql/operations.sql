@@ -358,7 +358,7 @@ SELECT amount FROM credits_refund(:paid);
 SELECT quantity, cost FROM credits.charges WHERE transaction_id = :paid;
 
 -- limits are for what is spent
-SELECT kind FROM credits_set_limits('op:3', min_spend => 2, max_spend => 10, day_limit => 12);
+SELECT kind FROM credits_set_limits('op:3', min_spend => 2, max_spend => 10, max_spend_per_day => 12);
 SELECT balance FROM credits_allocate('op:3', 100);
 SELECT cost, sufficient, remaining, code FROM credits_quote('op:3', 'ping');
 SELECT amount FROM credits_charge('op:3', 'ping');

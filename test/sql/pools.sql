@@ -812,6 +812,13 @@ SELECT * FROM credits_verify() WHERE account ~ '^po[.]';
 SELECT pool, account, window_start, used, transactions FROM credits.pool_usage
 WHERE account = 'po.p:ann' ORDER BY pool, window_start;
 
+-- what an application may see of a member
+SET ROLE regress_credits_app;
+SELECT cap, used, remaining, per, balance FROM credits_pool_summary('po.p:team', 'po.p:ann');
+SELECT * FROM credits_pool_summary('po.p:ann', 'po.p:team');
+SELECT * FROM credits_pool_summary('po.p:nobody', 'po.p:ann');
+RESET ROLE;
+
 -- leave nothing due to the tests that follow
 RESET ROLE;
 SET client_min_messages = error;

@@ -19,7 +19,7 @@ SET credits.initial_balance = -1;
 \echo :SQLSTATE
 SET credits.initial_balance = 'many';
 SET credits.low_balance = -1;
-SET credits.clip_excess = 'perhaps';
+SET credits.excess = 'perhaps';
 \echo :SQLSTATE
 SET credits.max_balance = -1;
 \echo :SQLSTATE
@@ -94,9 +94,9 @@ SELECT account, amount, balance, replayed FROM credits_open_account('initial:1')
 SET credits.max_balance = 20;
 SELECT credits_allocate('initial:1', 9);
 \echo :SQLSTATE
-SET credits.clip_excess = on;
+SET credits.excess = clip;
 SELECT amount, balance FROM credits_allocate('initial:1', 9);
-RESET credits.clip_excess;
+RESET credits.excess;
 RESET credits.max_balance;
 SET credits.min_spend = 2;
 SET credits.max_spend = 4;
@@ -131,7 +131,7 @@ FROM credits_history('initial:1');
 \set VERBOSITY sqlstate
 SET credits.initial_balance = 1000000;
 SET credits.low_balance = 0;
-SET credits.clip_excess = on;
+SET credits.excess = clip;
 SET credits.max_balance = 0;
 SET credits.max_spend = 0;
 SET credits.max_spend_per_day = 0;

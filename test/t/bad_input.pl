@@ -47,7 +47,7 @@ SELECT credits_open_account('pool:' || i, 100000) FROM generate_series(1, 3) AS 
 SELECT credits_add_member('pool:1', 'acc:' || i, 1000 * i, (ARRAY['day', 'week', 'month', 'lifetime'])[1 + i % 4], 'Asia/Tokyo')
 FROM generate_series(1, 18) AS i;
 SELECT credits_add_member('pool:2', 'pool:1'), credits_add_member('pool:3', 'pool:2', 5000);
-SELECT credits_set_limits('acc:' || i, max_balance => 2000, excess => 'clip', max_spend => 25, day_limit => 200)
+SELECT credits_set_limits('acc:' || i, max_balance => 2000, excess => 'clip', max_spend => 25, max_spend_per_day => 200)
 FROM generate_series(16, 18) AS i;
 SELECT credits_hold('acc:' || i, 20, '100 years', 'hold ' || i) FROM generate_series(1, 18) AS i;
 SELECT credits_hold('acc:2', 2000, '100 years', 'split', pool => 'pool:1', mode => 'own_first');
@@ -104,7 +104,7 @@ INSERT INTO bad.valid VALUES
 	('final', 'true'), ('allow_more', 'false'), ('pool', $$'pool:1'$$), ('mode', $$'pool_first'$$),
 	('from_account', $$'acc:1'$$), ('to_account', $$'acc:2'$$), ('cap', '100'), ('per', $$'day'$$),
 	('timezone', $$'Europe/Berlin'$$), ('max_balance', '5000'), ('excess', $$'refuse'$$), ('min_spend', '1'),
-	('max_spend', '100'), ('day_limit', '1000'), ('month_limit', '2000'), ('account_id', '1'),
+	('max_spend', '100'), ('max_spend_per_day', '1000'), ('max_spend_per_month', '2000'), ('account_id', '1'),
 	('name', $$'operation'$$), ('base_cost', '2'), ('unit_cost', '0.25'), ('unit_name', $$'page'$$), ('included_units', '3'),
 	('rounding', $$'floor'$$), ('minimum', '1'), ('active_from', $$'2031-01-01'$$), ('active_until', $$'2032-01-01'$$),
 	('quantity', '7.5'), ('code', $$'code'$$), ('count', '3'), ('credits', '5'), ('max_uses', '10'), ('per_account', '2'),

@@ -27,7 +27,7 @@ $node->safe_psql('postgres', q(
 	SELECT credits_open_account('account:' || n, 1000000000) FROM generate_series(1, 4) AS n;
 	SELECT credits_open_account('pool', 1000000000);
 	SELECT credits_add_member('pool', 'account:' || n, 1000000000) FROM generate_series(1, 4) AS n;
-	SELECT credits_set_limits('account:4', day_limit => 1000000000)));
+	SELECT credits_set_limits('account:4', max_spend_per_day => 1000000000)));
 my $begin = $node->safe_psql('postgres', 'SELECT max(id) FROM credits.transactions');
 
 my $seed = $ENV{CREDITS_SEED} // time & 0xffffff;

@@ -181,8 +181,8 @@ sub ask_limits
 		$limits{excess} = one_of(undef, qw(refuse clip clip));
 		$limits{min_spend} = 1 + int rand 3 if rand() < 0.2;
 		$limits{max_spend} = 20 + int rand 100 if rand() < 0.3;
-		$limits{day_limit} = 100 + int rand 2000 if rand() < 0.4;
-		$limits{month_limit} = 200 + int rand 4000 if rand() < 0.2;
+		$limits{max_spend_per_day} = 100 + int rand 2000 if rand() < 0.4;
+		$limits{max_spend_per_month} = 200 + int rand 4000 if rand() < 0.2;
 	}
 	return \%limits;
 }
@@ -312,7 +312,7 @@ my %ops = (
 		ask => \&ask_limits,
 		call => sub {
 			"credits_set_limits($_[0], timezone => '" . zone($_->{west}) . "'"
-			  . named($_, qw(excess max_balance min_spend max_spend day_limit month_limit)) . ')';
+			  . named($_, qw(excess max_balance min_spend max_spend max_spend_per_day max_spend_per_month)) . ')';
 		},
 	},
 	add_member => {

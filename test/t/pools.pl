@@ -31,7 +31,7 @@ my @zones = qw(UTC Europe/Berlin America/New_York Asia/Kolkata Pacific/Kiritimat
 # ids are given out at random, so that locks by id go up and down the levels
 my @names = sort { rand() <=> 0.5 } @members, @teams, @orgs, 'group';
 $node->safe_psql('postgres', join ';', map { "SELECT credits_open_account('$_', 100000)" } @names);
-$node->safe_psql('postgres', "SELECT credits_set_limits('$_', day_limit => 90000, timezone => 'Asia/Tokyo')")
+$node->safe_psql('postgres', "SELECT credits_set_limits('$_', max_spend_per_day => 90000, timezone => 'Asia/Tokyo')")
   foreach 'member:1', 'org:1', 'team:1';
 
 sub one_of { return $_[ int rand @_ ] }

@@ -343,7 +343,7 @@ sub count_spend
 	return unless $limits;
 	wrong("spends $whole, less than $limits->{min_spend}") if $whole < ($limits->{min_spend} // 0);
 	wrong("spends $whole, more than $limits->{max_spend}") if $whole > ($limits->{max_spend} // $whole);
-	return unless defined $limits->{day_limit} || defined $limits->{month_limit};
+	return unless defined $limits->{max_spend_per_day} || defined $limits->{max_spend_per_month};
 	roll_limits($limits, $at);
 	foreach my $per (qw(day month))
 	{
@@ -902,10 +902,10 @@ sub play_limits
 	my $account = $model->look($request->{account});
 	$model->touch($account);
 	my $limits = $account->{limits} = {
-		map({ $_ => $request->{$_} } qw(max_balance excess min_spend max_spend day_limit month_limit west)),
+		map({ $_ => $request->{$_} } qw(max_balance excess min_spend max_spend max_spend_per_day max_spend_per_month west)),
 		map { $_ => $account->{limits}{$_} // { start => $ever, used => 0 } } qw(day month),
 	};
-	return ($account, 0) unless defined $limits->{day_limit} || defined $limits->{month_limit};
+	return ($account, 0) unless defined $limits->{max_spend_per_day} || defined $limits->{max_spend_per_month};
 	foreach my $per (qw(day month))
 	{
 		my $start = window_start($per, $limits->{west}, $receipt->{at});

@@ -196,8 +196,8 @@ SELECT credits_open_account('pool:top', 1000), credits_open_account('pool:team',
 SELECT credits_add_member('pool:top', 'pool:team', 600, 'lifetime'), credits_add_member('pool:team', 'member:1', 100),
 	credits_add_member('pool:team', 'member:2', 40, 'day', 'Asia/Tokyo'), credits_add_member('pool:team', 'user:1');
 SELECT credits_change_member('pool:team', 'member:1', 200, 'week'), credits_remove_member('pool:team', 'user:1');
-SELECT credits_set_limits('member:1', max_balance => 100, excess => 'clip', max_spend => 90, day_limit => 150,
-	month_limit => 1000, timezone => 'Europe/Berlin', reason => 'as agreed');
+SELECT credits_set_limits('member:1', max_balance => 100, excess => 'clip', max_spend => 90, max_spend_per_day => 150,
+	max_spend_per_month => 1000, timezone => 'Europe/Berlin', reason => 'as agreed');
 SELECT credits_set_limits('pool:top', min_spend => 2);
 SELECT credits_hold('member:1', 30, '1 hour', 'hold:1', 'chat', 'request:1', '{"model": "large"}', 'pool:team', 'own_first');
 SELECT credits_hold('bulk:10', 100, '1 hour', 'hold:2');

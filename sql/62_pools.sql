@@ -108,6 +108,29 @@ COMMENT ON VIEW credits.pool_usage IS
 	'what each account has used of each pool, by the windows that its membership has now, months in UTC if it has none; from the log';
 GRANT SELECT ON credits.pool_usage TO credits_admin, credits_auditor;
 
+CREATE FUNCTION @extschema@.credits_pool_summary(
+	pool text,
+	account text,
+	OUT cap bigint,
+	OUT used bigint,
+	OUT remaining bigint,
+	OUT per text,
+	OUT timezone text,
+	OUT window_start timestamptz,
+	OUT balance bigint)
+LANGUAGE sql STABLE PARALLEL SAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT m.cap, m.used, m.remaining, m.per, m.timezone, m.window_start,
+		   (credits.settled(p.id)).balance
+	FROM (SELECT credits.account_id($1) AS id, credits.account_id($2) AS member_id) AS p
+	JOIN credits.pool_members AS m ON m.pool = $1 AND m.account = $2
+$$;
+COMMENT ON FUNCTION @extschema@.credits_pool_summary IS
+	'what a member has used and has left of its cap in a pool, and the pool''s balance; nulls if it is no member';
+REVOKE ALL ON FUNCTION @extschema@.credits_pool_summary FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_pool_summary TO credits_app, credits_auditor;
+
 CREATE FUNCTION @extschema@.credits_add_member(
 	pool text,
 	account text,
