@@ -391,13 +391,12 @@ sub way
 	return undef;
 }
 
-# A way brought up to date, and how much it lets through.
+# Brings the members along a way up to date.  Returns how much they may spend.
 sub open_way
 {
-	my ($model, $account, $pool) = @_;
-	my $way = $model->way($account->{name}, $pool->{name}) or wrong("$account->{name} is no member of $pool->{name}");
+	my ($model, $way) = @_;
 	roll($_, @$_{qw(per west)}, $model->{receipt}{at}) foreach @$way;
-	return ($way, min(9e15, map { max($_->{cap} - $_->{used}, 0) } grep { defined $_->{cap} } @$way));
+	return min(9e15, map { max($_->{cap} - $_->{used}, 0) } grep { defined $_->{cap} } @$way);
 }
 
 sub count_way
@@ -508,7 +507,8 @@ sub play_spend
 	$model->touch($account) if $own;
 	$model->touch($pool) if $rest;
 	$model->not_paused($account, $pool);
-	my ($way, $left) = $model->open_way($account, $pool);
+	my $way = $model->way($account->{name}, $pool->{name}) or wrong("$account->{name} is no member of $pool->{name}");
+	my $left = $model->open_way($way);
 
 	# and the rules say how much that has to be
 	my $mode = $request->{mode} // 'pool_only';
@@ -674,7 +674,9 @@ sub play_capture
 		$model->count_spend($main, $extra, $open[0]{amount} + $extra);
 		if ($open[0]{member})
 		{
-			my ($way, $room) = $model->open_way($open[0]{member}, $main);
+			# what is added counts for those that the hold was made through
+			my $way = [ map { $model->{members}{$_} // wrong("$_ is no member") } @{ $open[0]{way} } ];
+			my $room = $model->open_way($way);
 			wrong("takes $extra from a pool under a cap of which $room are left") if $extra > $room;
 			count_way($way, $extra);
 		}
