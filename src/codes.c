@@ -66,6 +66,7 @@ StoreTable	codes_table = {
 	}
 };
 
+StoreIndex	codes_by_id = {&codes_table, "codes_pkey"};
 StoreIndex	codes_by_code = {&codes_table, "codes_code_key"};
 StoreIndex	codes_by_referrer = {&codes_table, "codes_referrer_idx"};
 static StoreIndex codes_by_transaction = {&codes_table, "codes_transaction_id_idx"};
@@ -77,6 +78,7 @@ StoreTable	redemptions_table = {
 	}
 };
 
+StoreIndex	redemptions_by_id = {&redemptions_table, "redemptions_pkey"};
 static StoreIndex redemptions_by_code = {&redemptions_table, "redemptions_code_id_idx"};
 static StoreIndex redemptions_by_referee = {&redemptions_table, "redemptions_referee_idx"};
 
@@ -240,10 +242,10 @@ copy_interval(Datum value)
 }
 
 /*
- * Reads a code from a slot.
+ * Reads a code from a slot, whatever someone may have made of its kind.
  */
-static void
-read_code(TupleTableSlot *slot, Code *code)
+void
+codes_read(TupleTableSlot *slot, Code *code)
 {
 	Datum	   *values;
 	bool	   *isnull;
@@ -276,6 +278,15 @@ read_code(TupleTableSlot *slot, Code *code)
 	code->uses = DatumGetInt64(values[Anum_codes_uses]);
 	code->active = DatumGetBool(values[Anum_codes_active]);
 #undef NUMBER
+}
+
+/*
+ * Reads a code from a slot.
+ */
+static void
+read_code(TupleTableSlot *slot, Code *code)
+{
+	codes_read(slot, code);
 	if (code->kind == CODE_UNKNOWN)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -500,6 +511,36 @@ codes_was_referred(Posting *posting)
 				Int64GetDatum(posting->account.id));
 	return count_redemptions(posting, &redemptions_by_referee, &key, 1,
 							 1) > 0;
+}
+
+/*
+ * Counts how often a code has been redeemed, for credits_verify.
+ */
+int64
+codes_count_uses(Snapshot snapshot, int64 code_id)
+{
+	Posting		posting = {.snapshot = snapshot};
+
+	return codes_uses(&posting, code_id, PG_INT64_MAX);
+}
+
+/*
+ * Reads from a slot who has redeemed a code.
+ */
+void
+codes_read_redeemed(TupleTableSlot *slot, Redeemed *redeemed)
+{
+	Datum	   *values;
+
+	slot_getallattrs(slot);
+	values = slot->tts_values - 1;	/* by column number */
+	redeemed->transaction_id =
+		DatumGetInt64(values[Anum_redemptions_transaction_id]);
+	redeemed->code_id = DatumGetInt64(values[Anum_redemptions_code_id]);
+	redeemed->account_id = DatumGetInt64(values[Anum_redemptions_account_id]);
+	redeemed->created_at =
+		DatumGetTimestampTz(values[Anum_redemptions_created_at]);
+	redeemed->kind = read_kind(values[Anum_redemptions_kind]);
 }
 
 /* A row of credits.redemptions that is to be written */

@@ -43,6 +43,16 @@ typedef struct Code
 	TimestampTz created_at;
 } Code;
 
+/* A row of credits.redemptions */
+typedef struct Redeemed
+{
+	int64		transaction_id;
+	int64		code_id;
+	int64		account_id;
+	TimestampTz created_at;
+	CodeKind	kind;
+} Redeemed;
+
 /* A call that redeems a code */
 typedef struct Redemption
 {
@@ -58,13 +68,16 @@ typedef struct Redemption
 /* codes.c */
 extern StoreTable codes_table;
 extern StoreTable redemptions_table;
+extern StoreIndex codes_by_id;
 extern StoreIndex codes_by_code;
 extern StoreIndex codes_by_referrer;
+extern StoreIndex redemptions_by_id;
 extern text *arg_code(FunctionCallInfo fcinfo, int n);
 extern void check_code(text *code, const char *name, int max_bytes);
 extern text *codes_normalise(text *given);
 extern text *codes_random(text *prefix);
 extern void codes_lock_tables(const char *function);
+extern void codes_read(TupleTableSlot *slot, Code *code);
 extern bool codes_find(Store *store, Snapshot snapshot, text *given,
 					   Code *code);
 extern bool codes_find_gift(Store *store, Snapshot snapshot,
@@ -79,6 +92,8 @@ extern TM_Result codes_update(Store *store, Snapshot snapshot, Code *code);
 extern int64 codes_redeemed_by(Posting *posting, int64 code_id,
 							   int64 account_id, int64 max);
 extern int64 codes_uses(Posting *posting, int64 code_id, int64 max);
+extern int64 codes_count_uses(Snapshot snapshot, int64 code_id);
+extern void codes_read_redeemed(TupleTableSlot *slot, Redeemed *redeemed);
 extern bool codes_was_referred(Posting *posting);
 extern void codes_use(Posting *posting, Code *code, Entry *entry);
 

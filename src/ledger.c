@@ -286,6 +286,8 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 			  Request *request, PlanChange plan, void *arg, Receipt *receipt)
 {
 	int		   *order = palloc(nparties * sizeof(int));
+	Posting   **changed = palloc(nparties * sizeof(Posting *));
+	int			nchanged = 0;
 	TimestampTz now;
 	Entry		entry;
 	int			i;
@@ -323,13 +325,14 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 	{
 		Posting    *posting = &postings[order[i]];
 
-		if (posting->nentries == 0 && posting->changes == NULL)
-			continue;
-		if (posting_write(posting, request) != POSTED)
-			return CHANGED;
-		if (posting->main)
-			receipt_of_posting(receipt, posting);
+		if (posting->nentries > 0 || posting->changes)
+			changed[nchanged++] = posting;
 	}
+	if (nchanged > 0 && posting_write_all(changed, nchanged, request) != POSTED)
+		return CHANGED;
+	for (i = 0; i < nchanged; i++)
+		if (changed[i]->main)
+			receipt_of_posting(receipt, changed[i]);
 	return POSTED;
 }
 

@@ -224,7 +224,8 @@ log_seal(Posting *posting)
 }
 
 /*
- * Lets triggers find the posting whose changes are about to be made.
+ * Lets triggers find a posting whose changes are about to be made: those of a
+ * joint change one after the other.
  */
 void
 log_enter(Posting *posting)
@@ -234,7 +235,7 @@ log_enter(Posting *posting)
 }
 
 /*
- * Ends that, after an error too.
+ * Ends that, after an error too: of a joint change with the first entered.
  */
 void
 log_leave(Posting *posting)
@@ -263,12 +264,33 @@ log_check_idle(int64 account_id)
 }
 
 /*
+ * Returns the posting that is changing an account just now, not one that a
+ * trigger runs inside of; NULL if there is none.
+ */
+static Posting *
+find_current(int64 account_id)
+{
+	Posting    *posting;
+
+	for (posting = current; posting; posting = posting->outer)
+	{
+		if (posting->account.id == account_id)
+			return posting;
+		/* others of the same joint change were entered before */
+		if (posting->lead == NULL || posting->outer == NULL ||
+			posting->outer->lead != posting->lead)
+			break;
+	}
+	return NULL;
+}
+
+/*
  * Tells whether a posting is changing an account just now.
  */
 bool
 log_is_posting(int64 account_id)
 {
-	return current && current->account.id == account_id;
+	return find_current(account_id) != NULL;
 }
 
 /*
@@ -322,7 +344,7 @@ credits_write_log(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = check_trigger(fcinfo);
 	TupleTableSlot *new = trigger->tg_newslot;
-	Posting    *posting = current;
+	Posting    *posting;
 	bool		isnull;
 	int64		id;
 	int			i;
@@ -337,7 +359,8 @@ credits_write_log(PG_FUNCTION_ARGS)
 				 errhint("It serves that table only.")));
 
 	id = DatumGetInt64(slot_getattr(new, Anum_accounts_id, &isnull));
-	if (posting && !posting->logged && posting->account.id == id &&
+	posting = find_current(id);
+	if (posting && !posting->logged &&
 		DatumGetInt64(slot_getattr(new, Anum_accounts_transaction_count,
 								   &isnull)) ==
 		posting->account.transaction_count)

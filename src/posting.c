@@ -101,38 +101,57 @@ posting_replay(Posting *posting, Request *request, Entry *entry, Receipt *receip
 }
 
 /*
- * Makes the changes of a posting and fires their triggers, which write the
- * log.
+ * Changes the rows of a posting.  Returns false if another has its account.
  */
-static Outcome
-make_changes(Posting *posting)
+static bool
+change_rows(Posting *posting)
 {
 	Change	   *change;
 	int			i;
 
-	store_begin_changes(posting->store);
 	/* who has the row may have used a key of it for a pool's transaction */
 	if (row_update_account(posting->store, posting->snapshot,
 						   &posting->account, posting->locked) != TM_Ok)
-	{
-		/* no trigger is queued: this only undoes the begin */
-		store_end_changes(posting->store);
-		return CHANGED;
-	}
+		return false;
 	for (i = 0; i < posting->ngrants; i++)
 		if (posting->grants[i]->changed)
 			row_write_grant(posting->store, posting->snapshot,
 							posting->grants[i]);
 	for (change = posting->changes; change; change = change->next)
 		change->write(posting, change->row);
-	store_end_changes(posting->store);
-	if (!posting->written)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("trigger \"accounts_write_log\" did not fire"),
-				 errdetail("A change of account " INT64_FORMAT " would not be logged.",
-						   posting->account.id),
-				 errhint("Run ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log.")));
+	return true;
+}
+
+/*
+ * Makes the changes of postings and fires their triggers, which write the log.
+ * Those that users put on the log come after all of it.
+ */
+static Outcome
+make_changes(Posting **postings, int n)
+{
+	Store	   *store = postings[0]->store;
+	int			i;
+
+	store_begin_changes(store);
+	for (i = 0; i < n; i++)
+		if (!change_rows(postings[i]))
+		{
+			/* of several all are locked: this cannot be waited for */
+			if (i > 0)
+				posting_raise_changed(postings[i]->account.id);
+			/* no trigger is queued: this only undoes the begin */
+			store_end_changes(store);
+			return CHANGED;
+		}
+	store_end_changes(store);
+	for (i = 0; i < n; i++)
+		if (!postings[i]->written)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("trigger \"accounts_write_log\" did not fire"),
+					 errdetail("A change of account " INT64_FORMAT " would not be logged.",
+							   postings[i]->account.id),
+					 errhint("Run ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log.")));
 	return POSTED;
 }
 
@@ -156,25 +175,31 @@ is_key_conflict(MemoryContext context)
 }
 
 /*
- * Writes what was planned.
+ * Writes what was planned, of all accounts of a change at once: what a trigger
+ * on the log finds, or changes in turn, is all of it.
  */
 Outcome
-posting_write(Posting *posting, Request *request)
+posting_write_all(Posting **postings, int n, Request *request)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile Outcome outcome;
+	int			i;
 
-	if (request && posting->main)
-		log_describe(posting->main, request);
-	log_seal(posting);
-	log_enter(posting);
+	for (i = 0; i < n; i++)
+	{
+		if (request && postings[i]->main)
+			log_describe(postings[i]->main, request);
+		log_seal(postings[i]);
+	}
+	for (i = 0; i < n; i++)
+		log_enter(postings[i]);
 	PG_TRY();
 	{
-		outcome = make_changes(posting);
+		outcome = make_changes(postings, n);
 	}
 	PG_CATCH();
 	{
-		log_leave(posting);
+		log_leave(postings[0]);
 		if (!is_key_conflict(context))
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
@@ -183,12 +208,21 @@ posting_write(Posting *posting, Request *request)
 				(errcode(ERRCODE_CONFLICT),
 				 errmsg("idempotency key was used for another request"),
 				 errdetail("Another transaction has used it for account " INT64_FORMAT " just now.",
-						   posting->account.id),
+						   postings[0]->account.id),
 				 errhint("Repeat a request with the very same arguments, or use a new key.")));
 	}
 	PG_END_TRY();
-	log_leave(posting);
+	log_leave(postings[0]);
 	return outcome;
+}
+
+/*
+ * Writes what was planned of one account.
+ */
+Outcome
+posting_write(Posting *posting, Request *request)
+{
+	return posting_write_all(&posting, 1, request);
 }
 
 /*

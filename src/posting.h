@@ -26,6 +26,7 @@ extern bool posting_lock_members(Posting *postings, int npostings,
 extern void posting_check(const Account *account);
 extern Outcome posting_replay(Posting *posting, Request *request,
 							  Entry *entry, Receipt *receipt);
+extern Outcome posting_write_all(Posting **postings, int n, Request *request);
 extern Outcome posting_write(Posting *posting, Request *request);
 extern void posting_raise_changed(int64 account_id);
 

@@ -411,6 +411,7 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds,
 		strcmp(entry->kind, KIND_REVERSAL) == 0)
 		check_refund(v, entry);
 	verify_held(v, holds, entry);
+	verify_code(v, entry);
 	verify_caps_entry(v->caps, entry);
 	check_draws(v, grants, entry);
 	check_terms(v, grants, entry);
@@ -595,6 +596,7 @@ verify_all(Verification *v)
 	check_members(v);
 	verify_rest(v);
 	verify_stray_holds(v);
+	verify_all_codes(v);
 }
 
 /*

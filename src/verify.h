@@ -43,6 +43,10 @@ extern void verify_open_holds(Verification *v, HTAB *holds,
 							  const Account *account);
 extern void verify_stray_holds(Verification *v);
 
+/* verify_codes.c */
+extern void verify_code(Verification *v, const Entry *entry);
+extern void verify_all_codes(Verification *v);
+
 /* verify_caps.c */
 extern struct CapsCheck *verify_caps_begin(int64 pool_id);
 extern void verify_caps_entry(struct CapsCheck *check, const Entry *entry);

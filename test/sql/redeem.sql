@@ -156,6 +156,35 @@ RESET ROLE;
 
 SELECT a.name, v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 320001 AND 320010;
 
+-- whoever makes codes redeemable again is found out
+SET credits.referral_credits = 5;
+SELECT count(credits_open_account('redeem:f' || n, 50)) FROM generate_series(1, 2) AS n;
+SELECT credits_create_promo_code('redeem-forged', 10, max_uses => 3, per_account => 2) AS code \gset
+SELECT code AS gift FROM credits_create_gift('redeem:f1', 30) \gset
+SELECT code AS open FROM credits_create_gift('redeem:f1', 7) \gset
+SELECT credits_referral_code('redeem:f1') AS referral \gset
+SELECT kind, amount FROM credits_redeem('redeem:f2', :'code');
+SELECT kind, amount FROM credits_redeem('redeem:f2', :'gift');
+SELECT kind, amount FROM credits_redeem('redeem:f2', :'referral');
+SELECT max(r.transaction_id) AS id FROM credits.redemptions AS r JOIN credits.accounts AS a ON a.id = r.account_id WHERE a.name = 'redeem:f2' \gset
+CREATE TEMP VIEW found AS
+SELECT account, problem, regexp_replace(detail, '[0-9]{4,}', 'N') AS detail FROM credits_verify()
+WHERE account ~ '^redeem:f' OR account IS NULL ORDER BY 1, 2, 3;
+SELECT * FROM found;
+\set forge 'BEGIN; ALTER TABLE credits.codes DISABLE TRIGGER ALL; ALTER TABLE credits.redemptions DISABLE TRIGGER ALL;'
+\set found 'SELECT * FROM found; ROLLBACK;'
+:forge UPDATE credits.codes SET uses = 0 WHERE code = :'code'; :found
+:forge UPDATE credits.codes SET kind = 'coupon' WHERE code = :'code'; :found
+:forge UPDATE credits.codes SET account_id = 320001 WHERE code = :'open'; :found
+:forge UPDATE credits.codes SET transaction_id = 1 WHERE code = :'open'; :found
+:forge DELETE FROM credits.codes WHERE code IN (:'open', :'referral'); :found
+:forge DELETE FROM credits.redemptions WHERE transaction_id = :id; :found
+:forge UPDATE credits.redemptions SET kind = 'gift' WHERE transaction_id = :id; :found
+:forge UPDATE credits.redemptions SET account_id = 320001 WHERE transaction_id = :id; :found
+:forge INSERT INTO credits.redemptions SELECT 1, code_id, account_id, created_at, 'promotional' FROM credits.redemptions WHERE transaction_id = :id; :found
+DROP VIEW found;
+RESET credits.referral_credits;
+
 -- leave nothing due to the tests that follow
 RESET ROLE;
 SET client_min_messages = error;

@@ -217,6 +217,31 @@ COMMIT;
 SELECT credits_balance('trg:3');
 DROP TRIGGER check_later ON credits.transactions;
 
+-- what moves credits between accounts is in the log whole before one fires, in
+-- either direction: it finds both rows, and can change both accounts
+CREATE FUNCTION regress_shop.fees() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE '% of %: other row %', NEW.kind, NEW.amount,
+		(SELECT t.amount FROM credits.transactions AS t
+		 WHERE t.id = NEW.target_id OR t.target_id = NEW.id);
+	PERFORM public.credits_deduct('trg:2', 1);
+	PERFORM public.credits_deduct('trg:3', 1);
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER fees AFTER INSERT ON credits.transactions
+	FOR EACH ROW WHEN (NEW.kind IN ('transfer', 'hold', 'gift') AND NEW.account_id > 180000)
+	EXECUTE FUNCTION regress_shop.fees();
+SELECT credits_balance('trg:2') AS two, credits_balance('trg:3') AS three \gset
+SELECT amount FROM credits_allocate('trg:2', 100);
+SELECT amount FROM credits_transfer('trg:2', 'trg:3', 10);
+SELECT amount FROM credits_transfer('trg:3', 'trg:2', 20);
+SELECT amount FROM credits_gift_many('trg:3', '{trg:2}', 5);
+SELECT kind FROM credits_add_member('trg:2', 'trg:3', 7);
+SELECT amount, held FROM credits_hold('trg:3', 10, pool => 'trg:2', mode => 'pool_first');
+SELECT credits_balance('trg:2') - :two AS two, credits_balance('trg:3') - :three AS three;
+DROP TRIGGER fees ON credits.transactions;
+
 -- a trigger of an application's own table spends
 SET ROLE regress_credits_admin;
 CREATE TABLE regress_shop.requests (id bigint PRIMARY KEY, account text, cost bigint, balance bigint);
@@ -240,5 +265,6 @@ DROP TABLE regress_shop.requests;
 DROP FUNCTION regress_shop.charge;
 RESET ROLE;
 DROP FUNCTION regress_shop.tell, regress_shop.embezzle, regress_shop.annotate, regress_shop.hush,
-	regress_shop.round_up, regress_shop.cashback, regress_shop.tell_many, regress_shop.check_later;
+	regress_shop.round_up, regress_shop.cashback, regress_shop.tell_many, regress_shop.check_later,
+	regress_shop.fees;
 SELECT * FROM credits_verify();
