@@ -338,7 +338,7 @@ my %ops = (
 	redeem_promo => {
 		weight => 8,
 		ask => sub {
-			return { code => one_of(CreditsModelCodes::promos()), attempt => int rand() < 0.4 || 0 };
+			return { code => one_of(CreditsModelCodes::promos(micros())), attempt => int rand() < 0.4 || 0 };
 		},
 		call => sub { redeem($_, @_[ 0, 2 ]) },
 	},
@@ -594,6 +594,8 @@ sub take_in
 				problem("replay of $request->{key}: $field $receipt->{$field}, was $known->[1]{$field}")
 				  if $receipt->{$field} ne $known->[1]{$field};
 			}
+			problem("replay of $request->{key}: another code")
+			  if $request->{op} eq 'create_gift' && $receipt->{code} ne $known->[1]{code};
 			return;
 		}
 		problem("replay of $request->{key} that nobody sent before") unless $request->{again};

@@ -42,7 +42,18 @@ CONF
 my %promos;    # by the code
 my %prices;    # by the operation, the first first
 
-sub promos { return sort keys %promos }
+# All, or those that people want at an instant: at times the limited ones that
+# have just begun, so that many meet when the last uses go.
+sub promos
+{
+	my ($at) = @_;
+	my @all = sort keys %promos;
+	return @all if !defined $at || rand() < 0.4;
+	my @newest = sort { $promos{$b}{starts} <=> $promos{$a}{starts} }
+	  grep { defined $promos{$_}{starts} && $promos{$_}{starts} <= $at } @all;
+	return @newest ? @newest[ 0 .. min(1, $#newest) ] : @all;
+}
+
 sub operations { return sort keys %prices }
 
 sub timestamp
