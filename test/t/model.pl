@@ -354,6 +354,18 @@ my %ops = (
 		},
 		allowed => '22023',
 	},
+	gift_many => {
+		weight => 3,
+		ask => sub {
+			my ($account) = @_;
+			my @to = (shuffle grep { $_ ne $account } @accounts)[ 0 .. int rand 4 ];
+			return { to_many => [ grep { defined } @to ], amount => 1 + int rand 15 };
+		},
+		call => sub {
+			my $to = join ', ', map { text($_) } @{ $_->{to_many} };
+			"credits_gift_many($_[0], ARRAY[$to], $_[1], $_[2], 'for you all')";
+		},
+	},
 	redeem_gift => {
 		weight => 6,
 		ask => sub {
@@ -622,7 +634,7 @@ sub remember
 	push @{ $grants{$account} }, { grant => $id } if $op eq 'allocate';
 	push @{ $grants{$account} }, { grant => $id } if $op =~ /^redeem/;
 	push @gifts, { code => $receipt->{code}, target => $id, giver => $account } if $op eq 'create_gift';
-	@gifts = grep { $_->{target} != $request->{target} } @gifts if $op =~ /_gift$/ && $op ne 'create_gift' && rand() < 0.7;
+	@gifts = grep { $_->{target} != $request->{target} } @gifts if $op =~ /^(redeem|cancel)_gift$/ && rand() < 0.7;
 	push @accounts, $account if $op eq 'open';
 	@accounts = grep { $_ ne $account } @accounts if $op eq 'close';
 	$statuses{$account} = 'paused' if $op eq 'pause';
@@ -712,7 +724,7 @@ sub unit_replay
 {
 	my $key = $keyed[ int rand @keyed ];
 	my ($request) = @{ $receipt_of{$key} };
-	if (rand() < 0.3 && $request->{op} =~ /deduct|try|adjust|allocate|hold|transfer|create_gift|charge/)
+	if (rand() < 0.3 && $request->{op} =~ /deduct|try|adjust|allocate|hold|transfer|create_gift|gift_many|charge/)
 	{
 		my %other = %$request;
 		$other{ $request->{op} eq 'charge' ? 'quantity' : 'amount' }++;
@@ -1063,7 +1075,7 @@ my @noticed = map { [ split /\|/ ] } split /\n/, $node->safe_psql('postgres', q(
 sub tell_of
 {
 	my ($request, $id) = @_;
-	foreach my $name (grep { defined } @$request{qw(account pool to member giver referrer)})
+	foreach my $name (grep { defined } @$request{qw(account pool to member giver referrer)}, @{ $request->{to_many} // [] })
 	{
 		diag "$name, " . ($request->{level} // 'alone') . ":\n" . $node->safe_psql('postgres', qq(
 			SELECT * FROM (

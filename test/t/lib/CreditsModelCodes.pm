@@ -19,6 +19,7 @@ my $never = 9e15;
 CreditsModel::add_plays(
 	redeem_promo => [ \&play_redeem_promo, 'redemption' ],
 	create_gift => [ \&play_create_gift, 'gift' ],
+	gift_many => [ \&play_gift_many, 'gift' ],
 	redeem_gift => [ \&play_redeem_gift, 'gift' ],
 	cancel_gift => [ $CreditsModel::plays{release}[0], 'release' ],
 	redeem_referral => [ \&play_redeem_referral, 'referral' ],
@@ -230,6 +231,34 @@ sub play_redeem_gift
 	CreditsModel::end_part($part, 'captured');
 	$gift->{redeemed_by} = $to->{name};
 	return ($to, $amount);
+}
+
+# What is drawn goes to one after the other, in the order in which they are named.
+sub play_gift_many
+{
+	my ($model, $request, $receipt) = @_;
+	my $amount = $request->{amount};
+	my ($from, @to) = map { $model->look($_) } $request->{account}, @{ $request->{to_many} };
+
+	$model->touch($_) foreach $from, @to;
+	$model->not_paused($from);
+	$model->count_spend($from, $amount, $amount) foreach @to;
+	CreditsModel::room($_, $amount, 0) foreach @to;
+	my @draws = @{ CreditsModel::burn($from, $amount * @to) };
+	foreach my $to (@to)
+	{
+		my ($left, $nth) = ($amount, 0);
+		while ($left)
+		{
+			my ($grant, $drawn) = @{ $draws[0] };
+			my $part = min($left, $drawn);
+			$model->give($to, nth => $nth++, amount => $part, priority => 10, expires => $grant->{expires});
+			$left -= $part;
+			$draws[0][1] -= $part;
+			shift @draws unless $draws[0][1];
+		}
+	}
+	return ($from, -$amount * @to);
 }
 
 sub gifts
