@@ -338,7 +338,11 @@ my %ops = (
 	redeem_promo => {
 		weight => 8,
 		ask => sub {
-			return { code => one_of(CreditsModelCodes::promos(micros())), attempt => int rand() < 0.4 || 0 };
+			my @wanted = CreditsModelCodes::wanted(micros());
+			return {
+				code => one_of(@wanted ? @wanted : CreditsModelCodes::promos()),
+				attempt => int rand() < 0.4 || 0,
+			};
 		},
 		call => sub { redeem($_, @_[ 0, 2 ]) },
 	},
@@ -499,6 +503,7 @@ sub request
 		my $account = one_of(@accounts);
 		my $what = rand $weights;
 		my ($op) = grep { ($what -= $ops{$_}{weight}) < 0 } sort keys %ops;
+		$op = 'redeem_promo' if rand() < 0.7 && CreditsModelCodes::wanted(micros());
 		my $more = $ops{$op}{ask}->($account, $op) or next;
 		my %request = (op => $op, account => $account, %$more);
 		$request{key} = 'k' . ++$number if !$ops{$op}{no_key} && rand() < 0.7;

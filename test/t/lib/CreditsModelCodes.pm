@@ -43,16 +43,14 @@ CONF
 my %promos;    # by the code
 my %prices;    # by the operation, the first first
 
-# All, or those that people want at an instant: at times the limited ones that
-# have just begun, so that many meet when the last uses go.
-sub promos
+sub promos { return sort keys %promos }
+
+# The limited codes that began just before an instant, which all want at once, so
+# that many meet when the last uses go.
+sub wanted
 {
 	my ($at) = @_;
-	my @all = sort keys %promos;
-	return @all if !defined $at || rand() < 0.4;
-	my @newest = sort { $promos{$b}{starts} <=> $promos{$a}{starts} }
-	  grep { defined $promos{$_}{starts} && $promos{$_}{starts} <= $at } @all;
-	return @newest ? @newest[ 0 .. min(1, $#newest) ] : @all;
+	return grep { my $since = $at - ($promos{$_}{starts} // $never); $since >= 0 && $since < 30_000 } promos();
 }
 
 sub operations { return sort keys %prices }
@@ -83,10 +81,11 @@ sub make
 	my @sql;
 	my $within = sub { int($now + rand($seconds) * 1_000_000 + 1_000_000) };
 
-	foreach my $n (1 .. 16)
+	# many that are used up soon after they begin
+	foreach my $n (1 .. 8 + 4 * $seconds)
 	{
 		my %promo = (credits => 1 + int rand 60, per_account => 1 + int rand 3);
-		$promo{max_uses} = 1 + int rand(5 * $n) if $n > 4;
+		$promo{max_uses} = 1 + int rand($n > 8 ? 5 : 50) if $n > 4;
 		$promo{per_account} = 1000 if $n == 1;
 		$promo{starts} = $within->() if $n > 8;
 		$promo{expires} = ($promo{starts} // $now) + 1_000_000 + int rand($seconds * 500_000) if rand() < 0.3;
