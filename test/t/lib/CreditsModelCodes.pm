@@ -11,7 +11,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use CreditsModel;
-use List::Util qw(max min sum0);
+use List::Util qw(max min);
 
 # for good
 my $never = 9e15;
