@@ -1,11 +1,12 @@
 # A randomized concurrent run of all operations, with retries, rollbacks,
 # cancelled statements and killed connections, against a model.
 #
-# The model, t/lib/CreditsModel.pm and CreditsModelCodes.pm, gets nothing but the requests and their
-# acknowledged receipts.  It plays them over in the order of their transactions,
+# The model, t/lib/CreditsModel.pm and CreditsModelCodes.pm, gets nothing but
+# the requests and their acknowledged receipts, and the codes and prices that
+# were made before.  It plays them over in the order of their transactions,
 # keeps grants, draws, holds, caps and expiries by the documented rules, and has
 # to come to the balance of each receipt, to the balances at any instant, and to
-# the final state.
+# the final state.  The items of a batch are requests like others.
 #
 # An operation is an entry of %ops here and one of %plays there.
 #
