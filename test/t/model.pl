@@ -1,11 +1,12 @@
 # A randomized concurrent run of all operations, with retries, rollbacks,
 # cancelled statements and killed connections, against a model.
 #
-# The model, t/lib/CreditsModel.pm, gets nothing but the requests and their
-# acknowledged receipts.  It plays them over in the order of their transactions,
+# The model, t/lib/CreditsModel.pm and CreditsModelCodes.pm, gets nothing but
+# the requests and their acknowledged receipts, and the codes and prices that
+# were made before.  It plays them over in the order of their transactions,
 # keeps grants, draws, holds, caps and expiries by the documented rules, and has
 # to come to the balance of each receipt, to the balances at any instant, and to
-# the final state.
+# the final state.  The items of a batch are requests like others.
 #
 # An operation is an entry of %ops here and one of %plays there.
 #
@@ -17,6 +18,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CreditsModel;
+use CreditsModelCodes;
 use CreditsTest;
 use List::Util qw(min shuffle sum0);
 use PostgreSQL::Test::Cluster;
@@ -32,7 +34,8 @@ srand $seed;
 
 # short, so that what is given back in grace runs out within the run
 my $grace = 400_000;
-my $node = credits_node('model', conf => "credits.refund_grace = '$grace microseconds'");
+my $node = credits_node('model',
+	conf => "credits.refund_grace = '$grace microseconds'\n" . CreditsModelCodes::settings());
 $node->safe_psql('postgres', q(
 	CREATE ROLE admin LOGIN IN ROLE credits_admin;
 	SELECT credits_open_account('none')));
@@ -40,6 +43,7 @@ $node->safe_psql('postgres', q(
 my $boss = CreditsTest::Session->new($node);
 my $listener = CreditsTest::Session->new($node);
 $listener->value('LISTEN low_balance');
+$boss->value($_) foreach split /; /, CreditsModelCodes::make(int(time * 1_000_000), $seconds);
 
 # --------------------------------------------------------------------------
 # requests
@@ -60,6 +64,10 @@ my %transfers;     # account => [ids of committed transfers]
 my %grants;        # account => [what finds a grant of a committed transaction]
 my %members;       # 'pool account' => 1, or 0 if it was one
 my %pools_of;      # account => { pools that it is or was a member of }
+my @gifts;         # { what to know of a gift }, of those not known to be over
+my %referrals;     # account => its referral code
+my %receipt_of;    # 'account key' => [request, receipt], to send again
+my @keyed;         # its keys
 my %statuses;      # rough idea, for the choice only
 my %balances;      # the same
 
@@ -187,6 +195,51 @@ sub ask_limits
 	return \%limits;
 }
 
+sub ask_allocate
+{
+	my %request = (amount => 1 + int rand 80, source => one_of(@sources));
+	$request{priority} = int rand 100 if rand() < 0.2;
+	$request{effective} = micros() + int(rand(600_000) - 100_000) if rand() < 0.3;
+	$request{expires} = micros() + 150_000 + int rand(rand() < 0.5 ? 800_000 : 5_000_000) if rand() < 0.6;
+	return \%request;
+}
+
+# A batch: mostly of several accounts, with what was sent before, too, in the
+# same batch or long ago.
+sub ask_batch
+{
+	my ($account, $batch) = @_;
+	my $op = $batch =~ s/_many$//r;
+	my @few = map { one_of(@accounts) } 1 .. 1 + int rand 4;
+	my @items;
+	foreach (1 .. 2 + int rand 7)
+	{
+		my $old = rand() < 0.1 && @keyed ? $receipt_of{ one_of(@keyed) }[0] : rand() < 0.1 ? one_of(@items) : undef;
+		undef $old if $old && ($old->{op} ne $op || defined $old->{pool});
+		my %item = $old ? %$old : (
+			op => $op,
+			account => one_of(@few),
+			$op eq 'deduct' ? (amount => 1 + int rand 30) : %{ ask_allocate() },
+			rand() < 0.7 ? (key => 'k' . ++$number) : ());
+		$item{amount}++ if $old && rand() < 0.1;
+		push @items, \%item;
+	}
+	return { items => \@items, atomic => int rand() < 0.4 || 0 };
+}
+
+sub ask_gift
+{
+	my ($account, $op) = @_;
+	my $gift = recent(\@gifts, 10) or return undef;
+	return { %$gift, $op eq 'cancel_gift' ? (account => $gift->{giver}) : () };
+}
+
+sub redeem
+{
+	my ($request, $account, $key) = @_;
+	return 'credits_' . ($request->{attempt} ? 'try_' : '') . "redeem($account, '$request->{code}', $key)";
+}
+
 # op => how often, what a request for it says beyond the account, the call that
 # it is, whether it takes no key, and errors that it may meet apart from those
 # that any may
@@ -236,18 +289,113 @@ my %ops = (
 	},
 	allocate => {
 		weight => 20,
-		ask => sub {
-			my %request = (amount => 1 + int rand 80, source => one_of(@sources));
-			$request{priority} = int rand 100 if rand() < 0.2;
-			$request{effective} = micros() + int(rand(600_000) - 100_000) if rand() < 0.3;
-			$request{expires} = micros() + 150_000 + int rand(rand() < 0.5 ? 800_000 : 5_000_000) if rand() < 0.6;
-			return \%request;
-		},
+		ask => \&ask_allocate,
 		call => sub {
 			"credits_allocate($_[0], $_[1], idempotency_key => $_[2], expires_at => " . timestamp($_->{expires})
 			  . ', effective_at => ' . timestamp($_->{effective}) . named($_, qw(source priority)) . ')';
 		},
 		allowed => '22023',    # it waited too long for its own expiry
+	},
+	charge => {
+		weight => 7,
+		ask => sub {
+			my $spend = ask_spend(@_) or return undef;
+			my %request = (
+				operation => one_of(CreditsModelCodes::operations()),
+				quantity => int rand(rand() < 0.1 ? 100_000 : 10_000),
+				attempt => int rand() < 0.3 || 0);
+			return { %request, map { $_ => $spend->{$_} } qw(pool mode) };
+		},
+		call => sub {
+			'credits_' . ($_->{attempt} ? 'try_' : '') . "charge($_[0], '$_->{operation}', "
+			  . "$_->{quantity} / 1000.0, $_[2]" . named($_, qw(pool mode)) . ')';
+		},
+		allowed => 'PT404',    # it has no price at times
+	},
+	deduct_many => {
+		weight => 4,
+		no_key => 1,
+		ask => \&ask_batch,
+		call => sub {
+			'credits_deduct_many(ARRAY['
+			  . join(', ', map { 'ROW(' . text($_->{account}) . ", $_->{amount}, " . text($_->{key})
+				  . ", 'op', NULL, NULL)::credits.deduction" } @{ $_->{items} })
+			  . "], $_->{atomic}::boolean)";
+		},
+	},
+	allocate_many => {
+		weight => 4,
+		no_key => 1,
+		ask => \&ask_batch,
+		call => sub {
+			'credits_allocate_many(ARRAY['
+			  . join(', ', map { 'ROW(' . text($_->{account}) . ", $_->{amount}, '$_->{source}', " . timestamp($_->{expires})
+				  . ', ' . timestamp($_->{effective}) . ', ' . ($_->{priority} // 'NULL') . ', NULL, NULL, '
+				  . text($_->{key}) . ', NULL, NULL, NULL)::credits.allocation' } @{ $_->{items} })
+			  . "], $_->{atomic}::boolean)";
+		},
+		allowed => '22023',
+	},
+	redeem_promo => {
+		weight => 8,
+		ask => sub {
+			my @wanted = CreditsModelCodes::wanted(micros());
+			return {
+				code => one_of(@wanted ? @wanted : CreditsModelCodes::promos()),
+				attempt => int rand() < 0.4 || 0,
+			};
+		},
+		call => sub { redeem($_, @_[ 0, 2 ]) },
+	},
+	create_gift => {
+		weight => 6,
+		ask => sub {
+			my %request = (amount => 1 + int rand 60);
+			$request{expires} = micros() + 50_000 + int rand(rand() < 0.5 ? 500_000 : 5_000_000) if rand() < 0.6;
+			return \%request;
+		},
+		call => sub {
+			"credits_create_gift($_[0], $_[1], " . timestamp($_->{expires}) . ", 'for you', $_[2])";
+		},
+		allowed => '22023',
+	},
+	gift_many => {
+		weight => 3,
+		ask => sub {
+			my ($account) = @_;
+			my @to = (shuffle grep { $_ ne $account } @accounts)[ 0 .. int rand 4 ];
+			return { to_many => [ grep { defined } @to ], amount => 1 + int rand 15 };
+		},
+		call => sub {
+			my $to = join ', ', map { text($_) } @{ $_->{to_many} };
+			"credits_gift_many($_[0], ARRAY[$to], $_[1], $_[2], 'for you all')";
+		},
+	},
+	redeem_gift => {
+		weight => 6,
+		ask => sub {
+			my $gift = ask_gift(@_);
+			return $gift && { %$gift, attempt => int rand() < 0.4 || 0 };
+		},
+		call => sub { redeem($_, @_[ 0, 2 ]) },
+	},
+	cancel_gift => {
+		weight => 2,
+		ask => \&ask_gift,
+		call => sub { "credits_cancel_gift('$_->{code}', $_[2], account => $_[0])" },
+	},
+	redeem_referral => {
+		weight => 5,
+		ask => sub {
+			my $referrer = one_of(sort keys %referrals) or return undef;
+			return {
+				account => rand() < 0.7 ? recent(\@accounts, 10) : $_[0],
+				referrer => $referrer,
+				code => $referrals{$referrer},
+				attempt => int rand() < 0.4 || 0,
+			};
+		},
+		call => sub { redeem($_, @_[ 0, 2 ]) },
 	},
 	refund => {
 		weight => 13,
@@ -356,6 +504,7 @@ sub request
 		my $account = one_of(@accounts);
 		my $what = rand $weights;
 		my ($op) = grep { ($what -= $ops{$_}{weight}) < 0 } sort keys %ops;
+		$op = 'redeem_promo' if rand() < 0.7 && CreditsModelCodes::wanted(micros());
 		my $more = $ops{$op}{ask}->($account, $op) or next;
 		my %request = (op => $op, account => $account, %$more);
 		$request{key} = 'k' . ++$number if !$ops{$op}{no_key} && rand() < 0.7;
@@ -374,19 +523,32 @@ sub sql_of
 	my ($request) = @_;
 	my $call = $ops{ $request->{op} }{call} // sub { "credits_$request->{op}_account($_[0], 'because')" };
 	($call) = map { $call->(text($_->{account}), $_->{amount} // 'NULL', text($_->{key})) } $request;
-	return "SELECT $columns FROM $call" unless $request->{op} eq 'try';
-	return "SELECT $attempt_columns, (extract(epoch FROM (r.receipt).created_at) * 1000000)::bigint, r.ok, r.code "
-	  . "FROM $call AS r";
+	my $gift = $request->{op} eq 'create_gift';
+	return "SELECT $columns FROM $call" unless attempts($request) || $request->{items} || $gift;
+	return "SELECT $attempt_columns, (extract(epoch FROM (r.receipt).created_at) * 1000000)::bigint, "
+	  . ($gift ? 'true' : 'r.ok') . ", r.code FROM $call AS r";
+}
+
+# Is a refusal an answer like others, and an event?
+sub attempts
+{
+	my ($request) = @_;
+	return $request->{op} eq 'try' || $request->{attempt};
+}
+
+# All of what it asks for can be sent again.
+sub can_repeat
+{
+	my ($request) = @_;
+	return !grep { !defined $_->{key} } @{ $request->{items} // [$request] };
 }
 
 # --------------------------------------------------------------------------
 # what clients do: a unit is a list of steps and what to make of the answers
 
 my @log;              # [request, receipt] of all that was acknowledged
-my %receipt_of;       # 'account key' => [request, receipt], to send again
-my @keyed;            # its keys
 my %codes;            # SQLSTATEs seen, by operation
-my $refusals = 0;     # attempts refused and committed
+my %refusals;         # attempts refused and committed, by kind of event
 my @problems;
 my ($commits, $rollbacks, $replays, $kills, $cancels) = (0) x 5;
 
@@ -400,15 +562,37 @@ sub receipt_of
 	return \%receipt;
 }
 
+sub refused
+{
+	my ($request) = @_;
+	$refusals{ $request->{op} =~ /^redeem/ ? 'redemption_refused' : 'deduction_refused' }++;
+	return;
+}
+
 # Take in what one committed request returned.
 sub acknowledged
 {
-	my ($request, $row) = @_;
-	my $receipt = receipt_of($row);
-	if ($request->{op} eq 'try' && $receipt->{ok} eq 'f')
+	my ($request, @rows) = @_;
+	my @items = @{ $request->{items} // [$request] };
+	problem(@rows . ' answers: ' . sql_of($request)) if @rows != @items;
+	foreach my $item (@items)
 	{
-		$refusals++;
-		$codes{"try $receipt->{code}"}++;
+		$item->{$_} = $request->{$_} foreach grep { exists $request->{$_} } qw(sent level again);
+		take_in($item, shift @rows, $request);
+	}
+	return;
+}
+
+# The same of one item.
+sub take_in
+{
+	my ($request, $row, $whole) = @_;
+	my $receipt = receipt_of($row);
+	if (($receipt->{ok} // 't') eq 'f')
+	{
+		refused($request) unless $whole->{items};
+		problem("refused in an atomic batch: $receipt->{code}") if $whole->{atomic};
+		check_code({ %$request, op => $whole->{op} }, $receipt);
 		return;
 	}
 	if ($receipt->{replayed} eq 't')
@@ -428,6 +612,8 @@ sub acknowledged
 				problem("replay of $request->{key}: $field $receipt->{$field}, was $known->[1]{$field}")
 				  if $receipt->{$field} ne $known->[1]{$field};
 			}
+			problem("replay of $request->{key}: another code")
+			  if $request->{op} eq 'create_gift' && $receipt->{code} ne $known->[1]{code};
 			return;
 		}
 		problem("replay of $request->{key} that nobody sent before") unless $request->{again};
@@ -452,6 +638,9 @@ sub remember
 	$balances{ $receipt->{account} } = $receipt->{balance};
 	push @{ $spends{$account} }, $id if $receipt->{kind} =~ /^(deduction|capture)$/;
 	push @{ $grants{$account} }, { grant => $id } if $op eq 'allocate';
+	push @{ $grants{$account} }, { grant => $id } if $op =~ /^redeem/;
+	push @gifts, { code => $receipt->{code}, target => $id, giver => $account } if $op eq 'create_gift';
+	@gifts = grep { $_->{target} != $request->{target} } @gifts if $op =~ /^(redeem|cancel)_gift$/ && rand() < 0.7;
 	push @accounts, $account if $op eq 'open';
 	@accounts = grep { $_ ne $account } @accounts if $op eq 'close';
 	$statuses{$account} = 'paused' if $op eq 'pause';
@@ -531,7 +720,7 @@ sub unit_single
 		done => sub {
 			my ($answer) = @_;
 			check_code($request, $answer);
-			acknowledged($request, $answer->{rows}[0]) if $answer->{code} eq '00000';
+			acknowledged($request, @{ $answer->{rows} }) if $answer->{code} eq '00000';
 		},
 	};
 }
@@ -541,19 +730,20 @@ sub unit_replay
 {
 	my $key = $keyed[ int rand @keyed ];
 	my ($request) = @{ $receipt_of{$key} };
-	if (rand() < 0.3 && $request->{op} =~ /deduct|try|adjust|allocate|hold|transfer/)
+	if (rand() < 0.3 && $request->{op} =~ /deduct|try|adjust|allocate|hold|transfer|create_gift|gift_many|charge/)
 	{
-		my %other = (%$request, amount => $request->{amount} + 1);
-		$other{amount} = 99 if $other{amount} == 0;
+		my %other = %$request;
+		$other{ $request->{op} eq 'charge' ? 'quantity' : 'amount' }++;
+		$other{amount} = 99 if ($other{amount} // 1) == 0;
 		return {
 			steps => [ sql_of(\%other) ],
 			done => sub {
 				my ($answer) = @_;
 				my $code = $answer->{code};
-				if ($other{op} eq 'try' && $code eq '00000')
+				if (attempts(\%other) && $code eq '00000')
 				{
 					$code = receipt_of($answer->{rows}[0])->{code};
-					$refusals++;
+					refused(\%other);
 				}
 				problem("key $key for another request: $code")
 				  unless $code eq 'PT409' || $code eq '40P01' && forgivable_deadlock();
@@ -630,7 +820,7 @@ sub unit_transaction
 				return $answer->{code} !~ /^(40|gone)/;
 			}
 			return 0 if $answer->{code} ne '00000';
-			push @pending, [ $request, $answer->{rows}[0] ];
+			push @pending, [ $request, @{ $answer->{rows} } ];
 			return 1;
 		},
 		failed => sub { $rollbacks++ },
@@ -676,6 +866,19 @@ sub unit_other
 			},
 		};
 	}
+	if (rand() < 0.4)
+	{
+		return {
+			steps => ["SELECT credits_referral_code('$account')"],
+			done => sub {
+				my ($answer) = @_;
+				my ($code) = @{ $answer->{rows} };
+				return if $answer->{code} eq 'PT423';    # it was closed meanwhile
+				problem("credits_referral_code: $answer->{code} " . ($code // ''))
+				  unless $answer->{code} eq '00000' && $code eq ($referrals{$account} //= $code);
+			},
+		};
+	}
 	return {
 		steps => [
 			"SELECT credits_balance('$account'), s.balance, credits_balance_at('$account', clock_timestamp()), "
@@ -695,7 +898,7 @@ sub unit_disturbed
 {
 	my ($session, $kill) = @_;
 	my $request;
-	do { $request = request() } until defined $request->{key} && $request->{op} ne 'try';
+	do { $request = request() } until can_repeat($request) && !attempts($request);
 	my $unit = unit_single($request);
 	my $done = $unit->{done};
 	if ($kill)
@@ -851,7 +1054,7 @@ while (%sessions)
 }
 
 note "$units units, " . @log . " receipts, $commits commits, $rollbacks rollbacks, "
-  . "$replays replays, $refusals refusals, $cancels cancels, $kills kills";
+  . "$replays replays, " . sum0(values %refusals) . " refusals, $cancels cancels, $kills kills";
 note join ', ', map { "$_: $codes{$_}" } sort keys %codes;
 note $node->safe_psql('postgres', q(
 	SELECT string_agg(what || ': ' || n, ', ' ORDER BY what)
@@ -870,7 +1073,7 @@ my $model = CreditsModel->new(grace => $grace);
 my @noticed = map { [ split /\|/ ] } split /\n/, $node->safe_psql('postgres', q(
 	SELECT r.id, COALESCE(h.target_id, h.id), a.name, (extract(epoch FROM r.created_at) * 1000000)::bigint
 	FROM credits.transactions AS r
-	JOIN credits.transactions AS h ON h.id = r.target_id AND h.kind = 'hold'
+	JOIN credits.transactions AS h ON h.id = r.target_id AND h.kind IN ('hold', 'gift')
 	JOIN credits.accounts AS a ON a.id = r.account_id
 	WHERE r.kind = 'release'));
 
@@ -878,7 +1081,7 @@ my @noticed = map { [ split /\|/ ] } split /\n/, $node->safe_psql('postgres', q(
 sub tell_of
 {
 	my ($request, $id) = @_;
-	foreach my $name (grep { defined } @$request{qw(account pool to member)})
+	foreach my $name (grep { defined } @$request{qw(account pool to member giver referrer)}, @{ $request->{to_many} // [] })
 	{
 		diag "$name, " . ($request->{level} // 'alone') . ":\n" . $node->safe_psql('postgres', qq(
 			SELECT * FROM (
@@ -949,10 +1152,19 @@ compare('what is left of each grant', $model->grants, q(
 	JOIN credits.accounts AS a ON a.id = g.account_id GROUP BY a.name));
 compare('each hold', $model->holds, q(
 	SELECT COALESCE(t.target_id, h.id) || ' ' || a.name, h.status, h.reserved, h.captured, h.released,
-		(extract(epoch FROM h.expires_at) * 1000000)::bigint
+		CASE WHEN isfinite(h.expires_at) THEN (extract(epoch FROM h.expires_at) * 1000000)::bigint END
 	FROM credits.holds AS h
 	JOIN credits.transactions AS t ON t.id = h.id
 	JOIN credits.accounts AS a ON a.id = t.account_id));
+compare('each gift', CreditsModelCodes::gifts($model),
+	'SELECT transaction_id, account, status, redeemed_by FROM credits.gifts');
+compare('how often each code was redeemed', CreditsModelCodes::uses($model), q(
+	SELECT code, uses, (SELECT count(*) FROM credits.redemptions AS r WHERE r.code_id = c.id) FROM credits.promo_codes AS c));
+is($boss->value("SELECT string_agg(code, ' ' ORDER BY code COLLATE \"C\") FROM credits.promo_codes WHERE uses = max_uses"),
+	join(' ', CreditsModelCodes::used_up($model)), 'which codes are used up');
+is($boss->value('SELECT count(*) FROM credits.promo_codes WHERE uses > max_uses'), '0', 'and none beyond');
+compare('whom each account has referred', CreditsModelCodes::referrals($model),
+	'SELECT account, referrals, credits FROM credits.referral_counts WHERE referrals > 0');
 compare('what each member has used', $model->members($now),
 	q(SELECT pool || ' ' || account, cap, per, used FROM credits.pool_members));
 compare('what counts against each limit', $model->limits($now), q(
@@ -991,8 +1203,8 @@ my @others = grep { !$with{ $logged{$_}{by} } && $logged{$_}{kind} !~ /^(expirat
 is("@others", '', 'and nothing else is');
 
 # what was refused, and who was alerted
-is($node->safe_psql('postgres', q(SELECT count(*) FROM credits.events WHERE kind = 'deduction_refused')),
-	$refusals, 'an event for each refused attempt');
+compare('an event for each refused attempt', \%refusals,
+	q(SELECT kind, count(*) FROM credits.events WHERE kind LIKE '%refused' GROUP BY kind));
 is($node->safe_psql('postgres', q(SELECT count(*) FROM credits.events WHERE kind = 'settle_failed')),
 	'0', 'settling never failed');
 my $heard = $listener->query('SELECT 1');

@@ -8,7 +8,8 @@ package CreditsModel;
 # out from its grants, which are kept for that; nothing is taken from a receipt
 # but when it was, and how much of a split spend each account paid.
 #
-# An operation is one function here: it is listed in %plays.
+# An operation is one function here, or in CreditsModelCodes: it is listed in
+# %plays.
 
 use strict;
 use warnings FATAL => 'all';
@@ -23,7 +24,7 @@ my %priority = (
 my $ever = -9e15;
 
 # op => [what plays it, the kind of its receipt]
-my %plays = (
+our %plays = (
 	open => [ \&play_open, 'opening' ],
 	deduct => [ \&play_spend, 'deduction' ],
 	try => [ \&play_spend, 'deduction' ],
@@ -62,6 +63,13 @@ sub new
 }
 
 sub sources { return sort keys %priority }
+
+# More operations, as in %plays.
+sub add_plays
+{
+	%plays = (%plays, @_);
+	return;
+}
 
 # Says what is wrong and ends the request that is being played.
 sub wrong { die { wrong => shift } }
@@ -455,6 +463,20 @@ sub parties
 	return values %parties;
 }
 
+# The same as a part of a hold.
+sub part_of
+{
+	my ($spend, $expires) = @_;
+	return {
+		%$spend,
+		hold => $spend->{id},
+		expires => $expires,
+		captured => 0,
+		released => 0,
+		status => 'open',
+	};
+}
+
 # Takes a spend or a hold from one account.
 sub draw
 {
@@ -464,14 +486,7 @@ sub draw
 
 	if ($request->{op} eq 'hold')
 	{
-		my $part = {
-			%$spend,
-			hold => $receipt->{id},
-			expires => $receipt->{at} + $request->{lasts},
-			captured => 0,
-			released => 0,
-			status => 'open',
-		};
+		my $part = part_of($spend, $receipt->{at} + $request->{lasts});
 		push @{ $model->{holds}{ $receipt->{id} }{parts} }, $part;
 		$account->{holds}{ $receipt->{id} } = $part;
 	}
@@ -749,6 +764,7 @@ sub play_open
 	my $account = $model->{accounts}{$name} = {
 		name => $name,
 		id => $receipt->{id},
+		opened => $receipt->{at},
 		status => 'active',
 		grants => {},    # all, by name
 		live => {},      # those with something left
@@ -996,7 +1012,8 @@ sub holds
 	my %holds;
 	foreach my $part (map { @{ $_->{parts} } } values %{ $model->{holds} })
 	{
-		$holds{"$part->{hold} $part->{account}{name}"} = join '|', @$part{qw(status amount captured released expires)};
+		$holds{"$part->{hold} $part->{account}{name}"} = join '|', @$part{qw(status amount captured released)},
+		  $part->{expires} < 9e15 ? $part->{expires} : '';
 	}
 	return \%holds;
 }
