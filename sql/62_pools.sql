@@ -121,10 +121,12 @@ CREATE FUNCTION @extschema@.credits_pool_summary(
 LANGUAGE sql STABLE PARALLEL SAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+	-- both names are looked up, so that an unknown one is refused
 	SELECT m.cap, m.used, m.remaining, m.per, m.timezone, m.window_start,
-		   (credits.settled(p.id)).balance
-	FROM (SELECT credits.account_id($1) AS id, credits.account_id($2) AS member_id) AS p
-	JOIN credits.pool_members AS m ON m.pool = $1 AND m.account = $2
+		   CASE WHEN m.pool IS NOT NULL THEN (credits.settled(p.id)).balance END
+	FROM (SELECT credits.account_id($1) AS id, credits.account_id($2) AS member_id OFFSET 0) AS p
+	LEFT JOIN credits.pool_members AS m
+		ON m.pool = $1 AND m.account = $2 AND p.member_id IS NOT NULL
 $$;
 COMMENT ON FUNCTION @extschema@.credits_pool_summary IS
 	'what a member has used and has left of its cap in a pool, and the pool''s balance; nulls if it is no member';

@@ -681,8 +681,9 @@ extern void grants_add_terms(StringInfo json, const Grant *grant);
 extern Jsonb *grants_terms(const Grant *grant);
 extern void grants_prolonged(StringInfo json, const Grant *grant);
 extern const char *grants_give_back(Posting *posting, Grant *grant,
-									int64 amount, TimestampTz at,
-									TimestampTz until, StringInfo prolonged);
+									int64 amount, TimestampTz drawn,
+									TimestampTz at, TimestampTz until,
+									StringInfo prolonged);
 extern void grants_load(Posting *posting);
 extern void grants_settle(Posting *posting, TimestampTz until);
 extern void grants_due(Posting *posting);

@@ -344,14 +344,26 @@ grants_draw(Grant *grant, int64 amount)
 /*
  * Gives an amount back to a grant at an instant.  A grant whose time has run
  * out lives on until another instant, if that is later, and is noted among
- * those prolonged.  Returns the kind of transaction that must take the amount
- * away again at once, or NULL.
+ * those prolonged.  That others were prolonged does not save credits drawn
+ * before: they expire as they would have.  Returns the kind of transaction
+ * that must take the amount away again at once, or NULL.
  */
 const char *
-grants_give_back(Posting *posting, Grant *grant, int64 amount, TimestampTz at,
-				 TimestampTz until, StringInfo prolonged)
+grants_give_back(Posting *posting, Grant *grant, int64 amount,
+				 TimestampTz drawn, TimestampTz at, TimestampTz until,
+				 StringInfo prolonged)
 {
 	posting->nburnt = 0;
+	if (grant->granted_until != DT_NOBEGIN && drawn < grant->granted_until &&
+		until <= at && grant->status != GRANT_VOIDED)
+	{
+		if (grant->status == GRANT_USED)
+		{
+			grant->status = GRANT_EXPIRED;
+			grant->changed = true;
+		}
+		return KIND_EXPIRATION;
+	}
 	switch (grant->status)
 	{
 		case GRANT_PENDING:

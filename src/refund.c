@@ -195,6 +195,7 @@ static Entry *
 give_back(Posting *posting, Refund *refund, Part *part, int64 amount)
 {
 	Entry	   *spend = &part->spend;
+	const Entry *counted = counted_as(posting, spend);
 	int			max = spend->ndraws;
 	Draw	   *draws = palloc((max + 1) * sizeof(Draw));
 	Draw	   *lost = palloc((max + 1) * sizeof(Draw));
@@ -216,8 +217,8 @@ give_back(Posting *posting, Refund *refund, Part *part, int64 amount)
 		if (some == 0)
 			continue;
 		kind = grants_give_back(posting, grants_get(posting, left->grant_id),
-								some, posting->now, grace(posting, refund),
-								&prolonged);
+								some, counted->created_at, posting->now,
+								grace(posting, refund), &prolonged);
 		draws[ndraws++] = (Draw) {left->grant_id, some};
 		if (kind)
 		{
@@ -241,7 +242,7 @@ give_back(Posting *posting, Refund *refund, Part *part, int64 amount)
 		follower->has_target = true;
 		follower->target_id = entry->id;
 	}
-	caps_give_back(posting, counted_as(posting, spend), amount);
+	caps_give_back(posting, counted, amount);
 	return entry;
 }
 

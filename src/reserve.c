@@ -326,8 +326,8 @@ reserve_release(Posting *posting, Hold *hold, TimestampTz at,
 		Grant	   *grant = grants_get(posting, draws[i].grant_id);
 
 		draws[i].amount = -draws[i].amount;
-		lost_as[i] = grants_give_back(posting, grant, draws[i].amount, at, at,
-									  NULL);
+		lost_as[i] = grants_give_back(posting, grant, draws[i].amount,
+									  hold->created_at, at, at, NULL);
 	}
 	hold->released += amount;
 	hold->status = status;

@@ -288,7 +288,8 @@ plan_reversal(Posting *postings, void *arg)
 		if (part == 0)
 			continue;
 		grants_take(new, part, &taken[n]);
-		kind = grants_give_back(from, old, part, from->now, from->now, NULL);
+		kind = grants_give_back(from, old, part, given.created_at, from->now,
+								from->now, NULL);
 		back[n++] = *grants_draw(old, part);
 		if (kind)
 		{

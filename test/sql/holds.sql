@@ -809,6 +809,32 @@ SELECT kind, detail FROM credits.events WHERE kind = 'hold_refused' AND id BETWE
 SELECT kind, held FROM credits_capture((SELECT max(id) FROM credits.holds WHERE account = 'hold:try'));
 SELECT kind, operation, held FROM credits_history('hold:try', 1);
 
+-- a refund's grace saves what it gives back, not what was held before: the rest
+-- expires when it is released, whether the grant is open or used up by then
+SET credits.test_clock = '2030-07-01 00:00:00+00';
+SELECT kind, balance FROM credits_open_account('hold:grace');
+SELECT balance FROM credits_allocate('hold:grace', 100, 'promotional', '2030-07-02');
+SELECT transaction_id AS one, balance, held FROM credits_hold('hold:grace', 60, '3 days') \gset
+SELECT transaction_id AS two, balance, held FROM credits_hold('hold:grace', 40, '3 days') \gset
+SET credits.test_clock = '2030-07-03 00:00:00+00';
+SELECT transaction_id AS capture, balance, held FROM credits_capture(:one, 5, final => false) \gset
+SELECT amount, balance FROM credits_refund(:capture, 2);
+SELECT amount, balance, held FROM credits_release(:one);
+SELECT remaining, status FROM credits.grants
+WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'hold:grace');
+-- what is held of the grace comes back to it
+SELECT transaction_id AS three, balance, held FROM credits_hold('hold:grace', 2, '3 days') \gset
+SELECT amount, balance, held FROM credits_release(:two);
+SELECT remaining, status FROM credits.grants
+WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'hold:grace');
+SELECT amount, balance, held FROM credits_release(:three);
+SELECT remaining, status FROM credits.grants
+WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'hold:grace');
+-- and a refund that asks for no grace finds none
+SELECT amount, balance FROM credits_refund(:capture, 1, expired => 'expire');
+SELECT balance, held, spent, refunded, expired FROM credits_summary('hold:grace');
+SELECT * FROM credits_verify('hold:grace');
+
 -- leave nothing due to the tests that follow
 RESET ROLE;
 SET client_min_messages = error;

@@ -817,6 +817,10 @@ SET ROLE regress_credits_app;
 SELECT cap, used, remaining, per, balance FROM credits_pool_summary('po.p:team', 'po.p:ann');
 SELECT * FROM credits_pool_summary('po.p:ann', 'po.p:team');
 SELECT * FROM credits_pool_summary('po.p:nobody', 'po.p:ann');
+SELECT credits_pool_summary('pool:nobody', 'pool:nobody');
+\echo :SQLSTATE
+SELECT credits_pool_summary(NULL, 'x');
+\echo :SQLSTATE
 RESET ROLE;
 
 -- leave nothing due to the tests that follow

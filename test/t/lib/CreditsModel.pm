@@ -253,14 +253,22 @@ sub burn
 }
 
 # Gives credits back to the grant that they were drawn from.  One that has
-# expired lives on until another instant, or loses them at once.
+# expired lives on until another instant, or loses them at once, as do credits
+# drawn before others were saved so.
 sub give_back
 {
-	my ($account, $grant, $amount, $at, $until) = @_;
+	my ($account, $grant, $amount, $drawn, $at, $until) = @_;
+	if (!$grant->{voided} && defined $grant->{saved} && $drawn < $grant->{saved} && $until <= $at)
+	{
+		$account->{expired} += $amount;
+		$account->{rows}++;
+		return;
+	}
 	if (!$grant->{voided} && defined $grant->{expires} && $grant->{expires} <= $at)
 	{
-		$grant->{expires} = $until if $until > $at;
 		$account->{expired} += $amount if $until <= $at;
+		$grant->{saved} //= $grant->{expires} if $until > $at;
+		$grant->{expires} = $until if $until > $at;
 	}
 	if ($grant->{voided} || defined $grant->{expires} && $grant->{expires} <= $at)
 	{
@@ -578,7 +586,7 @@ sub play_refund
 			$skip -= $skipped;
 			my $back = min($left, $drawn - $skipped) or next;
 			$left -= $back;
-			give_back($account, $grant, $back, $receipt->{at}, $until);
+			give_back($account, $grant, $back, $part->{at}, $receipt->{at}, $until);
 		}
 		$part->{given} += $some;
 		$account->{refunded} += $some;
@@ -636,7 +644,7 @@ sub release_part
 	my $amount = left($part);
 
 	$account->{rows}++;
-	give_back($account, @$_, $at, $at) foreach @{ slice($part, $amount) };
+	give_back($account, @$_, $part->{at}, $at, $at) foreach @{ slice($part, $amount) };
 	$model->give_back_counts($part, $amount, $noticed) unless $part->{uncounted};
 	$part->{released} += $amount;
 	end_part($part, $status);
@@ -842,7 +850,7 @@ sub play_reverse
 		my ($grant, $new) = @$moved;
 		my $part = min($rest, $new->{remaining}) or next;
 		take($to, $new, $part);
-		give_back($from, $grant, $part, $receipt->{at}, $receipt->{at});
+		give_back($from, $grant, $part, $transfer->{spend}{at}, $receipt->{at}, $receipt->{at});
 		$rest -= $part;
 	}
 	$model->give_back_counts($transfer->{spend}, $amount, $receipt->{at});
