@@ -333,12 +333,7 @@ credits_account_id(PG_FUNCTION_ARGS)
 {
 	text	   *name = arg_account(fcinfo, 0);
 	Account		account;
-	Refusal		refusal;
 
-	if (!row_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
-	{
-		refuse_unknown_account(&refusal, name);
-		raise_refusal(&refusal);
-	}
+	ledger_find_account(GetActiveSnapshot(), name, &account);
 	PG_RETURN_INT64(account.id);
 }

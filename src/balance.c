@@ -22,13 +22,8 @@ credits_balance(PG_FUNCTION_ARGS)
 	text	   *name = arg_account(fcinfo, 0);
 	TimestampTz now = clock_now();
 	Account		account;
-	Refusal		refusal;
 
-	if (!row_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
-	{
-		refuse_unknown_account(&refusal, name);
-		raise_refusal(&refusal);
-	}
+	ledger_find_account(GetActiveSnapshot(), name, &account);
 	if (now >= account.due_at)
 		ledger_peek(&account, now, &account, NULL, NULL);
 	PG_RETURN_INT64(account.balance);

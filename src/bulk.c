@@ -194,12 +194,7 @@ lock_all(Batch *batch, Posting *posting, BatchItem **from)
 							 (*item)->account_id, &account))
 			row_lock_account(batch->store, posting->snapshot, &account, false);
 	}
-	if (!IsolationUsesXactSnapshot())
-	{
-		PopActiveSnapshot();
-		PushActiveSnapshot(store_snapshot(true));
-		posting->snapshot = GetActiveSnapshot();
-	}
+	posting->snapshot = posting_renew_snapshot();
 	batch->all_locked = true;
 	batch->now = clock_now();
 	posting->now = now_for(batch, &posting->account);
@@ -325,17 +320,6 @@ plan_item(Batch *batch, Posting *posting, BatchItem *item, HTAB **keys,
 }
 
 /*
- * Tells whether settling the posting's account may release a hold that has
- * timed out.  That gives back to caps, which are locked after all accounts.
- */
-static bool
-may_release(Posting *posting)
-{
-	return !posting->dry && posting->account.held > 0 &&
-		posting->now >= posting->account.due_at;
-}
-
-/*
  * Plans and writes the items of one account, which change it once.
  */
 static Outcome
@@ -354,7 +338,7 @@ attempt_items(Batch *batch, Posting *posting, BatchItem **items, int n)
 		posting_lock(posting);
 	posting_check(&posting->account);
 	posting->now = now_for(batch, &posting->account);
-	if (may_release(posting))
+	if (posting_may_release(posting))
 	{
 		if (!posting->locked)
 			return CHANGED;

@@ -846,6 +846,8 @@ extern bool ledger_not_closed(Posting *posting);
 extern bool ledger_may_spend(Posting *posting, int64 amount);
 extern bool ledger_enough(Posting *posting, int64 amount);
 extern bool refuse_unknown_account(Refusal *refusal, text *name);
+extern void ledger_find_account(Snapshot snapshot, text *name,
+								Account *account);
 
 /* bulk.c */
 

@@ -290,7 +290,6 @@ credits_cancel_gift(PG_FUNCTION_ARGS)
 	text	   *account = NULL;
 	Account		giver;
 	Snapshot	snapshot;
-	Refusal		refusal;
 
 	request->key = arg_text(fcinfo, 1, "idempotency_key", MAX_NAME_BYTES);
 	request->reason = arg_text(fcinfo, 2, "reason", MAX_REASON_BYTES);
@@ -301,11 +300,8 @@ credits_cancel_gift(PG_FUNCTION_ARGS)
 	/* whose gift it is never changes */
 	codes_lock_tables("credits_cancel_gift()");
 	snapshot = store_snapshot(true);
-	if (account && !row_find_account(NULL, snapshot, account, 0, &giver))
-	{
-		refuse_unknown_account(&refusal, account);
-		raise_refusal(&refusal);
-	}
+	if (account)
+		ledger_find_account(snapshot, account, &giver);
 	if (!codes_find(NULL, snapshot, given, code) || code->kind != CODE_GIFT ||
 		(account && giver.id != code->account_id))
 		ereport(ERROR,

@@ -115,18 +115,14 @@ static void
 find_hold(const char *function, int64 id, text *account, HoldCall *call)
 {
 	Account		owner;
-	Refusal		refusal;
 	Snapshot	snapshot;
 	Entry		entry;
 	List	   *others;
 
 	store_lock_tables(function);
 	snapshot = store_snapshot(true);
-	if (account && !row_find_account(NULL, snapshot, account, 0, &owner))
-	{
-		refuse_unknown_account(&refusal, account);
-		raise_refusal(&refusal);
-	}
+	if (account)
+		ledger_find_account(snapshot, account, &owner);
 	if (!row_find_entry(NULL, snapshot, id, &entry) ||
 		(account && owner.id != entry.account_id &&
 		 owner.id != entry.member_id))

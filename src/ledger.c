@@ -89,6 +89,36 @@ refuse_unknown_account(Refusal *refusal, text *name)
 }
 
 /*
+ * Finds an account, or raises the error that there is none of that name.
+ */
+void
+ledger_find_account(Snapshot snapshot, text *name, Account *account)
+{
+	Refusal		refusal;
+
+	if (row_find_account(NULL, snapshot, name, 0, account))
+		return;
+	refuse_unknown_account(&refusal, name);
+	raise_refusal(&refusal);
+}
+
+/*
+ * Finds the account of a posting, by name or, without one, by id.
+ */
+static bool
+find_account(Posting *posting, text *name, int64 id, Refusal *refusal)
+{
+	if (row_find_account(posting->store, posting->snapshot, name, id,
+						 &posting->account))
+		return true;
+	if (name)
+		return refuse_unknown_account(refusal, name);
+	return refuse(refusal, ERRCODE_NOT_FOUND,
+				  psprintf("account " INT64_FORMAT " does not exist", id),
+				  NULL, "Run credits_verify.");
+}
+
+/*
  * Refuses whatever changes a closed account.
  */
 bool
@@ -148,24 +178,14 @@ attempt(Posting *posting, text *name, int64 id, Request *request,
 {
 	Entry		entry;
 
-	if (!row_find_account(posting->store, posting->snapshot, name, id,
-						  &posting->account))
-	{
-		if (name)
-			refuse_unknown_account(&posting->refusal, name);
-		else
-			refuse(&posting->refusal, ERRCODE_NOT_FOUND,
-				   psprintf("account " INT64_FORMAT " does not exist", id),
-				   NULL, "Run credits_verify.");
+	if (!find_account(posting, name, id, &posting->refusal))
 		return REFUSED;
-	}
 	log_check_idle(posting->account.id);
 	if (!posting->locked && posting->account.id == busy_account)
 		return CHANGED;
 	posting->now = Max(clock_now(), posting->account.last_at);
 	/* a hold that times out gives back to caps, which are locked after it */
-	if (!posting->locked && posting->account.held > 0 &&
-		posting->now >= posting->account.due_at)
+	if (!posting->locked && posting_may_release(posting))
 		return CHANGED;
 	if (posting->locked)
 	{
@@ -238,18 +258,9 @@ lock_parties(Posting *postings, int *order, const Party *parties, int nparties)
 		Posting    *posting = &postings[i];
 		int			j;
 
-		if (!row_find_account(posting->store, posting->snapshot,
-							  parties[i].name, parties[i].id,
-							  &posting->account))
-		{
-			if (parties[i].name)
-				return refuse_unknown_account(&postings[0].refusal,
-											  parties[i].name);
-			return refuse(&postings[0].refusal, ERRCODE_NOT_FOUND,
-						  psprintf("account " INT64_FORMAT " does not exist",
-								   parties[i].id),
-						  NULL, "Run credits_verify.");
-		}
+		if (!find_account(posting, parties[i].name, parties[i].id,
+						  &postings[0].refusal))
+			return false;
 		row_keep_account(&posting->account);
 		log_check_idle(posting->account.id);
 		/* few: insertion is sort enough */
@@ -288,21 +299,18 @@ attempt_joint(Posting *postings, const Party *parties, int nparties,
 	int		   *order = palloc(nparties * sizeof(int));
 	Posting   **changed = palloc(nparties * sizeof(Posting *));
 	int			nchanged = 0;
+	Snapshot	snapshot;
 	TimestampTz now;
 	Entry		entry;
 	int			i;
 
 	if (!lock_parties(postings, order, parties, nparties))
 		return REFUSED;
-	if (!IsolationUsesXactSnapshot())
-	{
-		PopActiveSnapshot();
-		PushActiveSnapshot(store_snapshot(true));
-	}
+	snapshot = posting_renew_snapshot();
 	now = clock_now();
 	for (i = 0; i < nparties; i++)
 	{
-		postings[i].snapshot = GetActiveSnapshot();
+		postings[i].snapshot = snapshot;
 		now = Max(now, postings[i].account.last_at);
 	}
 	if (request->key &&
@@ -479,12 +487,7 @@ ledger_settle(int64 account_id)
 			result = SKIPPED;
 		else
 		{
-			if (!IsolationUsesXactSnapshot())
-			{
-				PopActiveSnapshot();
-				PushActiveSnapshot(store_snapshot(true));
-				posting.snapshot = GetActiveSnapshot();
-			}
+			posting.snapshot = posting_renew_snapshot();
 			posting_check(&posting.account);
 			posting.now = Max(clock_now(), posting.account.last_at);
 			if (posting.now >= posting.account.due_at)

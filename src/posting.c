@@ -26,6 +26,21 @@ posting_begin(Posting *posting, Store *store, bool locked, bool fresh)
 }
 
 /*
+ * Makes the active snapshot one that sees all that came before the locks just
+ * taken, unless the transaction has only one, and returns it.
+ */
+Snapshot
+posting_renew_snapshot(void)
+{
+	if (!IsolationUsesXactSnapshot())
+	{
+		PopActiveSnapshot();
+		PushActiveSnapshot(store_snapshot(true));
+	}
+	return GetActiveSnapshot();
+}
+
+/*
  * Locks the posting's account, reads its newest version, and takes a snapshot
  * that sees all that came before.
  */
@@ -34,12 +49,18 @@ posting_lock(Posting *posting)
 {
 	row_lock_account(posting->store, posting->snapshot, &posting->account,
 					 false);
-	if (!IsolationUsesXactSnapshot())
-	{
-		PopActiveSnapshot();
-		PushActiveSnapshot(store_snapshot(true));
-		posting->snapshot = GetActiveSnapshot();
-	}
+	posting->snapshot = posting_renew_snapshot();
+}
+
+/*
+ * Tells whether settling the posting's account may release a hold that has
+ * timed out.  That gives back to caps, which are locked after all accounts.
+ */
+bool
+posting_may_release(const Posting *posting)
+{
+	return !posting->dry && posting->account.held > 0 &&
+		posting->now >= posting->account.due_at;
 }
 
 /*

@@ -19,7 +19,9 @@ typedef enum Outcome
 
 extern void posting_begin(Posting *posting, Store *store, bool locked,
 						  bool fresh);
+extern Snapshot posting_renew_snapshot(void);
 extern void posting_lock(Posting *posting);
+extern bool posting_may_release(const Posting *posting);
 extern bool posting_lock_members(Posting *postings, int npostings,
 								 Request *request, void *arg,
 								 bool skip_locked);

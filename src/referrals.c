@@ -27,17 +27,12 @@ credits_referral_code(PG_FUNCTION_ARGS)
 	text	   *name = arg_account(fcinfo, 0);
 	Code		code = {0};
 	Account		account;
-	Refusal		refusal;
 	Snapshot	snapshot;
 	Store	   *store;
 
 	codes_lock_tables("credits_referral_code()");
 	snapshot = store_snapshot(true);
-	if (!row_find_account(NULL, snapshot, name, 0, &account))
-	{
-		refuse_unknown_account(&refusal, name);
-		raise_refusal(&refusal);
-	}
+	ledger_find_account(snapshot, name, &account);
 	if (codes_find_referral(NULL, snapshot, account.id, &code))
 		PG_RETURN_TEXT_P(code.code);
 	if (account.status == ACCOUNT_CLOSED)

@@ -347,18 +347,14 @@ static void
 find_parts(int64 id, text *account, Refund *refund)
 {
 	Account		owner;
-	Refusal		refusal;
 	Snapshot	snapshot;
 	Entry		target;
 	ListCell   *lc;
 
 	store_lock_tables("credits_refund()");
 	snapshot = store_snapshot(true);
-	if (account && !row_find_account(NULL, snapshot, account, 0, &owner))
-	{
-		refuse_unknown_account(&refusal, account);
-		raise_refusal(&refusal);
-	}
+	if (account)
+		ledger_find_account(snapshot, account, &owner);
 	if (!row_find_entry(NULL, snapshot, id, &target) ||
 		(account && owner.id != target.account_id &&
 		 owner.id != target.member_id))

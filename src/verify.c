@@ -607,13 +607,8 @@ verify_one(Verification *v, text *name)
 {
 	Account		account;
 	ScanKeyData key;
-	Refusal		refusal;
 
-	if (!row_find_account(NULL, GetActiveSnapshot(), name, 0, &account))
-	{
-		refuse_unknown_account(&refusal, name);
-		raise_refusal(&refusal);
-	}
+	ledger_find_account(GetActiveSnapshot(), name, &account);
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(account.id));
 	begin_reading(v, &key, 1);
