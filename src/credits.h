@@ -699,6 +699,8 @@ extern int64 chain_fingerprint(const StringInfoData *request);
 /* log.c */
 extern Entry *log_add(Posting *posting, const char *kind, TimestampTz at,
 					  int64 amount, Draw *draws, int ndraws);
+extern void log_add_loss(Posting *posting, const char *kind, TimestampTz at,
+						 Draw *lost, int64 target_id);
 extern Entry *log_add_held(Posting *posting, const char *kind, TimestampTz at,
 						   int64 amount, int64 held, Draw *draws,
 						   int ndraws);

@@ -148,6 +148,19 @@ log_add(Posting *posting, const char *kind, TimestampTz at, int64 amount,
 }
 
 /*
+ * Adds the transaction that takes again at once what another has given back.
+ */
+void
+log_add_loss(Posting *posting, const char *kind, TimestampTz at, Draw *lost,
+			 int64 target_id)
+{
+	Entry	   *entry = log_add(posting, kind, at, lost->amount, lost, 1);
+
+	entry->has_target = true;
+	entry->target_id = target_id;
+}
+
+/*
  * Notes in an entry that goes with the main one what the caller said.
  */
 void

@@ -235,13 +235,7 @@ give_back(Posting *posting, Refund *refund, Part *part, int64 amount)
 	if (prolonged.len > 0)
 		entry->terms = json_document(&prolonged);
 	for (i = 0; i < nlost; i++)
-	{
-		Entry	   *follower = log_add(posting, lost_as[i], posting->now,
-									   lost[i].amount, &lost[i], 1);
-
-		follower->has_target = true;
-		follower->target_id = entry->id;
-	}
+		log_add_loss(posting, lost_as[i], posting->now, &lost[i], entry->id);
 	caps_give_back(posting, counted, amount);
 	return entry;
 }

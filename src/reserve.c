@@ -343,13 +343,10 @@ reserve_release(Posting *posting, Hold *hold, TimestampTz at,
 		if (lost_as[i])
 		{
 			Grant	   *grant = grants_get(posting, draws[i].grant_id);
-			Entry	   *lost = log_add(posting, lost_as[i], at,
-									   -draws[i].amount,
-									   grants_draw(grant, -draws[i].amount),
-									   1);
 
-			lost->has_target = true;
-			lost->target_id = main ? main->id : entry->id;
+			log_add_loss(posting, lost_as[i], at,
+						 grants_draw(grant, -draws[i].amount),
+						 main ? main->id : entry->id);
 		}
 	return entry;
 }

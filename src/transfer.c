@@ -304,12 +304,7 @@ plan_reversal(Posting *postings, void *arg)
 	from->main->target_id = reversal->id;
 	caps_give_back(from, &given, amount);
 	for (i = 0; i < nlost; i++)
-	{
-		entry = log_add(from, lost_as[i], from->now, lost[i].amount, &lost[i],
-						1);
-		entry->has_target = true;
-		entry->target_id = from->main->id;
-	}
+		log_add_loss(from, lost_as[i], from->now, &lost[i], from->main->id);
 	entry = log_add(to, KIND_REVERSAL, to->now, -amount, taken, n);
 	entry->has_target = true;
 	entry->target_id = reversal->received_id;
