@@ -25,7 +25,7 @@
  *	 caps.c caps_limits.c				caps and limits, counted by window
  *	 grants.c log.c alerts.c
  *	 rows.c chain.c
- *	 store.c clock.c
+ *	 store.c sql.c clock.c
  *	 errors.c args.c json.c terms.c
  *
  * A topic that others build on says what it offers in a header of its own.

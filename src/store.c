@@ -45,7 +45,7 @@
 #include "utils/snapmgr.h"
 
 /* every table that this session has come across */
-#define MAX_TABLES 16
+#define MAX_TABLES 32
 static StoreTable *tables[MAX_TABLES];
 static int	ntables = 0;
 
