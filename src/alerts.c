@@ -1,6 +1,6 @@
 /*
  * alerts.c
- *	  Events, and NOTIFY low_balance.
+ *	  Events, NOTIFY low_balance and NOTIFY credits_event.
  *
  * An alert is raised when a balance falls from its threshold or above to below
  * it, and again when it falls to zero: at crossings only, since a transaction
@@ -16,19 +16,23 @@
 
 PG_FUNCTION_INFO_V1(credits_alert);
 
+/* PostgreSQL's own limit, NOTIFY_PAYLOAD_MAX_LENGTH, in any build */
+#define MAX_PAYLOAD_BYTES 7999
+
 /*
- * Records an event.  Ids that are 0 are stored as NULL.
+ * Records an event and returns its id.  Ids that are 0 are stored as NULL.
  */
-void
+int64
 alerts_event(const char *kind, int64 account_id, int64 transaction_id,
 			 TimestampTz at, Jsonb *detail)
 {
+	int64		id = store_next_id(&events_table);
 	Datum		row[Natts_events];
 	bool		nulls[Natts_events] = {false};
 	Datum	   *values = row - 1;	/* by column number */
 	bool	   *isnull = nulls - 1;
 
-	values[Anum_events_id] = Int64GetDatum(store_next_id(&events_table));
+	values[Anum_events_id] = Int64GetDatum(id);
 	values[Anum_events_account_id] = Int64GetDatum(account_id);
 	isnull[Anum_events_account_id] = account_id == 0;
 	values[Anum_events_transaction_id] = Int64GetDatum(transaction_id);
@@ -37,6 +41,54 @@ alerts_event(const char *kind, int64 account_id, int64 transaction_id,
 	values[Anum_events_kind] = CStringGetTextDatum(kind);
 	values[Anum_events_detail] = JsonbPGetDatum(detail);
 	store_insert_alone(&events_table, row, nulls);
+	return id;
+}
+
+/*
+ * Puts the payload of NOTIFY credits_event together.
+ */
+static char *
+announcement(const char *kind, int64 event_id, int64 account_id,
+			 int64 transaction_id, TimestampTz at, const char *detail)
+{
+	StringInfoData json;
+	Account		account;
+
+	initStringInfo(&json);
+	json_cstring(&json, "kind", kind);
+	json_int64(&json, "event_id", event_id);
+	if (account_id != 0 &&
+		row_find_account(NULL, store_snapshot(false), NULL, account_id,
+						 &account))
+		json_cstring(&json, "account", row_account_name(&account));
+	if (transaction_id != 0)
+		json_int64(&json, "transaction_id", transaction_id);
+	json_time(&json, "at", at);
+	if (detail)
+		json_raw(&json, "detail", detail);
+	else
+		json_raw(&json, "truncated", "true");
+	appendStringInfoChar(&json, '}');
+	return json.data;
+}
+
+/*
+ * Records an event and raises NOTIFY credits_event for those who listen.  Both
+ * are a part of the transaction.  A detail that is too long for a notification
+ * is left out of it: the event has it.
+ */
+void
+alerts_announce(const char *kind, int64 account_id, int64 transaction_id,
+				TimestampTz at, Jsonb *detail)
+{
+	int64		id = alerts_event(kind, account_id, transaction_id, at, detail);
+	char	   *text = JsonbToCString(NULL, &detail->root, VARSIZE(detail));
+	char	   *payload = announcement(kind, id, account_id, transaction_id, at,
+									   text);
+
+	if (strlen(payload) > MAX_PAYLOAD_BYTES)
+		payload = announcement(kind, id, account_id, transaction_id, at, NULL);
+	Async_Notify("credits_event", payload);
 }
 
 /*

@@ -782,9 +782,12 @@ extern List *reserve_add_members(List *keys, Posting *posting);
 extern void reserve_settle(Posting *posting);
 
 /* alerts.c */
-extern void alerts_event(const char *kind, int64 account_id,
-						 int64 transaction_id, TimestampTz at,
-						 Jsonb *detail);
+extern int64 alerts_event(const char *kind, int64 account_id,
+						  int64 transaction_id, TimestampTz at,
+						  Jsonb *detail);
+extern void alerts_announce(const char *kind, int64 account_id,
+							int64 transaction_id, TimestampTz at,
+							Jsonb *detail);
 
 /* receipts.c */
 extern TupleDesc result_tupdesc(FunctionCallInfo fcinfo);
