@@ -29,6 +29,10 @@ AS $$
 	FROM (SELECT max(id) AS last FROM credits.codes) AS c,
 		 credits.codes_id_seq AS s
 	WHERE c.last IS NOT NULL;
+	SELECT setval('credits.job_runs_id_seq', greatest(j.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.job_runs) AS j,
+		 credits.job_runs_id_seq AS s
+	WHERE j.last IS NOT NULL;
 	SELECT
 $$;
 COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS

@@ -13,6 +13,7 @@
 #include "access/tableam.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "utils/backend_status.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
 #if PG_VERSION_NUM >= 160000
@@ -100,6 +101,17 @@ ExecCheckIndexConstraints_compat(ResultRelInfo *rri, TupleTableSlot *slot,
 									 arbiters);
 #else
 	return ExecCheckIndexConstraints(rri, slot, estate, conflict, arbiters);
+#endif
+}
+
+/* 16: says that it counts, and not backend ids */
+static inline LocalPgBackendStatus *
+pgstat_get_local_beentry_compat(int number)
+{
+#if PG_VERSION_NUM >= 160000
+	return pgstat_get_local_beentry_by_index(number);
+#else
+	return pgstat_fetch_stat_local_beentry(number);
 #endif
 }
 

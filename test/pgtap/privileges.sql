@@ -85,6 +85,7 @@ INSERT INTO callable VALUES
 	('credits.alert', false, false, false, NULL),
 	('credits.history_limit', false, true, true, $$SELECT credits.history_limit(1)$$),
 	('credits.history_position', false, true, true, $$SELECT credits.history_position('p:1', NULL)$$),
+	('credits.job_is_running', false, true, true, $$SELECT credits.job_is_running(1, now(), now())$$),
 	('credits.period_number', true, true, true,
 	 $$SELECT credits.period_number('2030-01-31', 'UTC', 'month', 1, '2030-03-01')$$),
 	('credits.period_start', true, true, true,

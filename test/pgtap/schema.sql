@@ -44,6 +44,7 @@ SELECT tables_are('credits', ARRAY[
 	'events',
 	'grants',
 	'hold_states',
+	'job_runs',
 	'limits',
 	'members',
 	'operations',
@@ -67,6 +68,7 @@ SELECT sequences_are('credits', ARRAY[
 	'codes_id_seq',
 	'events_id_seq',
 	'grants_id_seq',
+	'job_runs_id_seq',
 	'operations_id_seq',
 	'transactions_id_seq'
 ]);
@@ -183,6 +185,25 @@ $$, $$ VALUES
 	('captured', 'bigint', true),
 	('released', 'bigint', true)
 $$, 'columns of hold_states');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.job_runs'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('job', 'text', true),
+	('role', 'text', true),
+	('pid', 'integer', true),
+	('backend_start', 'timestamp with time zone', true),
+	('statement_start', 'timestamp with time zone', true),
+	('started_at', 'timestamp with time zone', true),
+	('updated_at', 'timestamp with time zone', true),
+	('ended_at', 'timestamp with time zone', false),
+	('done', 'bigint', true),
+	('failed', 'bigint', true),
+	('failed_id', 'bigint', false),
+	('error_code', 'text', false),
+	('error', 'text', false)
+$$, 'columns of job_runs');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attrelid = 'credits.limits'::regclass AND attnum > 0 ORDER BY attnum
@@ -495,6 +516,7 @@ $$, $$ VALUES
 	('credits.grants', 'grants_pkey', 'p'),
 	('credits.hold_states', 'hold_states_not_negative', 'c'),
 	('credits.hold_states', 'hold_states_pkey', 'p'),
+	('credits.job_runs', 'job_runs_pkey', 'p'),
 	('credits.limits', 'limits_not_negative', 'c'),
 	('credits.limits', 'limits_pkey', 'p'),
 	('credits.members', 'members_not_negative', 'c'),
@@ -532,6 +554,8 @@ $$, $$ VALUES
 	('credits.grants_pkey', true, true, NULL, 'id'),
 	('credits.hold_states_expires_at_idx', false, false, '(status = ''open''::text)', 'account_id,expires_at,id'),
 	('credits.hold_states_pkey', true, true, NULL, 'id'),
+	('credits.job_runs_job_idx', false, false, NULL, 'job,id'),
+	('credits.job_runs_pkey', true, true, NULL, 'id'),
 	('credits.limits_pkey', true, true, NULL, 'account_id'),
 	('credits.members_account_id_idx', false, false, NULL, 'account_id,pool_id'),
 	('credits.members_pkey', true, true, NULL, 'pool_id,account_id'),
@@ -602,6 +626,8 @@ $$, $$ VALUES
 	('credits.alert', '', 'trigger'),
 	('credits.history_limit', '"limit" integer', 'integer'),
 	('credits.history_position', 'account text, transaction_id bigint', 'timestamp with time zone'),
+	('credits.job_is_running', 'pid integer, backend_start timestamp with time zone, statement_start timestamp with time zone',
+	 'boolean'),
 	('credits.now', '', 'timestamp with time zone'),
 	('credits.period_number',
 	 'anchor timestamp with time zone, timezone text, period text, every integer,'
@@ -807,6 +833,7 @@ $$, $$ VALUES
 	('credits.account_id'),
 	('credits.history_limit'),
 	('credits.history_position'),
+	('credits.job_is_running'),
 	('credits.now'),
 	('credits.period_number'),
 	('credits.period_start'),

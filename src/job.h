@@ -1,0 +1,67 @@
+/*
+ * job.h
+ *	  Jobs: work on whatever is due, for procedures that a scheduler calls.
+ */
+#ifndef CREDITS_JOB_H
+#define CREDITS_JOB_H
+
+#include "credits.h"
+
+#pragma GCC visibility push(hidden)
+
+/*
+ * What a run, or one part of it, looks at: rows of a table by an index whose
+ * columns are (due_at, id), after one such pair and up to an instant.
+ */
+typedef struct JobRange
+{
+	int			number;			/* which part of the run, from 0 */
+	TimestampTz after_at;		/* due_at and id of the last one passed */
+	int64		after_id;
+	TimestampTz until;			/* those due by then are looked at */
+	void	   *arg;			/* for the job */
+} JobRange;
+
+/* A row that is due */
+typedef struct DueItem
+{
+	TimestampTz due_at;
+	int64		id;
+	const JobRange *range;
+} DueItem;
+
+typedef struct Job
+{
+	const char *name;			/* of the procedure, and of the job */
+	StoreIndex *due;
+	AttrNumber	anum_due_at;	/* columns of the table */
+	AttrNumber	anum_id;
+
+	/*
+	 * Works on some items in a subtransaction, and returns how many it has
+	 * done.  It leaves alone what others have locked.  If it raises an error
+	 * nothing is done, and it is called again with fewer of them.
+	 */
+	int64		(*work) (const DueItem *items, int nitems);
+
+	/* Records that one item alone could not be done */
+	void		(*failed) (int64 id, ErrorData *error);
+
+	/*
+	 * The rest is for a job that looks at something else than what is due by
+	 * now, or in several parts; NULL in others.  begin sets until, and arg,
+	 * for the part of this number, or returns false if there is none.  resume
+	 * is called in each batch's transaction before it reads: it says after
+	 * which row to go on, or returns false to leave the part to another.
+	 * reached is called when a batch is done, with its last item.
+	 */
+	bool		(*begin) (JobRange *range);
+	bool		(*resume) (JobRange *range);
+	void		(*reached) (const JobRange *range, const DueItem *last);
+} Job;
+
+extern Datum job_call(FunctionCallInfo fcinfo, const Job *job);
+
+#pragma GCC visibility pop
+
+#endif							/* CREDITS_JOB_H */
