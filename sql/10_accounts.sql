@@ -14,6 +14,7 @@ CREATE TABLE credits.accounts (
 	status text NOT NULL,
 	metadata jsonb,
 	limited boolean NOT NULL,
+	debt bigint NOT NULL,
 	created_at timestamptz NOT NULL,
 	low_balance bigint,
 	due_at timestamptz NOT NULL,
@@ -27,7 +28,7 @@ CREATE TABLE credits.accounts (
 	last_transaction_id bigint NOT NULL,
 	last_at timestamptz NOT NULL,
 	head bytea NOT NULL,
-	CONSTRAINT accounts_not_negative CHECK (balance >= 0 AND held >= 0)
+	CONSTRAINT accounts_not_negative CHECK (balance >= 0 AND held >= 0 AND debt >= 0)
 ) WITH (fillfactor = 60);
 
 ALTER SEQUENCE credits.accounts_id_seq OWNED BY credits.accounts.id;
@@ -43,6 +44,8 @@ COMMENT ON COLUMN credits.accounts.name IS
 COMMENT ON COLUMN credits.accounts.unit IS 'what one credit is called';
 COMMENT ON COLUMN credits.accounts.status IS 'active, paused or closed';
 COMMENT ON COLUMN credits.accounts.limited IS 'has limits of its own, in credits.limits';
+COMMENT ON COLUMN credits.accounts.debt IS
+	'credits to be taken back that were spent already; paid first by what is bought';
 COMMENT ON COLUMN credits.accounts.low_balance IS
 	'alert below this balance; NULL means the setting credits.low_balance';
 COMMENT ON COLUMN credits.accounts.due_at IS

@@ -26,6 +26,7 @@ GRANT EXECUTE ON FUNCTION credits.required TO credits_admin, credits_auditor;
 CREATE TYPE credits.settlement AS (
 	balance bigint,
 	held bigint,
+	debt bigint,
 	expired bigint,
 	expiring_amount bigint,
 	expiring_at timestamptz
@@ -71,6 +72,7 @@ CREATE FUNCTION @extschema@.credits_summary(
 	account text,
 	OUT balance bigint,
 	OUT held bigint,
+	OUT debt bigint,
 	OUT expiring_amount bigint,
 	OUT expiring_at timestamptz,
 	OUT granted bigint,
@@ -89,6 +91,7 @@ AS $$
 	)
 	SELECT s.balance,
 		   s.held,
+		   s.debt,
 		   s.expiring_amount,
 		   s.expiring_at,
 		   a.granted,
@@ -101,6 +104,6 @@ AS $$
 	FROM a CROSS JOIN LATERAL credits.settled(a.id, a.now) AS s
 $$;
 COMMENT ON FUNCTION @extschema@.credits_summary IS
-	'one account at a glance: balance, held, what expires next and when, and its lifetime totals';
+	'one account at a glance: balance, held, debt, what expires next and when, and its lifetime totals';
 REVOKE ALL ON FUNCTION @extschema@.credits_summary FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_summary TO credits_app, credits_auditor;

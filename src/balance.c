@@ -41,8 +41,8 @@ credits_settled(PG_FUNCTION_ARGS)
 	Account		account;
 	TimestampTz expiring_at;
 	int64		expiring;
-	Datum		values[5];
-	bool		isnull[5] = {false};
+	Datum		values[6];
+	bool		isnull[6] = {false};
 	Datum		result;
 
 	if (PG_ARGISNULL(1))
@@ -57,10 +57,11 @@ credits_settled(PG_FUNCTION_ARGS)
 	ledger_peek(&account, at, &account, &expiring_at, &expiring);
 	values[0] = Int64GetDatum(account.balance);
 	values[1] = Int64GetDatum(account.held);
-	values[2] = Int64GetDatum(account.expired);
-	values[3] = Int64GetDatum(expiring);
-	values[4] = TimestampTzGetDatum(expiring_at);
-	isnull[3] = isnull[4] = expiring_at == DT_NOEND;
+	values[2] = Int64GetDatum(account.debt);
+	values[3] = Int64GetDatum(account.expired);
+	values[4] = Int64GetDatum(expiring);
+	values[5] = TimestampTzGetDatum(expiring_at);
+	isnull[4] = isnull[5] = expiring_at == DT_NOEND;
 	result = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
 	ReleaseTupleDesc(tupdesc);
 	PG_RETURN_DATUM(result);

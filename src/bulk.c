@@ -305,6 +305,8 @@ plan_item(Batch *batch, Posting *posting, BatchItem *item, HTAB **keys,
 		posting->main = NULL;
 		if (batch->plan(posting, item->arg))
 		{
+			if (posting->account.debt > 0)
+				debts_pay(posting, posting->now);
 			log_describe(posting->main, &item->request);
 			receipt_of_posting(&item->receipt, posting);
 		}

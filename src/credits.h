@@ -12,6 +12,7 @@
  * hold			credits reserved: drawn from grants, but not spent yet
  * posting		one change of one account: its entries, the grants that they
  *				change, and the new state of the account, written together
+ * debt			credits to be taken back that are spent already
  * settle		bring an account up to date with the clock
  * party		one of the accounts of a change that concerns several
  *
@@ -23,7 +24,7 @@
  *	 posting.c receipts.c				a change step by step, what callers get
  *	 reserve.c							holds in memory, and settling
  *	 caps.c caps_limits.c				caps and limits, counted by window
- *	 grants.c log.c alerts.c
+ *	 grants.c debts.c log.c alerts.c
  *	 rows.c chain.c
  *	 store.c sql.c clock.c
  *	 errors.c args.c json.c terms.c
@@ -69,6 +70,7 @@ enum
 	Anum_accounts_status,
 	Anum_accounts_metadata,
 	Anum_accounts_limited,
+	Anum_accounts_debt,
 	Anum_accounts_created_at,
 	Anum_accounts_low_balance,
 	Anum_accounts_due_at,
@@ -195,6 +197,9 @@ typedef enum HoldStatus
 #define KIND_REFERRAL	"referral"
 #define KIND_LIMITS		"limits"
 #define KIND_MEMBERSHIP	"membership"
+#define KIND_CLAWBACK	"clawback"
+#define KIND_DEBT_PAYMENT "debt_payment"
+#define KIND_REINSTATEMENT "reinstatement"
 
 /*
  * An account as one row version shows it.  values and isnull are the whole
@@ -209,6 +214,7 @@ typedef struct Account
 	int64		id;
 	AccountStatus status;
 	bool		limited;		/* has limits of its own? */
+	int64		debt;			/* sum of what its grants owe */
 	bool		has_low_balance;
 	int64		low_balance;
 	TimestampTz due_at;
@@ -268,6 +274,24 @@ typedef struct Draw
 	int64		grant_id;
 	int64		amount;
 } Draw;
+
+/*
+ * What is claimed back from a grant.  What is neither gone, owed nor paid has
+ * been taken from it.
+ */
+typedef struct Debt
+{
+	ItemPointerData tid;		/* invalid if not stored yet */
+	bool		changed;
+	int64		grant_id;
+	int64		account_id;
+	int64		claimed;
+	int64		gone;			/* lost to the grant's expiry before */
+	int64		owed;
+	int64		paid;			/* of what was owed */
+	Draw	   *payers;			/* by which grants, first to last */
+	int			npayers;
+} Debt;
 
 /*
  * One row of the log.  Pointers are NULL where the column is.
@@ -347,6 +371,10 @@ typedef struct Receipt
 /* what happens to what exceeds the highest balance */
 #define EXCESS_REFUSE	0
 #define EXCESS_CLIP		1
+
+/* which grants pay debts */
+#define DEBT_PAYMENT_PURCHASE	0
+#define DEBT_PAYMENT_ANY		1
 
 #define NO_LIMIT (-1)
 
@@ -451,6 +479,9 @@ struct Posting
 	int			max_grants;
 	int			nburnt;			/* no grant before this one is open */
 	List	   *holds;			/* those read or made */
+	List	   *debts;			/* what is claimed from grants, once loaded */
+	bool		debts_loaded;
+	int			npaid;			/* entries that have paid debts by now */
 	Change	   *changes;		/* what else is to be written, last first */
 	Limits	   *limits;			/* NULL until needed */
 	Posting    *lead;			/* of a joint change the first, or NULL */
@@ -473,6 +504,7 @@ struct Posting
 
 /* settings, see module.c */
 extern char *setting_actor;
+extern int	setting_debt_payment;
 extern int	setting_excess;
 extern int	setting_initial_balance;
 extern int	setting_low_balance;
@@ -660,6 +692,8 @@ extern void row_read_grant(TupleTableSlot *slot, Grant *grant);
 extern bool row_find_grant(Store *store, Snapshot snapshot, int64 id,
 						   Grant *grant);
 extern void row_write_grant(Store *store, Snapshot snapshot, Grant *grant);
+extern Draw *row_read_draws(Datum value, int *n);
+extern Datum row_draws_datum(const Draw *draws, int n);
 extern void row_read_entry(TupleTableSlot *slot, Entry *entry);
 extern bool row_find_entry(Store *store, Snapshot snapshot, int64 id,
 						   Entry *entry);
@@ -690,6 +724,12 @@ extern void grants_due(Posting *posting);
 extern TimestampTz grants_next_expiry(Posting *posting, int64 *amount);
 extern void grants_sort(Posting *posting);
 extern void grants_wake(Posting *posting, TimestampTz at);
+
+/* debts.c */
+extern StoreTable debts_table;
+extern List *debts_read(Store *store, Snapshot snapshot, int64 account_id);
+extern void debts_pay(Posting *posting, TimestampTz at);
+extern Entry *debts_claim(Posting *posting, Grant *grant, int64 claimed);
 
 /* chain.c */
 extern void chain_hash(const uint8 *previous, int previous_len,

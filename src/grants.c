@@ -565,6 +565,8 @@ grants_settle(Posting *posting, TimestampTz until)
 			/* the allocation drew on it already */
 			log_add(posting, KIND_ACTIVATION, dues[i].at, amount,
 					grants_draw(grant, 0), 1);
+			if (posting->account.debt > 0)
+				debts_pay(posting, dues[i].at);
 		}
 	}
 }

@@ -403,6 +403,8 @@ credits_write_log(PG_FUNCTION_ARGS)
 static const char *
 remedy(const char *table)
 {
+	if (strcmp(table, "debts") == 0)
+		return "Credits that are bought pay a debt: use credits_allocate with source purchase to write one off.";
 	if (strcmp(table, "hold_states") == 0)
 		return "Use credits_capture or credits_release to end a hold, credits_extend_hold to let it last longer.";
 	if (strcmp(table, "limits") == 0)

@@ -14,6 +14,7 @@ char	   *setting_actor;
 int			setting_initial_balance;
 int			setting_low_balance;
 int			setting_max_balance;
+int			setting_debt_payment;
 int			setting_excess;
 int			setting_max_spend;
 int			setting_max_spend_per_day;
@@ -27,6 +28,12 @@ int			setting_referral_credits;
 int			setting_referrer_credits;
 char	   *setting_refund_grace;
 char	   *setting_test_clock;
+
+static const struct config_enum_entry debt_payment_options[] = {
+	{"purchase", DEBT_PAYMENT_PURCHASE, false},
+	{"any", DEBT_PAYMENT_ANY, false},
+	{NULL, 0, false}
+};
 
 static const struct config_enum_entry excess_options[] = {
 	{"refuse", EXCESS_REFUSE, false},
@@ -65,6 +72,17 @@ _PG_init(void)
 							   check_actor,
 							   NULL,
 							   NULL);
+	DefineCustomEnumVariable("credits.debt_payment",
+							 "Which grants pay an account's debt when they come in: those that were bought, or any.",
+							 NULL,
+							 &setting_debt_payment,
+							 DEBT_PAYMENT_PURCHASE,
+							 debt_payment_options,
+							 PGC_SUSET,
+							 0,
+							 NULL,
+							 NULL,
+							 NULL);
 	DefineCustomEnumVariable("credits.excess",
 							 "What happens to an allocation that exceeds the highest balance, unless the account has a limit of its own.",
 							 NULL,

@@ -208,6 +208,8 @@ posting_write_all(Posting **postings, int n, Request *request)
 
 	for (i = 0; i < n; i++)
 	{
+		if (postings[i]->account.debt > 0)
+			debts_pay(postings[i], postings[i]->now);
 		if (request && postings[i]->main)
 			log_describe(postings[i]->main, request);
 		log_seal(postings[i]);

@@ -53,7 +53,8 @@ receipt_from_entry(Receipt *receipt, const Entry *entry,
 /*
  * Makes a receipt show balance and held after the transactions that came with
  * its own: what a refund or a release gives back to an expired or voided grant
- * goes again at once, and a final capture releases the rest.
+ * goes again at once, a final capture releases the rest, and what comes in may
+ * pay a debt.
  */
 static void
 add_followers(Receipt *receipt, Posting *posting, const Entry *entry)
@@ -63,10 +64,8 @@ add_followers(Receipt *receipt, Posting *posting, const Entry *entry)
 	ScanKeyData key;
 	TupleTableSlot *slot;
 
-	if (strcmp(entry->kind, KIND_REFUND) != 0 &&
-		strcmp(entry->kind, KIND_CAPTURE) != 0 &&
-		strcmp(entry->kind, KIND_RELEASE) != 0 &&
-		strcmp(entry->kind, KIND_REVERSAL) != 0)
+	/* nothing follows what brings nothing, but a final capture */
+	if (entry->amount <= 0 && strcmp(entry->kind, KIND_CAPTURE) != 0)
 		return;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(entry->id));
@@ -80,6 +79,7 @@ add_followers(Receipt *receipt, Posting *posting, const Entry *entry)
 		if (follower.id > last && follower.account_id == entry->account_id &&
 			(strcmp(follower.kind, KIND_EXPIRATION) == 0 ||
 			 strcmp(follower.kind, KIND_VOID) == 0 ||
+			 strcmp(follower.kind, KIND_DEBT_PAYMENT) == 0 ||
 			 strcmp(follower.kind, KIND_RELEASE) == 0))
 		{
 			last = follower.id;

@@ -486,6 +486,8 @@ reserve_settle(Posting *posting)
 
 		grants_settle(posting, hold->expires_at);
 		reserve_release(posting, hold, hold->expires_at, HOLD_EXPIRED, NULL);
+		if (posting->account.debt > 0)
+			debts_pay(posting, hold->expires_at);
 	}
 	grants_settle(posting, posting->now);
 	grants_due(posting);

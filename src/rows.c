@@ -19,9 +19,10 @@ StoreTable	accounts_table = {
 	.name = "accounts",
 	.sequence = "accounts_id_seq",
 	.types = (const Oid[]) {
-		INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, BOOLOID, TIMESTAMPTZOID,
-		INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, InvalidOid
+		INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, BOOLOID, INT8OID,
+		TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, BYTEAOID,
+		InvalidOid
 	}
 };
 
@@ -144,6 +145,7 @@ row_read_account(TupleTableSlot *slot, Account *account)
 								 account_status_names,
 								 lengthof(account_status_names));
 	account->limited = DatumGetBool(values[Anum_accounts_limited]);
+	account->debt = DatumGetInt64(values[Anum_accounts_debt]);
 	account->has_low_balance = !account->isnull[Anum_accounts_low_balance - 1];
 	account->low_balance = account->has_low_balance ?
 		DatumGetInt64(values[Anum_accounts_low_balance]) : 0;
@@ -273,6 +275,7 @@ row_update_account(Store *store, Snapshot snapshot, Account *account,
 	values[Anum_accounts_status] =
 		CStringGetTextDatum(account_status_names[account->status]);
 	values[Anum_accounts_limited] = BoolGetDatum(account->limited);
+	values[Anum_accounts_debt] = Int64GetDatum(account->debt);
 	values[Anum_accounts_low_balance] = Int64GetDatum(account->low_balance);
 	isnull[Anum_accounts_low_balance] = !account->has_low_balance;
 	values[Anum_accounts_due_at] = TimestampTzGetDatum(account->due_at);
@@ -410,31 +413,31 @@ row_write_grant(Store *store, Snapshot snapshot, Grant *grant)
 }
 
 /*
- * Reads draws from an array.
+ * Reads draws from an array, NULL if it is not one of our shape.
  */
-static void
-read_draws(Datum value, Entry *entry)
+Draw *
+row_read_draws(Datum value, int *n)
 {
 	ArrayType  *array = DatumGetArrayTypeP(value);
 	Datum	   *elements;
-	int			n;
+	Draw	   *draws;
 	int			i;
 
-	/* an array not of our shape shows as a broken chain, and as no draws */
+	*n = 0;
 	if (ARR_NDIM(array) != 2 || ARR_DIMS(array)[1] != 2 ||
 		ARR_LBOUND(array)[0] != 1 || ARR_LBOUND(array)[1] != 1 ||
 		ARR_HASNULL(array))
-		return;
+		return NULL;
 	deconstruct_array(array, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-					  TYPALIGN_DOUBLE, &elements, NULL, &n);
-	entry->has_draws = true;
-	entry->ndraws = n / 2;
-	entry->draws = palloc(entry->ndraws * sizeof(Draw));
-	for (i = 0; i < entry->ndraws; i++)
+					  TYPALIGN_DOUBLE, &elements, NULL, n);
+	*n /= 2;
+	draws = palloc(*n * sizeof(Draw));
+	for (i = 0; i < *n; i++)
 	{
-		entry->draws[i].grant_id = DatumGetInt64(elements[2 * i]);
-		entry->draws[i].amount = DatumGetInt64(elements[2 * i + 1]);
+		draws[i].grant_id = DatumGetInt64(elements[2 * i]);
+		draws[i].amount = DatumGetInt64(elements[2 * i + 1]);
 	}
+	return draws;
 }
 
 /*
@@ -477,7 +480,12 @@ row_read_entry(TupleTableSlot *slot, Entry *entry)
 	entry->operation = TEXT_OR_NULL(Anum_transactions_operation);
 	entry->reference = TEXT_OR_NULL(Anum_transactions_reference);
 	if (!isnull[Anum_transactions_draws])
-		read_draws(values[Anum_transactions_draws], entry);
+	{
+		/* an array not of our shape shows as a broken chain, and as no draws */
+		entry->draws = row_read_draws(values[Anum_transactions_draws],
+									  &entry->ndraws);
+		entry->has_draws = entry->draws != NULL;
+	}
 	entry->terms = isnull[Anum_transactions_terms] ? NULL :
 		DatumGetJsonbP(values[Anum_transactions_terms]);
 	entry->reason = TEXT_OR_NULL(Anum_transactions_reason);
@@ -574,18 +582,18 @@ row_find_key(Store *store, Snapshot snapshot, int64 account_id, text *key,
 /*
  * Makes an array of draws.
  */
-static Datum
-draws_datum(Entry *entry)
+Datum
+row_draws_datum(const Draw *draws, int n)
 {
-	Datum	   *elements = palloc(2 * entry->ndraws * sizeof(Datum));
-	int			dims[2] = {entry->ndraws, 2};
+	Datum	   *elements = palloc(2 * n * sizeof(Datum));
+	int			dims[2] = {n, 2};
 	int			lower_bounds[2] = {1, 1};
 	int			i;
 
-	for (i = 0; i < entry->ndraws; i++)
+	for (i = 0; i < n; i++)
 	{
-		elements[2 * i] = Int64GetDatum(entry->draws[i].grant_id);
-		elements[2 * i + 1] = Int64GetDatum(entry->draws[i].amount);
+		elements[2 * i] = Int64GetDatum(draws[i].grant_id);
+		elements[2 * i + 1] = Int64GetDatum(draws[i].amount);
 	}
 	return PointerGetDatum(construct_md_array(elements, NULL, 2, dims,
 											  lower_bounds, INT8OID,
@@ -628,7 +636,8 @@ row_insert_entry(Store *store, Entry *entry)
 	SET_OR_NULL(Anum_transactions_operation, entry->operation);
 	SET_OR_NULL(Anum_transactions_reference, entry->reference);
 	if (entry->has_draws)
-		values[Anum_transactions_draws] = draws_datum(entry);
+		values[Anum_transactions_draws] = row_draws_datum(entry->draws,
+															 entry->ndraws);
 	else
 		isnull[Anum_transactions_draws] = true;
 	SET_OR_NULL(Anum_transactions_terms, entry->terms);

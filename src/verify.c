@@ -126,6 +126,9 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 			grant->given = verify_add(grant->given, entry->draws[i].amount);
 			grant->pending = entry->amount == 0;
 		}
+		/* what was claimed before it came into effect comes back after */
+		if (strcmp(entry->kind, KIND_REINSTATEMENT) == 0 && entry->amount != 0)
+			grant->pending = false;
 		if (strcmp(entry->kind, KIND_ACTIVATION) == 0 && grant->pending)
 		{
 			grant->pending = false;
@@ -368,7 +371,7 @@ check_grants(Verification *v, HTAB *grants, const Account *account)
  * an account of our own.
  */
 static void
-check_transaction(Verification *v, HTAB *grants, HTAB *holds,
+check_transaction(Verification *v, HTAB *grants, HTAB *holds, HTAB *debts,
 				  const Entry *entry, Account *sum)
 {
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
@@ -411,6 +414,7 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds,
 		strcmp(entry->kind, KIND_REVERSAL) == 0)
 		check_refund(v, entry);
 	verify_held(v, holds, entry);
+	verify_debt_entry(v, debts, entry, sum);
 	verify_code(v, entry);
 	verify_caps_entry(v->caps, entry);
 	check_draws(v, grants, entry);
@@ -445,6 +449,7 @@ check_account(Verification *v, const Account *account, const Account *sum,
 					  "the account has limits by the log, but is not marked");
 	verify_expect(v, 0, "balance", "balance", account->balance, total);
 	verify_expect(v, 0, "held", "held", account->held, held);
+	verify_expect(v, 0, "debt", "debt", account->debt, sum->debt);
 	verify_expect(v, 0, "totals", "spent", account->spent, sum->spent);
 	verify_expect(v, 0, "totals", "refunded", account->refunded, sum->refunded);
 	verify_expect(v, 0, "totals", "expired", account->expired, sum->expired);
@@ -491,6 +496,7 @@ verify_account(Verification *v, const Account *account)
 	Account		sum;
 	HTAB	   *grants = read_grants(v, account->id);
 	HTAB	   *holds = verify_make_holds(v);
+	HTAB	   *debts = verify_make_debts(v);
 	int64		total = 0;
 	int64		held = 0;
 
@@ -512,7 +518,7 @@ verify_account(Verification *v, const Account *account)
 		{
 			total = verify_add(total, entry.amount);
 			held = verify_add(held, entry.held);
-			check_transaction(v, grants, holds, &entry, &sum);
+			check_transaction(v, grants, holds, debts, &entry, &sum);
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(v->row);
@@ -522,6 +528,7 @@ verify_account(Verification *v, const Account *account)
 	check_account(v, account, &sum, total, held);
 	check_grants(v, grants, account);
 	verify_open_holds(v, holds, account);
+	verify_debts(v, debts, account);
 	check_limits(v, account);
 }
 

@@ -43,6 +43,13 @@ extern void verify_open_holds(Verification *v, HTAB *holds,
 							  const Account *account);
 extern void verify_stray_holds(Verification *v);
 
+/* verify_debts.c */
+extern HTAB *verify_make_debts(Verification *v);
+extern void verify_debt_entry(Verification *v, HTAB *debts,
+							  const Entry *entry, Account *sum);
+extern void verify_debts(Verification *v, HTAB *debts,
+						 const Account *account);
+
 /* verify_codes.c */
 extern void verify_code(Verification *v, const Entry *entry);
 extern void verify_all_codes(Verification *v);

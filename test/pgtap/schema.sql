@@ -41,6 +41,7 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'credits'),
 SELECT tables_are('credits', ARRAY[
 	'accounts',
 	'codes',
+	'debts',
 	'events',
 	'grants',
 	'hold_states',
@@ -101,6 +102,7 @@ $$, $$ VALUES
 	('status', 'text', true, NULL),
 	('metadata', 'jsonb', false, NULL),
 	('limited', 'boolean', true, NULL),
+	('debt', 'bigint', true, NULL),
 	('created_at', 'timestamp with time zone', true, NULL),
 	('low_balance', 'bigint', false, NULL),
 	('due_at', 'timestamp with time zone', true, NULL),
@@ -495,6 +497,7 @@ $$, $$ VALUES
 	('receipt', 'created_at', 'timestamp with time zone'),
 	('settlement', 'balance', 'bigint'),
 	('settlement', 'held', 'bigint'),
+	('settlement', 'debt', 'bigint'),
 	('settlement', 'expired', 'bigint'),
 	('settlement', 'expiring_amount', 'bigint'),
 	('settlement', 'expiring_at', 'timestamp with time zone')
@@ -511,6 +514,8 @@ $$, $$ VALUES
 	('credits.codes', 'codes_code_key', 'u'),
 	('credits.codes', 'codes_not_too_often', 'c'),
 	('credits.codes', 'codes_pkey', 'p'),
+	('credits.debts', 'debts_not_negative', 'c'),
+	('credits.debts', 'debts_pkey', 'p'),
 	('credits.events', 'events_pkey', 'p'),
 	('credits.grants', 'grants_not_negative', 'c'),
 	('credits.grants', 'grants_pkey', 'p'),
@@ -544,6 +549,8 @@ $$, $$ VALUES
 	('credits.codes_pkey', true, true, NULL, 'id'),
 	('credits.codes_referrer_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
 	('credits.codes_transaction_id_idx', true, false, '(transaction_id IS NOT NULL)', 'transaction_id'),
+	('credits.debts_account_id_idx', false, false, NULL, 'account_id,grant_id'),
+	('credits.debts_pkey', true, true, NULL, 'grant_id'),
 	('credits.events_account_id_idx', false, false, NULL, 'account_id,id'),
 	('credits.events_pkey', true, true, NULL, 'id'),
 	('credits.events_redemption_idx', false, false,
@@ -603,6 +610,7 @@ $$, $$ VALUES
 	('credits.accounts', 'accounts_refuse_removal', 'A', 'credits.refuse_change', false, true, 'delete truncate'),
 	('credits.accounts', 'accounts_write_log', 'A', 'credits.write_log', true, false, 'update'),
 	('credits.codes', 'codes_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.debts', 'debts_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.grants', 'grants_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.hold_states', 'hold_states_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
@@ -787,7 +795,7 @@ $$, $$ VALUES
 	 ' INOUT failed bigint DEFAULT NULL::bigint',
 	 NULL),
 	('public.credits_summary',
-	 'account text, OUT balance bigint, OUT held bigint, OUT expiring_amount bigint,'
+	 'account text, OUT balance bigint, OUT held bigint, OUT debt bigint, OUT expiring_amount bigint,'
 	 ' OUT expiring_at timestamp with time zone, OUT granted bigint, OUT spent bigint, OUT refunded bigint,'
 	 ' OUT expired bigint, OUT status text, OUT unit text',
 	 'record'),

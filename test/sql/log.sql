@@ -107,7 +107,7 @@ SELECT count(*) FROM credits.transactions WHERE account_id = 110001;
 -- below zero is refused by the tables too
 \set VERBOSITY sqlstate
 INSERT INTO credits.accounts
-SELECT 110999, 'log:negative', unit, status, metadata, limited, created_at, low_balance, due_at, granted, refunded,
+SELECT 110999, 'log:negative', unit, status, metadata, limited, debt, created_at, low_balance, due_at, granted, refunded,
 	   expired, held, -1, spent, transaction_count, last_transaction_id, last_at, head
 FROM credits.accounts WHERE name = 'log:2';
 \set VERBOSITY default
