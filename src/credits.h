@@ -27,7 +27,7 @@
  *	 grants.c debts.c log.c alerts.c
  *	 rows.c chain.c
  *	 store.c sql.c clock.c
- *	 errors.c args.c json.c terms.c
+ *	 errors.c args.c json.c terms.c money.c
  *
  * A topic that others build on says what it offers in a header of its own.
  */

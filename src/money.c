@@ -1,0 +1,237 @@
+/*
+ * money.c
+ *	  Amounts of money: their currencies, and what their minor units are.
+ *
+ * How many decimals a currency has is its exponent in ISO 4217, list one.
+ * Most have 2; the tables below have all that differ.  A code that is in
+ * neither is taken to have 2, so that a new currency needs no new release.
+ */
+#include "credits.h"
+
+#include "money.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+
+#define DEFAULT_EXPONENT 2
+#define NO_EXPONENT (-1)
+
+typedef struct Exponent
+{
+	const char *currencies;		/* codes, each followed by a space */
+	int			exponent;
+} Exponent;
+
+/* ISO 4217, list one, as amended up to 2025; N.A. is NO_EXPONENT */
+static const Exponent iso_exponents[] = {
+	{"BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF ", 0},
+	{"BHD IQD JOD KWD LYD OMR TND ", 3},
+	{"CLF UYW ", 4},
+	{"XAG XAU XBA XBB XBC XBD XDR XPD XPT XSU XTS XUA XXX ", NO_EXPONENT},
+	{NULL, DEFAULT_EXPONENT}
+};
+
+/*
+ * Where Stripe's API counts otherwise: https://docs.stripe.com/currencies
+ * (read 2026) lists MGA as having no decimals, and has ISK sent with two for
+ * the sake of old callers, UGX too though it is listed as having none.
+ */
+static const Exponent stripe_exponents[] = {
+	{"MGA ", 0},
+	{"ISK UGX ", 2},
+	{NULL, NO_EXPONENT}
+};
+
+/*
+ * Refuses what does not have the form of an ISO 4217 code.
+ */
+bool
+money_valid_currency(Refusal *refusal, text *currency)
+{
+	const char *s = VARDATA_ANY(currency);
+
+	if (VARSIZE_ANY_EXHDR(currency) == 3 &&
+		s[0] >= 'A' && s[0] <= 'Z' && s[1] >= 'A' && s[1] <= 'Z' &&
+		s[2] >= 'A' && s[2] <= 'Z')
+		return true;
+	return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+				  "currency must be an ISO 4217 code",
+				  psprintf("It is \"%s\".", text_to_cstring(currency)),
+				  "Pass three capital letters, such as EUR.");
+}
+
+/*
+ * Refuses what is no amount of money: it must be a number of 0 or more, not
+ * written with hundreds of digits.
+ */
+bool
+money_valid_amount(Refusal *refusal, Datum amount, const char *name)
+{
+	Numeric		value = DatumGetNumeric(amount);
+
+	if (numeric_is_nan(value) || numeric_is_inf(value) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, amount,
+										 NumericGetDatum(int64_to_numeric(0)))))
+		return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+					  psprintf("%s must be a number of 0 or more", name),
+					  psprintf("It is %.64s.",
+							   DatumGetCString(DirectFunctionCall1(numeric_out,
+																   amount))),
+					  psprintf("Pass a finite number that is not negative for %s.",
+							   name));
+	if (VARSIZE_ANY_EXHDR(value) > MAX_MONEY_BYTES)
+		return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+					  psprintf("%s has too many digits", name), NULL,
+					  "Round it.");
+	return true;
+}
+
+/*
+ * Returns a currency, NULL if none is given.
+ */
+text *
+arg_currency(FunctionCallInfo fcinfo, int n)
+{
+	Refusal		refusal;
+	text	   *currency;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	currency = PG_GETARG_TEXT_PP(n);
+	if (!money_valid_currency(&refusal, currency))
+		raise_refusal(&refusal);
+	return currency;
+}
+
+/*
+ * Returns an amount of money that must be given.
+ */
+Datum
+arg_money(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Refusal		refusal;
+	Datum		amount;
+
+	if (PG_ARGISNULL(n))
+	{
+		refuse_null(&refusal, name);
+		raise_refusal(&refusal);
+	}
+	amount = NumericGetDatum(PG_GETARG_NUMERIC(n));
+	if (!money_valid_amount(&refusal, amount, name))
+		raise_refusal(&refusal);
+	return amount;
+}
+
+/*
+ * Looks a currency up in a table of exponents; what ends the table is what
+ * any other has.
+ */
+static int
+find_exponent(const Exponent *table, text *currency)
+{
+	char		code[] = "??? ";
+
+	if (VARSIZE_ANY_EXHDR(currency) == 3)
+		memcpy(code, VARDATA_ANY(currency), 3);
+	while (table->currencies && strstr(table->currencies, code) == NULL)
+		table++;
+	return table->exponent;
+}
+
+/*
+ * Returns how many digits of a currency's amounts are minor units; -1 if it
+ * has none, as gold.
+ */
+int
+money_exponent(text *currency)
+{
+	return find_exponent(iso_exponents, currency);
+}
+
+/*
+ * Returns the same as Stripe's API counts it.
+ */
+int
+money_stripe_exponent(text *currency)
+{
+	int			exponent = find_exponent(stripe_exponents, currency);
+
+	return exponent >= 0 ? exponent : money_exponent(currency);
+}
+
+/*
+ * Returns 10 to the power of an exponent, which may be negative.
+ */
+static Datum
+power_of_ten(int exponent)
+{
+	return DirectFunctionCall3(numeric_in,
+							   CStringGetDatum(psprintf("1e%d", exponent)),
+							   ObjectIdGetDatum(InvalidOid),
+							   Int32GetDatum(-1));
+}
+
+/*
+ * Returns the nearest amount that has so many decimals, half away from zero.
+ */
+Datum
+money_round(Datum amount, int exponent)
+{
+	return DirectFunctionCall2(numeric_round, amount,
+							   Int32GetDatum(exponent));
+}
+
+/*
+ * Returns an amount as a whole number of minor units, or refuses one that has
+ * more decimals than that, or too many digits.
+ */
+bool
+money_to_minor(Refusal *refusal, Datum amount, int exponent, text *currency,
+			   int64 *minor)
+{
+	Datum		scaled;
+	Datum		most = NumericGetDatum(int64_to_numeric(PG_INT64_MAX));
+
+	if (exponent < 0)
+		return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+					  psprintf("currency %s has no minor unit",
+							   text_to_cstring(currency)),
+					  NULL, "Use the currency of a country.");
+	scaled = DirectFunctionCall2(numeric_mul, amount, power_of_ten(exponent));
+	if (DatumGetBool(DirectFunctionCall2(numeric_gt,
+										 DirectFunctionCall1(numeric_abs,
+															 scaled), most)))
+		return refuse(refusal, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+					  "amount of money out of range",
+					  psprintf("It is %.64s %s.",
+							   DatumGetCString(DirectFunctionCall1(numeric_out,
+																   amount)),
+							   text_to_cstring(currency)),
+					  "Pass a smaller amount.");
+	if (DatumGetBool(DirectFunctionCall2(numeric_ne, scaled,
+										 money_round(scaled, 0))))
+		return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+					  "amount is not a whole number of minor units",
+					  psprintf("It is %.64s; %s has %d decimals.",
+							   DatumGetCString(DirectFunctionCall1(numeric_out,
+																   amount)),
+							   text_to_cstring(currency), exponent),
+					  "Round it.");
+	*minor = DatumGetInt64(DirectFunctionCall1(numeric_int8, scaled));
+	return true;
+}
+
+/*
+ * Returns the amount that so many minor units are.
+ */
+Datum
+money_from_minor(int64 minor, int exponent)
+{
+	Datum		amount = DirectFunctionCall2(numeric_mul,
+											 NumericGetDatum(int64_to_numeric(minor)),
+											 power_of_ten(-exponent));
+
+	return money_round(amount, exponent);
+}
