@@ -33,6 +33,14 @@ AS $$
 	FROM (SELECT max(id) AS last FROM credits.job_runs) AS j,
 		 credits.job_runs_id_seq AS s
 	WHERE j.last IS NOT NULL;
+	SELECT setval('credits.plans_id_seq', greatest(p.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.plans) AS p,
+		 credits.plans_id_seq AS s
+	WHERE p.last IS NOT NULL;
+	SELECT setval('credits.subscriptions_id_seq', greatest(n.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.subscriptions) AS n,
+		 credits.subscriptions_id_seq AS s
+	WHERE n.last IS NOT NULL;
 	SELECT
 $$;
 COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS

@@ -440,6 +440,13 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 				 errdetail("%s on table \"credits.%s\" is refused to everyone.",
 						   command, table),
 				 errhint("Set a new price with credits_set_operation, or end one with credits_retire_operation.")));
+	if (strcmp(table, "plans") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("plans are immutable"),
+				 errdetail("%s on table \"credits.%s\" is refused to everyone.",
+						   command, table),
+				 errhint("Publish a new version with credits_set_plan, or end a plan with credits_retire_plan.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("table \"credits.%s\" cannot be changed directly", table),
