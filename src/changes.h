@@ -1,0 +1,51 @@
+/*
+ * changes.h
+ *	  Changes of a subscription's plan: what changes.c offers to other topics,
+ *	  and the computation behind it.
+ */
+#ifndef CREDITS_CHANGES_H
+#define CREDITS_CHANGES_H
+
+#include "credits.h"
+
+#pragma GCC visibility push(hidden)
+
+/* how the credits of a period follow a change of plan while it lasts */
+typedef enum Proration
+{
+	PRORATE_UNKNOWN = -1,
+	PRORATE_BY_TIME,			/* each plan for the time that it was in force */
+	PRORATE_FULL,				/* the new plan as if for the whole period */
+	PRORATE_NONE				/* as they are */
+} Proration;
+
+/* A change of plan inside a period */
+typedef struct Turn
+{
+	TimestampTz at;
+	int64		credits;		/* of a whole period of the new plan */
+	Proration	proration;
+	bool		ends;			/* does the period end with it? */
+} Turn;
+
+/* What a period entitles to: earned / whole credits, exactly */
+typedef struct Entitlement
+{
+	Datum		earned;			/* numeric, credits times seconds */
+	Datum		whole;			/* numeric, seconds of a whole period */
+} Entitlement;
+
+/* changes_fold.c */
+extern const char *const proration_names[];
+extern Proration changes_proration(const char *name);
+extern void changes_fold(Entitlement *e, TimestampTz starts_at,
+						 TimestampTz ends_at, int64 whole, int64 credits,
+						 Datum carried, const Turn *turns, int nturns);
+extern int64 changes_to_give(const Entitlement *e, int64 given);
+extern int64 changes_to_take(const Entitlement *e, int64 given);
+extern Datum changes_carried(const Entitlement *e, int64 given);
+extern Datum changes_entitlement(const Entitlement *e);
+
+#pragma GCC visibility pop
+
+#endif							/* CREDITS_CHANGES_H */
