@@ -7,6 +7,7 @@
 #define CREDITS_CHANGES_H
 
 #include "credits.h"
+#include "subscriptions.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -34,6 +35,38 @@ typedef struct Entitlement
 	Datum		earned;			/* numeric, credits times seconds */
 	Datum		whole;			/* numeric, seconds of a whole period */
 } Entitlement;
+
+/*
+ * Changes the plan of a subscription at an instant, which may be in the past,
+ * once for each instant and reference.  Of several in one period the credits
+ * are those of all, in whichever order they come.  Locks the account.  Returns
+ * whether it was done now.
+ */
+extern bool changes_apply(int64 subscription_id, TimestampTz at,
+						  int64 plan_id, Proration proration,
+						  text *reference, Receipt *receipt);
+
+/*
+ * In a posting, which has the lock: gives or takes back what the changes
+ * inside a period make of it, once the period's own credits have been given.
+ */
+extern void changes_follow(Posting *posting, Subscription *subscription,
+						   Period *period);
+
+/*
+ * In a posting that renews: makes the plan that a subscription is to have from
+ * its next period on the one in force, and counts periods anew from the end of
+ * this one if the new plan's are of another length.
+ */
+extern void changes_due(Posting *posting, Subscription *subscription);
+
+/*
+ * In a posting: notes from when on a subscription has a plan, such as that
+ * which it begins with.
+ */
+extern void changes_note(Posting *posting, Subscription *subscription,
+						 TimestampTz at, const Plan *plan,
+						 Proration proration, text *reference);
 
 /* changes_fold.c */
 extern const char *const proration_names[];
