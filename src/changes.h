@@ -7,9 +7,12 @@
 #define CREDITS_CHANGES_H
 
 #include "credits.h"
-#include "subscriptions.h"
 
 #pragma GCC visibility push(hidden)
+
+/* of subscriptions.h */
+struct Subscription;
+struct Period;
 
 /* how the credits of a period follow a change of plan while it lasts */
 typedef enum Proration
@@ -50,23 +53,23 @@ extern bool changes_apply(int64 subscription_id, TimestampTz at,
  * In a posting, which has the lock: gives or takes back what the changes
  * inside a period make of it, once the period's own credits have been given.
  */
-extern void changes_follow(Posting *posting, Subscription *subscription,
-						   Period *period);
+extern void changes_follow(Posting *posting, struct Subscription *subscription,
+						   struct Period *period);
 
 /*
  * In a posting that renews: makes the plan that a subscription is to have from
  * its next period on the one in force, and counts periods anew from the end of
  * this one if the new plan's are of another length.
  */
-extern void changes_due(Posting *posting, Subscription *subscription);
+extern void changes_due(Posting *posting, struct Subscription *subscription);
 
 /*
  * In a posting: notes from when on a subscription has a plan, such as that
  * which it begins with.
  */
-extern void changes_note(Posting *posting, Subscription *subscription,
-						 TimestampTz at, const Plan *plan,
-						 Proration proration, text *reference);
+extern void changes_note(Posting *posting, struct Subscription *subscription,
+						 TimestampTz at, int64 plan_id, Proration proration,
+						 text *reference);
 
 /* changes_fold.c */
 extern const char *const proration_names[];
