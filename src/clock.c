@@ -20,6 +20,9 @@ PG_FUNCTION_INFO_V1(credits_now);
 
 /* what the settings were last assigned, decoded */
 static TimestampTz *test_clock = NULL;
+static Interval *event_retention = NULL;
+static Intervals *expiry_warning = NULL;
+static Intervals *renewal_warning = NULL;
 static Interval *redeem_window = NULL;
 static Interval *referral_account_age = NULL;
 static Interval *refund_grace = NULL;
@@ -75,6 +78,33 @@ TimestampTz
 clock_refund_grace(TimestampTz from)
 {
 	return clock_after(from, refund_grace);
+}
+
+/*
+ * Returns the setting credits.event_retention, NULL if it is zero.
+ */
+Interval *
+clock_event_retention(void)
+{
+	return event_retention;
+}
+
+/*
+ * Returns the setting credits.expiry_warning, NULL if it is empty.
+ */
+Intervals *
+clock_expiry_warning(void)
+{
+	return expiry_warning;
+}
+
+/*
+ * Returns the setting credits.renewal_warning, NULL if it is empty.
+ */
+Intervals *
+clock_renewal_warning(void)
+{
+	return renewal_warning;
 }
 
 /*
@@ -140,10 +170,10 @@ clock_assign_test_clock(const char *newval, void *extra)
 }
 
 /*
- * Checks a new value of a setting that is an interval, not negative.
+ * Reads an interval from 0 to MAX_SPAN_YEARS.  Returns false if it is none.
  */
-bool
-clock_check_interval(char **newval, void **extra, GucSource source)
+static bool
+read_span(const char *text, Interval *span)
 {
 	char		work[MAXDATELEN + MAXDATEFIELDS];
 	char	   *field[MAXDATEFIELDS];
@@ -151,30 +181,115 @@ clock_check_interval(char **newval, void **extra, GucSource source)
 	int			nf;
 	int			dtype;
 	struct pg_itm_in itm;
-	Interval	value;
 
 	memset(&itm, 0, sizeof(itm));
-	if (ParseDateTime(*newval, work, sizeof(work), field, ftype,
-					  MAXDATEFIELDS, &nf) != 0 ||
+	return ParseDateTime(text, work, sizeof(work), field, ftype,
+						 MAXDATEFIELDS, &nf) == 0 &&
 		DecodeInterval(field, ftype, nf, INTERVAL_FULL_RANGE,
-					   &dtype, &itm) != 0 ||
-		dtype != DTK_DELTA ||
-		itmin2interval(&itm, &value) != 0 ||
-		value.month < 0 || value.day < 0 || value.time < 0 ||
-		value.month / MONTHS_PER_YEAR + value.day / 365 +
-		value.time / (365 * USECS_PER_DAY) > MAX_SPAN_YEARS)
+					   &dtype, &itm) == 0 &&
+		dtype == DTK_DELTA &&
+		itmin2interval(&itm, span) == 0 &&
+		span->month >= 0 && span->day >= 0 && span->time >= 0 &&
+		span->month / MONTHS_PER_YEAR + span->day / 365 +
+		span->time / (365 * USECS_PER_DAY) <= MAX_SPAN_YEARS;
+}
+
+/*
+ * Tells whether a span of time is none at all.
+ */
+static bool
+is_zero(const Interval *span)
+{
+	return span->month == 0 && span->day == 0 && span->time == 0;
+}
+
+/*
+ * Checks a new value of a setting that is an interval, not negative.
+ */
+bool
+clock_check_interval(char **newval, void **extra, GucSource source)
+{
+	Interval	value;
+
+	if (!read_span(*newval, &value))
 	{
 		GUC_check_errdetail("It must be an interval from 0 to %d years, such as \"7 days\".",
 							MAX_SPAN_YEARS);
 		return false;
 	}
-	if (value.month == 0 && value.day == 0 && value.time == 0)
+	if (is_zero(&value))
 		return true;
 	*extra = guc_extra_alloc(sizeof(Interval));
 	if (*extra == NULL)
 		return false;
 	*(Interval *) *extra = value;
 	return true;
+}
+
+/*
+ * Checks a new value of a setting that is a list of intervals, or empty.
+ */
+bool
+clock_check_intervals(char **newval, void **extra, GucSource source)
+{
+	char		item[MAXDATELEN + 1];
+	const char *from = *newval;
+	Intervals	list = {0};
+
+	if (from[strspn(from, " ")] == '\0')
+		return true;
+	for (;;)
+	{
+		size_t		len = strcspn(from, ",");
+
+		if (list.n == MAX_INTERVALS || len > MAXDATELEN)
+			break;
+		memcpy(item, from, len);
+		item[len] = '\0';
+		if (!read_span(item, &list.spans[list.n]) ||
+			is_zero(&list.spans[list.n]))
+			break;
+		list.n++;
+		if (from[len] == '\0')
+		{
+			*extra = guc_extra_alloc(sizeof(Intervals));
+			if (*extra == NULL)
+				return false;
+			*(Intervals *) *extra = list;
+			return true;
+		}
+		from += len + 1;
+	}
+	GUC_check_errdetail("It must be empty, or up to %d intervals above 0, such as \"7 days, 1 day\".",
+						MAX_INTERVALS);
+	return false;
+}
+
+/*
+ * Takes over a new value of credits.event_retention.
+ */
+void
+clock_assign_event_retention(const char *newval, void *extra)
+{
+	event_retention = (Interval *) extra;
+}
+
+/*
+ * Takes over a new value of credits.expiry_warning.
+ */
+void
+clock_assign_expiry_warning(const char *newval, void *extra)
+{
+	expiry_warning = (Intervals *) extra;
+}
+
+/*
+ * Takes over a new value of credits.renewal_warning.
+ */
+void
+clock_assign_renewal_warning(const char *newval, void *extra)
+{
+	renewal_warning = (Intervals *) extra;
 }
 
 /*

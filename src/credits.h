@@ -571,10 +571,23 @@ extern void terms_add_total(Entry *entry, int64 total);
 extern void terms_add_parts(Entry *entry, List *parts);
 
 /* clock.c */
+
+#define MAX_INTERVALS 16
+
+/* A setting that is a list of spans of time */
+typedef struct Intervals
+{
+	int			n;
+	Interval	spans[MAX_INTERVALS];
+} Intervals;
+
 extern TimestampTz clock_now(void);
 extern TimestampTz clock_after(TimestampTz from, Interval *span);
 extern TimestampTz clock_before(TimestampTz until, Interval *span);
 extern TimestampTz clock_refund_grace(TimestampTz from);
+extern Interval *clock_event_retention(void);
+extern Intervals *clock_expiry_warning(void);
+extern Intervals *clock_renewal_warning(void);
 extern Interval *clock_redeem_window(void);
 extern Interval *clock_referral_account_age(void);
 extern bool clock_check_test_clock(char **newval, void **extra,
@@ -582,6 +595,11 @@ extern bool clock_check_test_clock(char **newval, void **extra,
 extern void clock_assign_test_clock(const char *newval, void *extra);
 extern bool clock_check_interval(char **newval, void **extra,
 								 GucSource source);
+extern bool clock_check_intervals(char **newval, void **extra,
+								  GucSource source);
+extern void clock_assign_event_retention(const char *newval, void *extra);
+extern void clock_assign_expiry_warning(const char *newval, void *extra);
+extern void clock_assign_renewal_warning(const char *newval, void *extra);
 extern void clock_assign_refund_grace(const char *newval, void *extra);
 extern void clock_assign_redeem_window(const char *newval, void *extra);
 extern void clock_assign_referral_account_age(const char *newval,

@@ -122,7 +122,8 @@ record_progress(JobRun *run, bool ended)
 	values[5] = Int64GetDatum(run->failed_id);
 	values[6] = CStringGetTextDatum(run->error_code);
 	values[7] = CStringGetTextDatum(run->error.data);
-	isnull[5] = isnull[6] = isnull[7] = run->failed == 0;
+	isnull[5] = run->failed_id == 0;
+	isnull[6] = isnull[7] = run->failed == 0;
 	PushActiveSnapshot(store_snapshot(true));
 	(void) sql_run(&update_run, values, isnull);
 	if (ended && !IsolationUsesXactSnapshot())
@@ -151,7 +152,6 @@ row_member(ScanKey key, int flags, AttrNumber attno, Oid type,
 static int
 read_batch(JobRun *run, JobRange *range)
 {
-	const Job  *job = run->job;
 	ScanKeyData keys[2];
 	ScanKeyData row[2];
 	StoreScan	scan;
@@ -171,15 +171,16 @@ read_batch(JobRun *run, JobRange *range)
 				TimestampTzGetDatum(range->until));
 
 	PushActiveSnapshot(store_snapshot(true));
-	store_scan(&scan, NULL, job->due, GetActiveSnapshot(), keys, 2);
+	store_scan(&scan, NULL, range->due, GetActiveSnapshot(), keys, 2);
 	while (n < run->batch_size &&
 		   (slot = store_scan_next(&scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
 		DueItem    *due = &run->batch[n++];
 
-		due->id = DatumGetInt64(slot_getattr(slot, job->anum_id, &isnull));
-		due->due_at = DatumGetTimestampTz(slot_getattr(slot, job->anum_due_at,
+		due->id = DatumGetInt64(slot_getattr(slot, range->anum_id, &isnull));
+		due->due_at = DatumGetTimestampTz(slot_getattr(slot,
+													   range->anum_due_at,
 													   &isnull));
 		due->range = range;
 	}
@@ -207,22 +208,23 @@ ends_run(const ErrorData *error)
 }
 
 /*
- * Works on some items in a subtransaction.  Returns false, with nothing done,
- * if that fails.
+ * Works on some items in a subtransaction, or sweeps as many.  Returns false,
+ * with nothing done, if that fails.
  */
 static bool
-try_items(JobRun *run, DueItem *items, int n, ErrorData **error)
+try_items(JobRun *run, const JobRange *range, const DueItem *items, int n,
+		  int64 *done, ErrorData **error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool ok = true;
-	volatile int64 done = 0;
 
+	*done = 0;
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(context);
-		done = run->job->work(items, n);
+		*done = items ? run->job->work(items, n) : range->sweep(n);
 		MemoryContextSwitchTo(context);
 		ReleaseCurrentSubTransaction();
 	}
@@ -239,14 +241,15 @@ try_items(JobRun *run, DueItem *items, int n, ErrorData **error)
 	CurrentResourceOwner = owner;
 
 	if (ok)
-		run->done += done;
+		run->done += *done;
 	else if (ends_run(*error))
 		ReThrowError(*error);
 	return ok;
 }
 
 /*
- * Notes that an item could not be done, and why.
+ * Notes that an item could not be done, and why; of a sweep it is not known
+ * which.
  */
 static void
 note_failure(JobRun *run, int64 id, ErrorData *error)
@@ -264,11 +267,12 @@ note_failure(JobRun *run, int64 id, ErrorData *error)
  * Works on some items, leaving out those that fail.
  */
 static void
-work_on(JobRun *run, DueItem *items, int n)
+work_on(JobRun *run, const DueItem *items, int n)
 {
 	ErrorData  *error;
+	int64		done;
 
-	if (try_items(run, items, n, &error))
+	if (try_items(run, items[0].range, items, n, &done, &error))
 		return;
 	if (n == 1)
 		note_failure(run, items[0].id, error);
@@ -280,38 +284,56 @@ work_on(JobRun *run, DueItem *items, int n)
 }
 
 /*
+ * Does a batch of one part of a job.  Returns whether more may be left.
+ */
+static bool
+run_batch(JobRun *run, JobRange *range)
+{
+	const Job  *job = run->job;
+	ErrorData  *error;
+	int64		n;
+
+	store_lock_tables(job->name);
+	if (range->sweep)
+	{
+		if (!try_items(run, range, NULL, run->batch_size, &n, &error))
+			note_failure(run, 0, error);
+	}
+	else
+	{
+		store_lock_table(range->due->table);
+		if (job->resume && !job->resume(range))
+			return false;
+		n = read_batch(run, range);
+		if (n > 0)
+			work_on(run, run->batch, n);
+		if (job->reached)
+			job->reached(range, n > 0 ? &run->batch[n - 1] : NULL);
+	}
+	if (n > 0)
+		record_progress(run, false);
+	return n > 0;
+}
+
+/*
  * Runs one part of a job.
  */
 static void
 run_range(JobRun *run, JobRange *range, bool may_commit)
 {
-	const Job  *job = run->job;
+	bool		more;
 
-	for (;;)
+	do
 	{
-		MemoryContext old;
-		int			n = 0;
+		MemoryContext old = MemoryContextSwitchTo(run->context);
 
 		CHECK_FOR_INTERRUPTS();
-		old = MemoryContextSwitchTo(run->context);
-		store_lock_tables(job->name);
-		store_lock_table(job->due->table);
-		if (job->resume == NULL || job->resume(range))
-			n = read_batch(run, range);
-		if (n > 0)
-		{
-			work_on(run, run->batch, n);
-			if (job->reached)
-				job->reached(range, &run->batch[n - 1]);
-			record_progress(run, false);
-		}
+		more = run_batch(run, range);
 		MemoryContextSwitchTo(old);
 		if (may_commit)
 			SPI_commit();
 		MemoryContextReset(run->context);
-		if (n == 0)
-			break;
-	}
+	} while (more);
 }
 
 /*
@@ -348,7 +370,7 @@ job_call(FunctionCallInfo fcinfo, const Job *job)
 		!castNode(CallContext, fcinfo->context)->atomic;
 	MemoryContext context = CurrentMemoryContext;
 	JobRun		run = {.job = job};
-	JobRange	range = {0};
+	int			part;
 	TupleDesc	tupdesc;
 	Datum		values[2];
 	bool		isnull[2] = {false};
@@ -367,13 +389,18 @@ job_call(FunctionCallInfo fcinfo, const Job *job)
 	record_begin(&run);
 	if (may_commit)
 		SPI_commit();
-	for (;; range.number++)
+	for (part = 0;; part++)
 	{
-		range.after_at = DT_NOBEGIN;
-		range.after_id = 0;
-		range.until = clock_now();
-		range.arg = NULL;
-		if (job->begin ? !job->begin(&range) : range.number > 0)
+		JobRange	range = {
+			.number = part,
+			.due = job->due,
+			.anum_due_at = job->anum_due_at,
+			.anum_id = job->anum_id,
+			.after_at = DT_NOBEGIN,
+			.until = clock_now()
+		};
+
+		if (job->begin ? !job->begin(&range) : part > 0)
 			break;
 		run_range(&run, &range, may_commit);
 	}

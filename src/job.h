@@ -16,10 +16,19 @@
 typedef struct JobRange
 {
 	int			number;			/* which part of the run, from 0 */
+	StoreIndex *due;
+	AttrNumber	anum_due_at;	/* columns of the table */
+	AttrNumber	anum_id;
 	TimestampTz after_at;		/* due_at and id of the last one passed */
 	int64		after_id;
 	TimestampTz until;			/* those due by then are looked at */
 	void	   *arg;			/* for the job */
+
+	/*
+	 * Does up to so many items that it finds by itself, and returns how many;
+	 * the index is not needed then
+	 */
+	int64		(*sweep) (int limit);
 } JobRange;
 
 /* A row that is due */
@@ -49,11 +58,12 @@ typedef struct Job
 
 	/*
 	 * The rest is for a job that looks at something else than what is due by
-	 * now, or in several parts; NULL in others.  begin sets until, and arg,
-	 * for the part of this number, or returns false if there is none.  resume
-	 * is called in each batch's transaction before it reads: it says after
-	 * which row to go on, or returns false to leave the part to another.
-	 * reached is called when a batch is done, with its last item.
+	 * now, or in several parts; NULL in others.  begin changes the range for
+	 * the part of this number, or returns false if there is none.  resume is
+	 * called in each batch's transaction before it reads: it says after which
+	 * row to go on, or returns false to leave the part to another.  reached is
+	 * called when a batch is done, with its last item, and with NULL when
+	 * nothing is left.
 	 */
 	bool		(*begin) (JobRange *range);
 	bool		(*resume) (JobRange *range);

@@ -11,6 +11,8 @@
 CREDITS_MODULE_MAGIC;
 
 char	   *setting_actor;
+static char *setting_event_retention;
+static char *setting_expiry_warning;
 int			setting_initial_balance;
 int			setting_low_balance;
 int			setting_max_balance;
@@ -27,6 +29,7 @@ int			setting_referral_cap;
 int			setting_referral_credits;
 int			setting_referrer_credits;
 char	   *setting_refund_grace;
+static char *setting_renewal_warning;
 char	   *setting_test_clock;
 
 static const struct config_enum_entry debt_payment_options[] = {
@@ -83,6 +86,16 @@ _PG_init(void)
 							 NULL,
 							 NULL,
 							 NULL);
+	DefineCustomStringVariable("credits.event_retention",
+							   "How long events are kept; 0 is for ever.",
+							   NULL,
+							   &setting_event_retention,
+							   "0",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_event_retention,
+							   NULL);
 	DefineCustomEnumVariable("credits.excess",
 							 "What happens to an allocation that exceeds the highest balance, unless the account has a limit of its own.",
 							 NULL,
@@ -94,6 +107,16 @@ _PG_init(void)
 							 NULL,
 							 NULL,
 							 NULL);
+	DefineCustomStringVariable("credits.expiry_warning",
+							   "How long before a grant expires events warn of it, a list; empty is never.",
+							   NULL,
+							   &setting_expiry_warning,
+							   "7 days, 1 day",
+							   PGC_SUSET,
+							   0,
+							   clock_check_intervals,
+							   clock_assign_expiry_warning,
+							   NULL);
 	DefineCustomIntVariable("credits.initial_balance",
 							"Credits that an account is opened with unless the call says otherwise.",
 							NULL,
@@ -255,6 +278,16 @@ _PG_init(void)
 							   0,
 							   clock_check_interval,
 							   clock_assign_refund_grace,
+							   NULL);
+	DefineCustomStringVariable("credits.renewal_warning",
+							   "How long before a subscription is renewed events announce it, a list; empty is never.",
+							   NULL,
+							   &setting_renewal_warning,
+							   "3 days",
+							   PGC_SUSET,
+							   0,
+							   clock_check_intervals,
+							   clock_assign_renewal_warning,
 							   NULL);
 	DefineCustomStringVariable("credits.test_clock",
 							   "Instant that replaces the time of day, for tests; empty is the time of day.",

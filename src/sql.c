@@ -15,6 +15,7 @@
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 /*
@@ -71,6 +72,7 @@ sql_run(SqlStatement *statement, const Datum *values, const bool *isnull)
 	char		nulls[MAX_SQL_ARGS];
 	int			nargs = 0;
 	int			nest;
+	bool		pushed = !ActiveSnapshotSet();
 	Oid			user;
 	int			security;
 	int			code;
@@ -88,6 +90,9 @@ sql_run(SqlStatement *statement, const Datum *values, const bool *isnull)
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
 
+	/* a procedure that has just committed has none, and analysis wants one */
+	if (pushed)
+		PushActiveSnapshot(store_snapshot(true));
 	SPI_connect();
 	code = SPI_execute_plan(prepare(statement, nargs),
 							unconstify(Datum *, values), nulls, false, 0);
@@ -108,6 +113,8 @@ sql_run(SqlStatement *statement, const Datum *values, const bool *isnull)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	if (pushed)
+		PopActiveSnapshot();
 
 	AtEOXact_GUC(true, nest);
 	SetUserIdAndSecContext(user, security);

@@ -34,6 +34,18 @@ SET credits.refund_grace = 'a while';
 SET credits.refund_grace = '-1 day';
 SET credits.refund_grace = '';
 SET credits.refund_grace = '1001 years';
+SET credits.expiry_warning = '7 days, a while';
+\echo :SQLSTATE
+SET credits.expiry_warning = '7 days,';
+SET credits.expiry_warning = '0';
+SET credits.expiry_warning = '1d,2d,3d,4d,5d,6d,7d,8d,9d,10d,11d,12d,13d,14d,15d,16d,17d';
+SET credits.expiry_warning = '1d,2d,3d,4d,5d,6d,7d,8d,9d,10d,11d,12d,13d,14d,15d,16d';
+SET credits.expiry_warning = ' ';
+SET credits.renewal_warning = '-1 day';
+SET credits.renewal_warning = '';
+SET credits.event_retention = 'for ever';
+RESET credits.expiry_warning;
+RESET credits.renewal_warning;
 SET credits.test_clock = 'yesteryear';
 \echo :SQLSTATE
 SET credits.test_clock = 'infinity';
