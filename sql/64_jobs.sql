@@ -49,3 +49,68 @@ COMMENT ON FUNCTION credits.job_is_running IS
 	'whether a server process is still at the statement in which a run of a job began';
 REVOKE ALL ON FUNCTION credits.job_is_running FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION credits.job_is_running TO credits_admin, credits_auditor;
+
+CREATE VIEW credits.jobs AS
+SELECT j.job,
+	   j.purpose,
+	   s.schedule,
+	   s.role,
+	   u.running,
+	   r.started_at,
+	   r.updated_at,
+	   r.ended_at,
+	   r.id IS NOT NULL AND r.ended_at IS NULL
+			AND NOT credits.job_is_running(r.pid, r.backend_start, r.statement_start) AS interrupted,
+	   r.done,
+	   r.failed,
+	   r.failed_id,
+	   r.error_code,
+	   r.error,
+	   CASE j.job
+			WHEN 'credits_warn' THEN credits.warn_behind()
+			ELSE COALESCE(credits.now() OPERATOR(pg_catalog.-) CASE j.job
+				WHEN 'credits_settle' THEN (
+					SELECT a.due_at FROM credits.accounts AS a
+					WHERE a.due_at OPERATOR(pg_catalog.<) 'infinity'
+					  AND a.due_at OPERATOR(pg_catalog.<=) credits.now()
+					ORDER BY a.due_at, a.id LIMIT 1)
+				WHEN 'credits_renew' THEN (
+					SELECT b.due_at FROM credits.subscriptions AS b
+					WHERE b.due_at OPERATOR(pg_catalog.<) 'infinity'
+					  AND b.due_at OPERATOR(pg_catalog.<=) credits.now()
+					ORDER BY b.due_at, b.id LIMIT 1)
+			END, '0')
+	   END AS behind
+FROM (VALUES
+		(1, 'credits_settle', 'expires and activates grants, times out holds and gifts'),
+		(2, 'credits_renew', 'renews and ends subscriptions'),
+		(3, 'credits_warn', 'warns of grants that will expire and subscriptions that will be renewed'),
+		(4, 'credits_housekeep', 'expires purchases that nobody paid, deletes events that are old')
+	) AS j (ordinal, job, purpose)
+LEFT JOIN LATERAL (
+	SELECT c.schedule, c.role FROM credits.schedules AS c
+	WHERE c.job OPERATOR(pg_catalog.=) j.job
+	  AND c.database OPERATOR(pg_catalog.=) pg_catalog.current_database()::text
+	ORDER BY c.scheduled_at DESC LIMIT 1
+) AS s ON true
+LEFT JOIN LATERAL (
+	SELECT n.* FROM credits.job_runs AS n
+	WHERE n.job OPERATOR(pg_catalog.=) j.job
+	ORDER BY n.id DESC LIMIT 1
+) AS r ON true
+LEFT JOIN LATERAL (
+	SELECT pg_catalog.count(*) AS running FROM credits.job_runs AS m
+	WHERE m.job OPERATOR(pg_catalog.=) j.job AND m.ended_at IS NULL
+	  AND credits.job_is_running(m.pid, m.backend_start, m.statement_start)
+) AS u ON true
+ORDER BY j.ordinal;
+COMMENT ON VIEW credits.jobs IS
+	'for each job its schedule, its last run, how many items that did and how many failed and why, and how far behind it is';
+COMMENT ON COLUMN credits.jobs.schedule IS
+	'as registered with pg_cron by credits_schedule; NULL if it is not, or by other means';
+COMMENT ON COLUMN credits.jobs.running IS 'how many runs are under way';
+COMMENT ON COLUMN credits.jobs.interrupted IS
+	'whether the last run was cut short; what it had done stays done';
+COMMENT ON COLUMN credits.jobs.behind IS
+	'how long ago the oldest item became due that is still to be done';
+GRANT SELECT ON credits.jobs TO credits_admin, credits_auditor;

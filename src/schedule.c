@@ -9,10 +9,11 @@
  */
 #include "credits.h"
 
+#include "sql.h"
+
 #include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -33,6 +34,27 @@ PGDLLEXPORT void credits_cron_worker(Datum main_arg);
 
 #define MAX_SCHEDULE_BYTES 255
 
+/* The procedures that run by the clock, and how often unless told otherwise */
+static const struct
+{
+	const char *name;
+	const char *schedule;
+}			jobs[] = {
+	{"credits_settle", "* * * * *"},
+	{"credits_renew", "* * * * *"},
+	{"credits_warn", "*/10 * * * *"},
+	{"credits_housekeep", "30 * * * *"}
+};
+
+/* One job of pg_cron */
+typedef struct CronJob
+{
+	int			number;			/* of the procedure */
+	char		name[NAMEDATALEN + 32]; /* pg_cron wants it unique by role */
+	char		schedule[MAX_SCHEDULE_BYTES + 1];
+	char		command[4 * NAMEDATALEN];
+} CronJob;
+
 /* What to do, and what came of it */
 typedef struct CronWork
 {
@@ -40,15 +62,32 @@ typedef struct CronWork
 	bool		local;			/* does pg_cron live in our database? */
 	char		cron_database[NAMEDATALEN];
 	char		database[NAMEDATALEN];
-	char		job[NAMEDATALEN + 32];	/* pg_cron wants it unique by role */
 	char		role[NAMEDATALEN];
-	char		schedule[MAX_SCHEDULE_BYTES + 1];
-	char		command[4 * NAMEDATALEN];
+	int			njobs;
+	CronJob		jobs[lengthof(jobs)];
 	bool		done;
 	int64		result;
 	int			sqlstate;		/* 0 if it went well */
 	char		message[512];
 } CronWork;
+
+static SqlStatement note_schedule = {
+	"INSERT INTO credits.schedules AS s"
+	" (job, role, database, schedule, scheduled_at)"
+	" VALUES ($1, $2, $3, $4, $5)"
+	" ON CONFLICT (job, role) DO UPDATE SET database = excluded.database,"
+	" schedule = excluded.schedule, scheduled_at = excluded.scheduled_at"
+	" WHERE (s.database, s.schedule)"
+	" IS DISTINCT FROM (excluded.database, excluded.schedule)",
+	(const Oid[]) {
+		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, InvalidOid
+	}
+};
+
+static SqlStatement forget_schedule = {
+	"DELETE FROM credits.schedules WHERE job = $1 AND role = $2",
+	(const Oid[]) {TEXTOID, TEXTOID, InvalidOid}
+};
 
 /*
  * Runs a fixed statement with text parameters.
@@ -73,11 +112,11 @@ run(const char *sql, int expected, int nargs, const char *a, const char *b,
 }
 
 /*
- * Registers the job unless it is there as it should be.  Returns how many
- * were new or changed.
+ * Registers a job unless it is there as it should be.  Returns whether it was
+ * new or changed.
  */
-static int64
-register_job(CronWork *work)
+static bool
+register_job(CronWork *work, CronJob *job)
 {
 	run("SELECT 1 FROM cron.job AS j"
 		" WHERE j.jobname OPERATOR(pg_catalog.=) $1"
@@ -86,35 +125,35 @@ register_job(CronWork *work)
 		" AND j.database OPERATOR(pg_catalog.=) $4"
 		" AND j.username OPERATOR(pg_catalog.=) CURRENT_USER::pg_catalog.text"
 		" AND j.active",
-		SPI_OK_SELECT, 4, work->job, work->schedule, work->command,
+		SPI_OK_SELECT, 4, job->name, job->schedule, job->command,
 		work->database);
 	if (SPI_processed > 0)
-		return 0;
+		return false;
 	run("SELECT cron.unschedule(j.jobid) FROM cron.job AS j"
 		" WHERE j.jobname OPERATOR(pg_catalog.=) $1"
 		" AND j.database OPERATOR(pg_catalog.=) $2"
 		" AND j.username OPERATOR(pg_catalog.=) CURRENT_USER::pg_catalog.text",
-		SPI_OK_SELECT, 2, work->job, work->database, NULL, NULL);
+		SPI_OK_SELECT, 2, job->name, work->database, NULL, NULL);
 	if (work->local)
 		run("SELECT cron.schedule($1, $2, $3)", SPI_OK_SELECT, 3,
-			work->job, work->schedule, work->command, NULL);
+			job->name, job->schedule, job->command, NULL);
 	else
 		run("SELECT cron.schedule_in_database($1, $2, $3, $4)", SPI_OK_SELECT,
-			4, work->job, work->schedule, work->command, work->database);
-	return 1;
+			4, job->name, job->schedule, job->command, work->database);
+	return true;
 }
 
 /*
- * Removes the job.  Returns how many there were.
+ * Removes a job.  Returns how often it was there.
  */
 static int64
-remove_job(CronWork *work)
+remove_job(CronWork *work, CronJob *job)
 {
 	run("SELECT cron.unschedule(j.jobid) FROM cron.job AS j"
 		" WHERE j.jobname OPERATOR(pg_catalog.=) $1"
 		" AND j.database OPERATOR(pg_catalog.=) $2"
 		" AND j.username OPERATOR(pg_catalog.=) CURRENT_USER::pg_catalog.text",
-		SPI_OK_SELECT, 2, work->job, work->database, NULL, NULL);
+		SPI_OK_SELECT, 2, job->name, work->database, NULL, NULL);
 	return (int64) SPI_processed;
 }
 
@@ -124,6 +163,8 @@ remove_job(CronWork *work)
 static void
 do_work(CronWork *work)
 {
+	int			i;
+
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	run("SELECT 1 FROM pg_catalog.pg_extension AS e"
@@ -134,7 +175,9 @@ do_work(CronWork *work)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension \"pg_cron\" is not installed in database \"%s\"",
 						work->cron_database)));
-	work->result = work->remove ? remove_job(work) : register_job(work);
+	for (i = 0; i < work->njobs; i++)
+		work->result += work->remove ? remove_job(work, &work->jobs[i]) :
+			register_job(work, &work->jobs[i]);
 	PopActiveSnapshot();
 	SPI_finish();
 }
@@ -241,37 +284,82 @@ delegate(CronWork *work)
 				 errmsg("could not connect to database \"%s\" as \"%s\"",
 						work->cron_database, work->role),
 				 errdetail("cron.database_name says that pg_cron lives there; the server log says more."),
-				 errhint("Check cron.database_name, or call credits_settle() from any scheduler.")));
+				 errhint("Check cron.database_name, or have any scheduler call credits_settle() and the other jobs.")));
 }
 
 /*
- * Prepares the work: where pg_cron lives, and what the job calls.
+ * Adds a job to the work.
  */
 static void
-prepare(FunctionCallInfo fcinfo, CronWork *work)
+add_job(FunctionCallInfo fcinfo, CronWork *work, int number, text *schedule)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	CronJob    *job = &work->jobs[work->njobs++];
+
+	job->number = number;
+	snprintf(job->name, sizeof(job->name), "%s in %s", jobs[number].name,
+			 work->database);
+	snprintf(job->command, sizeof(job->command), "CALL %s()",
+			 quote_qualified_identifier(get_namespace_name(schema),
+										jobs[number].name));
+	if (schedule)
+		text_to_cstring_buffer(schedule, job->schedule,
+							   sizeof(job->schedule));
+	else
+		strlcpy(job->schedule, jobs[number].schedule, sizeof(job->schedule));
+}
+
+/*
+ * Returns the number of the job that a call names, -1 if it names none.
+ */
+static int
+named_job(text *name)
+{
+	int			i;
+
+	if (name == NULL)
+		return -1;
+	for (i = 0; i < (int) lengthof(jobs); i++)
+		if (strcmp(jobs[i].name, text_to_cstring(name)) == 0)
+			return i;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no job \"%s\"", text_to_cstring(name)),
+			 errhint("The jobs are credits_settle, credits_renew, credits_warn and credits_housekeep.")));
+	return -1;
+}
+
+/*
+ * Prepares the work: where pg_cron lives, and what the jobs call.  Without a
+ * job it is all of them, and the schedule that of credits_settle.
+ */
+static void
+prepare(FunctionCallInfo fcinfo, CronWork *work, text *job, text *schedule)
 {
 	const char *cron_database = GetConfigOption("cron.database_name", true,
 												false);
 	char	   *database = get_database_name(MyDatabaseId);
-	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	int			number = named_job(job);
+	int			i;
 
 	if (cron_database == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pg_cron is not loaded"),
 				 errdetail("There is no setting cron.database_name."),
-				 errhint("Install pg_cron, add it to shared_preload_libraries and restart; or have any scheduler run CALL credits_settle() every minute.")));
+				 errhint("Install pg_cron, add it to shared_preload_libraries and restart; or have any scheduler run CALL credits_settle() every minute, and the other jobs.")));
 	store_check_writable("credits_schedule()");
 
 	memset(work, 0, sizeof(CronWork));
 	work->local = strcmp(cron_database, database) == 0;
 	strlcpy(work->cron_database, cron_database, NAMEDATALEN);
 	strlcpy(work->database, database, NAMEDATALEN);
-	snprintf(work->job, sizeof(work->job), "credits_settle in %s", database);
 	strlcpy(work->role, GetUserNameFromId(GetUserId(), false), NAMEDATALEN);
-	snprintf(work->command, sizeof(work->command), "CALL %s()",
-			 quote_qualified_identifier(get_namespace_name(schema),
-										"credits_settle"));
+	for (i = 0; i < (int) lengthof(jobs); i++)
+		if (number < 0)
+			add_job(fcinfo, work, i, i == 0 ? schedule : NULL);
+		else if (i == number)
+			add_job(fcinfo, work, i, schedule);
 }
 
 /*
@@ -295,11 +383,11 @@ perform(CronWork *work)
 	ereport(ERROR,
 			(errcode(code),
 			 errmsg("%s", work->message),
-			 errdetail("pg_cron lives in database \"%s\"; the job is for database \"%s\", as role \"%s\".",
+			 errdetail("pg_cron lives in database \"%s\"; the jobs are for database \"%s\", as role \"%s\".",
 					   work->cron_database, work->database, work->role),
 			 code == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ?
-			 errhint("Run CREATE EXTENSION pg_cron in database \"%s\", or have any scheduler run %s every minute.",
-					 work->cron_database, work->command) :
+			 errhint("Run CREATE EXTENSION pg_cron in database \"%s\", or have any scheduler run %s every minute, and the other jobs.",
+					 work->cron_database, work->jobs[0].command) :
 			 code == ERRCODE_INVALID_PARAMETER_VALUE ?
 			 errhint("Pass a schedule such as \"* * * * *\".") :
 			 errhint("The role needs the right to use pg_cron there.")));
@@ -307,33 +395,56 @@ perform(CronWork *work)
 }
 
 /*
- * Registers this database's jobs.
+ * Notes for the view credits.jobs what is registered now.
+ */
+static void
+note_jobs(const CronWork *work)
+{
+	Datum		values[5];
+	int			i;
+
+	for (i = 0; i < work->njobs; i++)
+	{
+		values[0] = CStringGetTextDatum(jobs[work->jobs[i].number].name);
+		values[1] = CStringGetTextDatum(work->role);
+		values[2] = CStringGetTextDatum(work->database);
+		values[3] = CStringGetTextDatum(work->jobs[i].schedule);
+		values[4] = TimestampTzGetDatum(clock_now());
+		(void) sql_run(work->remove ? &forget_schedule : &note_schedule,
+					   values, NULL);
+	}
+}
+
+/*
+ * Registers this database's jobs, or one of them.
  */
 Datum
 credits_schedule(PG_FUNCTION_ARGS)
 {
 	CronWork	work;
 	text	   *schedule = arg_text(fcinfo, 0, "schedule", MAX_SCHEDULE_BYTES);
+	text	   *job = arg_text(fcinfo, 1, "job", MAX_SCHEDULE_BYTES);
+	int64		result;
 
-	if (schedule == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("schedule must not be null"),
-				 errhint("Leave schedule out for every minute.")));
-	prepare(fcinfo, &work);
-	text_to_cstring_buffer(schedule, work.schedule, sizeof(work.schedule));
-	PG_RETURN_INT64(perform(&work));
+	prepare(fcinfo, &work, job, schedule);
+	result = perform(&work);
+	note_jobs(&work);
+	PG_RETURN_INT64(result);
 }
 
 /*
- * Removes this database's jobs.
+ * Removes this database's jobs, or one of them.
  */
 Datum
 credits_unschedule(PG_FUNCTION_ARGS)
 {
 	CronWork	work;
+	text	   *job = arg_text(fcinfo, 0, "job", MAX_SCHEDULE_BYTES);
+	int64		result;
 
-	prepare(fcinfo, &work);
+	prepare(fcinfo, &work, job, NULL);
 	work.remove = true;
-	PG_RETURN_INT64(perform(&work));
+	result = perform(&work);
+	note_jobs(&work);
+	PG_RETURN_INT64(result);
 }

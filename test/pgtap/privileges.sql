@@ -51,6 +51,7 @@ INSERT INTO callable VALUES
 	('credits_gift_many', true, true, false, $$SELECT credits_gift_many('p:1', '{p:paused,p:pool}', 1)$$),
 	('credits_history', true, true, true, $$SELECT credits_history('p:1')$$),
 	('credits_hold', true, true, false, $$SELECT credits_hold('p:1', 1)$$),
+	('credits_housekeep', false, true, false, $$CALL credits_housekeep(1, NULL, NULL)$$),
 	('credits_open_account', false, true, false, $$SELECT credits_open_account('p:2')$$),
 	('credits_open_account_for_row', false, true, false, NULL),
 	('credits_open_accounts', false, true, false, $$SELECT credits_open_accounts('pg_catalog.pg_language', 'lanname')$$),
@@ -81,6 +82,7 @@ INSERT INTO callable VALUES
 	('credits_unschedule', false, true, false, NULL),
 	('credits_verify', false, true, true, $$SELECT credits_verify()$$),
 	('credits_void_grant', false, true, false, $$SELECT credits_void_grant(:grant, 'reason')$$),
+	('credits_warn', false, true, false, $$CALL credits_warn(1, NULL, NULL)$$),
 	('credits.account_id', false, true, true, $$SELECT credits.account_id('p:1')$$),
 	('credits.alert', false, false, false, NULL),
 	('credits.history_limit', false, true, true, $$SELECT credits.history_limit(1)$$),
@@ -93,6 +95,7 @@ INSERT INTO callable VALUES
 	('credits.refuse_change', false, false, false, NULL),
 	('credits.required', false, true, true, $$SELECT credits.required('2030-01-01', 'x')$$),
 	('credits.settled', false, true, true, $$SELECT credits.settled(credits.account_id('p:1'))$$),
+	('credits.warn_behind', false, true, true, $$SELECT credits.warn_behind()$$),
 	('credits.write_log', false, false, false, NULL);
 SELECT set_eq($$
 	SELECT CASE n.nspname WHEN 'credits' THEN 'credits.' ELSE '' END || p.proname

@@ -50,7 +50,9 @@ SELECT tables_are('credits', ARRAY[
 	'members',
 	'operations',
 	'redemptions',
-	'transactions'
+	'schedules',
+	'transactions',
+	'warnings'
 ]);
 SELECT views_are('credits', ARRAY[
 	'chain',
@@ -58,6 +60,7 @@ SELECT views_are('credits', ARRAY[
 	'draws',
 	'gifts',
 	'holds',
+	'jobs',
 	'pool_members',
 	'pool_usage',
 	'promo_codes',
@@ -287,6 +290,25 @@ $$, $$ VALUES
 	('kind', 'text', true)
 $$, 'columns of redemptions');
 SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.schedules'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('job', 'text', true),
+	('role', 'text', true),
+	('database', 'text', true),
+	('schedule', 'text', true),
+	('scheduled_at', 'timestamp with time zone', true)
+$$, 'columns of schedules');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.warnings'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('kind', 'text', true),
+	('lead', 'interval', true),
+	('reached_at', 'timestamp with time zone', true),
+	('reached_id', 'bigint', true)
+$$, 'columns of warnings');
+SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.draws'::regclass AND attnum > 0 ORDER BY attnum
 $$, $$ VALUES
@@ -298,6 +320,26 @@ $$, $$ VALUES
 	('amount', 'bigint'),
 	('created_at', 'timestamp with time zone')
 $$, 'columns of the view draws');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.jobs'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('job', 'text'),
+	('purpose', 'text'),
+	('schedule', 'text'),
+	('role', 'text'),
+	('running', 'bigint'),
+	('started_at', 'timestamp with time zone'),
+	('updated_at', 'timestamp with time zone'),
+	('ended_at', 'timestamp with time zone'),
+	('interrupted', 'boolean'),
+	('done', 'bigint'),
+	('failed', 'bigint'),
+	('failed_id', 'bigint'),
+	('error_code', 'text'),
+	('error', 'text'),
+	('behind', 'interval')
+$$, 'columns of the view jobs');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.chain'::regclass AND attnum > 0 ORDER BY attnum
@@ -530,8 +572,10 @@ $$, $$ VALUES
 	('credits.operations', 'operations_pkey', 'p'),
 	('credits.operations', 'operations_rounding', 'c'),
 	('credits.redemptions', 'redemptions_pkey', 'p'),
+	('credits.schedules', 'schedules_pkey', 'p'),
 	('credits.transactions', 'transactions_not_negative', 'c'),
-	('credits.transactions', 'transactions_pkey', 'p')
+	('credits.transactions', 'transactions_pkey', 'p'),
+	('credits.warnings', 'warnings_pkey', 'p')
 $$, 'constraints');
 SELECT is_empty($$
 	SELECT conname FROM pg_constraint WHERE connamespace = 'credits'::regnamespace AND NOT convalidated
@@ -558,6 +602,8 @@ $$, $$ VALUES
 	('credits.grants_account_id_idx', false, false, NULL, 'account_id,id'),
 	('credits.grants_burn_order_idx', false, false, '(status = ANY (ARRAY[''open''::text, ''pending''::text]))',
 	 'account_id,priority,expires_at,effective_at,id'),
+	('credits.grants_expires_at_idx', false, false,
+	 '((status = ''open''::text) AND (expires_at IS NOT NULL))', 'expires_at,id'),
 	('credits.grants_pkey', true, true, NULL, 'id'),
 	('credits.hold_states_expires_at_idx', false, false, '(status = ''open''::text)', 'account_id,expires_at,id'),
 	('credits.hold_states_pkey', true, true, NULL, 'id'),
@@ -571,11 +617,13 @@ $$, $$ VALUES
 	('credits.redemptions_code_id_idx', false, false, NULL, 'code_id,account_id'),
 	('credits.redemptions_pkey', true, true, NULL, 'transaction_id'),
 	('credits.redemptions_referee_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
+	('credits.schedules_pkey', true, true, NULL, 'job,role'),
 	('credits.transactions_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
 	('credits.transactions_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
 	 'COALESCE(member_id, account_id),idempotency_key'),
 	('credits.transactions_pkey', true, true, NULL, 'id'),
-	('credits.transactions_target_id_idx', false, false, '(target_id IS NOT NULL)', 'target_id')
+	('credits.transactions_target_id_idx', false, false, '(target_id IS NOT NULL)', 'target_id'),
+	('credits.warnings_pkey', true, true, NULL, 'kind,lead')
 $$, 'indexes');
 SELECT is_empty($$
 	SELECT i.indexrelid::regclass, a.attname
@@ -648,6 +696,7 @@ $$, $$ VALUES
 	('credits.required', 'value timestamp with time zone, argument text', 'timestamp with time zone'),
 	('credits.settled', 'account_id bigint, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'credits.settlement'),
+	('credits.warn_behind', '', 'interval'),
 	('credits.write_log', '', 'trigger'),
 	('public.credits_add_member',
 	 'pool text, account text, cap bigint DEFAULT NULL::bigint, per text DEFAULT ''month''::text,'
@@ -740,6 +789,10 @@ $$, $$ VALUES
 	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, pool text DEFAULT NULL::text,'
 	 ' mode text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_housekeep',
+	 'IN batch_size integer DEFAULT 1000, INOUT done bigint DEFAULT NULL::bigint,'
+	 ' INOUT failed bigint DEFAULT NULL::bigint',
+	 NULL),
 	('public.credits_open_account',
 	 'account text, initial_credits bigint DEFAULT NULL::bigint, unit text DEFAULT ''credit''::text,'
 	 ' metadata jsonb DEFAULT NULL::jsonb',
@@ -776,7 +829,7 @@ $$, $$ VALUES
 	 'transaction_id bigint, reason text, amount bigint DEFAULT NULL::bigint,'
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
-	('public.credits_schedule', 'schedule text DEFAULT ''* * * * *''::text', 'bigint'),
+	('public.credits_schedule', 'schedule text DEFAULT NULL::text, job text DEFAULT NULL::text', 'bigint'),
 	('public.credits_set_limits',
 	 'account text, max_balance bigint DEFAULT NULL::bigint, excess text DEFAULT NULL::text,'
 	 ' min_spend bigint DEFAULT NULL::bigint, max_spend bigint DEFAULT NULL::bigint,'
@@ -823,10 +876,14 @@ $$, $$ VALUES
 	('public.credits_try_redeem',
 	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.attempt'),
-	('public.credits_unschedule', '', 'bigint'),
+	('public.credits_unschedule', 'job text DEFAULT NULL::text', 'bigint'),
 	('public.credits_verify', 'account text DEFAULT NULL::text', 'SETOF credits.problem'),
 	('public.credits_void_grant', 'grant_id bigint, reason text, idempotency_key text DEFAULT NULL::text',
-	 'credits.receipt')
+	 'credits.receipt'),
+	('public.credits_warn',
+	 'IN batch_size integer DEFAULT 1000, INOUT warned bigint DEFAULT NULL::bigint,'
+	 ' INOUT failed bigint DEFAULT NULL::bigint',
+	 NULL)
 $$, 'functions and their arguments');
 SELECT is_empty($$
 	SELECT p.oid::regprocedure FROM pg_proc AS p
@@ -847,6 +904,7 @@ $$, $$ VALUES
 	('credits.period_start'),
 	('credits.required'),
 	('credits.settled'),
+	('credits.warn_behind'),
 	('public.credits_balance'),
 	('public.credits_balance_at'),
 	('public.credits_digest'),

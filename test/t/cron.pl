@@ -37,6 +37,7 @@ my $workers = credits_node('workers', conf => <<'CONF');
 shared_preload_libraries = 'pg_cron'
 cron.database_name = 'postgres'
 cron.use_background_workers = on
+credits.expiry_warning = '1 day'
 max_worker_processes = 20
 CONF
 my $clients = PostgreSQL::Test::Cluster->new('clients');
@@ -45,6 +46,7 @@ $clients->append_conf('postgresql.conf', <<"CONF");
 shared_preload_libraries = 'pg_cron'
 cron.database_name = 'jobs'
 cron.host = '@{[ $clients->host ]}'
+credits.expiry_warning = '1 day'
 max_worker_processes = 20
 CONF
 $clients->start;
@@ -65,38 +67,70 @@ sub jobs
 {
 	my ($node, $dbname) = @_;
 	return $node->safe_psql($dbname, q(
-		SELECT jobname LIKE 'credits_settle%', schedule, command, database, username = current_user, active FROM cron.job ORDER BY database));
+		SELECT jobname LIKE 'credits_settle%', schedule, command, database, username = current_user, active
+		FROM cron.job WHERE jobname LIKE 'credits_settle%' ORDER BY database));
+}
+
+# All jobs of a database of credits, without their schedules.
+sub all_jobs
+{
+	my ($node, $cron_database, $dbname) = @_;
+	return $node->safe_psql($cron_database, qq(
+		SELECT command, schedule FROM cron.job WHERE database = '$dbname' ORDER BY command));
+}
+
+sub expected_jobs
+{
+	my ($schema) = @_;
+	return join "\n", map {"CALL $schema.credits_$_"}
+	  'housekeep()|30 * * * *', 'renew()|* * * * *', 'settle()|* * * * *', 'warn()|*/10 * * * *';
 }
 
 # in the same database
-is($workers->safe_psql('postgres', 'SELECT credits_schedule()'), '1', 'scheduled in the same database');
+is($workers->safe_psql('postgres', 'SELECT credits_schedule()'), '4', 'scheduled in the same database');
 is($workers->safe_psql('postgres', 'SELECT credits_schedule()'), '0', 'once more changes nothing');
 is(jobs($workers, 'postgres'), 't|* * * * *|CALL public.credits_settle()|postgres|t|t', 'the job');
+is(all_jobs($workers, 'postgres', 'postgres'), expected_jobs('public'), 'and the others');
 
 # from another
 my $there = 'other app';
-is($workers->safe_psql($there, 'SELECT credits_schedule()'), '1', 'scheduled from another database');
+is($workers->safe_psql($there, 'SELECT credits_schedule()'), '4', 'scheduled from another database');
 is($workers->safe_psql($there, 'SELECT credits_schedule()'), '0', 'once more changes nothing');
 is(jobs($workers, 'postgres'),
 	"t|* * * * *|CALL public.credits_settle()|other app|t|t\n"
 	  . 't|* * * * *|CALL public.credits_settle()|postgres|t|t', 'both jobs');
-is($clients->safe_psql('postgres', 'SELECT billing.credits_schedule()'), '1', 'scheduled from another schema');
+is($clients->safe_psql('postgres', 'SELECT billing.credits_schedule()'), '4', 'scheduled from another schema');
 is($clients->safe_psql('postgres', 'SELECT billing.credits_schedule()'), '0', 'once more changes nothing');
 is(jobs($clients, 'jobs'), 't|* * * * *|CALL billing.credits_settle()|postgres|t|t',
 	'the job names the schema');
+is(all_jobs($clients, 'jobs', 'postgres'), expected_jobs('billing'), 'and so do the others');
 
 # other schedules
 is($workers->safe_psql($there, q(SELECT credits_schedule('*/5 * * * *'))), '1', 'another schedule is a change');
 is($workers->safe_psql($there, q(SELECT credits_schedule('*/5 * * * *'))), '0', 'once');
-is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '2', 'and replaces the job');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '8', 'and replaces the job');
 sqlstate_is($workers, q(SELECT credits_schedule('whenever')), '22023', 'no schedule');
 sqlstate_is($workers, q(SELECT credits_schedule('whenever')), '22023', 'nor from another database', dbname => $there);
-sqlstate_is($workers, q(SELECT credits_schedule(NULL)), '22004', 'NULL');
+sqlstate_is($workers, q(SELECT credits_schedule('* * * * *', 'credits_sleep')), '22023', 'no job');
+is($workers->safe_psql($there, 'SELECT schedule, role FROM credits.jobs'),
+	"*/5 * * * *|postgres\n* * * * *|postgres\n*/10 * * * *|postgres\n30 * * * *|postgres",
+	'the view tells the schedules, far from pg_cron');
 is($workers->safe_psql($there, 'SELECT credits_schedule()'), '1', 'and back');
+is($workers->safe_psql($there, q(SELECT credits_unschedule(job => 'credits_warn'))), '1', 'one job less');
+is($workers->safe_psql($there, q(SELECT schedule IS NULL FROM credits.jobs WHERE job = 'credits_warn')), 't',
+	'the view knows');
+foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $clients, 'postgres', 'billing.' ])
+{
+	my ($node, $dbname, $schema) = @$place;
+	is($node->safe_psql($dbname, qq(
+		SELECT sum(${schema}credits_schedule('* * * * *', job))
+		FROM unnest(ARRAY['credits_warn', 'credits_housekeep']) AS j (job))), '2', "$dbname: every minute");
+}
 
 # in a transaction that is rolled back, where pg_cron lives in the same database
 $workers->safe_psql('postgres', q(BEGIN; SELECT credits_unschedule(); ROLLBACK));
-is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '2', 'unscheduled and rolled back');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '8', 'unscheduled and rolled back');
+is($workers->safe_psql('postgres', 'SELECT count(schedule) FROM credits.jobs'), '4', 'in the view too');
 
 # Grants that run out soon, one in an account that cannot be settled, and one
 # that begins soon.
@@ -111,6 +145,8 @@ foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $cl
 		SELECT ${schema}credits_allocate('a', 7, effective_at => now() + interval '1 s');
 		SELECT ${schema}credits_open_account('b');
 		SELECT ${schema}credits_allocate('b', 11, expires_at => now() + interval '1 s');
+		SELECT ${schema}credits_open_account('c');
+		SELECT ${schema}credits_allocate('c', 13, expires_at => now() + interval '1 day 1 s');
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 		'BEGIN IF NEW.kind = ''expiration'' THEN RAISE EXCEPTION ''poisoned''; END IF; RETURN NULL; END';
 		CREATE TRIGGER refuse AFTER INSERT ON credits.transactions FOR EACH ROW
@@ -132,31 +168,40 @@ foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $cl
 			80, 0.5),
 		"$name: the job settles what is due");
 	is($node->safe_psql($dbname, q(SELECT name, balance, expired FROM credits.accounts ORDER BY name)),
-		"a|7|30\nb|0|11\npoisoned|5|0", "$name: to the right balances");
+		"a|7|30\nb|0|11\nc|13|0\npoisoned|5|0", "$name: to the right balances");
 	is($node->safe_psql($dbname, "SELECT ${schema}credits_balance('poisoned')"), '0',
 		"$name: what could not be settled cannot be spent");
 	cmp_ok($node->safe_psql($dbname, q(SELECT count(*) FROM credits.events WHERE kind = 'settle_failed')),
 		'>=', 1, "$name: and is reported");
 	is($node->safe_psql($dbname, "SELECT count(*) FROM ${schema}credits_verify()"), '0', "$name: verify");
+	is($node->safe_psql($dbname, q(SELECT account_id, detail->>'grant_id' FROM credits.events WHERE kind = 'grant_expiring')),
+		'4|5', "$name: the job that warns did, once");
+	is($node->safe_psql($dbname, q(
+			SELECT job, running, interrupted, failed, error_code, error FROM credits.jobs
+			WHERE job IN ('credits_settle', 'credits_housekeep'))),
+		"credits_settle|0|f|1|P0001|poisoned\ncredits_housekeep|0|f|0||", "$name: the view says how it went");
 }
 foreach my $place ([ $workers, 'postgres' ], [ $clients, 'jobs' ])
 {
 	my ($node, $dbname) = @$place;
 	ok( wait_until(
 			sub {
-				$node->safe_psql($dbname, q(SELECT string_agg(DISTINCT status, ' ') FROM cron.job_run_details)) eq 'succeeded';
+				$node->safe_psql($dbname, q(
+					SELECT string_agg(DISTINCT status, ' '), count(DISTINCT command) >= 3 FROM cron.job_run_details
+					WHERE command !~ 'renew')) eq
+				  'succeeded|t';
 			},
 			10, 0.5),
 		$node->name . ': pg_cron says so too');
 }
 
-is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '1', 'unscheduled from another database');
+is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '4', 'unscheduled from another database');
 is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '0', 'once');
 is(jobs($workers, 'postgres'), 't|* * * * *|CALL public.credits_settle()|postgres|t|t',
 	'which leaves the other job alone');
-is($workers->safe_psql('postgres', 'SELECT credits_unschedule()'), '1', 'unscheduled in the same database');
+is($workers->safe_psql('postgres', 'SELECT credits_unschedule()'), '4', 'unscheduled in the same database');
 is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '0', 'no job is left');
-is($clients->safe_psql('postgres', 'SELECT billing.credits_unschedule()'), '1', 'unscheduled from another schema');
+is($clients->safe_psql('postgres', 'SELECT billing.credits_unschedule()'), '4', 'unscheduled from another schema');
 
 # an administrator who is no superuser, once pg_cron is granted to it
 $workers->safe_psql('postgres', q(
@@ -168,7 +213,7 @@ sqlstate_is($workers, 'SELECT credits_schedule()', '42501', 'from another databa
 	user => 'admin', dbname => $there);
 $workers->safe_psql('postgres', 'GRANT USAGE ON SCHEMA cron TO admin; GRANT SELECT ON cron.job TO admin');
 sqlstate_is($workers, 'SELECT credits_schedule()', '00000', 'and may then', user => 'admin');
-is($workers->safe_psql('postgres', 'SELECT username FROM cron.job'), 'admin', 'as itself');
+is($workers->safe_psql('postgres', 'SELECT DISTINCT username FROM cron.job'), 'admin', 'as itself');
 sqlstate_is($workers, 'SELECT credits_unschedule()', '00000', 'and back', user => 'admin');
 sqlstate_is($workers, 'SELECT credits_schedule()', '42501', 'an application may not', user => 'app');
 sqlstate_is($workers, 'SELECT credits_unschedule()', '42501', 'neither', user => 'app');
