@@ -94,3 +94,35 @@ WHERE NOT p.retired
 COMMENT ON VIEW credits.current_plans IS 'plans that can be subscribed to, as they are sold now';
 GRANT SELECT ON credits.current_plans TO credits_app, credits_admin, credits_auditor;
 
+CREATE FUNCTION @extschema@.credits_set_plan(
+	name text,
+	credits bigint,
+	period text DEFAULT 'month',
+	every integer DEFAULT 1,
+	price numeric DEFAULT NULL,
+	currency text DEFAULT NULL,
+	rollover text DEFAULT 'none',
+	rollover_maximum bigint DEFAULT NULL,
+	rollover_share numeric DEFAULT NULL,
+	rollover_minimum bigint DEFAULT 0,
+	rollover_periods integer DEFAULT 1,
+	priority integer DEFAULT NULL,
+	trial interval DEFAULT NULL,
+	trial_credits bigint DEFAULT NULL,
+	catch_up text DEFAULT 'all',
+	unit text DEFAULT NULL,
+	features jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_set_plan IS
+	'publish a plan, or a new version of it; returns the id of the version, the newest one''s if nothing would change';
+REVOKE ALL ON FUNCTION @extschema@.credits_set_plan FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_set_plan TO credits_admin;
+
+CREATE FUNCTION @extschema@.credits_retire_plan(name text)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_retire_plan IS
+	'let a plan no longer be subscribed to; who has it keeps it; returns the id of the version that says so';
+REVOKE ALL ON FUNCTION @extschema@.credits_retire_plan FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_retire_plan TO credits_admin;

@@ -48,19 +48,16 @@ alerts_event(const char *kind, int64 account_id, int64 transaction_id,
  * Puts the payload of NOTIFY credits_event together.
  */
 static char *
-announcement(const char *kind, int64 event_id, int64 account_id,
+announcement(const char *kind, int64 event_id, const char *account,
 			 int64 transaction_id, TimestampTz at, const char *detail)
 {
 	StringInfoData json;
-	Account		account;
 
 	initStringInfo(&json);
 	json_cstring(&json, "kind", kind);
 	json_int64(&json, "event_id", event_id);
-	if (account_id != 0 &&
-		row_find_account(NULL, store_snapshot(false), NULL, account_id,
-						 &account))
-		json_cstring(&json, "account", row_account_name(&account));
+	if (account)
+		json_cstring(&json, "account", account);
 	if (transaction_id != 0)
 		json_int64(&json, "transaction_id", transaction_id);
 	json_time(&json, "at", at);
@@ -73,22 +70,92 @@ announcement(const char *kind, int64 event_id, int64 account_id,
 }
 
 /*
+ * Raises NOTIFY credits_event.  A detail that is too long for a notification is
+ * left out of it: the event has it.
+ */
+static void
+notify_event(const char *kind, int64 event_id, const char *account,
+			 int64 transaction_id, TimestampTz at, const char *detail)
+{
+	char	   *payload = announcement(kind, event_id, account,
+									   transaction_id, at, detail);
+
+	if (strlen(payload) > MAX_PAYLOAD_BYTES)
+		payload = announcement(kind, event_id, account, transaction_id, at,
+							   NULL);
+	Async_Notify("credits_event", payload);
+}
+
+/*
  * Records an event and raises NOTIFY credits_event for those who listen.  Both
- * are a part of the transaction.  A detail that is too long for a notification
- * is left out of it: the event has it.
+ * are a part of the transaction.
  */
 void
 alerts_announce(const char *kind, int64 account_id, int64 transaction_id,
 				TimestampTz at, Jsonb *detail)
 {
 	int64		id = alerts_event(kind, account_id, transaction_id, at, detail);
-	char	   *text = JsonbToCString(NULL, &detail->root, VARSIZE(detail));
-	char	   *payload = announcement(kind, id, account_id, transaction_id, at,
-									   text);
+	Account		account;
+	char	   *name = NULL;
 
-	if (strlen(payload) > MAX_PAYLOAD_BYTES)
-		payload = announcement(kind, id, account_id, transaction_id, at, NULL);
-	Async_Notify("credits_event", payload);
+	if (account_id != 0 &&
+		row_find_account(NULL, store_snapshot(false), NULL, account_id,
+						 &account))
+		name = row_account_name(&account);
+	notify_event(kind, id, name, transaction_id, at,
+				 JsonbToCString(NULL, &detail->root, VARSIZE(detail)));
+}
+
+/* An event that is recorded with the posting that it is about */
+typedef struct Announcement
+{
+	const char *kind;
+	int64		transaction_id;
+	TimestampTz at;
+	Jsonb	   *detail;
+	char	   *text;			/* of the detail */
+} Announcement;
+
+/*
+ * Records an event of a posting, and announces it.
+ */
+static void
+write_announcement(Posting *posting, void *row)
+{
+	Announcement *a = row;
+	int64		id = store_next_id(&events_table);
+	Datum		columns[Natts_events];
+	bool		nulls[Natts_events] = {false};
+	Datum	   *values = columns - 1;	/* by column number */
+
+	values[Anum_events_id] = Int64GetDatum(id);
+	values[Anum_events_account_id] = Int64GetDatum(posting->account.id);
+	values[Anum_events_transaction_id] = Int64GetDatum(a->transaction_id);
+	nulls[Anum_events_transaction_id - 1] = a->transaction_id == 0;
+	values[Anum_events_created_at] = TimestampTzGetDatum(a->at);
+	values[Anum_events_kind] = CStringGetTextDatum(a->kind);
+	values[Anum_events_detail] = JsonbPGetDatum(a->detail);
+	store_insert(posting->store, &events_table, columns, nulls);
+	notify_event(a->kind, id, row_account_name(&posting->account),
+				 a->transaction_id, a->at, a->text);
+}
+
+/*
+ * Has an event recorded and announced with a posting, whose account it is
+ * about.  The detail is an object without its last brace.
+ */
+void
+alerts_announce_with(Posting *posting, const char *kind, int64 transaction_id,
+					 StringInfo detail)
+{
+	Announcement *a = palloc(sizeof(Announcement));
+
+	a->kind = kind;
+	a->transaction_id = transaction_id;
+	a->at = posting->now;
+	a->detail = json_document(detail);
+	a->text = detail->data;
+	log_defer(posting, write_announcement, a);
 }
 
 /*

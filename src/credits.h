@@ -197,6 +197,7 @@ typedef enum HoldStatus
 #define KIND_REFERRAL	"referral"
 #define KIND_LIMITS		"limits"
 #define KIND_MEMBERSHIP	"membership"
+#define KIND_SUBSCRIPTION "subscription"
 #define KIND_CLAWBACK	"clawback"
 #define KIND_DEBT_PAYMENT "debt_payment"
 #define KIND_REINSTATEMENT "reinstatement"
@@ -483,6 +484,8 @@ struct Posting
 	bool		debts_loaded;
 	int			npaid;			/* entries that have paid debts by now */
 	Change	   *changes;		/* what else is to be written, last first */
+	List	   *subscriptions;	/* those read or made */
+	List	   *periods;		/* of subscriptions, those read or made */
 	Limits	   *limits;			/* NULL until needed */
 	Posting    *lead;			/* of a joint change the first, or NULL */
 	List	   *members;		/* those that the call has locked; the lead's */
@@ -846,6 +849,9 @@ extern int64 alerts_event(const char *kind, int64 account_id,
 extern void alerts_announce(const char *kind, int64 account_id,
 							int64 transaction_id, TimestampTz at,
 							Jsonb *detail);
+
+extern void alerts_announce_with(Posting *posting, const char *kind,
+								 int64 transaction_id, StringInfo detail);
 
 /* receipts.c */
 extern TupleDesc result_tupdesc(FunctionCallInfo fcinfo);

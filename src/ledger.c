@@ -236,7 +236,7 @@ ledger_post(const char *function, text *name, int64 id, Request *request,
 			break;
 		locked = true;
 	}
-	if (outcome == POSTED)
+	if (outcome == POSTED && posting.main)
 		receipt_of_posting(receipt, &posting);
 	store_close(store);
 	if (outcome == CHANGED)

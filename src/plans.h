@@ -17,7 +17,7 @@ typedef enum Rollover
 } Rollover;
 
 /* One version of a plan; it never changes */
-typedef struct Plan
+typedef struct PlanTerms
 {
 	int64		id;
 	text	   *name;
@@ -38,19 +38,19 @@ typedef struct Plan
 	int64		trial_credits;
 	bool		catch_up_latest;
 	bool		retired;
-} Plan;
+} PlanTerms;
 
 /* the version, kept for the session; raises an error if there is none */
-extern const Plan *plans_get(int64 id);
+extern const PlanTerms *plans_get(int64 id);
 
 /* the newest version of a plan, NULL if there is none of that name */
-extern const Plan *plans_find(text *name);
+extern const PlanTerms *plans_find(text *name);
 
 /* the same, but raises an error if there is none, or it is retired */
-extern const Plan *plans_sold(text *name);
+extern const PlanTerms *plans_sold(text *name);
 
 /* what is rolled over of what a period of so many credits left */
-extern int64 plans_rolled(const Plan *plan, int64 credits, int64 unused);
+extern int64 plans_rolled(const PlanTerms *plan, int64 credits, int64 unused);
 
 #pragma GCC visibility pop
 

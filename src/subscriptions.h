@@ -101,18 +101,30 @@ extern void periods_changed(Posting *posting, Period *period);
 
 /* when a period begins by the calendar of the plan in force */
 extern TimestampTz subscriptions_start(const Subscription *subscription,
-									   const Plan *plan, int64 number);
+									   const PlanTerms *plan, int64 number);
 
 /* sets due_at to when the clock next has something to do */
 extern void subscriptions_wake(Subscription *subscription);
 
 /*
  * Gives credits of a period as a grant of its own and notes it in the period:
- * as the first one, or as one that a change of plan adds.  amount > 0.  Returns
- * the transaction.
+ * as the first one, or as one that a change of plan adds.  amount > 0; price is
+ * numeric, 0 if it has none.  Returns the transaction, or NULL with the
+ * posting's refusal set if the account's limits forbid it.
  */
 extern Entry *periods_give(Posting *posting, Subscription *subscription,
-						   Period *period, const Plan *plan, int64 amount);
+						   Period *period, const PlanTerms *plan,
+						   int64 amount, Datum price);
+
+/* another plan from an instant on: a row of plan_changes, and plan_id */
+extern void periods_change_plan(Posting *posting, Subscription *subscription,
+								TimestampTz at, int64 plan_id,
+								const char *proration, const char *reference);
+
+/* the plan that a subscription had just before an instant */
+extern const PlanTerms *periods_plan_before(Posting *posting,
+											const Subscription *subscription,
+											TimestampTz at);
 
 /*
  * For other topics: each locks the account, does it once, and may be called
@@ -121,7 +133,7 @@ extern Entry *periods_give(Posting *posting, Subscription *subscription,
 typedef struct NewSubscription
 {
 	text	   *account;
-	const Plan *plan;
+	const PlanTerms *plan;
 	bool		has_starts_at;
 	TimestampTz starts_at;
 	text	   *timezone;		/* NULL for UTC */

@@ -1,0 +1,74 @@
+/*
+ * periods.h
+ *	  What periods.c offers to the other files of subscriptions.
+ */
+#ifndef CREDITS_PERIODS_H
+#define CREDITS_PERIODS_H
+
+#include "credits.h"
+#include "subscriptions.h"
+
+#pragma GCC visibility push(hidden)
+
+/* columns of credits.subscriptions */
+enum
+{
+	Anum_subscriptions_id = 1,
+	Anum_subscriptions_account_id,
+	Anum_subscriptions_plan_id,
+	Anum_subscriptions_external_id,
+	Anum_subscriptions_status,
+	Anum_subscriptions_collection,
+	Anum_subscriptions_timezone,
+	Anum_subscriptions_anchor,
+	Anum_subscriptions_first_number,
+	Anum_subscriptions_period_number,
+	Anum_subscriptions_period_start,
+	Anum_subscriptions_period_end,
+	Anum_subscriptions_next_plan_id,
+	Anum_subscriptions_next_proration,
+	Anum_subscriptions_cancel_at,
+	Anum_subscriptions_cancel_credits,
+	Anum_subscriptions_due_at,
+	Anum_subscriptions_created_at,
+	Anum_subscriptions_started_at,
+	Anum_subscriptions_ended_at,
+	Anum_subscriptions_metadata,
+	Natts_subscriptions = Anum_subscriptions_metadata
+};
+
+/* Another plan, from an instant on */
+typedef struct PlanChanged
+{
+	int64		subscription_id;
+	TimestampTz at;
+	int64		plan_id;
+	const char *proration;
+	const char *reference;
+} PlanChanged;
+
+extern StoreTable subscriptions_table;
+extern StoreTable periods_table;
+extern StoreTable plan_changes_table;
+extern StoreIndex subscriptions_by_due_at;
+
+extern bool subscriptions_read(Store *store, Snapshot snapshot, int64 id,
+							   Subscription *subscription);
+extern void subscriptions_add(Posting *posting, Subscription *subscription);
+extern SubscriptionStatus subscriptions_status_of(text *name);
+extern Period *periods_before(Posting *posting, int64 subscription_id,
+							  TimestampTz at);
+extern List *periods_all(Posting *posting, int64 subscription_id);
+extern Period *periods_add(Posting *posting, const Subscription *subscription,
+						   int64 number, TimestampTz starts_at,
+						   TimestampTz ends_at, PeriodStatus status,
+						   int64 plan_id);
+extern int64 periods_roll(Posting *posting, Subscription *subscription,
+						  Period *period, const Period *into,
+						  const PlanTerms *rule, const PlanTerms *plan);
+extern void periods_take_back(Posting *posting,
+							  const Subscription *subscription);
+
+#pragma GCC visibility pop
+
+#endif							/* CREDITS_PERIODS_H */
