@@ -41,6 +41,22 @@ AS $$
 	FROM (SELECT max(id) AS last FROM credits.subscriptions) AS n,
 		 credits.subscriptions_id_seq AS s
 	WHERE n.last IS NOT NULL;
+	SELECT setval('credits.packages_id_seq', greatest(k.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.packages) AS k,
+		 credits.packages_id_seq AS s
+	WHERE k.last IS NOT NULL;
+	SELECT setval('credits.unit_prices_id_seq', greatest(u.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.unit_prices) AS u,
+		 credits.unit_prices_id_seq AS s
+	WHERE u.last IS NOT NULL;
+	SELECT setval('credits.volume_discounts_id_seq', greatest(v.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.volume_discounts) AS v,
+		 credits.volume_discounts_id_seq AS s
+	WHERE v.last IS NOT NULL;
+	SELECT setval('credits.promotions_id_seq', greatest(m.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.promotions) AS m,
+		 credits.promotions_id_seq AS s
+	WHERE m.last IS NOT NULL;
 	SELECT
 $$;
 COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS

@@ -14,6 +14,7 @@
 #include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
 
 #define MAX_SPAN_YEARS 1000
 
@@ -250,30 +251,89 @@ arg_bool(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 /*
- * Returns a span of time, more than nothing and less than 1000 years.
+ * Checks a span of time: more than nothing, and at most 1000 years.
+ */
+bool
+valid_span(Refusal *refusal, const Interval *value, const char *name)
+{
+	if (value->month >= 0 && value->day >= 0 && value->time >= 0 &&
+		(value->month != 0 || value->day != 0 || value->time != 0) &&
+		value->month <= MAX_SPAN_YEARS * MONTHS_PER_YEAR &&
+		value->day <= MAX_SPAN_YEARS * 366 &&
+		value->time <= MAX_SPAN_YEARS * 366 * USECS_PER_DAY)
+		return true;
+	return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+				  psprintf("%s must be more than nothing, and at most %d years",
+						   name, MAX_SPAN_YEARS),
+				  psprintf("It is %s.",
+						   DatumGetCString(DirectFunctionCall1(interval_out,
+															   IntervalPGetDatum(value)))),
+				  "Pass a span of time, such as '15 minutes'.");
+}
+
+/*
+ * Returns a span of time.
  */
 Interval *
 arg_interval(FunctionCallInfo fcinfo, int n, const char *name)
 {
+	Refusal		refusal;
 	Interval   *value;
 
 	if (PG_ARGISNULL(n))
 		null_argument(name);
 	value = PG_GETARG_INTERVAL_P(n);
-	if (value->month < 0 || value->day < 0 || value->time < 0 ||
-		(value->month == 0 && value->day == 0 && value->time == 0) ||
-		value->month > MAX_SPAN_YEARS * MONTHS_PER_YEAR ||
-		value->day > MAX_SPAN_YEARS * 366 ||
-		value->time > MAX_SPAN_YEARS * 366 * USECS_PER_DAY)
+	if (!valid_span(&refusal, value, name))
+		raise_refusal(&refusal);
+	return value;
+}
+
+/*
+ * Returns from when on terms are to be in force: not in the past, so that what
+ * was done then stays explained.
+ */
+TimestampTz
+arg_active_from(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	TimestampTz now = clock_now();
+	TimestampTz from;
+
+	if (PG_ARGISNULL(n))
+		return now;
+	from = PG_GETARG_TIMESTAMPTZ(n);
+	if (TIMESTAMP_NOT_FINITE(from))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be more than nothing, and at most %d years",
-						name, MAX_SPAN_YEARS),
-				 errdetail("It is %s.",
-						   DatumGetCString(DirectFunctionCall1(interval_out,
-															   IntervalPGetDatum(value)))),
-				 errhint("Pass a span of time, such as '15 minutes'.")));
-	return value;
+				 errmsg("%s must be finite", name),
+				 errdetail("It is %s.", timestamptz_to_str(from)),
+				 errhint("Leave %s out for now.", name)));
+	if (from < now)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be in the past", name),
+				 errdetail("It is %s, before %s.", clock_show(from),
+						   clock_show(now)),
+				 errhint("Leave %s out for now: what was charged before stays as it is.",
+						 name)));
+	return from;
+}
+
+/*
+ * Returns until when terms are to be in force, DT_NOEND if for good.
+ */
+TimestampTz
+arg_active_until(FunctionCallInfo fcinfo, int n, TimestampTz from)
+{
+	TimestampTz until = PG_ARGISNULL(n) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(n);
+
+	if (until <= from)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("active_until must be later than active_from"),
+				 errdetail("It is %s, which is not after %s.",
+						   clock_show(until), clock_show(from)),
+				 errhint("Pass a later active_until, or none at all.")));
+	return until;
 }
 
 /*

@@ -60,6 +60,15 @@ clock_after(TimestampTz from, Interval *span)
 }
 
 /*
+ * Returns an instant for a message, as text of its own.
+ */
+char *
+clock_show(TimestampTz at)
+{
+	return pstrdup(timestamptz_to_str(at));
+}
+
+/*
  * Returns the instant a span of time before another.
  */
 TimestampTz

@@ -26,7 +26,7 @@
  *	 caps.c caps_limits.c				caps and limits, counted by window
  *	 grants.c debts.c log.c alerts.c
  *	 rows.c chain.c
- *	 store.c sql.c clock.c
+ *	 store.c versions.c sql.c clock.c
  *	 errors.c args.c json.c terms.c money.c
  *
  * A topic that others build on says what it offers in a header of its own.
@@ -539,6 +539,8 @@ extern bool valid_name(Refusal *refusal, text *value, const char *name,
 					   int max_bytes);
 extern bool valid_amount(Refusal *refusal, int64 amount, const char *name);
 extern bool valid_metadata(Refusal *refusal, Jsonb *metadata);
+extern bool valid_span(Refusal *refusal, const Interval *value,
+					   const char *name);
 extern void check_account_name(text *name);
 extern text *arg_account(FunctionCallInfo fcinfo, int n);
 extern int64 arg_id(FunctionCallInfo fcinfo, int n, const char *name);
@@ -549,6 +551,10 @@ extern text *arg_text(FunctionCallInfo fcinfo, int n, const char *name,
 extern bool arg_bool(FunctionCallInfo fcinfo, int n, const char *name);
 extern Interval *arg_interval(FunctionCallInfo fcinfo, int n,
 							  const char *name);
+extern TimestampTz arg_active_from(FunctionCallInfo fcinfo, int n,
+								   const char *name);
+extern TimestampTz arg_active_until(FunctionCallInfo fcinfo, int n,
+									TimestampTz from);
 extern text *arg_timezone(FunctionCallInfo fcinfo, int n);
 extern text *arg_reason(FunctionCallInfo fcinfo, int n);
 extern Jsonb *arg_metadata(FunctionCallInfo fcinfo, int n);
@@ -562,6 +568,9 @@ extern void json_int64(StringInfo json, const char *key, int64 value);
 extern void json_time(StringInfo json, const char *key, TimestampTz value);
 extern void json_instant(StringInfo json, const char *key, TimestampTz at);
 extern void json_raw(StringInfo json, const char *key, const char *value);
+extern void json_numeric(StringInfo json, const char *key, Datum value);
+extern void json_interval(StringInfo json, const char *key,
+						  const Interval *value);
 extern void json_by_id(StringInfo json, int64 id, StringInfo object);
 extern Jsonb *json_document(StringInfo json);
 
@@ -585,6 +594,7 @@ typedef struct Intervals
 } Intervals;
 
 extern TimestampTz clock_now(void);
+extern char *clock_show(TimestampTz at);
 extern TimestampTz clock_after(TimestampTz from, Interval *span);
 extern TimestampTz clock_before(TimestampTz until, Interval *span);
 extern TimestampTz clock_refund_grace(TimestampTz from);

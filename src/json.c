@@ -65,6 +65,45 @@ json_raw(StringInfo json, const char *key, const char *value)
 }
 
 /*
+ * Appends a numeric, with all its digits.
+ */
+void
+json_numeric(StringInfo json, const char *key, Datum value)
+{
+	json_raw(json, key, DatumGetCString(DirectFunctionCall1(numeric_out,
+															value)));
+}
+
+/*
+ * Appends a span of time that is not negative, null for none.  It is written
+ * the same and read the same whatever the setting IntervalStyle.
+ */
+void
+json_interval(StringInfo json, const char *key, const Interval *value)
+{
+	StringInfoData span;
+
+	if (value == NULL)
+	{
+		json_text(json, key, NULL);
+		return;
+	}
+	initStringInfo(&span);
+	if (value->month != 0)
+		appendStringInfo(&span, "%d months ", value->month);
+	if (value->day != 0)
+		appendStringInfo(&span, "%d days ", value->day);
+	if (value->time % USECS_PER_SEC != 0)
+		appendStringInfo(&span, INT64_FORMAT " us ", value->time);
+	else if (value->time != 0)
+		appendStringInfo(&span, INT64_FORMAT " seconds ",
+						 value->time / USECS_PER_SEC);
+	if (span.len > 0)
+		span.data[--span.len] = '\0';
+	json_cstring(json, key, span.len > 0 ? span.data : "0 seconds");
+}
+
+/*
  * Appends an object that is whole, under an id.
  */
 void

@@ -197,15 +197,6 @@ find_price(Snapshot snapshot, text *name, TimestampTz at, bool after,
 }
 
 /*
- * Returns an instant for a message.
- */
-static char *
-show_time(TimestampTz at)
-{
-	return pstrdup(timestamptz_to_str(at));
-}
-
-/*
  * Finds the price of an operation that is in force at an instant, or refuses.
  */
 static bool
@@ -221,15 +212,15 @@ get_price(Snapshot snapshot, text *name, TimestampTz at, Price *price,
 	initStringInfo(&detail);
 	if (begun)
 		appendStringInfo(&detail, "Its price as of %s ended at %s.",
-						 show_time(at), show_time(price->active_until));
+						 clock_show(at), clock_show(price->active_until));
 	if (find_price(snapshot, name, at, true, &next))
 	{
 		if (begun)
 			appendStringInfo(&detail, "  The next one begins at %s.",
-							 show_time(next.active_from));
+							 clock_show(next.active_from));
 		else
 			appendStringInfo(&detail, "Its first price begins at %s, after %s.",
-							 show_time(next.active_from), show_time(at));
+							 clock_show(next.active_from), clock_show(at));
 	}
 	else if (!begun)
 		return refuse(refusal, ERRCODE_NOT_FOUND,
@@ -361,36 +352,6 @@ arg_rounding(FunctionCallInfo fcinfo, int n)
 	return PG_GETARG_TEXT_PP(n);
 }
 
-/*
- * Returns from when on a price is to be in force: not in the past, so that
- * what was charged then stays explained.
- */
-static TimestampTz
-arg_from(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	TimestampTz now = clock_now();
-	TimestampTz from;
-
-	if (PG_ARGISNULL(n))
-		return now;
-	from = PG_GETARG_TIMESTAMPTZ(n);
-	if (TIMESTAMP_NOT_FINITE(from))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be finite", name),
-				 errdetail("It is %s.", timestamptz_to_str(from)),
-				 errhint("Leave %s out for now.", name)));
-	if (from < now)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be in the past", name),
-				 errdetail("It is %s, before %s.", show_time(from),
-						   show_time(now)),
-				 errhint("Leave %s out for now: what was charged before stays as it is.",
-						 name)));
-	return from;
-}
-
 /* ------------------------------------------------------------------------
  * functions
  */
@@ -418,16 +379,8 @@ credits_set_operation(PG_FUNCTION_ARGS)
 				 errmsg("minimum must not be negative"),
 				 errdetail("It is " INT64_FORMAT ".", price.minimum),
 				 errhint("Pass 0 or more credits.")));
-	price.active_from = arg_from(fcinfo, 7, "active_from");
-	price.active_until = PG_ARGISNULL(8) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(8);
-	if (price.active_until <= price.active_from)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("active_until must be later than active_from"),
-				 errdetail("It is %s, which is not after %s.",
-						   show_time(price.active_until),
-						   show_time(price.active_from)),
-				 errhint("Pass a later active_until, or none at all.")));
+	price.active_from = arg_active_from(fcinfo, 7, "active_from");
+	price.active_until = arg_active_until(fcinfo, 8, price.active_from);
 
 	store_check_writable("credits_set_operation()");
 	PG_RETURN_INT64(insert_price(&price));
@@ -440,7 +393,7 @@ Datum
 credits_retire_operation(PG_FUNCTION_ARGS)
 {
 	text	   *name = arg_name(fcinfo, 0, "name");
-	TimestampTz at = arg_from(fcinfo, 1, "at");
+	TimestampTz at = arg_active_from(fcinfo, 1, "at");
 	Price		price;
 	Refusal		refusal;
 

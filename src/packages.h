@@ -63,8 +63,11 @@ extern bool packages_quote(const Account *account, text *package,
 						   TimestampTz at, PriceQuote *quote,
 						   Refusal *refusal);
 
-/* Returns the grants that a computation, kept by a purchase, says are given */
-extern List *packages_grants(Jsonb *computation);
+/*
+ * Returns the grants, QuoteGrant *, that a computation, kept by a purchase, says
+ * are given; buyer is the account's name.
+ */
+extern List *packages_grants(Jsonb *computation, text *buyer);
 
 /*
  * Counts a purchase as a use of a promotion; once, however often it is called.
@@ -77,6 +80,20 @@ extern void promotions_use(int64 promotion_id, int64 account_id,
 
 /* Takes that back, of a purchase that has failed; once too */
 extern void promotions_release(int64 purchase_id, TimestampTz at);
+
+/* Raises an error unless one of the two is to be bought */
+extern void packages_check_choice(bool package, bool amount);
+
+/* for each other */
+extern bool packages_begin_quote(PriceQuote *quote, text *name,
+								 text *currency, Refusal *refusal);
+extern bool packages_add_grant(PriceQuote *quote, QuoteGrant *grant,
+							   Refusal *refusal);
+extern Datum packages_grants_json(List *grants);
+extern Datum prices_percent_of_rest(const PriceQuote *quote, Datum percent);
+extern Datum prices_at_most_rest(const PriceQuote *quote, Datum amount);
+extern bool promotions_apply(PriceQuote *quote, text *name,
+							 StringInfo computation, Refusal *refusal);
 
 #pragma GCC visibility pop
 

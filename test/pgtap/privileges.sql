@@ -57,6 +57,7 @@ INSERT INTO callable VALUES
 	('credits_open_accounts', false, true, false, $$SELECT credits_open_accounts('pg_catalog.pg_language', 'lanname')$$),
 	('credits_pause_account', false, true, false, $$SELECT credits_pause_account('p:1', 'reason')$$),
 	('credits_pool_summary', true, true, true, $$SELECT credits_pool_summary('p:pool', 'p:1')$$),
+	('credits_price', true, true, true, $$SELECT credits_price('p:1', 'p:package')$$),
 	('credits_quote', true, true, true, $$SELECT credits_quote('p:1', 'p:operation', 2)$$),
 	('credits_redeem', true, true, false, $$SELECT credits_redeem('p:1', 'P-CODE')$$),
 	('credits_referral_code', true, true, false, $$SELECT credits_referral_code('p:1')$$),
@@ -66,11 +67,18 @@ INSERT INTO callable VALUES
 	('credits_remove_member', false, true, false, $$SELECT credits_remove_member('p:pool', 'p:paused')$$),
 	('credits_resume_account', false, true, false, $$SELECT credits_resume_account('p:paused', 'reason')$$),
 	('credits_retire_operation', false, true, false, $$SELECT credits_retire_operation('p:operation')$$),
+	('credits_retire_package', false, true, false, $$SELECT credits_retire_package('p:package')$$),
+	('credits_retire_promotion', false, true, false, $$SELECT credits_retire_promotion('p:promotion')$$),
+	('credits_retire_unit_price', false, true, false, $$SELECT credits_retire_unit_price('EUR')$$),
 	('credits_reverse_transfer', false, true, false, $$SELECT credits_reverse_transfer(:transfer, 'reason')$$),
 	('credits_schedule', false, true, false, NULL),
 	('credits_set_limits', false, true, false, $$SELECT credits_set_limits('p:1', 1000)$$),
 	('credits_set_low_balance', false, true, false, $$SELECT credits_set_low_balance('p:1', 1)$$),
 	('credits_set_operation', false, true, false, $$SELECT credits_set_operation('p:operation', 2)$$),
+	('credits_set_package', false, true, false, $$SELECT credits_set_package('p:package', 10, 1, 'EUR')$$),
+	('credits_set_promotion', false, true, false, $$SELECT credits_set_promotion('p:promotion', 'percent', 10)$$),
+	('credits_set_unit_price', false, true, false, $$SELECT credits_set_unit_price('EUR', 0.1)$$),
+	('credits_set_volume_discount', false, true, false, $$SELECT credits_set_volume_discount('{10}', '{5}')$$),
 	('credits_settle', false, true, false, $$CALL credits_settle(1, NULL, NULL)$$),
 	('credits_summary', true, true, true, $$SELECT credits_summary('p:1')$$),
 	('credits_sync_sequences', false, true, false, $$SELECT credits_sync_sequences()$$),
@@ -121,6 +129,9 @@ SELECT id AS grant FROM credits.grants WHERE account_id = credits.account_id('p:
 SELECT code AS gift FROM credits_create_gift('p:1', 5) \gset
 SELECT credits_create_promo_code('P-CODE', 5) IS NOT NULL AS made \gset
 SELECT credits_set_operation('p:operation', 1) IS NOT NULL AS made \gset
+SELECT credits_set_package('p:package', 10, 1, 'EUR') IS NOT NULL AS made \gset
+SELECT credits_set_promotion('p:promotion', 'percent', 10) IS NOT NULL AS made \gset
+SELECT credits_set_unit_price('EUR', 0.1) IS NOT NULL AS made \gset
 CREATE TEMP TABLE id (name text, value text);
 INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift');
 UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)
@@ -136,7 +147,10 @@ CREATE TEMP TABLE thing AS
 SELECT c.oid, c.oid::regclass::text AS name, c.relkind FROM pg_class AS c
 WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'v', 'S');
 SELECT is(has_table_privilege(p.role, t.oid, m.mode),
-	m.mode = 'SELECT' AND (p.admin OR p.auditor),
+	m.mode = 'SELECT' AND (p.admin OR p.auditor OR p.app AND t.name IN (
+		-- what is for sale, to whoever asks
+		'credits.current_packages', 'credits.current_plans',
+		'credits.current_unit_prices', 'credits.current_volume_discounts')),
 	p.role || ' and ' || m.mode || ' on ' || t.name)
 FROM person AS p, thing AS t,
 	unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS m (mode)

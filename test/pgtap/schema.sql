@@ -49,14 +49,24 @@ SELECT tables_are('credits', ARRAY[
 	'limits',
 	'members',
 	'operations',
+	'packages',
+	'promotion_totals',
+	'promotion_uses',
+	'promotions',
 	'redemptions',
 	'schedules',
 	'transactions',
+	'unit_prices',
+	'volume_discounts',
 	'warnings'
 ]);
 SELECT views_are('credits', ARRAY[
 	'chain',
 	'charges',
+	'current_packages',
+	'current_promotions',
+	'current_unit_prices',
+	'current_volume_discounts',
 	'draws',
 	'gifts',
 	'holds',
@@ -74,7 +84,11 @@ SELECT sequences_are('credits', ARRAY[
 	'grants_id_seq',
 	'job_runs_id_seq',
 	'operations_id_seq',
-	'transactions_id_seq'
+	'packages_id_seq',
+	'promotions_id_seq',
+	'transactions_id_seq',
+	'unit_prices_id_seq',
+	'volume_discounts_id_seq'
 ]);
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class AS c
@@ -309,6 +323,87 @@ $$, $$ VALUES
 	('reached_id', 'bigint', true)
 $$, 'columns of warnings');
 SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.packages'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('name', 'text', true),
+	('credits', 'bigint', true),
+	('price', 'numeric', true),
+	('currency', 'text', true),
+	('unit', 'text', false),
+	('expires_in', 'interval', false),
+	('priority', 'integer', true),
+	('extras', 'jsonb', true),
+	('active_from', 'timestamp with time zone', true),
+	('active_until', 'timestamp with time zone', false),
+	('metadata', 'jsonb', false),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of packages');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.promotion_totals'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('promotion', 'text', true),
+	('uses', 'bigint', true)
+$$, 'columns of promotion_totals');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.promotion_uses'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('purchase_id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('promotion', 'text', true),
+	('promotion_id', 'bigint', true),
+	('created_at', 'timestamp with time zone', true),
+	('released_at', 'timestamp with time zone', false)
+$$, 'columns of promotion_uses');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.promotions'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('name', 'text', true),
+	('kind', 'text', true),
+	('value', 'numeric', true),
+	('currency', 'text', false),
+	('expires_in', 'interval', false),
+	('plans', 'text[]', false),
+	('per_account', 'bigint', false),
+	('max_uses', 'bigint', false),
+	('active_from', 'timestamp with time zone', true),
+	('active_until', 'timestamp with time zone', false),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of promotions');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.unit_prices'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('unit', 'text', true),
+	('currency', 'text', true),
+	('price', 'numeric', true),
+	('active_from', 'timestamp with time zone', true),
+	('active_until', 'timestamp with time zone', false),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of unit_prices');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.volume_discounts'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('unit', 'text', true),
+	('currency', 'text', false),
+	('from_credits', 'bigint[]', false),
+	('percents', 'numeric[]', false),
+	('active_from', 'timestamp with time zone', true),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of volume_discounts');
+SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.draws'::regclass AND attnum > 0 ORDER BY attnum
 $$, $$ VALUES
@@ -477,6 +572,58 @@ $$, $$ VALUES
 	('referee_credits', 'bigint'),
 	('created_at', 'timestamp with time zone')
 $$, 'columns of the view referrals');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.current_packages'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('name', 'text'),
+	('credits', 'bigint'),
+	('price', 'numeric'),
+	('currency', 'text'),
+	('unit', 'text'),
+	('expires_in', 'interval'),
+	('extras', 'jsonb'),
+	('active_until', 'timestamp with time zone'),
+	('metadata', 'jsonb'),
+	('id', 'bigint')
+$$, 'columns of the view current_packages');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.current_unit_prices'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('unit', 'text'),
+	('currency', 'text'),
+	('price', 'numeric'),
+	('active_until', 'timestamp with time zone'),
+	('id', 'bigint')
+$$, 'columns of the view current_unit_prices');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.current_volume_discounts'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('unit', 'text'),
+	('currency', 'text'),
+	('from_credits', 'bigint'),
+	('percent', 'numeric'),
+	('id', 'bigint')
+$$, 'columns of the view current_volume_discounts');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.current_promotions'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('name', 'text'),
+	('kind', 'text'),
+	('value', 'numeric'),
+	('currency', 'text'),
+	('expires_in', 'interval'),
+	('plans', 'text[]'),
+	('per_account', 'bigint'),
+	('max_uses', 'bigint'),
+	('uses', 'bigint'),
+	('left_over', 'bigint'),
+	('active_until', 'timestamp with time zone'),
+	('id', 'bigint')
+$$, 'columns of the view current_promotions');
 
 -- types
 SELECT pg_temp.rows_are($$
@@ -518,6 +665,17 @@ $$, $$ VALUES
 	('outcome', 'detail', 'text'),
 	('outcome', 'hint', 'text'),
 	('outcome', 'receipt', 'credits.receipt'),
+	('price', 'credits', 'bigint'),
+	('price', 'bonus', 'bigint'),
+	('price', 'subtotal', 'numeric'),
+	('price', 'volume_discount', 'numeric'),
+	('price', 'promotion_discount', 'numeric'),
+	('price', 'total', 'numeric'),
+	('price', 'currency', 'text'),
+	('price', 'amount_minor', 'bigint'),
+	('price', 'price_per_credit', 'numeric'),
+	('price', 'grants', 'jsonb'),
+	('price', 'computation', 'jsonb'),
 	('problem', 'account', 'text'),
 	('problem', 'transaction_id', 'bigint'),
 	('problem', 'problem', 'text'),
@@ -571,10 +729,30 @@ $$, $$ VALUES
 	('credits.operations', 'operations_not_negative', 'c'),
 	('credits.operations', 'operations_pkey', 'p'),
 	('credits.operations', 'operations_rounding', 'c'),
+	('credits.packages', 'packages_credits', 'c'),
+	('credits.packages', 'packages_currency', 'c'),
+	('credits.packages', 'packages_extras', 'c'),
+	('credits.packages', 'packages_pkey', 'p'),
+	('credits.packages', 'packages_price', 'c'),
+	('credits.promotion_totals', 'promotion_totals_not_negative', 'c'),
+	('credits.promotion_totals', 'promotion_totals_pkey', 'p'),
+	('credits.promotion_uses', 'promotion_uses_pkey', 'p'),
+	('credits.promotions', 'promotions_currency', 'c'),
+	('credits.promotions', 'promotions_expires_in', 'c'),
+	('credits.promotions', 'promotions_kind', 'c'),
+	('credits.promotions', 'promotions_limits', 'c'),
+	('credits.promotions', 'promotions_pkey', 'p'),
+	('credits.promotions', 'promotions_value', 'c'),
 	('credits.redemptions', 'redemptions_pkey', 'p'),
 	('credits.schedules', 'schedules_pkey', 'p'),
 	('credits.transactions', 'transactions_not_negative', 'c'),
 	('credits.transactions', 'transactions_pkey', 'p'),
+	('credits.unit_prices', 'unit_prices_currency', 'c'),
+	('credits.unit_prices', 'unit_prices_pkey', 'p'),
+	('credits.unit_prices', 'unit_prices_price', 'c'),
+	('credits.volume_discounts', 'volume_discounts_currency', 'c'),
+	('credits.volume_discounts', 'volume_discounts_pkey', 'p'),
+	('credits.volume_discounts', 'volume_discounts_tiers', 'c'),
 	('credits.warnings', 'warnings_pkey', 'p')
 $$, 'constraints');
 SELECT is_empty($$
@@ -614,6 +792,13 @@ $$, $$ VALUES
 	('credits.members_pkey', true, true, NULL, 'pool_id,account_id'),
 	('credits.operations_name_idx', false, false, NULL, 'name,active_from,id'),
 	('credits.operations_pkey', true, true, NULL, 'id'),
+	('credits.packages_name_idx', false, false, NULL, 'name,active_from,id'),
+	('credits.packages_pkey', true, true, NULL, 'id'),
+	('credits.promotion_totals_pkey', true, true, NULL, 'promotion'),
+	('credits.promotion_uses_pkey', true, true, NULL, 'purchase_id'),
+	('credits.promotion_uses_promotion_idx', false, false, '(released_at IS NULL)', 'promotion,account_id'),
+	('credits.promotions_name_idx', false, false, NULL, 'name,active_from,id'),
+	('credits.promotions_pkey', true, true, NULL, 'id'),
 	('credits.redemptions_code_id_idx', false, false, NULL, 'code_id,account_id'),
 	('credits.redemptions_pkey', true, true, NULL, 'transaction_id'),
 	('credits.redemptions_referee_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
@@ -623,6 +808,10 @@ $$, $$ VALUES
 	 'COALESCE(member_id, account_id),idempotency_key'),
 	('credits.transactions_pkey', true, true, NULL, 'id'),
 	('credits.transactions_target_id_idx', false, false, '(target_id IS NOT NULL)', 'target_id'),
+	('credits.unit_prices_pkey', true, true, NULL, 'id'),
+	('credits.unit_prices_unit_idx', false, false, NULL, 'unit,currency,active_from,id'),
+	('credits.volume_discounts_pkey', true, true, NULL, 'id'),
+	('credits.volume_discounts_unit_idx', false, false, NULL, 'unit,currency,active_from,id'),
 	('credits.warnings_pkey', true, true, NULL, 'kind,lead')
 $$, 'indexes');
 SELECT is_empty($$
@@ -666,12 +855,24 @@ $$, $$ VALUES
 	('credits.members', 'members_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.operations', 'operations_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
+	('credits.packages', 'packages_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.promotion_totals', 'promotion_totals_refuse_removal', 'A', 'credits.refuse_change', false, true,
+	 'delete truncate'),
+	('credits.promotion_uses', 'promotion_uses_refuse_removal', 'A', 'credits.refuse_change', false, true,
+	 'delete truncate'),
+	('credits.promotions', 'promotions_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
 	('credits.redemptions', 'redemptions_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.transactions', 'transactions_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.transactions', 'transactions_refuse_row_change', 'A', 'credits.refuse_change', true, true,
-	 'update delete')
+	 'update delete'),
+	('credits.unit_prices', 'unit_prices_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.volume_discounts', 'volume_discounts_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate')
 $$, 'triggers, all of them ENABLE ALWAYS');
 
 -- functions: names, arguments, defaults, results
@@ -806,6 +1007,10 @@ $$, $$ VALUES
 	 'pool text, account text, OUT cap bigint, OUT used bigint, OUT remaining bigint, OUT per text,'
 	 ' OUT timezone text, OUT window_start timestamp with time zone, OUT balance bigint',
 	 'record'),
+	('public.credits_price',
+	 'account text, package text DEFAULT NULL::text, amount bigint DEFAULT NULL::bigint,'
+	 ' promotion text DEFAULT NULL::text, currency text DEFAULT NULL::text',
+	 'credits.price'),
 	('public.credits_quote', 'account text, operation text, quantity numeric DEFAULT 1', 'credits.quote'),
 	('public.credits_redeem',
 	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
@@ -825,6 +1030,16 @@ $$, $$ VALUES
 	('public.credits_retire_operation',
 	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'bigint'),
+	('public.credits_retire_package',
+	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
+	('public.credits_retire_promotion',
+	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
+	('public.credits_retire_unit_price',
+	 'currency text, unit text DEFAULT ''credit''::text,'
+	 ' at timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
 	('public.credits_reverse_transfer',
 	 'transaction_id bigint, reason text, amount bigint DEFAULT NULL::bigint,'
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
@@ -842,6 +1057,27 @@ $$, $$ VALUES
 	 ' included_units numeric DEFAULT 0, rounding text DEFAULT ''ceil''::text, minimum bigint DEFAULT 0,'
 	 ' active_from timestamp with time zone DEFAULT NULL::timestamp with time zone,'
 	 ' active_until timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
+	('public.credits_set_package',
+	 'name text, credits bigint, price numeric, currency text, expires_in interval DEFAULT NULL::interval,'
+	 ' extras jsonb DEFAULT NULL::jsonb, unit text DEFAULT NULL::text, priority integer DEFAULT NULL::integer,'
+	 ' active_from timestamp with time zone DEFAULT NULL::timestamp with time zone, active_until timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' metadata jsonb DEFAULT NULL::jsonb',
+	 'bigint'),
+	('public.credits_set_promotion',
+	 'name text, kind text, value numeric, currency text DEFAULT NULL::text,'
+	 ' expires_in interval DEFAULT NULL::interval, per_account bigint DEFAULT 1, max_uses bigint DEFAULT NULL::bigint,'
+	 ' plans text[] DEFAULT NULL::text[], active_from timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' active_until timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
+	('public.credits_set_unit_price',
+	 'currency text, price numeric, unit text DEFAULT ''credit''::text,'
+	 ' active_from timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' active_until timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
+	('public.credits_set_volume_discount',
+	 'from_credits bigint[], percents numeric[], currency text DEFAULT NULL::text,'
+	 ' unit text DEFAULT ''credit''::text, active_from timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'bigint'),
 	('public.credits_settle',
 	 'IN batch_size integer DEFAULT 1000, INOUT settled bigint DEFAULT NULL::bigint,'
@@ -910,6 +1146,7 @@ $$, $$ VALUES
 	('public.credits_digest'),
 	('public.credits_history'),
 	('public.credits_pool_summary'),
+	('public.credits_price'),
 	('public.credits_quote'),
 	('public.credits_summary'),
 	('public.credits_verify')
