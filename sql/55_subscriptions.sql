@@ -116,6 +116,7 @@ CREATE TABLE credits.plan_changes (
 	reference text COLLATE "C" NOT NULL,
 	plan_id bigint NOT NULL,
 	proration text NOT NULL,
+	carried numeric,
 	CONSTRAINT plan_changes_proration CHECK (proration IN ('prorate', 'full', 'none'))
 );
 
@@ -128,6 +129,8 @@ COMMENT ON COLUMN credits.plan_changes.reference IS
 	'tells changes of the same instant apart, and a change from its repetition';
 COMMENT ON COLUMN credits.plan_changes.proration IS
 	'how the change counts in the period that it came in';
+COMMENT ON COLUMN credits.plan_changes.carried IS
+	'credits that count as given in the period that begins with it: those that the period it ended gave beyond what it earned, and that could not be taken back';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.plan_changes', '');
 GRANT SELECT ON credits.plan_changes TO credits_admin, credits_auditor;

@@ -7,12 +7,11 @@
 #define CREDITS_CHANGES_H
 
 #include "credits.h"
+#include "periods.h"
+#include "plans.h"
+#include "subscriptions.h"
 
 #pragma GCC visibility push(hidden)
-
-/* of subscriptions.h */
-struct Subscription;
-struct Period;
 
 /* how the credits of a period follow a change of plan while it lasts */
 typedef enum Proration
@@ -53,23 +52,58 @@ extern bool changes_apply(int64 subscription_id, TimestampTz at,
  * In a posting, which has the lock: gives or takes back what the changes
  * inside a period make of it, once the period's own credits have been given.
  */
-extern void changes_follow(Posting *posting, struct Subscription *subscription,
-						   struct Period *period);
+extern void changes_follow(Posting *posting, Subscription *subscription,
+						   Period *period);
 
-/*
- * In a posting that renews: makes the plan that a subscription is to have from
- * its next period on the one in force, and counts periods anew from the end of
- * this one if the new plan's are of another length.
- */
-extern void changes_due(Posting *posting, struct Subscription *subscription);
+/* changes_plan.c */
 
-/*
- * In a posting: notes from when on a subscription has a plan, such as that
- * which it begins with.
- */
-extern void changes_note(Posting *posting, struct Subscription *subscription,
-						 TimestampTz at, int64 plan_id, Proration proration,
-						 text *reference);
+typedef enum When
+{
+	WHEN_DEFAULT,				/* now if the plan is worth more */
+	WHEN_NOW,
+	WHEN_PERIOD_END
+} When;
+
+/* A change that is asked for, and what comes of it */
+typedef struct ChangeRequest
+{
+	Request		request;
+	int64		subscription_id;
+	text	   *plan_name;		/* NULL if plan_id is given */
+	int64		plan_id;
+	When		when;
+	Proration	proration;
+	TimestampTz at;				/* DT_NOBEGIN for now */
+	const char *reference;		/* NULL for that of the transaction */
+	/* what comes of it */
+	const PlanTerms *plan;
+	bool		done;			/* or else it had been before */
+	bool		scheduled;
+	TimestampTz effective_at;
+	Datum		entitlement;	/* numeric, 0 in a trial */
+	int64		given;
+	int64		taken;
+	TimestampTz period_start;
+	TimestampTz period_end;
+	int64		balance;
+} ChangeRequest;
+
+extern bool changes_plan(Posting *posting, void *arg);
+extern void changes_announce(const ChangeRequest *change, int64 account_id,
+							 const Receipt *receipt);
+
+/* changes_period.c */
+extern List *changes_read(Posting *posting, int64 subscription_id,
+						  TimestampTz from);
+extern bool changes_same_length(const PlanTerms *a, const PlanTerms *b);
+extern void changes_entitle(Posting *posting,
+							const Subscription *subscription,
+							const Period *period, TimestampTz until,
+							PlanChanged *new, Entitlement *e, Datum *carried);
+extern int64 changes_log(Posting *posting, Period *period, int64 amount);
+extern bool changes_give(Posting *posting, Subscription *subscription,
+						 Period *period, const PlanTerms *plan,
+						 int64 *amount);
 
 /* changes_fold.c */
 extern const char *const proration_names[];

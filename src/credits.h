@@ -198,6 +198,7 @@ typedef enum HoldStatus
 #define KIND_LIMITS		"limits"
 #define KIND_MEMBERSHIP	"membership"
 #define KIND_SUBSCRIPTION "subscription"
+#define KIND_PLAN_CHANGE "plan_change"
 #define KIND_CLAWBACK	"clawback"
 #define KIND_DEBT_PAYMENT "debt_payment"
 #define KIND_REINSTATEMENT "reinstatement"

@@ -70,21 +70,11 @@ StoreTable	periods_table = {
 
 static StoreIndex periods_by_start = {&periods_table, "periods_pkey"};
 
-/* columns of credits.plan_changes */
-enum
-{
-	Anum_plan_changes_subscription_id = 1,
-	Anum_plan_changes_at,
-	Anum_plan_changes_reference,
-	Anum_plan_changes_plan_id,
-	Anum_plan_changes_proration,
-	Natts_plan_changes = Anum_plan_changes_proration
-};
-
 StoreTable	plan_changes_table = {
 	.name = "plan_changes",
 	.types = (const Oid[]) {
-		INT8OID, TIMESTAMPTZOID, TEXTOID, INT8OID, TEXTOID, InvalidOid
+		INT8OID, TIMESTAMPTZOID, TEXTOID, INT8OID, TEXTOID, NUMERICOID,
+		InvalidOid
 	}
 };
 
@@ -688,7 +678,28 @@ write_plan_change(Posting *posting, void *row)
 	values[Anum_plan_changes_plan_id] = Int64GetDatum(change->plan_id);
 	values[Anum_plan_changes_proration] =
 		CStringGetTextDatum(change->proration);
+	values[Anum_plan_changes_carried] = change->carried;
+	nulls[Anum_plan_changes_carried - 1] = change->carried == 0;
 	store_insert(posting->store, &plan_changes_table, columns, nulls);
+}
+
+/*
+ * Has it written with the account that a subscription has a plan from an
+ * instant on.
+ */
+PlanChanged *
+periods_note_plan(Posting *posting, int64 subscription_id, TimestampTz at,
+				  int64 plan_id, const char *proration, const char *reference)
+{
+	PlanChanged *change = palloc0(sizeof(PlanChanged));
+
+	change->subscription_id = subscription_id;
+	change->at = at;
+	change->plan_id = plan_id;
+	change->proration = proration;
+	change->reference = reference;
+	log_defer(posting, write_plan_change, change);
+	return change;
 }
 
 /*
@@ -699,14 +710,8 @@ periods_change_plan(Posting *posting, Subscription *subscription,
 					TimestampTz at, int64 plan_id, const char *proration,
 					const char *reference)
 {
-	PlanChanged *change = palloc(sizeof(PlanChanged));
-
-	change->subscription_id = subscription->id;
-	change->at = at;
-	change->plan_id = plan_id;
-	change->proration = proration;
-	change->reference = reference;
-	log_defer(posting, write_plan_change, change);
+	(void) periods_note_plan(posting, subscription->id, at, plan_id, proration,
+							 reference);
 	subscription->plan_id = plan_id;
 	subscriptions_changed(posting, subscription);
 }

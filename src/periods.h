@@ -37,6 +37,18 @@ enum
 	Natts_subscriptions = Anum_subscriptions_metadata
 };
 
+/* columns of credits.plan_changes */
+enum
+{
+	Anum_plan_changes_subscription_id = 1,
+	Anum_plan_changes_at,
+	Anum_plan_changes_reference,
+	Anum_plan_changes_plan_id,
+	Anum_plan_changes_proration,
+	Anum_plan_changes_carried,
+	Natts_plan_changes = Anum_plan_changes_carried
+};
+
 /* Another plan, from an instant on */
 typedef struct PlanChanged
 {
@@ -45,6 +57,7 @@ typedef struct PlanChanged
 	int64		plan_id;
 	const char *proration;
 	const char *reference;
+	Datum		carried;		/* numeric, 0 if it ended no period */
 } PlanChanged;
 
 extern StoreTable subscriptions_table;
@@ -56,6 +69,10 @@ extern bool subscriptions_read(Store *store, Snapshot snapshot, int64 id,
 							   Subscription *subscription);
 extern void subscriptions_add(Posting *posting, Subscription *subscription);
 extern SubscriptionStatus subscriptions_status_of(text *name);
+extern PlanChanged *periods_note_plan(Posting *posting, int64 subscription_id,
+									  TimestampTz at, int64 plan_id,
+									  const char *proration,
+									  const char *reference);
 extern Period *periods_before(Posting *posting, int64 subscription_id,
 							  TimestampTz at);
 extern List *periods_all(Posting *posting, int64 subscription_id);

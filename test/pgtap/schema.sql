@@ -665,6 +665,19 @@ $$, $$ VALUES
 	('outcome', 'detail', 'text'),
 	('outcome', 'hint', 'text'),
 	('outcome', 'receipt', 'credits.receipt'),
+	('plan_change', 'subscription_id', 'bigint'),
+	('plan_change', 'plan', 'text'),
+	('plan_change', 'version', 'integer'),
+	('plan_change', 'at', 'timestamp with time zone'),
+	('plan_change', 'scheduled', 'boolean'),
+	('plan_change', 'period_start', 'timestamp with time zone'),
+	('plan_change', 'period_end', 'timestamp with time zone'),
+	('plan_change', 'entitlement', 'numeric'),
+	('plan_change', 'given', 'bigint'),
+	('plan_change', 'taken', 'bigint'),
+	('plan_change', 'balance', 'bigint'),
+	('plan_change', 'transaction_id', 'bigint'),
+	('plan_change', 'replayed', 'boolean'),
 	('price', 'credits', 'bigint'),
 	('price', 'bonus', 'bigint'),
 	('price', 'subtotal', 'numeric'),
@@ -932,6 +945,10 @@ $$, $$ VALUES
 	('public.credits_change_member',
 	 'pool text, account text, cap bigint, per text DEFAULT ''month''::text, timezone text DEFAULT ''UTC''::text',
 	 'credits.receipt'),
+	('public.credits_change_plan',
+	 'subscription bigint, plan text, at text DEFAULT NULL::text, proration text DEFAULT ''prorate''::text,'
+	 ' idempotency_key text DEFAULT NULL::text',
+	 'credits.plan_change'),
 	('public.credits_charge',
 	 'account text, operation text, quantity numeric DEFAULT 1, idempotency_key text DEFAULT NULL::text,'
 	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, pool text DEFAULT NULL::text,'
@@ -1007,6 +1024,9 @@ $$, $$ VALUES
 	 'pool text, account text, OUT cap bigint, OUT used bigint, OUT remaining bigint, OUT per text,'
 	 ' OUT timezone text, OUT window_start timestamp with time zone, OUT balance bigint',
 	 'record'),
+	('public.credits_preview_change',
+	 'subscription bigint, plan text, at text DEFAULT NULL::text, proration text DEFAULT ''prorate''::text',
+	 'credits.plan_change'),
 	('public.credits_price',
 	 'account text, package text DEFAULT NULL::text, amount bigint DEFAULT NULL::bigint,'
 	 ' promotion text DEFAULT NULL::text, currency text DEFAULT NULL::text',
@@ -1146,6 +1166,7 @@ $$, $$ VALUES
 	('public.credits_digest'),
 	('public.credits_history'),
 	('public.credits_pool_summary'),
+	('public.credits_preview_change'),
 	('public.credits_price'),
 	('public.credits_quote'),
 	('public.credits_summary'),

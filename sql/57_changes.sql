@@ -1,0 +1,45 @@
+-- changes: moving a subscription to another plan
+
+CREATE TYPE credits.plan_change AS (
+	subscription_id bigint,
+	plan text,
+	version integer,
+	at timestamptz,
+	scheduled boolean,
+	period_start timestamptz,
+	period_end timestamptz,
+	entitlement numeric,
+	given bigint,
+	taken bigint,
+	balance bigint,
+	transaction_id bigint,
+	replayed boolean
+);
+COMMENT ON TYPE credits.plan_change IS
+	'what a change of plan does: from when on, to which period, and the credits that it gives or takes back';
+
+CREATE FUNCTION @extschema@.credits_change_plan(
+	subscription bigint,
+	plan text,
+	at text DEFAULT NULL,
+	proration text DEFAULT 'prorate',
+	idempotency_key text DEFAULT NULL)
+RETURNS credits.plan_change
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_change_plan IS
+	'moves a subscription to the newest version of a plan, now or at the end of its period';
+
+CREATE FUNCTION @extschema@.credits_preview_change(
+	subscription bigint,
+	plan text,
+	at text DEFAULT NULL,
+	proration text DEFAULT 'prorate')
+RETURNS credits.plan_change
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.credits_preview_change IS
+	'what credits_change_plan would do now; changes nothing';
+
+REVOKE ALL ON FUNCTION @extschema@.credits_change_plan, @extschema@.credits_preview_change FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_change_plan TO credits_admin;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_preview_change
+	TO credits_app, credits_admin, credits_auditor;
