@@ -57,6 +57,10 @@ AS $$
 	FROM (SELECT max(id) AS last FROM credits.promotions) AS m,
 		 credits.promotions_id_seq AS s
 	WHERE m.last IS NOT NULL;
+	SELECT setval('credits.purchases_id_seq', greatest(b.last, s.last_value))
+	FROM (SELECT max(id) AS last FROM credits.purchases) AS b,
+		 credits.purchases_id_seq AS s
+	WHERE b.last IS NOT NULL;
 	SELECT
 $$;
 COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS

@@ -23,6 +23,7 @@ static TimestampTz *test_clock = NULL;
 static Interval *event_retention = NULL;
 static Intervals *expiry_warning = NULL;
 static Intervals *renewal_warning = NULL;
+static Interval *purchase_expiry = NULL;
 static Interval *redeem_window = NULL;
 static Interval *referral_account_age = NULL;
 static Interval *refund_grace = NULL;
@@ -114,6 +115,16 @@ Intervals *
 clock_renewal_warning(void)
 {
 	return renewal_warning;
+}
+
+/*
+ * Returns when a purchase that is started at an instant expires: the setting
+ * credits.purchase_expiry later; never if it is zero.
+ */
+TimestampTz
+clock_purchase_expiry(TimestampTz from)
+{
+	return purchase_expiry ? clock_after(from, purchase_expiry) : DT_NOEND;
 }
 
 /*
@@ -308,6 +319,15 @@ void
 clock_assign_refund_grace(const char *newval, void *extra)
 {
 	refund_grace = (Interval *) extra;
+}
+
+/*
+ * Takes over a new value of credits.purchase_expiry.
+ */
+void
+clock_assign_purchase_expiry(const char *newval, void *extra)
+{
+	purchase_expiry = (Interval *) extra;
 }
 
 /*

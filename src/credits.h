@@ -517,6 +517,7 @@ extern int	setting_max_spend;
 extern int	setting_max_spend_per_day;
 extern int	setting_max_spend_per_month;
 extern int	setting_min_spend;
+extern char *setting_purchase_expiry;
 extern int	setting_redeem_failures;
 extern char *setting_redeem_window;
 extern char *setting_referral_account_age;
@@ -602,6 +603,7 @@ extern TimestampTz clock_refund_grace(TimestampTz from);
 extern Interval *clock_event_retention(void);
 extern Intervals *clock_expiry_warning(void);
 extern Intervals *clock_renewal_warning(void);
+extern TimestampTz clock_purchase_expiry(TimestampTz from);
 extern Interval *clock_redeem_window(void);
 extern Interval *clock_referral_account_age(void);
 extern bool clock_check_test_clock(char **newval, void **extra,
@@ -614,6 +616,7 @@ extern bool clock_check_intervals(char **newval, void **extra,
 extern void clock_assign_event_retention(const char *newval, void *extra);
 extern void clock_assign_expiry_warning(const char *newval, void *extra);
 extern void clock_assign_renewal_warning(const char *newval, void *extra);
+extern void clock_assign_purchase_expiry(const char *newval, void *extra);
 extern void clock_assign_refund_grace(const char *newval, void *extra);
 extern void clock_assign_redeem_window(const char *newval, void *extra);
 extern void clock_assign_referral_account_age(const char *newval,
@@ -761,6 +764,7 @@ extern void grants_wake(Posting *posting, TimestampTz at);
 extern StoreTable debts_table;
 extern List *debts_read(Store *store, Snapshot snapshot, int64 account_id);
 extern void debts_pay(Posting *posting, TimestampTz at);
+extern int64 debts_claimed(Posting *posting, int64 grant_id);
 extern Entry *debts_claim(Posting *posting, Grant *grant, int64 claimed);
 
 /* chain.c */

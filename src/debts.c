@@ -528,6 +528,17 @@ waive(Posting *posting, Grant *grant, Debt *debt, int64 amount)
 }
 
 /*
+ * Returns how much is claimed from a grant of the posting's account.
+ */
+int64
+debts_claimed(Posting *posting, int64 grant_id)
+{
+	Debt	   *debt = find(posting, grant_id);
+
+	return debt ? debt->claimed : 0;
+}
+
+/*
  * Sets how much is claimed from a grant of the posting's account in all, no
  * more than it was given.  Returns the first transaction that does it, NULL if
  * that much was claimed already.

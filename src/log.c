@@ -10,6 +10,8 @@
  */
 #include "credits.h"
 
+#include "sql.h"
+
 #include "commands/trigger.h"
 #include "common/int.h"
 #include "executor/executor.h"
@@ -411,6 +413,8 @@ remedy(const char *table)
 		return "Use credits_set_limits to change the limits of an account.";
 	if (strcmp(table, "members") == 0)
 		return "Use credits_add_member, credits_change_member or credits_remove_member.";
+	if (strcmp(table, "purchases") == 0 || strcmp(table, "reversals") == 0)
+		return "Use credits_purchase_complete and the other functions of purchases.";
 	return "Use credits_adjust to correct a balance, credits_void_grant to take back a grant, credits_close_account to close an account.";
 }
 
@@ -426,6 +430,10 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
 		TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) ? "TRUNCATE" : "UPDATE";
 
+	/* with an argument it guards what statements of ours may change */
+	if (trigger->tg_trigger->tgnargs > 0 && sql_is_running() &&
+		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		PG_RETURN_POINTER(NULL);
 	if (strcmp(table, "transactions") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

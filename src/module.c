@@ -22,6 +22,7 @@ int			setting_max_spend;
 int			setting_max_spend_per_day;
 int			setting_max_spend_per_month;
 int			setting_min_spend;
+char	   *setting_purchase_expiry;
 int			setting_redeem_failures;
 char	   *setting_redeem_window;
 char	   *setting_referral_account_age;
@@ -201,6 +202,16 @@ _PG_init(void)
 							NULL,
 							NULL,
 							NULL);
+	DefineCustomStringVariable("credits.purchase_expiry",
+							   "How long a purchase that is started waits for its payment; 0 is without end.",
+							   NULL,
+							   &setting_purchase_expiry,
+							   "24 hours",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_purchase_expiry,
+							   NULL);
 	DefineCustomIntVariable("credits.redeem_failures",
 							"How many codes an account may fail to redeem in one credits.redeem_window; 0 is any number.",
 							NULL,

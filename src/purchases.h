@@ -1,6 +1,7 @@
 /*
  * purchases.h
- *	  What purchases.c and reversals.c offer to other topics.
+ *	  What purchases.c, payments.c and reversals.c offer to each other and to
+ *	  other topics.
  *
  * Numeric amounts of money are Datums.  All of these may be called again with
  * the same arguments: then they change nothing and say what was done before.
@@ -11,6 +12,8 @@
 #define CREDITS_PURCHASES_H
 
 #include "credits.h"
+
+#include "utils/array.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -28,19 +31,22 @@ typedef struct Purchase
 {
 	int64		id;
 	int64		account_id;
-	text	   *package;		/* NULL if it is of an amount, or a period's */
-	int64		credits;		/* all that the buyer gets in the account's unit */
-	Jsonb	   *quote;			/* the computation, and the grants to give */
-	Datum		price;			/* numeric, 0 if none was quoted */
-	text	   *currency;
-	text	   *promotion;		/* NULL if none */
-	PurchaseStatus status;
 	text	   *reference;		/* 'purchase_<id>' */
+	text	   *package;		/* NULL if it is of an amount, or a period's */
+	int64		credits;		/* that are paid for */
+	text	   *promotion;		/* NULL if none */
+	int64		promotion_id;	/* 0 if none */
+	Datum		price;			/* numeric */
+	text	   *currency;
+	Jsonb	   *quote;			/* the computation, and the grants to give */
+	PurchaseStatus status;
 	text	   *payment_reference;	/* NULL until paid */
 	Datum		paid;			/* numeric, 0 until paid */
 	int64		transaction_id; /* that gave the main grant, 0 until completed */
-	List	   *grant_ids;		/* of int64 *, NIL until completed */
-	TimestampTz created_at;
+	List	   *grant_ids;		/* of int64 *, the main one first */
+	text	   *problem;		/* with the last payment, NULL if none */
+	int64		request;		/* fingerprint, if it has a key */
+	Jsonb	   *metadata;
 	TimestampTz expires_at;
 } Purchase;
 
@@ -52,6 +58,7 @@ typedef enum PaymentOutcome
 	PAYMENT_UNKNOWN,			/* for no purchase: event payment_unknown */
 	PAYMENT_UNDERPAID,			/* event purchase_underpaid */
 	PAYMENT_WRONG_CURRENCY,		/* event purchase_underpaid */
+	PAYMENT_DUPLICATE,			/* paid twice: event payment_duplicate */
 	PAYMENT_UNDELIVERABLE		/* account closed: event purchase_undeliverable */
 } PaymentOutcome;
 
@@ -59,6 +66,15 @@ typedef enum PaymentOutcome
 extern bool purchases_find(text *reference, int64 id, Purchase *purchase);
 extern bool purchases_find_payment(text *payment_reference,
 								   Purchase *purchase);
+extern bool purchases_find_key(int64 account_id, text *key,
+							   Purchase *purchase);
+extern ArrayType *purchases_array(List *ids);
+extern void purchases_event(const char *kind, const Purchase *purchase,
+							int64 transaction_id, StringInfo detail);
+extern void purchases_event_money(StringInfo json, const char *key,
+								  Datum money);
+
+/* payments.c */
 extern const char *purchases_outcome_name(PaymentOutcome outcome);
 
 /*
@@ -69,7 +85,7 @@ extern PaymentOutcome purchases_complete(int64 id, text *payment_reference,
 										 Datum paid, text *currency,
 										 Receipt *receipt);
 
-/* These return false if the purchase is no longer pending */
+/* purchases.c again: these return false if the purchase is not pending */
 extern bool purchases_fail(int64 id, text *reason);
 extern bool purchases_expire(int64 id);
 
@@ -84,6 +100,21 @@ extern int64 purchases_expire_due(int limit);
 extern int64 purchases_record(int64 account_id, text *payment_reference,
 							  Datum paid, text *currency, List *grant_ids);
 
+/*
+ * A grant of a purchase, and how much of it the money that went back claims
+ */
+typedef struct PurchasedGrant
+{
+	int64		id;
+	int64		account_id;
+	int64		amount;
+} PurchasedGrant;
+
+/* reversals.c */
+extern Entry *reversals_claim(Posting *postings, int npostings,
+							  const Purchase *purchase, List *grants,
+							  Datum paid, int64 *claimed);
+
 #define REVERSAL_REFUND		"refund"
 #define REVERSAL_DISPUTE	"dispute"
 
@@ -95,6 +126,9 @@ extern int64 purchases_record(int64 account_id, text *payment_reference,
  */
 extern bool purchases_set_reversal(int64 id, text *reference,
 								   const char *kind, Datum money);
+
+/* Notes that a dispute was lost; false if there is none or it was noted */
+extern bool purchases_dispute_lost(int64 id, text *reference);
 
 #pragma GCC visibility pop
 

@@ -18,6 +18,18 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+/* is a statement of ours running? */
+static bool running = false;
+
+/*
+ * Tells whether a statement of ours is running.
+ */
+bool
+sql_is_running(void)
+{
+	return running;
+}
+
 /*
  * Returns the role that the extension's tables belong to.
  */
@@ -76,6 +88,7 @@ sql_run(SqlStatement *statement, const Datum *values, const bool *isnull)
 	Oid			user;
 	int			security;
 	int			code;
+	bool		was_running;
 
 	for (; OidIsValid(statement->types[nargs]); nargs++)
 		nulls[nargs] = isnull && isnull[nargs] ? 'n' : ' ';
@@ -94,8 +107,18 @@ sql_run(SqlStatement *statement, const Datum *values, const bool *isnull)
 	if (pushed)
 		PushActiveSnapshot(store_snapshot(true));
 	SPI_connect();
-	code = SPI_execute_plan(prepare(statement, nargs),
-							unconstify(Datum *, values), nulls, false, 0);
+	was_running = running;
+	running = true;
+	PG_TRY();
+	{
+		code = SPI_execute_plan(prepare(statement, nargs),
+								unconstify(Datum *, values), nulls, false, 0);
+	}
+	PG_FINALLY();
+	{
+		running = was_running;
+	}
+	PG_END_TRY();
 	if (code < 0)
 		elog(ERROR, "could not run a statement: %s",
 			 SPI_result_code_string(code));

@@ -38,6 +38,7 @@ typedef struct SqlResult
 
 extern SqlResult *sql_run(SqlStatement *statement, const Datum *values,
 						  const bool *isnull);
+extern bool sql_is_running(void);
 extern Datum sql_value(const SqlResult *result, uint64 row, int column,
 					   bool *isnull);
 

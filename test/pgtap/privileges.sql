@@ -60,6 +60,14 @@ INSERT INTO callable VALUES
 	('credits_pool_summary', true, true, true, $$SELECT credits_pool_summary('p:pool', 'p:1')$$),
 	('credits_price', true, true, true, $$SELECT credits_price('p:1', 'p:package')$$),
 	('credits_preview_change', true, true, true, NULL),
+	('credits_purchase_complete', false, true, false, $$SELECT credits_purchase_complete(:purchase, 'p_pay', 1)$$),
+	('credits_purchase_dispute', false, true, false, $$SELECT credits_purchase_dispute(:bought, 'p_dp2', 1)$$),
+	('credits_purchase_dispute_lost', false, true, false, $$SELECT credits_purchase_dispute_lost(:bought, 'p_dp')$$),
+	('credits_purchase_dispute_won', false, true, false, $$SELECT credits_purchase_dispute_won(:bought, 'p_dp')$$),
+	('credits_purchase_expire', false, true, false, $$SELECT credits_purchase_expire(:purchase)$$),
+	('credits_purchase_fail', false, true, false, $$SELECT credits_purchase_fail(:purchase)$$),
+	('credits_purchase_refund', false, true, false, $$SELECT credits_purchase_refund(:bought)$$),
+	('credits_purchase_start', true, true, false, $$SELECT credits_purchase_start('p:1', 'p:package')$$),
 	('credits_quote', true, true, true, $$SELECT credits_quote('p:1', 'p:operation', 2)$$),
 	('credits_redeem', true, true, false, $$SELECT credits_redeem('p:1', 'P-CODE')$$),
 	('credits_referral_code', true, true, false, $$SELECT credits_referral_code('p:1')$$),
@@ -134,8 +142,13 @@ SELECT credits_set_operation('p:operation', 1) IS NOT NULL AS made \gset
 SELECT credits_set_package('p:package', 10, 1, 'EUR') IS NOT NULL AS made \gset
 SELECT credits_set_promotion('p:promotion', 'percent', 10) IS NOT NULL AS made \gset
 SELECT credits_set_unit_price('EUR', 0.1) IS NOT NULL AS made \gset
+SELECT purchase_id AS purchase FROM credits_purchase_start('p:1', 'p:package') \gset
+SELECT purchase_id AS bought FROM credits_purchase_start('p:1', 'p:package') \gset
+SELECT credits_purchase_complete(:bought, 'p_bought', 1) IS NOT NULL AS bought_it \gset
+SELECT credits_purchase_dispute(:bought, 'p_dp', 0.5) IS NOT NULL AS disputed \gset
 CREATE TEMP TABLE id (name text, value text);
-INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift');
+INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
+	('purchase', :'purchase'), ('bought', :'bought');
 UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)
 FROM id AS i WHERE c.call ~ ('[('']:' || i.name || '\M');
 SELECT is(pg_temp.state_as(p.role, c.call),

@@ -53,7 +53,9 @@ SELECT tables_are('credits', ARRAY[
 	'promotion_totals',
 	'promotion_uses',
 	'promotions',
+	'purchases',
 	'redemptions',
+	'reversals',
 	'schedules',
 	'transactions',
 	'unit_prices',
@@ -74,6 +76,7 @@ SELECT views_are('credits', ARRAY[
 	'pool_members',
 	'pool_usage',
 	'promo_codes',
+	'purchase_list',
 	'referral_counts',
 	'referrals'
 ]);
@@ -86,6 +89,7 @@ SELECT sequences_are('credits', ARRAY[
 	'operations_id_seq',
 	'packages_id_seq',
 	'promotions_id_seq',
+	'purchases_id_seq',
 	'transactions_id_seq',
 	'unit_prices_id_seq',
 	'volume_discounts_id_seq'
@@ -624,6 +628,85 @@ $$, $$ VALUES
 	('active_until', 'timestamp with time zone'),
 	('id', 'bigint')
 $$, 'columns of the view current_promotions');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.debts'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('grant_id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('claimed', 'bigint', true),
+	('gone', 'bigint', true),
+	('owed', 'bigint', true),
+	('paid', 'bigint', true),
+	('payers', 'bigint[]', false)
+$$, 'columns of debts');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.purchases'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('reference', 'text', true),
+	('package', 'text', false),
+	('credits', 'bigint', true),
+	('promotion', 'text', false),
+	('promotion_id', 'bigint', false),
+	('price', 'numeric', true),
+	('currency', 'text', true),
+	('quote', 'jsonb', false),
+	('status', 'text', true),
+	('payment_reference', 'text', false),
+	('paid', 'numeric', false),
+	('grant_ids', 'bigint[]', false),
+	('transaction_id', 'bigint', false),
+	('problem', 'text', false),
+	('reason', 'text', false),
+	('idempotency_key', 'text', false),
+	('request', 'bigint', false),
+	('metadata', 'jsonb', false),
+	('created_at', 'timestamp with time zone', true),
+	('expires_at', 'timestamp with time zone', true),
+	('completed_at', 'timestamp with time zone', false),
+	('role', 'text', true)
+$$, 'columns of purchases');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.reversals'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('purchase_id', 'bigint', true),
+	('reference', 'text', true),
+	('kind', 'text', true),
+	('status', 'text', true),
+	('money', 'numeric', true),
+	('credits', 'bigint', true),
+	('reason', 'text', false),
+	('created_at', 'timestamp with time zone', true),
+	('updated_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of reversals');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.purchase_list'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint'),
+	('account', 'text'),
+	('reference', 'text'),
+	('package', 'text'),
+	('credits', 'bigint'),
+	('price', 'numeric'),
+	('currency', 'text'),
+	('promotion', 'text'),
+	('status', 'text'),
+	('paid', 'numeric'),
+	('reversed', 'numeric'),
+	('disputed', 'boolean'),
+	('claimed', 'bigint'),
+	('owed', 'bigint'),
+	('payment_reference', 'text'),
+	('created_at', 'timestamp with time zone'),
+	('completed_at', 'timestamp with time zone'),
+	('expires_at', 'timestamp with time zone')
+$$, 'columns of the view purchase_list');
 
 -- types
 SELECT pg_temp.rows_are($$
@@ -649,6 +732,26 @@ $$, $$ VALUES
 	('attempt', 'code', 'text'),
 	('attempt', 'message', 'text'),
 	('attempt', 'receipt', 'credits.receipt'),
+	('checkout', 'purchase_id', 'bigint'),
+	('checkout', 'account', 'text'),
+	('checkout', 'status', 'text'),
+	('checkout', 'reference', 'text'),
+	('checkout', 'credits', 'bigint'),
+	('checkout', 'price', 'numeric'),
+	('checkout', 'currency', 'text'),
+	('checkout', 'amount_minor', 'bigint'),
+	('checkout', 'expires_at', 'timestamp with time zone'),
+	('checkout', 'metadata', 'jsonb'),
+	('checkout', 'replayed', 'boolean'),
+	('clawback', 'purchase_id', 'bigint'),
+	('clawback', 'account', 'text'),
+	('clawback', 'reference', 'text'),
+	('clawback', 'status', 'text'),
+	('clawback', 'money', 'numeric'),
+	('clawback', 'credits', 'bigint'),
+	('clawback', 'balance', 'bigint'),
+	('clawback', 'debt', 'bigint'),
+	('clawback', 'replayed', 'boolean'),
 	('deduction', 'account', 'text'),
 	('deduction', 'amount', 'bigint'),
 	('deduction', 'idempotency_key', 'text'),
@@ -665,6 +768,9 @@ $$, $$ VALUES
 	('outcome', 'detail', 'text'),
 	('outcome', 'hint', 'text'),
 	('outcome', 'receipt', 'credits.receipt'),
+	('payment', 'outcome', 'text'),
+	('payment', 'purchase_id', 'bigint'),
+	('payment', 'receipt', 'credits.receipt'),
 	('plan_change', 'subscription_id', 'bigint'),
 	('plan_change', 'plan', 'text'),
 	('plan_change', 'version', 'integer'),
@@ -756,7 +862,16 @@ $$, $$ VALUES
 	('credits.promotions', 'promotions_limits', 'c'),
 	('credits.promotions', 'promotions_pkey', 'p'),
 	('credits.promotions', 'promotions_value', 'c'),
+	('credits.purchases', 'purchases_completed', 'c'),
+	('credits.purchases', 'purchases_not_negative', 'c'),
+	('credits.purchases', 'purchases_pkey', 'p'),
+	('credits.purchases', 'purchases_reference_key', 'u'),
+	('credits.purchases', 'purchases_status', 'c'),
 	('credits.redemptions', 'redemptions_pkey', 'p'),
+	('credits.reversals', 'reversals_kind', 'c'),
+	('credits.reversals', 'reversals_not_negative', 'c'),
+	('credits.reversals', 'reversals_pkey', 'p'),
+	('credits.reversals', 'reversals_status', 'c'),
 	('credits.schedules', 'schedules_pkey', 'p'),
 	('credits.transactions', 'transactions_not_negative', 'c'),
 	('credits.transactions', 'transactions_pkey', 'p'),
@@ -812,9 +927,16 @@ $$, $$ VALUES
 	('credits.promotion_uses_promotion_idx', false, false, '(released_at IS NULL)', 'promotion,account_id'),
 	('credits.promotions_name_idx', false, false, NULL, 'name,active_from,id'),
 	('credits.promotions_pkey', true, true, NULL, 'id'),
+	('credits.purchases_account_id_idx', false, false, NULL, 'account_id,id'),
+	('credits.purchases_expires_at_idx', false, false, '(status = ''pending''::text)', 'expires_at,id'),
+	('credits.purchases_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)', 'account_id,idempotency_key'),
+	('credits.purchases_payment_reference_idx', true, false, '(payment_reference IS NOT NULL)', 'payment_reference'),
+	('credits.purchases_pkey', true, true, NULL, 'id'),
+	('credits.purchases_reference_key', true, false, NULL, 'reference'),
 	('credits.redemptions_code_id_idx', false, false, NULL, 'code_id,account_id'),
 	('credits.redemptions_pkey', true, true, NULL, 'transaction_id'),
 	('credits.redemptions_referee_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
+	('credits.reversals_pkey', true, true, NULL, 'purchase_id,reference'),
 	('credits.schedules_pkey', true, true, NULL, 'job,role'),
 	('credits.transactions_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
 	('credits.transactions_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
@@ -876,7 +998,11 @@ $$, $$ VALUES
 	 'delete truncate'),
 	('credits.promotions', 'promotions_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
+	('credits.purchases', 'purchases_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
 	('credits.redemptions', 'redemptions_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.reversals', 'reversals_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.transactions', 'transactions_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
@@ -1031,6 +1157,33 @@ $$, $$ VALUES
 	 'account text, package text DEFAULT NULL::text, amount bigint DEFAULT NULL::bigint,'
 	 ' promotion text DEFAULT NULL::text, currency text DEFAULT NULL::text',
 	 'credits.price'),
+	('public.credits_purchase_complete',
+	 'purchase bigint, payment_reference text, paid numeric, currency text DEFAULT NULL::text',
+	 'credits.payment'),
+	('public.credits_purchase_dispute',
+	 'purchase bigint, reference text, money numeric DEFAULT NULL::numeric,'
+	 ' reason text DEFAULT NULL::text',
+	 'credits.clawback'),
+	('public.credits_purchase_dispute_lost',
+	 'purchase bigint, reference text',
+	 'credits.clawback'),
+	('public.credits_purchase_dispute_won',
+	 'purchase bigint, reference text',
+	 'credits.clawback'),
+	('public.credits_purchase_expire',
+	 'purchase bigint',
+	 'boolean'),
+	('public.credits_purchase_fail',
+	 'purchase bigint, reason text DEFAULT NULL::text',
+	 'boolean'),
+	('public.credits_purchase_refund',
+	 'purchase bigint, money numeric DEFAULT NULL::numeric, credits bigint DEFAULT NULL::bigint,'
+	 ' reference text DEFAULT NULL::text, reason text DEFAULT NULL::text',
+	 'credits.clawback'),
+	('public.credits_purchase_start',
+	 'account text, package text DEFAULT NULL::text, amount bigint DEFAULT NULL::bigint,'
+	 ' promotion text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, currency text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.checkout'),
 	('public.credits_quote', 'account text, operation text, quantity numeric DEFAULT 1', 'credits.quote'),
 	('public.credits_redeem',
 	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
