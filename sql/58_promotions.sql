@@ -22,8 +22,8 @@ CREATE TABLE credits.promotions (
 			AND (kind <> 'percent' OR value <= 100)
 			AND (kind <> 'bonus' OR value = trunc(value))),
 	CONSTRAINT promotions_currency
-		CHECK (currency ~ '^[A-Z]{3}$' AND kind = 'fixed'
-			OR currency IS NULL AND kind <> 'fixed'),
+		CHECK (currency ~ '^[A-Z]{3}$'
+			AND (kind = 'fixed') = (currency IS NOT NULL)),
 	CONSTRAINT promotions_expires_in
 		CHECK (expires_in IS NULL OR kind = 'bonus'),
 	CONSTRAINT promotions_limits CHECK (per_account > 0 AND max_uses > 0)

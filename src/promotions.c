@@ -361,7 +361,18 @@ promotions_apply(PriceQuote *quote, text *name, StringInfo computation,
 static int64
 arg_limit(FunctionCallInfo fcinfo, int n, const char *name)
 {
-	return PG_ARGISNULL(n) ? NO_LIMIT : arg_amount(fcinfo, n, name);
+	int64		limit;
+
+	if (PG_ARGISNULL(n))
+		return NO_LIMIT;
+	limit = PG_GETARG_INT64(n);
+	if (limit < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be at least 1", name),
+				 errdetail("It is " INT64_FORMAT ".", limit),
+				 errhint("Pass how many purchases may have it, or NULL for any number.")));
+	return limit;
 }
 
 /*
