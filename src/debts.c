@@ -326,6 +326,31 @@ target_of(Posting *posting, const Entry *entry)
 }
 
 /*
+ * Waives what a grant owes for what it was given back and has lost at once:
+ * had that come back before the claim, it would have been gone by then.
+ */
+static void
+forgive(Posting *posting, TimestampTz at, const Draw *draw, int64 target_id)
+{
+	Debt	   *debt = find(posting, draw->grant_id);
+	int64		gone = debt ? Min(-draw->amount, debt->owed) : 0;
+	StringInfoData json;
+	Entry	   *entry;
+
+	if (gone <= 0)
+		return;
+	debt->gone += gone;
+	owe(posting, debt, -gone);
+	entry = log_add(posting, KIND_REINSTATEMENT, at, 0, NULL, 0);
+	entry->has_target = true;
+	entry->target_id = target_id;
+	begin_terms(&json, debt, -gone);
+	json_int64(&json, "claimed", 0);
+	json_int64(&json, "gone", gone);
+	entry->terms = json_document(&json);
+}
+
+/*
  * Pays the account's debt from what has come in since this was last called for
  * the posting.  For accounts that have one.
  */
@@ -339,13 +364,13 @@ debts_pay(Posting *posting, TimestampTz at)
 		Entry	   *entry = posting->entries[posting->npaid];
 		int			i;
 
-		/* what was taken wrongly and comes back pays nothing */
-		if (posting->account.debt == 0 ||
-			strcmp(entry->kind, KIND_REINSTATEMENT) == 0)
-			continue;
-		for (i = 0; i < entry->ndraws; i++)
-			pay_from(posting, at, entry, &entry->draws[i],
-					 target_of(posting, entry));
+		for (i = 0; i < entry->ndraws && posting->account.debt > 0; i++)
+			if (strcmp(entry->kind, KIND_EXPIRATION) == 0 ||
+				strcmp(entry->kind, KIND_VOID) == 0)
+				forgive(posting, at, &entry->draws[i], entry->id);
+			else
+				pay_from(posting, at, entry, &entry->draws[i],
+						 target_of(posting, entry));
 	}
 	/* the payments bring nothing */
 	posting->npaid = posting->nentries;
@@ -563,10 +588,13 @@ debts_claim(Posting *posting, Grant *grant, int64 claimed)
 	/* what came in before pays for what was owed before */
 	if (posting->account.debt > 0)
 		debts_pay(posting, posting->now);
+	posting->npaid = posting->nentries;
 	entry = claimed > debt->claimed ?
 		claim(posting, grant, debt, claimed - debt->claimed) :
 		waive(posting, grant, debt, debt->claimed - claimed);
-	posting->npaid = posting->nentries;
+	/* a grant that had paid may owe something itself by now */
+	if (posting->account.debt > 0)
+		debts_pay(posting, posting->now);
 	posting->nburnt = 0;
 	return entry;
 }

@@ -5,6 +5,7 @@
 #include "credits.h"
 
 #include "job.h"
+#include "purchases.h"
 #include "sql.h"
 
 #include "catalog/pg_type.h"
@@ -45,8 +46,15 @@ sweep_events(int limit)
 static bool
 begin_part(JobRange *range)
 {
-	range->sweep = sweep_events;
-	return range->number == 0 && clock_event_retention();
+	static int64 (*const sweeps[]) (int limit) = {
+		purchases_expire_due, sweep_events
+	};
+	int			n = clock_event_retention() ? 2 : 1;
+
+	if (range->number >= n)
+		return false;
+	range->sweep = sweeps[range->number];
+	return true;
 }
 
 /*
