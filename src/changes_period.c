@@ -156,10 +156,16 @@ changes_entitle(Posting *posting, const Subscription *subscription,
 		const PlanChanged *note = lfirst(lc);
 		const PlanTerms *next = plans_get(note->plan_id);
 
-		if (note->at >= until)
-			break;
+		/* what came before the change that it began with is not in it */
 		if (note->at == period->starts_at && note->carried != 0)
+		{
 			*carried = note->carried;
+			nturns = 0;
+			continue;
+		}
+		/* those of the same instant that came before one count */
+		if (until < period->ends_at ? note == new : note->at >= until)
+			break;
 		turns[nturns++] = (Turn) {
 			note->at, next->credits,
 			changes_proration(note->proration),
