@@ -525,6 +525,7 @@ extern int	setting_referral_cap;
 extern int	setting_referral_credits;
 extern int	setting_referrer_credits;
 extern char *setting_refund_grace;
+extern int	setting_stripe_tolerance;
 extern char *setting_test_clock;
 
 /* errors.c */

@@ -31,6 +31,7 @@ int			setting_referral_credits;
 int			setting_referrer_credits;
 char	   *setting_refund_grace;
 static char *setting_renewal_warning;
+int			setting_stripe_tolerance;
 char	   *setting_test_clock;
 
 static const struct config_enum_entry debt_payment_options[] = {
@@ -300,6 +301,18 @@ _PG_init(void)
 							   clock_check_intervals,
 							   clock_assign_renewal_warning,
 							   NULL);
+	DefineCustomIntVariable("credits.stripe_tolerance",
+							"How old the signature of a webhook may be, or how far in the future.",
+							NULL,
+							&setting_stripe_tolerance,
+							300,
+							1,
+							SECS_PER_DAY,
+							PGC_SUSET,
+							GUC_UNIT_S,
+							NULL,
+							NULL,
+							NULL);
 	DefineCustomStringVariable("credits.test_clock",
 							   "Instant that replaces the time of day, for tests; empty is the time of day.",
 							   NULL,

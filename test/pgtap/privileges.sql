@@ -90,6 +90,12 @@ INSERT INTO callable VALUES
 	('credits_set_unit_price', false, true, false, $$SELECT credits_set_unit_price('EUR', 0.1)$$),
 	('credits_set_volume_discount', false, true, false, $$SELECT credits_set_volume_discount('{10}', '{5}')$$),
 	('credits_settle', false, true, false, $$CALL credits_settle(1, NULL, NULL)$$),
+	('credits_stripe_add_secret', false, true, false, $$SELECT credits_stripe_add_secret('p:new', 'whsec_0123456789')$$),
+	('credits_stripe_remove_secret', false, true, false, $$SELECT credits_stripe_remove_secret('p:secret')$$),
+	('credits_stripe_reprocess', false, true, false, $$SELECT credits_stripe_reprocess()$$),
+	('credits_stripe_set_customer', false, true, false, $$SELECT credits_stripe_set_customer('cus_p', 'p:1')$$),
+	('credits_stripe_set_price', false, true, false, $$SELECT credits_stripe_set_price('price_p', 'p:plan')$$),
+	('credits_stripe_webhook', true, true, false, NULL),
 	('credits_summary', true, true, true, $$SELECT credits_summary('p:1')$$),
 	('credits_sync_sequences', false, true, false, $$SELECT credits_sync_sequences()$$),
 	('credits_transfer', true, true, false, $$SELECT credits_transfer('p:1', 'p:pool', 1)$$),
@@ -121,10 +127,12 @@ SELECT set_eq($$
 	JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'credits'
 $$, $$ SELECT function FROM callable UNION ALL SELECT 'credits.now' $$, 'all functions are in the matrix');
-SELECT is(has_function_privilege(p.role, c.function::regproc, 'EXECUTE'),
+SELECT is(has_function_privilege(p.role, f.oid, 'EXECUTE'),
 	(p.app AND c.app) OR (p.admin AND c.admin) OR (p.auditor AND c.auditor),
-	p.role || ' and EXECUTE on ' || c.function)
-FROM person AS p, callable AS c;
+	p.role || ' and EXECUTE on ' || f.oid::regprocedure)
+FROM person AS p, callable AS c
+JOIN pg_proc AS f ON f.pronamespace = CASE WHEN c.function LIKE 'credits.%' THEN 'credits' ELSE 'public' END::regnamespace
+	AND f.proname = regexp_replace(c.function, '^credits\.', '');
 
 -- and when they try
 SELECT credits_open_account('p:1', 100) IS NOT NULL AS opened \gset
@@ -146,6 +154,7 @@ SELECT purchase_id AS purchase FROM credits_purchase_start('p:1', 'p:package') \
 SELECT purchase_id AS bought FROM credits_purchase_start('p:1', 'p:package') \gset
 SELECT credits_purchase_complete(:bought, 'p_bought', 1) IS NOT NULL AS bought_it \gset
 SELECT credits_purchase_dispute(:bought, 'p_dp', 0.5) IS NOT NULL AS disputed \gset
+SELECT credits_stripe_add_secret('p:secret', 'whsec_0123456789') IS NOT NULL AS made \gset
 CREATE TEMP TABLE id (name text, value text);
 INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
 	('purchase', :'purchase'), ('bought', :'bought');
@@ -162,7 +171,7 @@ CREATE TEMP TABLE thing AS
 SELECT c.oid, c.oid::regclass::text AS name, c.relkind FROM pg_class AS c
 WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'v', 'S');
 SELECT is(has_table_privilege(p.role, t.oid, m.mode),
-	m.mode = 'SELECT' AND (p.admin OR p.auditor OR p.app AND t.name IN (
+	m.mode = 'SELECT' AND t.name <> 'credits.stripe_secrets' AND (p.admin OR p.auditor OR p.app AND t.name IN (
 		-- what is for sale, to whoever asks
 		'credits.current_packages', 'credits.current_plans',
 		'credits.current_unit_prices', 'credits.current_volume_discounts')),

@@ -57,6 +57,12 @@ SELECT tables_are('credits', ARRAY[
 	'redemptions',
 	'reversals',
 	'schedules',
+	'stripe_customers',
+	'stripe_events',
+	'stripe_links',
+	'stripe_prices',
+	'stripe_secrets',
+	'stripe_subjects',
 	'transactions',
 	'unit_prices',
 	'volume_discounts',
@@ -78,7 +84,8 @@ SELECT views_are('credits', ARRAY[
 	'promo_codes',
 	'purchase_list',
 	'referral_counts',
-	'referrals'
+	'referrals',
+	'stripe_refusals'
 ]);
 SELECT sequences_are('credits', ARRAY[
 	'accounts_id_seq',
@@ -90,6 +97,7 @@ SELECT sequences_are('credits', ARRAY[
 	'packages_id_seq',
 	'promotions_id_seq',
 	'purchases_id_seq',
+	'stripe_refused_seq',
 	'transactions_id_seq',
 	'unit_prices_id_seq',
 	'volume_discounts_id_seq'
@@ -819,7 +827,11 @@ $$, $$ VALUES
 	('settlement', 'debt', 'bigint'),
 	('settlement', 'expired', 'bigint'),
 	('settlement', 'expiring_amount', 'bigint'),
-	('settlement', 'expiring_at', 'timestamp with time zone')
+	('settlement', 'expiring_at', 'timestamp with time zone'),
+	('stripe_result', 'event_id', 'text'),
+	('stripe_result', 'type', 'text'),
+	('stripe_result', 'result', 'text'),
+	('stripe_result', 'detail', 'jsonb')
 $$, 'composite types');
 
 -- constraints and indexes
@@ -873,6 +885,14 @@ $$, $$ VALUES
 	('credits.reversals', 'reversals_pkey', 'p'),
 	('credits.reversals', 'reversals_status', 'c'),
 	('credits.schedules', 'schedules_pkey', 'p'),
+	('credits.stripe_customers', 'stripe_customers_pkey', 'p'),
+	('credits.stripe_events', 'stripe_events_pkey', 'p'),
+	('credits.stripe_events', 'stripe_events_result', 'c'),
+	('credits.stripe_links', 'stripe_links_pkey', 'p'),
+	('credits.stripe_prices', 'stripe_prices_one', 'c'),
+	('credits.stripe_prices', 'stripe_prices_pkey', 'p'),
+	('credits.stripe_secrets', 'stripe_secrets_pkey', 'p'),
+	('credits.stripe_subjects', 'stripe_subjects_pkey', 'p'),
 	('credits.transactions', 'transactions_not_negative', 'c'),
 	('credits.transactions', 'transactions_pkey', 'p'),
 	('credits.unit_prices', 'unit_prices_currency', 'c'),
@@ -938,6 +958,15 @@ $$, $$ VALUES
 	('credits.redemptions_referee_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
 	('credits.reversals_pkey', true, true, NULL, 'purchase_id,reference'),
 	('credits.schedules_pkey', true, true, NULL, 'job,role'),
+	('credits.stripe_customers_pkey', true, true, NULL, 'id'),
+	('credits.stripe_events_pkey', true, true, NULL, 'id'),
+	('credits.stripe_events_subject_idx', false, false, NULL, 'subject,created'),
+	('credits.stripe_links_invoice_idx', false, false, NULL, 'invoice'),
+	('credits.stripe_links_pkey', true, true, NULL, 'payment,invoice'),
+	('credits.stripe_prices_pkey', true, true, NULL, 'id'),
+	('credits.stripe_secrets_pkey', true, true, NULL, 'name'),
+	('credits.stripe_subjects_pkey', true, true, NULL, 'subject'),
+	('credits.stripe_subjects_waiting_idx', false, false, '(waiting IS NOT NULL)', 'subject'),
 	('credits.transactions_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
 	('credits.transactions_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
 	 'COALESCE(member_id, account_id),idempotency_key'),
@@ -1016,7 +1045,7 @@ $$, 'triggers, all of them ENABLE ALWAYS');
 
 -- functions: names, arguments, defaults, results
 SELECT pg_temp.rows_are($$
-	SELECT name, pg_get_function_arguments(oid), pg_get_function_result(oid) FROM routine ORDER BY name COLLATE "C"
+	SELECT name, pg_get_function_arguments(oid), pg_get_function_result(oid) FROM routine ORDER BY name COLLATE "C", 2
 $$, $$ VALUES
 	('credits.account_id', 'account text', 'bigint'),
 	('credits.alert', '', 'trigger'),
@@ -1256,6 +1285,13 @@ $$, $$ VALUES
 	 'IN batch_size integer DEFAULT 1000, INOUT settled bigint DEFAULT NULL::bigint,'
 	 ' INOUT failed bigint DEFAULT NULL::bigint',
 	 NULL),
+	('public.credits_stripe_add_secret', 'name text, secret text', 'void'),
+	('public.credits_stripe_remove_secret', 'name text', 'void'),
+	('public.credits_stripe_reprocess', '', 'SETOF credits.stripe_result'),
+	('public.credits_stripe_set_customer', 'customer text, account text', 'void'),
+	('public.credits_stripe_set_price', 'id text, plan text DEFAULT NULL::text, package text DEFAULT NULL::text', 'void'),
+	('public.credits_stripe_webhook', 'payload bytea, signature text', 'credits.stripe_result'),
+	('public.credits_stripe_webhook', 'payload text, signature text', 'credits.stripe_result'),
 	('public.credits_summary',
 	 'account text, OUT balance bigint, OUT held bigint, OUT debt bigint, OUT expiring_amount bigint,'
 	 ' OUT expiring_at timestamp with time zone, OUT granted bigint, OUT spent bigint, OUT refunded bigint,'
@@ -1384,18 +1420,18 @@ $$, 'comments begin in lower case and end without a full stop');
 -- dump
 SELECT set_eq($$
 	SELECT c.oid::regclass::text FROM pg_extension AS e, unnest(e.extconfig) AS c (oid) WHERE e.extname = 'credits'
-$$, $$ SELECT name FROM relation WHERE relkind IN ('r', 'p', 'S') $$,
-	'every table and every sequence is dumped');
+$$, $$ SELECT name FROM relation WHERE relkind IN ('r', 'p', 'S') AND name <> 'credits.stripe_secrets' $$,
+	'every table and every sequence is dumped, but no secrets');
 SELECT is_empty($$
 	SELECT c.condition FROM pg_extension AS e, unnest(e.extcondition) AS c (condition)
 	WHERE e.extname = 'credits' AND c.condition <> ''
 $$, 'with all its rows');
 SELECT is_empty($$
 	SELECT s.name FROM relation AS s
-	WHERE s.relkind = 'S' AND NOT EXISTS (
+	WHERE s.relkind = 'S' AND s.name <> 'credits.stripe_refused_seq' AND NOT EXISTS (
 		SELECT FROM pg_depend AS d JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 		WHERE d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype = 'a' AND a.attname = 'id')
-$$, 'every sequence belongs to an id');
+$$, 'every sequence belongs to an id, but the one that counts refusals');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,0 +1,258 @@
+-- stripe: webhooks verified, kept and applied
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+\set SHOW_CONTEXT never
+ALTER SEQUENCE credits.accounts_id_seq RESTART 630001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 630001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 630001;
+ALTER SEQUENCE credits.events_id_seq RESTART 630001;
+ALTER SEQUENCE credits.purchases_id_seq RESTART 630001;
+ALTER SEQUENCE credits.subscriptions_id_seq RESTART 630001;
+SET credits.test_clock = '2026-01-01 00:00:00+00';
+
+-- HMAC-SHA256 by its definition in RFC 2104, and the header that Stripe makes of it
+CREATE FUNCTION pg_temp.pad(key bytea, mask int) RETURNS bytea LANGUAGE sql AS $$
+	SELECT string_agg(set_byte('\x00', 0, CASE WHEN i < length(key) THEN get_byte(key, i) ELSE 0 END # mask), '' ORDER BY i)
+	FROM generate_series(0, 63) AS i
+$$;
+CREATE FUNCTION pg_temp.hmac(message text, secret text) RETURNS text LANGUAGE sql AS $$
+	SELECT encode(sha256(pg_temp.pad(k, 92) || sha256(pg_temp.pad(k, 54) || convert_to(message, 'UTF8'))), 'hex')
+	FROM (SELECT CASE WHEN length(secret) > 64 THEN sha256(secret::bytea) ELSE secret::bytea END AS k) AS s
+$$;
+-- test case 2 of RFC 4231
+SELECT pg_temp.hmac('what do ya want for nothing?', 'Jefe');
+CREATE FUNCTION pg_temp.header(payload text, secret text DEFAULT 'whsec_first_0123456789', at bigint DEFAULT 1767225600)
+RETURNS text LANGUAGE sql AS $$
+	SELECT format('t=%s,v1=%s', at, pg_temp.hmac(at || '.' || payload, secret))
+$$;
+CREATE FUNCTION pg_temp.event(id text, type text, object jsonb, created bigint DEFAULT 1767225600)
+RETURNS text LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', id, 'object', 'event', 'type', type, 'created', created, 'livemode', true,
+		'api_version', '2025-10-29.clover', 'data', jsonb_build_object('object', object))::text
+$$;
+CREATE FUNCTION pg_temp.send(id text, type text, object jsonb, created bigint DEFAULT 1767225600)
+RETURNS credits.stripe_result LANGUAGE sql AS $$
+	SELECT public.credits_stripe_webhook(e, pg_temp.header(e)) FROM pg_temp.event(id, type, object, created) AS e
+$$;
+
+-- secrets: nobody but the owner reads them
+SET ROLE regress_credits_admin;
+SELECT credits_stripe_add_secret('first', 'whsec_first_0123456789');
+SELECT credits_stripe_add_secret('first', 'whsec_other_0123456789');
+\echo :SQLSTATE
+SELECT credits_stripe_add_secret('short', 'whsec_1');
+\echo :SQLSTATE
+SELECT credits_stripe_add_secret('long', repeat('x', 256));
+SELECT credits_stripe_add_secret('line', E'whsec_first_0123456789\n');
+\echo :SQLSTATE
+SELECT credits_stripe_add_secret('none', NULL);
+\echo :SQLSTATE
+SELECT credits_stripe_add_secret(NULL, 'whsec_first_0123456789');
+\echo :SQLSTATE
+SELECT credits_stripe_remove_secret('nothing');
+\echo :SQLSTATE
+SELECT * FROM credits.stripe_secrets;
+\echo :SQLSTATE
+SET ROLE regress_credits_auditor;
+SELECT * FROM credits.stripe_secrets;
+\echo :SQLSTATE
+SET ROLE regress_credits_app;
+SELECT credits_stripe_add_secret('mine', 'whsec_mine_0123456789');
+\echo :SQLSTATE
+RESET ROLE;
+SELECT name, created_at, role = session_user AS ours FROM credits.stripe_secrets;
+
+-- a vector that was computed elsewhere: python3 -c "import hmac; print(hmac.new(
+-- b'whsec_first_0123456789', b'1767225600.{\"a\": 1}', 'sha256').hexdigest())"
+SELECT pg_temp.header('{"a": 1}') = 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447' AS same;
+SET ROLE regress_credits_app;
+-- signed by ours, but no event
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+\echo :SQLSTATE
+SELECT credits_stripe_webhook('{"a": 1}'::bytea, 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+-- not signed, or otherwise, or something else
+SELECT credits_stripe_webhook('{"a": 1}', NULL);
+\echo :SQLSTATE
+SELECT credits_stripe_webhook('{"a": 1}', '');
+SELECT credits_stripe_webhook('{"a": 1}', 'nonsense');
+SELECT credits_stripe_webhook('{"a": 1}', 'v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a": 1}', 't=,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a": 1}', 't=-1,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600,t=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a": 1}', repeat('v0=1,', 1000));
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600');
+\echo :SQLSTATE
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600,v0=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225601,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a": 2}', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a":1}', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a": 1}', pg_temp.header('{"a": 1}', 'whsec_second_0123456789'));
+-- the payload is not looked at before
+SELECT credits_stripe_webhook('no JSON', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook(NULL, 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+\echo :SQLSTATE
+-- other schemes, other signatures, spaces and capitals
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600, v0=0, v2=x=y, v1=00, v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SELECT credits_stripe_webhook('{"a": 1}', upper('t=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447'));
+-- as old, and as far ahead, as it may be
+RESET ROLE;
+SET credits.test_clock = '2026-01-01 00:05:00+00';
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SET credits.test_clock = '2026-01-01 00:05:01+00';
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+\echo :SQLSTATE
+SET credits.test_clock = '2025-12-31 23:55:00+00';
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SET credits.test_clock = '2025-12-31 23:54:59+00';
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+SET credits.stripe_tolerance = '1h';
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600,v1=1aeb59d4268cab4d2e32dc4fb7c6ea74dace8e30698c62bf0fd8b861585ac447');
+RESET credits.stripe_tolerance;
+SET credits.test_clock = '2026-01-01 00:00:00+00';
+
+-- what was refused is counted, though nothing else of it is left
+BEGIN;
+SELECT refused AS before FROM credits.stripe_refusals \gset
+SAVEPOINT s;
+SELECT credits_stripe_webhook('{"a": 1}', 't=1767225600');
+ROLLBACK;
+SET ROLE regress_credits_auditor;
+SELECT refused - :before AS one FROM credits.stripe_refusals;
+RESET ROLE;
+SELECT count(*) FROM credits.stripe_events;
+
+-- one secret replaces another: for a while both count
+SELECT credits_stripe_add_secret('second', 'whsec_second_' || repeat('0123456789', 6));
+SELECT r.* FROM pg_temp.event('evt_630001', 'plan.created', '{"id": "p"}') AS e, credits_stripe_webhook(e, pg_temp.header(e)) AS r;
+SELECT r.* FROM pg_temp.event('evt_630002', 'plan.created', '{"id": "p"}') AS e, credits_stripe_webhook(e, pg_temp.header(e, 'whsec_second_' || repeat('0123456789', 6))) AS r;
+SELECT credits_stripe_remove_secret('first');
+SELECT r.* FROM pg_temp.event('evt_630003', 'plan.created', '{"id": "p"}') AS e, credits_stripe_webhook(e, pg_temp.header(e)) AS r;
+\echo :SQLSTATE
+SELECT credits_stripe_remove_secret('second');
+SELECT r.* FROM pg_temp.event('evt_630003', 'plan.created', '{"id": "p"}') AS e, credits_stripe_webhook(e, pg_temp.header(e)) AS r;
+SELECT credits_stripe_add_secret('first', 'whsec_first_0123456789');
+
+-- what a type is not known for is kept, once
+SELECT * FROM pg_temp.send('evt_630001', 'plan.created', '{"id": "p"}');
+SELECT * FROM pg_temp.send('evt_630003', 'charge.succeeded', '{"id": "ch_1"}');
+SELECT * FROM pg_temp.send('evt_630004', 'invoice.paid', '{"id": "in_1"}');
+SELECT id, type, object_id, subject, created, received_at, api_version, livemode, result, detail, facts, payload
+FROM credits.stripe_events ORDER BY id;
+
+-- signed by Stripe, but nothing that it sends
+SELECT credits_stripe_webhook(e, pg_temp.header(e)) FROM (VALUES ('[]')) AS v (e);
+\echo :SQLSTATE
+SELECT credits_stripe_webhook(e, pg_temp.header(e)) FROM (VALUES ('{"id": "evt_1", "type": "x"')) AS v (e);
+\echo :SQLSTATE
+SELECT credits_stripe_webhook(e, pg_temp.header(e)) FROM (VALUES ('{"id": "evt_1", "type": "x"}')) AS v (e);
+SELECT credits_stripe_webhook(e, pg_temp.header(e)) FROM (VALUES ('{"id": "evt_1", "type": "x", "created": 1}')) AS v (e);
+SELECT credits_stripe_webhook(e, pg_temp.header(e)) FROM (VALUES ('{"id": "evt_1", "type": "x", "created": -1, "data": {"object": {}}}')) AS v (e);
+SELECT credits_stripe_webhook(e, pg_temp.header(e))
+FROM pg_temp.event('evt_1', 'refund.created', '{}') AS e;
+SELECT credits_stripe_webhook(e, pg_temp.header(e))
+FROM pg_temp.event(repeat('e', 256), 'x', '{}') AS e;
+SELECT credits_stripe_webhook('\xff'::bytea, format('t=1767225600,v1=%s',
+	encode(sha256(pg_temp.pad('whsec_first_0123456789', 92) || sha256(pg_temp.pad('whsec_first_0123456789', 54) || '1767225600.'::bytea || '\xff'::bytea)), 'hex')));
+\echo :SQLSTATE
+-- the bytes are what counts, the text is in the encoding of the client
+SELECT r.result FROM pg_temp.event('evt_630005', 'customer.created', '{"id": "cus_1", "name": "Zoë"}') AS e, credits_stripe_webhook(convert_to(e, 'UTF8'), pg_temp.header(e)) AS r;
+SET client_encoding = 'LATIN1';
+SELECT r.result FROM pg_temp.event('evt_630006', 'customer.created', U&'{"id": "cus_1", "name": "Zo\00EB"}') AS e, credits_stripe_webhook(e, pg_temp.header(e)) AS r;
+RESET client_encoding;
+
+BEGIN READ ONLY;
+SELECT credits_stripe_webhook('{}', 't=1');
+\echo :SQLSTATE
+ROLLBACK;
+
+-- a purchase: completed once, refunded in parts, disputed
+RESET ROLE;
+SELECT credits_open_account('stripe:buyer');
+SELECT credits_set_package('stripe:big', 1000, 10.00, 'USD') IS NOT NULL AS set;
+CREATE TEMP TABLE bought AS
+SELECT c.n, p.purchase_id AS id, p.reference FROM generate_series(1, 6) AS c (n),
+	credits_purchase_start('stripe:buyer', 'stripe:big', idempotency_key => 'b' || c.n) AS p;
+SELECT * FROM bought;
+CREATE FUNCTION pg_temp.session(n int, status text, amount int DEFAULT 1000, currency text DEFAULT 'usd') RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', 'cs_' || n, 'mode', 'payment', 'payment_intent', 'pi_' || n, 'client_reference_id', reference,
+		'payment_status', status, 'amount_total', amount, 'currency', currency, 'customer', 'cus_' || n)
+	FROM bought AS b WHERE b.n = session.n
+$$;
+GRANT SELECT ON bought TO regress_credits_app;
+SET ROLE regress_credits_app;
+SELECT * FROM pg_temp.send('evt_630101', 'checkout.session.completed', pg_temp.session(1, 'paid'));
+SELECT * FROM pg_temp.send('evt_630101', 'checkout.session.completed', pg_temp.session(1, 'paid'));
+-- the same under another id
+SELECT * FROM pg_temp.send('evt_630102', 'checkout.session.completed', pg_temp.session(1, 'paid'));
+-- the id with another content
+SELECT * FROM pg_temp.send('evt_630101', 'checkout.session.completed', pg_temp.session(2, 'paid'));
+\echo :SQLSTATE
+SELECT balance, debt FROM credits_summary('stripe:buyer');
+SELECT * FROM pg_temp.send('evt_630103', 'charge.refunded',
+	'{"id": "ch_1", "payment_intent": "pi_1", "amount": 1000, "amount_refunded": 250, "currency": "usd"}', 1767225700);
+SELECT balance, debt FROM credits_summary('stripe:buyer');
+SELECT * FROM pg_temp.send('evt_630104', 'refund.created',
+	'{"id": "re_1", "payment_intent": "pi_1", "charge": "ch_1", "amount": 250, "currency": "usd", "status": "pending"}', 1767225700);
+SELECT * FROM pg_temp.send('evt_630105', 'refund.failed',
+	'{"id": "re_1", "payment_intent": "pi_1", "charge": "ch_1", "amount": 250, "currency": "usd", "status": "failed"}', 1767225800);
+SELECT balance, debt FROM credits_summary('stripe:buyer');
+SELECT * FROM pg_temp.send('evt_630106', 'charge.dispute.created',
+	'{"id": "dp_1", "payment_intent": "pi_1", "charge": "ch_1", "amount": 1000, "currency": "usd", "status": "warning_needs_response"}', 1767225900);
+SELECT * FROM pg_temp.send('evt_630107', 'charge.dispute.updated',
+	'{"id": "dp_1", "payment_intent": "pi_1", "charge": "ch_1", "amount": 1000, "currency": "usd", "status": "needs_response"}', 1767225901);
+SELECT balance, debt FROM credits_summary('stripe:buyer');
+SELECT * FROM pg_temp.send('evt_630108', 'charge.dispute.closed',
+	'{"id": "dp_1", "payment_intent": "pi_1", "charge": "ch_1", "amount": 1000, "currency": "usd", "status": "won"}', 1767225902);
+SELECT balance, debt FROM credits_summary('stripe:buyer');
+
+-- paid later, failed, expired, paid too little, in another currency
+SELECT * FROM pg_temp.send('evt_630201', 'checkout.session.completed', pg_temp.session(2, 'unpaid'));
+SELECT * FROM pg_temp.send('evt_630202', 'checkout.session.async_payment_succeeded', pg_temp.session(2, 'paid'));
+SELECT * FROM pg_temp.send('evt_630203', 'checkout.session.completed', pg_temp.session(3, 'unpaid'));
+SELECT * FROM pg_temp.send('evt_630204', 'checkout.session.async_payment_failed', pg_temp.session(3, 'unpaid'));
+SELECT * FROM pg_temp.send('evt_630205', 'checkout.session.expired', pg_temp.session(4, 'unpaid') || '{"payment_intent": null}');
+SELECT * FROM pg_temp.send('evt_630206', 'checkout.session.completed', pg_temp.session(5, 'paid', 999));
+SELECT * FROM pg_temp.send('evt_630207', 'checkout.session.completed', pg_temp.session(6, 'paid', 1000, 'eur'));
+SELECT * FROM pg_temp.send('evt_630208', 'payment_intent.payment_failed', jsonb_build_object('id', 'pi_9', 'metadata',
+	jsonb_build_object('purchase_id', (SELECT id::text FROM bought WHERE n = 5))));
+SELECT * FROM pg_temp.send('evt_630209', 'payment_intent.payment_failed', '{"id": "pi_10"}');
+-- what bought nothing takes nothing when it goes back, and does not stand in the way
+SELECT * FROM pg_temp.send('evt_630220', 'charge.refunded', '{"id": "ch_5", "payment_intent": "pi_5", "amount_refunded": 999, "currency": "usd"}');
+SELECT * FROM pg_temp.send('evt_630221', 'checkout.session.completed', pg_temp.session(5, 'paid') || '{"id": "cs_5b", "payment_intent": "pi_5b"}');
+SELECT * FROM pg_temp.send('evt_630222', 'refund.created', '{"id": "re_5", "charge": "ch_5", "payment_intent": "pi_5", "amount": 999, "currency": "usd", "status": "succeeded"}');
+-- money that nobody knows what it was for
+SELECT * FROM pg_temp.send('evt_630210', 'checkout.session.completed', pg_temp.session(1, 'paid') || '{"id": "cs_x", "payment_intent": "pi_x"}');
+SELECT * FROM pg_temp.send('evt_630211', 'checkout.session.completed', '{"id": "cs_y", "payment_intent": "pi_y", "payment_status": "paid", "amount_total": 5, "currency": "usd"}');
+SELECT * FROM pg_temp.send('evt_630212', 'checkout.session.completed', '{"id": "cs_z", "payment_intent": "pi_z", "payment_status": "paid", "amount_total": 5, "currency": "usd", "client_reference_id": "purchase_0"}');
+SELECT * FROM pg_temp.send('evt_630213', 'refund.created', '{"id": "re_x", "payment_intent": "pi_u", "amount": 5, "currency": "usd", "status": "succeeded"}');
+RESET ROLE;
+SELECT n, status, payment_reference, paid FROM bought AS b JOIN credits.purchases AS p USING (id) ORDER BY n;
+SELECT balance, debt FROM credits_summary('stripe:buyer');
+SELECT kind, account_id, created_at, detail - 'purchase_id' AS detail FROM credits.events
+WHERE id BETWEEN 630001 AND 639999 AND kind IN ('payment_unknown', 'purchase_underpaid', 'payment_failed', 'stripe_unmapped', 'stripe_refused') ORDER BY id;
+SELECT * FROM credits.stripe_subjects WHERE waiting IS NOT NULL ORDER BY subject;
+-- nothing of that is known any better
+SELECT event_id, result FROM credits_stripe_reprocess() ORDER BY event_id;
+SELECT account, problem FROM credits_verify('stripe:buyer');
+SELECT id, learned FROM credits.stripe_customers ORDER BY id;
+
+-- what stands for what
+SET ROLE regress_credits_admin;
+SELECT credits_stripe_set_price('price_1', plan => 'stripe:plan');
+SELECT credits_stripe_set_price('prod_1', package => 'stripe:big');
+SELECT credits_stripe_set_price('price_1', 'stripe:plan', 'stripe:big');
+\echo :SQLSTATE
+SELECT credits_stripe_set_price(NULL, 'stripe:plan');
+\echo :SQLSTATE
+SELECT credits_stripe_set_price('', 'stripe:plan');
+\echo :SQLSTATE
+SELECT id, plan, package, created_at, role = session_user AS ours FROM credits.stripe_prices ORDER BY id;
+SELECT credits_stripe_set_price('prod_1');
+SELECT id FROM credits.stripe_prices ORDER BY id;
+SELECT credits_stripe_set_customer('cus_1', 'nobody');
+\echo :SQLSTATE
+SELECT credits_stripe_set_customer(NULL, 'stripe:buyer');
+\echo :SQLSTATE
+SELECT credits_stripe_set_customer('cus_1', 'stripe:buyer');
+SELECT id, learned FROM credits.stripe_customers ORDER BY id;
+RESET ROLE;

@@ -1,0 +1,209 @@
+# What Stripe sends, in every order and more than once: the same balances in the
+# end.  A purchase, a refund, a dispute in all orders, a year of a subscription in
+# random ones, each in the shapes of old and new versions of Stripe's API.  And
+# secrets: nothing that can be read has one.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CreditsStripe;
+use CreditsTest;
+use List::Util qw(shuffle);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+diag('without the real shapes of Stripe: CREDITS_DATA leads to none') unless stripe_fixtures();
+
+my $node = credits_node('stripe', conf => <<'CONF');
+log_statement = all
+log_error_verbosity = verbose
+CONF
+my $session = CreditsTest::Session->new($node);
+my $now = 1_800_000_000;    # 2027-01-15 08:00 UTC
+my $secret = stripe_secret();
+
+$session->value("SET credits.test_clock = '2027-01-15 08:00+00'");
+# as a parameter, which is not logged with the statement but beside it: not here
+$session->value("SET log_statement = none; SELECT credits_stripe_add_secret('tests', '$secret'); RESET log_statement");
+$session->value('SET log_statement = none');
+$session->value(q(SELECT credits_set_package('big', 1000, 10.00, 'USD')));
+
+# Sends events in an order, all in one go; dies if one is refused.
+sub deliver
+{
+	my ($time, @events) = @_;
+	$session->value(
+		join "\n", map { "SELECT result FROM " . stripe_call($_, $time) . ';' } @events);
+}
+
+sub balance_of
+{
+	my ($account) = @_;
+	return $session->value(
+		"SELECT balance || ' ' || debt FROM credits_summary('$account')");
+}
+
+# ---------------------------------------------------------------------------
+# purchases
+
+my $tries = 0;
+
+# Starts a purchase of 1000 credits for 10 dollars and returns its number and
+# reference.
+sub start
+{
+	my $n = ++$tries;
+	my $reference = $session->value(
+		"SELECT credits_open_account('buyer:$n') IS NULL; SELECT reference FROM credits_purchase_start('buyer:$n', 'big')");
+	return ($n, (split /\n/, $reference)[-1]);
+}
+
+# The events of a purchase by its parts; times are seconds after it began.
+sub events_of
+{
+	my ($n, $reference, @parts) = @_;
+	my @events;
+	foreach my $part (@parts)
+	{
+		my ($type, $at, %members) = @$part;
+		my %of = (payment_intent => "pi_$n", charge => "ch_$n");
+		my $object;
+		if ($type =~ /^checkout/)
+		{
+			$object = stripe_session(id => "cs_$n", client_reference_id => $reference,
+				amount_total => 1000, payment_intent => "pi_$n", %members);
+		}
+		elsif ($type =~ /^payment_intent/)
+		{
+			$object = stripe_intent(id => "pi_$n", %members);
+		}
+		elsif ($type eq 'charge.refunded')
+		{
+			$object = stripe_charge(id => "ch_$n", amount => 1000, payment_intent => "pi_$n", %members);
+		}
+		elsif ($type =~ /refund/)
+		{
+			$members{id} .= "_$n";
+			$object = stripe_refund(%of, %members);
+		}
+		else
+		{
+			$members{id} .= "_$n";
+			$object = stripe_dispute(%of, amount => 1000, %members);
+		}
+		push @events, stripe_event($type, $object, created => $now - 1000 + $at);
+	}
+	return @events;
+}
+
+# All orders of some events end the same way; each is sent again after some other,
+# and at last all of them once more.  first: events that come before the others,
+# spend: what is spent after those.
+sub all_orders
+{
+	my ($name, $expected, $parts, %more) = @_;
+	my @orders = permutations(0 .. $#$parts);
+	my %ends;
+
+	foreach my $order (@orders)
+	{
+		my ($n, $reference) = start();
+		my @events = events_of($n, $reference, @$parts);
+		deliver($now, events_of($n, $reference, @{ $more{first} })) if $more{first};
+		$session->value("SELECT credits_deduct('buyer:$n', $more{spend})") if $more{spend};
+		my @sent = map { $events[$_] } @$order;
+		# the one before, again
+		@sent = map { $_ ? ($sent[$_], $sent[ $_ - 1 ]) : $sent[0] } 0 .. $#sent;
+		deliver($now, @sent, @events);
+		$ends{ balance_of("buyer:$n") . ' '
+			  . $session->value("SELECT status FROM credits.purchases WHERE reference = '$reference'") }++;
+	}
+	is_deeply(\%ends, { $expected => scalar @orders }, "$name: " . @orders . ' orders');
+}
+
+my @completed = ('checkout.session.completed', 0, payment_status => 'paid');
+my @unpaid = ('checkout.session.completed', 0, payment_status => 'unpaid');
+my @later = ('checkout.session.async_payment_succeeded', 60, payment_status => 'paid');
+my @failed = ('checkout.session.async_payment_failed', 60, payment_status => 'unpaid');
+
+all_orders('a purchase', '1000 0 completed',
+	[ [@completed], [ 'payment_intent.payment_failed', -10 ] ]);
+all_orders('one paid later', '1000 0 completed',
+	[ [@unpaid], [@later], [ 'payment_intent.payment_failed', -10 ] ]);
+all_orders('one never paid', '0 0 failed', [ [@unpaid], [@failed] ]);
+all_orders('one given up', '0 0 expired',
+	[ [ 'checkout.session.expired', 90, payment_intent => undef ] ]);
+all_orders('one underpaid', '0 0 pending', [ [ @completed, amount_total => 999 ] ]);
+
+my @refunds = (
+	[ 'refund.created', 100, id => 're_a', amount => 300, status => 'pending' ],
+	[ 'charge.refunded', 100, amount_refunded => 300 ],
+	[ 'refund.updated', 200, id => 're_a', amount => 300, status => 'succeeded' ],
+	[ 'charge.refunded', 300, amount_refunded => 550 ],
+	[ 'refund.created', 300, id => 're_b', amount => 250, status => 'succeeded' ]);
+all_orders('a refund in parts', '450 0 completed', [ [@completed], @refunds ]);
+all_orders('a refund of what is spent', '0 350 completed',
+	\@refunds, first => [ [@completed] ], spend => 800);
+all_orders('only the charge says so', '450 0 completed', [ [@completed], @refunds[ 1, 3 ] ]);
+all_orders('only the refunds say so', '450 0 completed', [ [@completed], @refunds[ 0, 2, 4 ] ]);
+all_orders('a refund that fails', '1000 0 completed', [
+	[@completed],
+	[ 'refund.created', 100, id => 're_a', amount => 400, status => 'pending' ],
+	[ 'charge.refunded', 100, amount_refunded => 400 ],
+	[ 'refund.updated', 200, id => 're_a', amount => 400, status => 'failed' ],
+	[ 'refund.failed', 200, id => 're_a', amount => 400, status => 'failed' ]]);
+all_orders('all of it, by an old version', '0 0 completed', [
+	[@completed],
+	[ 'charge.refunded', 100, amount_refunded => 1000 ],
+	[ 'charge.refund.updated', 200, id => 're_a', amount => 1000, status => 'succeeded' ]]);
+
+my @dispute = (
+	[ 'charge.dispute.created', 100, id => 'dp_a', status => 'needs_response' ],
+	[ 'charge.dispute.funds_withdrawn', 100, id => 'dp_a', status => 'needs_response' ],
+	[ 'charge.dispute.updated', 200, id => 'dp_a', status => 'under_review' ]);
+my @lost = [ 'charge.dispute.closed', 300, id => 'dp_a', status => 'lost' ];
+my @won = (
+	[ 'charge.dispute.closed', 300, id => 'dp_a', status => 'won' ],
+	[ 'charge.dispute.funds_reinstated', 300, id => 'dp_a', status => 'won' ]);
+all_orders('a dispute', '0 0 completed', [ [@completed], @dispute ]);
+all_orders('a dispute lost', '0 0 completed', [ [@completed], @dispute, @lost ]);
+all_orders('a dispute lost of what is spent', '0 600 completed',
+	[ @dispute, @lost ], first => [ [@completed] ], spend => 600);
+all_orders('a dispute won', '1000 0 completed', [ [@completed], @dispute, @won ]);
+all_orders('a dispute won of what is spent', '400 0 completed',
+	[ @dispute, @won ], first => [ [@completed] ], spend => 600);
+all_orders('an inquiry', '1000 0 completed', [
+	[@completed],
+	[ 'charge.dispute.created', 100, id => 'dp_a', status => 'warning_needs_response' ],
+	[ 'charge.dispute.updated', 200, id => 'dp_a', status => 'warning_under_review' ],
+	[ 'charge.dispute.closed', 300, id => 'dp_a', status => 'warning_closed' ]]);
+all_orders('a refund and a dispute of the rest', '0 0 completed', [
+	[@completed],
+	[ 'charge.refunded', 100, amount_refunded => 400 ],
+	[ 'charge.dispute.created', 200, id => 'dp_a', status => 'needs_response', amount => 600 ],
+	[ 'charge.dispute.closed', 300, id => 'dp_a', status => 'lost', amount => 600 ]]);
+
+problems_are($node, '', 'nothing is wrong after purchases');
+
+problems_are($node, '', 'nothing is wrong');
+
+# ---------------------------------------------------------------------------
+# secrets
+
+is( $session->value(q(SELECT count(*) FROM credits.stripe_events WHERE result = 'waiting')),
+	$session->value(q(SELECT count(*) FROM credits.stripe_events AS e JOIN credits.stripe_subjects AS s USING (subject)
+		WHERE e.result = 'waiting' AND s.waiting IS NOT NULL)),
+	'what was waiting and is not any more has been applied');
+my $log = slurp_file($node->logfile);
+unlike($log, qr/\Q$secret\E/, 'no secret is in the log');
+my $dump = $node->data_dir . '/../credits.sql';
+$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'the database is dumped');
+my $dumped = slurp_file($dump);
+unlike($dumped, qr/\Q$secret\E/, 'no secret is in the dump');
+like($dumped, qr/evt_000001/, 'but the events are');
+
+$session->quit;
+done_testing();
