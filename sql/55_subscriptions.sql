@@ -175,3 +175,67 @@ CREATE TYPE credits.subscription_state AS (
 COMMENT ON TYPE credits.subscription_state IS
 	'what the functions of subscriptions return: how it is now, and the transaction that made it so';
 
+CREATE FUNCTION @extschema@.credits_subscribe(
+	account text,
+	plan text,
+	starts_at timestamptz DEFAULT NULL,
+	timezone text DEFAULT 'UTC',
+	anchor timestamptz DEFAULT NULL,
+	external_id text DEFAULT NULL,
+	trial boolean DEFAULT true,
+	collection text DEFAULT 'clock',
+	idempotency_key text DEFAULT NULL,
+	metadata jsonb DEFAULT NULL)
+RETURNS credits.subscription_state
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_subscribe IS
+	'subscribe an account to the newest version of a plan, once for each key and external id';
+REVOKE ALL ON FUNCTION @extschema@.credits_subscribe FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_subscribe TO credits_admin;
+
+CREATE FUNCTION @extschema@.credits_cancel_subscription(
+	subscription bigint,
+	at text DEFAULT 'period_end',
+	credits text DEFAULT 'keep')
+RETURNS credits.subscription_state
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_cancel_subscription IS
+	'end a subscription when its period does, or now; its credits stay until they expire, or expire with it';
+REVOKE ALL ON FUNCTION @extschema@.credits_cancel_subscription FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_cancel_subscription TO credits_admin;
+
+CREATE FUNCTION @extschema@.credits_pause_subscription(subscription bigint)
+RETURNS credits.subscription_state
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_pause_subscription IS
+	'renew a subscription no more until it is resumed; what is given stays until it expires';
+REVOKE ALL ON FUNCTION @extschema@.credits_pause_subscription FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_pause_subscription TO credits_admin;
+
+CREATE FUNCTION @extschema@.credits_resume_subscription(subscription bigint)
+RETURNS credits.subscription_state
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_resume_subscription IS
+	'renew a paused subscription again, from the period that holds now; or let one go on that was to end';
+REVOKE ALL ON FUNCTION @extschema@.credits_resume_subscription FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_resume_subscription TO credits_admin;
+
+CREATE FUNCTION @extschema@.credits_subscription_unpaid(
+	subscription bigint,
+	status text DEFAULT 'past_due')
+RETURNS credits.subscription_state
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_subscription_unpaid IS
+	'note that a subscription is past_due or unpaid: it is renewed no more until it is paid';
+REVOKE ALL ON FUNCTION @extschema@.credits_subscription_unpaid FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_subscription_unpaid TO credits_admin;
+
+CREATE FUNCTION @extschema@.credits_subscription_paid(
+	subscription bigint,
+	period_start timestamptz DEFAULT NULL)
+RETURNS credits.subscription_state
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credits_subscription_paid IS
+	'note that a subscription is paid: renew it again or, if its periods are given when they are paid, give that period';
+REVOKE ALL ON FUNCTION @extschema@.credits_subscription_paid FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_subscription_paid TO credits_admin;

@@ -205,9 +205,9 @@ begin_anew(Posting *posting, Subscription *subscription, Period *period,
 		/* what is left lives on until its own expiry */
 		period->unused = period->rolled = 0;
 		periods_changed(posting, period);
-		period = periods_add(posting, subscription,
-							 subscription->period_number + 1, at, ends_at,
-							 PERIOD_GRANTED, plan->id);
+		period = periods_new(subscription, subscription->period_number + 1,
+							 at, ends_at, plan->id);
+		periods_keep(posting, period);
 	}
 	else
 	{
@@ -299,7 +299,7 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 	change->period_start = subscription->period_start;
 	change->period_end = subscription->period_end;
 	subscriptions_changed(posting, subscription);
-	subscriptions_wake(subscription);
+	subscriptions_wake(subscription, posting->now);
 	return allowed;
 }
 

@@ -395,8 +395,10 @@ subscriptions_start(const Subscription *subscription, const PlanTerms *plan,
  * Sets when the clock next has something to do for a subscription.
  */
 void
-subscriptions_wake(Subscription *s)
+subscriptions_wake(Subscription *s, TimestampTz now)
 {
+	TimestampTz before = s->due_at;
+
 	s->due_at = DT_NOEND;
 	if (s->status == SUBSCRIPTION_CANCELED)
 		return;
@@ -404,6 +406,9 @@ subscriptions_wake(Subscription *s)
 		(s->status == SUBSCRIPTION_ACTIVE && !s->by_payment))
 		s->due_at = s->period_end;
 	s->due_at = Min(s->due_at, s->cancel_at);
+	/* it may be waiting to roll over what was paid before it began */
+	if (s->by_payment && before > now)
+		s->due_at = Min(s->due_at, before);
 }
 
 /* ------------------------------------------------------------------------
@@ -636,12 +641,11 @@ periods_changed(Posting *posting, Period *period)
 }
 
 /*
- * Adds a period to a subscription, which gives nothing yet.
+ * Makes a period that gives nothing yet and is not one of the posting's.
  */
 Period *
-periods_add(Posting *posting, const Subscription *subscription, int64 number,
-			TimestampTz starts_at, TimestampTz ends_at, PeriodStatus status,
-			int64 plan_id)
+periods_new(const Subscription *subscription, int64 number,
+			TimestampTz starts_at, TimestampTz ends_at, int64 plan_id)
 {
 	Period	   *period = palloc0(sizeof(Period));
 
@@ -652,11 +656,19 @@ periods_add(Posting *posting, const Subscription *subscription, int64 number,
 	period->number = number;
 	period->account_id = subscription->account_id;
 	period->plan_id = plan_id;
-	period->status = status;
+	period->status = PERIOD_GRANTED;
 	period->unused = period->rolled = -1;
-	posting->periods = lappend(posting->periods, period);
-	periods_changed(posting, period);
 	return period;
+}
+
+/*
+ * Makes a period one of the posting's, to be written with the account.
+ */
+void
+periods_keep(Posting *posting, Period *period)
+{
+	(void) remember(posting, period);
+	periods_changed(posting, period);
 }
 
 /*
@@ -830,7 +842,7 @@ periods_give(Posting *posting, Subscription *subscription, Period *period,
 	period->given += amount;
 	if (over)
 		period->unused = Max(period->unused, 0) + amount;
-	periods_changed(posting, period);
+	periods_keep(posting, period);
 	return entry;
 }
 

@@ -76,10 +76,10 @@ extern PlanChanged *periods_note_plan(Posting *posting, int64 subscription_id,
 extern Period *periods_before(Posting *posting, int64 subscription_id,
 							  TimestampTz at);
 extern List *periods_all(Posting *posting, int64 subscription_id);
-extern Period *periods_add(Posting *posting, const Subscription *subscription,
-						   int64 number, TimestampTz starts_at,
-						   TimestampTz ends_at, PeriodStatus status,
+extern Period *periods_new(const Subscription *subscription, int64 number,
+						   TimestampTz starts_at, TimestampTz ends_at,
 						   int64 plan_id);
+extern void periods_keep(Posting *posting, Period *period);
 extern int64 periods_roll(Posting *posting, Subscription *subscription,
 						  Period *period, const Period *into,
 						  const PlanTerms *rule, const PlanTerms *plan);
