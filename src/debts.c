@@ -377,8 +377,8 @@ debts_pay(Posting *posting, TimestampTz at)
 }
 
 /*
- * Returns what of a transaction's draws a grant has lost to the clock or by
- * being voided.
+ * Returns what of a transaction's draws a grant has lost to the clock, by being
+ * voided, or to a change of plan.
  */
 static int64
 lost_by(const Entry *entry, int64 grant_id)
@@ -387,7 +387,8 @@ lost_by(const Entry *entry, int64 grant_id)
 	int			i;
 
 	if (strcmp(entry->kind, KIND_EXPIRATION) != 0 &&
-		strcmp(entry->kind, KIND_VOID) != 0)
+		strcmp(entry->kind, KIND_VOID) != 0 &&
+		strcmp(entry->kind, KIND_PLAN_CHANGE) != 0)
 		return 0;
 	for (i = 0; i < entry->ndraws; i++)
 		if (entry->draws[i].grant_id == grant_id)
@@ -396,7 +397,18 @@ lost_by(const Entry *entry, int64 grant_id)
 }
 
 /*
- * Returns what a grant has lost to the clock or by being voided.
+ * Tells whether a grant comes from a subscription, whose plan may have changed.
+ */
+static bool
+is_of_subscription(const Grant *grant)
+{
+	return VARSIZE_ANY_EXHDR(grant->source) == strlen("subscription") &&
+		memcmp(VARDATA_ANY(grant->source), "subscription",
+			   strlen("subscription")) == 0;
+}
+
+/*
+ * Returns what a grant has lost, so that nobody had any use of it.
  */
 static int64
 lost_of(Posting *posting, const Grant *grant)
@@ -409,7 +421,7 @@ lost_of(Posting *posting, const Grant *grant)
 	int			i;
 
 	if (grant->status != GRANT_EXPIRED && grant->status != GRANT_VOIDED &&
-		grant->granted_until == DT_NOBEGIN)
+		grant->granted_until == DT_NOBEGIN && !is_of_subscription(grant))
 		return 0;
 	for (i = 0; i < posting->nentries; i++)
 		lost += lost_by(posting->entries[i], grant->id);
