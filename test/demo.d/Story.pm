@@ -18,7 +18,7 @@ use Exporter qw(import);
 use JSON::PP;
 
 our @EXPORT = qw($database session begin_story open_session set_clock
-  say_step hide call hear);
+  say_step hide call hear webhook secret);
 
 our ($database) = @ARGV;
 my $steps = 0;
@@ -136,16 +136,17 @@ sub expect
 
 # Runs a statement in a session, shows both it and its result, and returns the
 # last column of the first row.  Receipts are shown by their main columns.
+# What is passed by parameters is shown in words.
 sub call
 {
-	my ($who, $sql, $expected) = @_;
+	my ($who, $sql, $expected, $words, @parameters) = @_;
 	my $dbh = $session{$who};
 	my ($got, $value, @lines);
 
-	print "   $who> ", join("\n" . ' ' x (length($who) + 5), split /\n\s*/, $sql), "\n";
+	print "   $who> ", join("\n" . ' ' x (length($who) + 5), split /\n\s*/, $words // $sql), "\n";
 	my $ok = eval {
 		my $statement = $dbh->prepare($sql);
-		$statement->execute;
+		$statement->execute(@parameters);
 		if ($statement->{NUM_OF_FIELDS})
 		{
 			my @names = @{ $statement->{NAME} };
@@ -215,6 +216,27 @@ sub canonical
 	my ($channel, $payload) = split / /, $_[0], 2;
 
 	return "$channel " . JSON::PP->new->canonical->encode(decode_json($payload));
+}
+
+# Stores the secret of a webhook, which is shown to nobody.
+sub secret
+{
+	my ($secret) = @_;
+
+	call('dba', q{SELECT credits_stripe_add_secret('endpoint', ?)}, '',
+		q{SELECT credits_stripe_add_secret('endpoint', $1)}, $secret);
+	return;
+}
+
+# Hands a webhook to the database.
+sub webhook
+{
+	my ($type, $payload, $signature, $expected) = @_;
+
+	call('shop', q{SELECT type, result, detail FROM credits_stripe_webhook(?::text, ?)}, $expected,
+		'SELECT type, result, detail FROM credits_stripe_webhook($1, $2) -- ' . $type,
+		$payload, $signature);
+	return;
 }
 
 1;
