@@ -1,0 +1,8 @@
+-- As many purchases as :events, started one after the other, so that purchase n
+-- is that of user:n.
+
+SET credits.test_clock = '2030-01-01 00:00+00';
+SELECT credits_set_package('starter', 1000, 10.00, 'USD');
+SELECT credits_stripe_add_secret('bench', 'whsec_bench');
+SELECT count(credits_purchase_start('user:' || i, 'starter'))
+FROM generate_series(1, :events) AS i;
