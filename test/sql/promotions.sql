@@ -8,6 +8,7 @@ ALTER SEQUENCE credits.events_id_seq RESTART 162001;
 ALTER SEQUENCE credits.packages_id_seq RESTART 162001;
 ALTER SEQUENCE credits.unit_prices_id_seq RESTART 162001;
 ALTER SEQUENCE credits.promotions_id_seq RESTART 162001;
+ALTER SEQUENCE credits.purchases_id_seq RESTART 162001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind FROM credits_open_account('promo:1', unit => 'note');
@@ -110,6 +111,40 @@ ROLLBACK TO status;
 SELECT credits_price('promo:2', 'promo:pack', promotion => 'THANKS');
 \echo :SQLSTATE
 ROLLBACK;
+
+-- a purchase uses a promotion from its start, once; if it comes to nothing, that is given back
+SET ROLE regress_credits_app;
+SELECT purchase_id AS first, price FROM credits_purchase_start('promo:1', 'promo:pack', promotion => 'TEN', idempotency_key => 'k1') \gset
+\echo :price
+SELECT purchase_id = :first AS same, price FROM credits_purchase_start('promo:1', 'promo:pack', promotion => 'TEN', idempotency_key => 'k1');
+SELECT credits_purchase_start('promo:1', 'promo:pack', promotion => 'TEN');
+\echo :SQLSTATE
+SELECT price FROM credits_purchase_start('promo:2', 'promo:pack', promotion => 'TEN');
+RESET ROLE;
+SELECT credits_purchase_fail(:first);
+SELECT credits_purchase_fail(:first);
+SELECT uses FROM credits.promotion_totals WHERE promotion = 'TEN';
+SELECT account_id, promotion, promotion_id, created_at, released_at FROM credits.promotion_uses
+WHERE promotion = 'TEN' ORDER BY purchase_id;
+SELECT purchase_id AS second FROM credits_purchase_start('promo:1', 'promo:pack', promotion => 'TEN') \gset
+-- who has paid the lower price gets it, above the limit too
+SELECT outcome FROM credits_purchase_complete(:first, 'pay-1', 39.99);
+SELECT outcome FROM credits_purchase_complete(:first, 'pay-1', 39.99);
+SELECT count(*) AS uses, (SELECT uses FROM credits.promotion_totals WHERE promotion = 'TEN') AS total
+FROM credits.promotion_uses WHERE promotion = 'TEN' AND released_at IS NULL;
+SELECT outcome FROM credits_purchase_complete(:second, 'pay-2', 39.99);
+-- money that goes back gives no use back
+SELECT * FROM credits_purchase_refund(:first) \g /dev/null
+SELECT uses FROM credits.promotion_totals WHERE promotion = 'TEN';
+-- what was bought, at its real price
+SELECT amount, source, price, currency, expires_at FROM credits.grants WHERE account_id = :one ORDER BY id;
+SELECT quote ->> 'promotion' AS promotion, quote ->> 'promotion_discount' AS discount, quote ->> 'total' AS total, price
+FROM credits.purchases WHERE id = :second;
+-- retired or not, it was sold so
+SELECT purchase_id AS third FROM credits_purchase_start('promo:2', 'promo:pack', promotion => 'MORE') \gset
+SELECT credits_retire_promotion('MORE') AS retired \gset
+SELECT outcome FROM credits_purchase_complete(:third, 'pay-3', 49.99);
+SELECT amount, source, price, expires_at FROM credits.grants WHERE account_id = :two ORDER BY id;
 
 -- versions and retirement
 SET ROLE regress_credits_admin;
@@ -221,3 +256,9 @@ INSERT INTO credits.promotions SELECT 1, 'x', 'bonus', 'NaN', NULL, NULL, NULL, 
 INSERT INTO credits.promotions SELECT 1, 'x', 'percent', 1, NULL, NULL, NULL, 0, 1, now(), NULL, now(), 'x';
 \set VERBOSITY default
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 162001 AND 163999;
+
+-- leave nothing due to the tests that follow
+RESET ROLE;
+SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null
