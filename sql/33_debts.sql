@@ -25,7 +25,7 @@ COMMENT ON COLUMN credits.debts.gone IS
 	'of that, what the grant had lost to its expiry, or by being voided: nobody owes it';
 COMMENT ON COLUMN credits.debts.owed IS
 	'of that, what was spent, held or given away and is not paid yet; accounts.debt is the sum over the account''s grants';
-COMMENT ON COLUMN credits.debts.paid IS 'of that, what was owed and has been paid';
+COMMENT ON COLUMN credits.debts.paid IS 'of that, what was owed and other grants have paid';
 COMMENT ON COLUMN credits.debts.payers IS 'by which grants it was paid: {{grant, amount}, ...}';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.debts', '');

@@ -290,7 +290,7 @@ typedef struct Debt
 	int64		claimed;
 	int64		gone;			/* lost to the grant's expiry before */
 	int64		owed;
-	int64		paid;			/* of what was owed */
+	int64		paid;			/* by other grants, of what was owed */
 	Draw	   *payers;			/* by which grants, first to last */
 	int			npayers;
 } Debt;

@@ -3,12 +3,12 @@
  *	  Taking back credits whose money went back, and the debt for those that
  *	  are spent.
  *
- * What is to be taken back is claimed from a grant.  A claim first takes what
- * remains of the grant; then what the grant has lost to its expiry counts as
- * gone, since nobody had any use of it; the rest, spent, held or given away,
- * is owed.  Lowering a claim goes the same way back: what is owed is waived,
- * what was paid on it goes back to the grants that paid, what was gone is
- * forgotten, and what was taken from the grant goes back to it.
+ * What is to be taken back is claimed from a grant.  Of a claim, what the grant
+ * has lost to its expiry counts as gone, since nobody had any use of it; then
+ * what remains of the grant is taken; the rest, spent, held or given away, is
+ * owed.  Lowering a claim goes the same way back: what is owed is waived, what
+ * was paid on it goes back to the grants that paid, what was taken from the
+ * grant goes back to it, and what was gone is forgotten.
  *
  * So what has become of a claim depends on the grant alone, whatever was
  * claimed and waived in between.  Hence also, credits that a refund or a
@@ -226,7 +226,9 @@ pay(Posting *posting, TimestampTz at, Debt *debt, Grant *grant, int64 amount,
 	Entry	   *entry;
 
 	grants_take(grant, amount, draw);
-	add_payer(debt, grant->id, amount);
+	/* what comes back to the grant that owes is taken from it after all */
+	if (grant->id != debt->grant_id)
+		add_payer(debt, grant->id, amount);
 	owe(posting, debt, -amount);
 	entry = log_add(posting, KIND_DEBT_PAYMENT, at, -amount, draw, 1);
 	entry->has_target = true;
@@ -453,9 +455,9 @@ claim(Posting *posting, Grant *grant, Debt *debt, int64 amount)
 {
 	bool		pending = grant->status == GRANT_PENDING;
 	bool		has = pending || grant->status == GRANT_OPEN;
-	int64		taken = has ? Min(amount, grant->remaining) : 0;
-	int64		gone = amount == taken ? 0 :
-		Min(amount - taken, Max(lost_of(posting, grant) - debt->gone, 0));
+	int64		gone = Min(amount,
+						   Max(lost_of(posting, grant) - debt->gone, 0));
+	int64		taken = has ? Min(amount - gone, grant->remaining) : 0;
 	int64		owed = amount - taken - gone;
 	Draw	   *draw = NULL;
 	StringInfoData json;
@@ -541,8 +543,9 @@ waive(Posting *posting, Grant *grant, Debt *debt, int64 amount)
 {
 	int64		owed = Min(amount, debt->owed);
 	int64		paid = Min(amount - owed, debt->paid);
-	int64		gone = Min(amount - owed - paid, debt->gone);
-	int64		taken = amount - owed - paid - gone;
+	int64		taken = Min(amount - owed - paid, debt->claimed - debt->gone -
+							debt->owed - debt->paid);
+	int64		gone = amount - owed - paid - taken;
 	Entry	   *main = NULL;
 
 	if (owed + gone + taken > 0)

@@ -113,7 +113,7 @@ verify_debt_entry(Verification *v, HTAB *debts, const Entry *entry,
 	if (pays)
 	{
 		verify_expect(v, entry->id, "debt", "debt", owed, drawn);
-		if (entry->ndraws > 0)
+		if (entry->ndraws > 0 && entry->draws[0].grant_id != grant_id)
 			add_payer(v, debt, entry->draws[0].grant_id, -owed);
 	}
 	else
