@@ -9,12 +9,11 @@
  * changed and changed back.  Never is more taken than remains of the grants of
  * the period.
  *
- * A period is whole if it lasts as long as the calendar says; the first one can
- * be a stub.
+ * A period is whole if it lasts as long as the calendar says; the first one may
+ * not be.
  */
 #include "credits.h"
 
-#include "calendar.h"
 #include "changes.h"
 #include "periods.h"
 #include "plans.h"
@@ -110,21 +109,24 @@ changes_same_length(const PlanTerms *a, const PlanTerms *b)
 }
 
 /*
- * Returns how many seconds a whole period has where this one is.
+ * Returns how many seconds a whole period has where this one is, which no change
+ * of plan began.
  */
 static int64
-whole_seconds(const Subscription *subscription, const Period *period,
-			  const PlanTerms *plan)
+whole_seconds(Posting *posting, const Subscription *subscription,
+			  const Period *period, const PlanTerms *plan)
 {
 	TimestampTz from = period->starts_at;
 
-	/* a stub before the anchor gave its share */
-	if (period->starts_at == subscription->started_at &&
-		period->ends_at == subscription->anchor &&
-		period->credits < plan->credits)
-		from = Min(from, calendar_start(subscription->anchor,
-										subscription->timezone, plan->period,
-										plan->every, -1));
+	/* the first one can begin within a period of the calendar */
+	if (period->credits < plan->credits)
+	{
+		Period	   *before = periods_before(posting, subscription->id, from);
+
+		if (before == NULL || before->status == PERIOD_TRIAL)
+			from = Min(from, subscriptions_start(subscription, plan,
+												 period->number));
+	}
 	return (period->ends_at - from) / USECS_PER_SEC;
 }
 
@@ -140,6 +142,8 @@ changes_entitle(Posting *posting, const Subscription *subscription,
 	const PlanTerms *plan = plans_get(period->plan_id);
 	List	   *notes = changes_read(posting, subscription->id,
 								   period->starts_at);
+	int64		whole = (period->ends_at - period->starts_at) / USECS_PER_SEC;
+	bool		anew = false;
 	Turn	   *turns;
 	int			nturns = 0;
 	ListCell   *lc;
@@ -160,6 +164,7 @@ changes_entitle(Posting *posting, const Subscription *subscription,
 		if (note->at == period->starts_at && note->carried != 0)
 		{
 			*carried = note->carried;
+			anew = true;
 			nturns = 0;
 			continue;
 		}
@@ -172,9 +177,10 @@ changes_entitle(Posting *posting, const Subscription *subscription,
 			!changes_same_length(plan, next)
 		};
 	}
-	changes_fold(e, period->starts_at, until,
-				 whole_seconds(subscription, period, plan), plan->credits,
-				 *carried, turns, nturns);
+	if (!anew)
+		whole = whole_seconds(posting, subscription, period, plan);
+	changes_fold(e, period->starts_at, until, whole, plan->credits, *carried,
+				 turns, nturns);
 }
 
 /*

@@ -16,6 +16,7 @@
 #include "changes.h"
 #include "periods.h"
 #include "plans.h"
+#include "renew.h"
 #include "subscriptions.h"
 
 #include "catalog/pg_collation.h"
@@ -318,6 +319,15 @@ changes_plan(Posting *posting, void *arg)
 		return false;
 	if (subscription == NULL)
 		subscriptions_raise_unknown(change->subscription_id);
+	if (!renew_due(posting, subscription))
+		return false;
+	if (subscription->due_at <= posting->now)
+		return refuse(&posting->refusal, ERRCODE_CONFLICT,
+					  psprintf("subscription " INT64_FORMAT " is due for too many periods",
+							   subscription->id),
+					  psprintf("It is renewed up to %s.",
+							   timestamptz_to_str(subscription->period_end)),
+					  "Call credits_renew first.");
 	change->plan = plans_sold(change->plan_name);
 	change->done = true;
 	if (!may_change(posting, subscription, change))
@@ -378,6 +388,8 @@ plan_apply(Posting *posting, void *arg)
 	if (posting->account.status == ACCOUNT_CLOSED ||
 		subscription->status == SUBSCRIPTION_CANCELED)
 		return true;
+	if (!subscription->by_payment && !renew_due(posting, subscription))
+		memset(&posting->refusal, 0, sizeof(Refusal));
 	foreach(lc, changes_read(posting, subscription->id, DT_NOBEGIN))
 	{
 		const PlanChanged *note = lfirst(lc);
@@ -410,7 +422,7 @@ changes_announce(const ChangeRequest *change, int64 account_id, const Receipt *r
 	StringInfoData json;
 
 	initStringInfo(&json);
-	json_int64(&json, "subscription_id", change->subscription_id);
+	json_int64(&json, "subscription", change->subscription_id);
 	json_text(&json, "plan", change->plan->name);
 	json_time(&json, "at", change->effective_at);
 	json_raw(&json, "scheduled", change->scheduled ? "true" : "false");

@@ -49,7 +49,11 @@ enum
 	Natts_plan_changes = Anum_plan_changes_carried
 };
 
-/* Another plan, from an instant on */
+/*
+ * Another plan, from an instant on.  Of several at one instant the last by
+ * reference is in force: those that a period begins with are in parentheses,
+ * which come before all else.
+ */
 typedef struct PlanChanged
 {
 	int64		subscription_id;

@@ -16,6 +16,7 @@
 #include "credits.h"
 
 #include "calendar.h"
+#include "changes.h"
 #include "job.h"
 #include "posting.h"
 #include "renew.h"
@@ -166,9 +167,11 @@ renew_give(Posting *posting, Subscription *subscription, int64 number,
 		subscription->period_number = number;
 		subscription->period_start = starts_at;
 		subscription->period_end = period->ends_at;
-		if (subscription->plan_id != plan_id)
+		/* a change within the period may have become known before it */
+		if (subscription->plan_id != plan_id &&
+			changes_read(posting, subscription->id, starts_at + 1) == NIL)
 			periods_change_plan(posting, subscription, starts_at, plan_id,
-								"prorate", "renewal");
+								"prorate", "(renewal)");
 	}
 	subscriptions_changed(posting, subscription);
 	subscriptions_wake(subscription, posting->now);
@@ -278,7 +281,7 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	subscriptions_changed(posting, subscription);
 	if (changes)
 		periods_change_plan(posting, subscription, starts_at, plan->id,
-							"prorate", "renewal");
+							"prorate", "(renewal)");
 	subscriptions_wake(subscription, posting->now);
 	return period;
 }

@@ -282,7 +282,7 @@ plan_subscribe(Posting *posting, void *arg)
 	call->id = subscription->id;
 	done(posting, call, subscription);
 	(void) periods_change_plan(posting, subscription, subscription->started_at,
-							   wanted->plan->id, "prorate", "start");
+							   wanted->plan->id, "prorate", "(start)");
 	subscriptions_wake(subscription, posting->now);
 	return renew_due(posting, subscription);
 }

@@ -1,0 +1,151 @@
+-- changes: moving a subscription to another plan
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+ALTER SEQUENCE credits.accounts_id_seq RESTART 157001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 157001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 157001;
+ALTER SEQUENCE credits.events_id_seq RESTART 157001;
+ALTER SEQUENCE credits.plans_id_seq RESTART 157001;
+ALTER SEQUENCE credits.subscriptions_id_seq RESTART 157001;
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2030-04-01 00:00:00+00';
+SELECT credits_set_plan('ch basic', 100, price => 10, currency => 'EUR') AS basic,
+	credits_set_plan('ch pro', 300, price => 25, currency => 'EUR', priority => 20) AS pro,
+	credits_set_plan('ch year', 1200, 'year', price => 100, currency => 'EUR') AS year,
+	credits_set_plan('ch day', 5, 'day') AS day,
+	credits_set_plan('ch images', 10, unit => 'image') AS images;
+SELECT balance FROM credits_open_account('ch:1');
+SELECT subscription_id AS sub FROM credits_subscribe('ch:1', 'ch basic') \gset
+\x on
+
+-- an upgrade is made at once; a preview says the same and writes nothing
+SET credits.test_clock = '2030-04-11 00:00:00+00';
+SELECT * FROM credits_preview_change(:sub, 'ch pro');
+SELECT count(*) FROM credits.plan_changes WHERE subscription_id = :sub;
+SELECT * FROM credits_change_plan(:sub, 'ch pro', idempotency_key => 'ch 1');
+SELECT * FROM credits_change_plan(:sub, 'ch pro', idempotency_key => 'ch 1');
+SELECT * FROM credits_change_plan(:sub, 'ch pro', 'now', idempotency_key => 'ch 1');
+SELECT source, amount, priority, price, currency, effective_at, expires_at
+FROM credits.grants WHERE account_id = credits.account_id('ch:1') ORDER BY id;
+
+-- a downgrade waits, and can be withdrawn
+SELECT * FROM credits_change_plan(:sub, 'ch basic', idempotency_key => 'ch 2');
+SELECT plan, next_plan FROM credits.subscription_list WHERE subscription_id = :sub;
+SELECT at, scheduled, entitlement FROM credits_change_plan(:sub, 'ch pro');
+SELECT plan, next_plan FROM credits.subscription_list WHERE subscription_id = :sub;
+SELECT * FROM credits_change_plan(:sub, 'ch pro');
+
+-- at once it takes back what remains, rounded down, the last given first
+SET credits.test_clock = '2030-04-11 00:00:01+00';
+SELECT entitlement, given, taken, balance FROM credits_change_plan(:sub, 'ch basic', 'now', idempotency_key => 'ch 3');
+SELECT entitlement, given, taken, balance, replayed FROM credits_change_plan(:sub, 'ch basic', 'now', idempotency_key => 'ch 3');
+SELECT entitlement, given, taken, balance FROM credits_change_plan(:sub, 'ch pro', 'now');
+SELECT entitlement, given, taken, balance FROM credits_change_plan(:sub, 'ch basic', 'now', 'none');
+SELECT entitlement, given, taken, balance FROM credits_change_plan(:sub, 'ch pro', 'now', 'full');
+SELECT balance FROM credits_deduct('ch:1', 240);
+SELECT balance, held FROM credits_hold('ch:1', 40);
+SELECT entitlement, given, taken, balance FROM credits_change_plan(:sub, 'ch basic', 'now', 'full');
+-- what it could not take counts as given
+SELECT entitlement, given, taken, balance FROM credits_change_plan(:sub, 'ch pro', 'now', 'full');
+
+-- another length ends the period
+SELECT balance FROM credits_open_account('ch:2');
+SET credits.test_clock = '2030-05-01 00:00:00+00';
+SELECT subscription_id AS sub2 FROM credits_subscribe('ch:2', 'ch basic') \gset
+SET credits.test_clock = '2030-05-16 12:00:00+00';
+SELECT balance FROM credits_deduct('ch:2', 10);
+SELECT scheduled, period_end FROM credits_preview_change(:sub2, 'ch year');
+SELECT * FROM credits_change_plan(:sub2, 'ch year', 'now');
+SELECT number, starts_at, ends_at, credits, given, unused, rolled
+FROM credits.periods WHERE subscription_id = :sub2 ORDER BY starts_at;
+SELECT anchor, first_number, period_number, period_start, period_end, due_at
+FROM credits.subscriptions WHERE id = :sub2;
+-- what is spent beyond what was earned counts as given in the new one
+SET credits.test_clock = '2030-05-17 12:00:00+00';
+SELECT balance FROM credits_deduct('ch:2', 1200);
+SELECT entitlement, given, taken, balance, period_end FROM credits_change_plan(:sub2, 'ch day', 'now');
+SELECT entitlement, given, taken, balance, period_end FROM credits_change_plan(:sub2, 'ch year', 'now');
+SELECT entitlement, given, taken, balance, period_end FROM credits_change_plan(:sub2, 'ch day', 'now', 'none');
+SELECT plan, period_end FROM credits.subscription_list WHERE subscription_id = :sub2;
+SELECT anchor, period_number - first_number AS ahead FROM credits.subscriptions WHERE id = :sub2;
+
+-- a first period that begins within one of the calendar gives its part, of either plan
+SELECT balance FROM credits_open_account('ch:4');
+SET credits.test_clock = '2030-05-22 00:00:00+00';
+SELECT subscription_id AS sub4 FROM credits_subscribe('ch:4', 'ch basic', anchor => '2030-06-01 00:00:00+00') \gset
+SELECT credits, given, starts_at, ends_at FROM credits.periods WHERE subscription_id = :sub4;
+SET credits.test_clock = '2030-05-27 00:00:00+00';
+SELECT entitlement, given, taken, balance FROM credits_change_plan(:sub4, 'ch pro');
+
+-- in a trial the plan changes and the trial goes on
+SELECT credits_set_plan('ch trial', 50, trial => '14 days', trial_credits => 7) AS trial;
+SELECT balance FROM credits_open_account('ch:5');
+SELECT subscription_id AS sub5, status FROM credits_subscribe('ch:5', 'ch trial') \gset
+SELECT * FROM credits_change_plan(:sub5, 'ch basic', 'now');
+SELECT status, plan, period_end FROM credits.subscription_list WHERE subscription_id = :sub5;
+SET credits.test_clock = '2030-06-11 00:00:00+00';
+SELECT scheduled FROM credits_change_plan(:sub5, 'ch pro', 'period_end');
+SELECT number, starts_at, ends_at, status, given FROM credits.periods WHERE subscription_id = :sub5 ORDER BY starts_at;
+
+-- while nothing is paid, the plan changes and no credits move
+SELECT status FROM credits_subscription_unpaid(:sub5);
+SET credits.test_clock = '2030-07-12 00:00:00+00';
+SELECT entitlement, given, taken, balance FROM credits_change_plan(:sub5, 'ch pro');
+SELECT status, plan, balance FROM credits_subscription_paid(:sub5);
+
+-- periods that are given when they are paid: those of another length come with their own payment
+SELECT balance FROM credits_open_account('ch:6');
+SELECT subscription_id AS sub6 FROM credits_subscribe('ch:6', 'ch basic', collection => 'payment') \gset
+SELECT balance FROM credits_subscription_paid(:sub6);
+SET credits.test_clock = '2030-07-27 12:00:00+00';
+SELECT entitlement, given, taken, balance, period_end FROM credits_change_plan(:sub6, 'ch year', 'now');
+
+-- the log, its terms, and what is told
+SELECT kind, amount, target_id, draws, terms FROM credits.transactions
+WHERE account_id = credits.account_id('ch:1') AND kind IN ('plan_change', 'allocation') ORDER BY id LIMIT 4;
+SELECT kind, detail FROM credits.events WHERE account_id = credits.account_id('ch:1') AND kind = 'plan_changed'
+ORDER BY id LIMIT 2;
+\x off
+
+-- a new version of the plan that it has
+SELECT credits_set_plan('ch pro', 310, price => 25, currency => 'EUR', priority => 20) AS pro;
+SELECT version, scheduled, entitlement FROM credits_preview_change(:sub, 'ch pro');
+
+-- limits may forbid it
+SELECT balance FROM credits_open_account('ch:3');
+SELECT subscription_id AS sub3 FROM credits_subscribe('ch:3', 'ch basic') \gset
+SELECT kind FROM credits_set_limits('ch:3', max_balance => 150);
+SELECT * FROM credits_change_plan(:sub3, 'ch pro');
+SELECT plan FROM credits.subscription_list WHERE subscription_id = :sub3;
+SELECT kind FROM credits_set_limits('ch:3', max_balance => 150, excess => 'clip');
+SELECT given, taken, balance FROM credits_preview_change(:sub3, 'ch pro');
+SELECT given, taken, balance FROM credits_change_plan(:sub3, 'ch pro');
+
+-- what is refused
+SELECT credits_change_plan(NULL, 'ch pro');
+SELECT credits_change_plan(:sub, NULL);
+SELECT credits_change_plan(:sub, 'ch basic', proration => NULL);
+SELECT credits_change_plan(:sub, 'ch basic', 'tomorrow');
+SELECT credits_change_plan(:sub, 'ch basic', proration => 'half');
+SELECT credits_change_plan(9, 'ch basic');
+SELECT credits_change_plan(:sub, 'ch nothing');
+SELECT credits_change_plan(:sub, 'ch images');
+SELECT credits_preview_change(9, 'ch basic');
+SELECT credits_preview_change(:sub, 'ch images');
+SELECT status FROM credits_cancel_subscription(:sub3);
+SELECT credits_change_plan(:sub3, 'ch basic', 'period_end');
+SELECT scheduled FROM credits_change_plan(:sub3, 'ch basic', 'now');
+SELECT status FROM credits_cancel_subscription(:sub3, 'now');
+SELECT credits_change_plan(:sub3, 'ch pro');
+SELECT kind FROM credits_close_account('ch:2', 'gone');
+SELECT credits_change_plan(:sub2, 'ch pro');
+SET ROLE regress_credits_app;
+SELECT given FROM credits_preview_change(:sub, 'ch year');
+SELECT credits_change_plan(:sub, 'ch year');
+RESET ROLE;
+BEGIN READ ONLY;
+SELECT given FROM credits_preview_change(:sub, 'ch year');
+SELECT credits_change_plan(:sub, 'ch year');
+ROLLBACK;
+
+SELECT * FROM credits_verify() WHERE account LIKE 'ch:%';
