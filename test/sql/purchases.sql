@@ -161,8 +161,22 @@ SELECT kind, detail - 'purchase_id' - 'reference' AS detail FROM credits.events 
 SELECT status, credits, balance, debt FROM credits_purchase_dispute(710007, 'dp_x');
 SELECT kind, detail ->> 'reversal' AS reversal FROM credits.events WHERE kind = 'reversal_undeliverable' AND id > 710000;
 
--- nobody changes the tables by hand, and all is proved
+-- what nobody has paid is put away with the rest
 RESET ROLE;
+SET credits.test_clock = '2033-01-03 00:00:00+00';
+SET credits.event_retention = '0';
+SELECT purchase_id AS late FROM credits_purchase_start('pu:3', 'pu.small') \gset
+SELECT id, status FROM credits.purchases WHERE id IN (710006, :late) ORDER BY id;
+SET credits.test_clock = '2033-01-03 23:59:59+00';
+CALL credits_housekeep(10) \gset
+SELECT id, status FROM credits.purchases WHERE id IN (710006, :late) ORDER BY id;
+SET credits.test_clock = '2033-01-04 00:00:00+00';
+CALL credits_housekeep(10) \gset
+SELECT id, status FROM credits.purchases WHERE id IN (710006, :late) ORDER BY id;
+SELECT outcome FROM credits_purchase_complete(:late, 'pay_late', 9.99);
+RESET credits.event_retention;
+
+-- nobody changes the tables by hand, and all is proved
 UPDATE credits.debts SET owed = 0;
 UPDATE credits.purchases SET status = 'pending';
 DELETE FROM credits.reversals;

@@ -236,6 +236,20 @@ SELECT credits_set_operation('chat', 1, 0.25, 'token', 10), credits_set_operatio
 SELECT credits_charge('bulk:30', 'chat', 50, 'charge:1');
 SELECT credits_deduct_many(ARRAY[('bulk:31', 5, 'many:1', NULL, NULL, NULL), ('bulk:31', 10000, NULL, NULL, NULL, NULL)]::credits.deduction[]);
 SELECT credits_allocate_many(ARRAY[('bulk:31', 5, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, 'lot', NULL, NULL)]::credits.allocation[]);
+-- purchases in every state, and debts, paid and not
+SELECT credits_set_package('pack', 100, 9.99, 'USD', extras => '[{"credits": 10}, {"credits": 3, "unit": "image"}]'),
+	credits_set_promotion('less', 'percent', 10, max_uses => 5), credits_set_unit_price('EUR', 0.05);
+SELECT credits_open_account('buyer:' || n) FROM generate_series(1, 6) AS n;
+SELECT credits_purchase_start('buyer:' || n, 'pack', promotion => CASE WHEN n = 2 THEN 'less' END,
+	idempotency_key => 'buy', metadata => '{"cart": "ü"}') FROM generate_series(1, 6) AS n;
+SELECT credits_purchase_complete(id, 'pay_' || id, price) FROM credits.purchases ORDER BY id LIMIT 3;
+SELECT credits_purchase_fail(max(id), 'declined'), credits_purchase_expire(max(id) - 1) FROM credits.purchases;
+SELECT credits_purchase_complete(max(id) - 2, 'too little', 1) FROM credits.purchases;
+SELECT credits_deduct('buyer:' || n, credits_balance('buyer:' || n) - 20) FROM generate_series(1, 3) AS n;
+SELECT credits_purchase_refund(min(id), 5, reference => 're_1', reason => 'für dich'),
+	credits_purchase_dispute(min(id) + 1, 'dp_1'), credits_purchase_dispute(min(id) + 2, 'dp_2', 3) FROM credits.purchases;
+SELECT credits_purchase_dispute_won(min(id) + 1, 'dp_1'), credits_purchase_dispute_lost(min(id) + 2, 'dp_2') FROM credits.purchases;
+SELECT credits_allocate('buyer:1', 7, 'purchase');
 SET credits.test_clock = '2020-03-02 00:00+00';
 CALL credits_settle();
 SQL
