@@ -41,7 +41,7 @@ foreach my $n ($first .. $first + $count - 1)
 
 	# ids of other runs must differ
 	$payload =~ s/evt_\d+/evt_$n/;
-	my $signature = sign($payload, 'whsec_bench', $at);
+	my $signature = sign($payload, 'whsec_of_the_benchmark', $at);
 	$payload =~ s/'/''/g;
 	print "EXECUTE one_call('$payload', '$signature');\n";
 }

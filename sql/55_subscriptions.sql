@@ -32,7 +32,8 @@ CREATE TABLE credits.subscriptions (
 
 ALTER SEQUENCE credits.subscriptions_id_seq OWNED BY credits.subscriptions.id;
 ALTER TABLE credits.subscriptions ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (id);
-ALTER TABLE credits.subscriptions ADD CONSTRAINT subscriptions_external_id_key UNIQUE (external_id);
+CREATE UNIQUE INDEX subscriptions_external_id_key ON credits.subscriptions (external_id)
+	WHERE external_id IS NOT NULL;
 CREATE INDEX subscriptions_account_id_idx ON credits.subscriptions (account_id, id);
 CREATE INDEX subscriptions_due_at_idx ON credits.subscriptions (due_at, id)
 	WHERE due_at < 'infinity';
