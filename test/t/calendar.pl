@@ -1,5 +1,6 @@
 # The calendar: ten years of periods in many time zones, against dates that the
-# C library and the arithmetic below compute without PostgreSQL.
+# C library and the arithmetic below compute without PostgreSQL; and ten years of
+# subscriptions, whose periods must be those.
 
 use strict;
 use warnings FATAL => 'all';
@@ -270,5 +271,62 @@ is($node->safe_psql('postgres', q(
 		  AND (credits.period_number(at, timezone, period, every, starts_at) <> n
 			   OR credits.period_number(at, timezone, period, every, ends_at - interval '1 microsecond') <> n))),
 	'0', 'each instant is in the period that holds it');
+
+# subscriptions, some years of which pass with others; a plan for each kind of period
+my @kinds = ([ 'month', 1 ], [ 'month', 3 ], [ 'year', 1 ], [ 'week', 1 ]);
+my @subscriptions;
+foreach my $zone (@zones)
+{
+	my $stretches = stretches($zone, 2022, 2040);
+	my @anchors = anchors_of($stretches, 2024);
+	foreach my $n (0 .. $#anchors)
+	{
+		push @subscriptions, [ $zone, $stretches, $anchors[$n], @$_ ]
+		  foreach $n % 12 == 0 ? @kinds : $n % 4 == 0 ? @kinds[ 0 .. 2 ] : ();
+	}
+}
+@subscriptions = sort { $a->[2] <=> $b->[2] } @subscriptions;
+my $sql = join '', map { "SELECT credits_set_plan('$_->[0] $_->[1]', 1, '$_->[0]', $_->[1]);\n" } @kinds;
+foreach my $n (0 .. $#subscriptions)
+{
+	my ($zone, undef, $anchor, $period, $every) = @{ $subscriptions[$n] };
+	my $clock = POSIX::strftime('%Y-%m-%d %H:%M:%S+00', gmtime($anchor + YEARS * 365.25 * DAY));
+	$sql .= "SET credits.test_clock = '$clock';\n"
+	  . "SELECT credits_open_account('calendar:$n', 0);\n"
+	  . "SELECT credits_subscribe('calendar:$n', '$period $every', to_timestamp($anchor), '$zone', metadata => '$n');\n";
+	# the job: what a subscription that is so late has left, and what is due of the others
+	$sql .= "CALL credits_renew();\n" if $period eq 'week' || $n == $#subscriptions;
+}
+$node->safe_psql('postgres', $sql);
+my %periods;
+foreach (split /\n/, $node->safe_psql('postgres', q(
+	SELECT s.metadata, p.number, extract(epoch FROM p.starts_at), extract(epoch FROM p.ends_at)
+	FROM credits.periods AS p JOIN credits.subscriptions AS s ON s.id = p.subscription_id
+	WHERE p.status = 'granted')))
+{
+	my ($id, $number, @period) = split /\|/;
+	$periods{$id}{$number} = \@period;
+}
+$compared = $different = 0;
+foreach my $id (0 .. $#subscriptions)
+{
+	my ($zone, $stretches, $anchor, $period, $every) = @{ $subscriptions[$id] };
+	foreach my $n (0 .. how_many($period, $every) - 1)
+	{
+		my @expected = map { start_of($anchor, $stretches, $period, $every, $n + $_) } 0, 1;
+		my @found = @{ $periods{$id}{$n} // [ 'no', 'period' ] };
+		$compared++;
+		next if "@found" =~ /^$expected[0]\.0+ $expected[1]\.0+$/;
+		diag("subscription in $zone, anchor $anchor, every $every $period(s), period $n: @found, not @expected")
+		  if $different++ < 20;
+	}
+}
+cmp_ok($compared, '>', 30_000, 'many periods of subscriptions were compared');
+is($different, 0, "$compared periods of " . @subscriptions . ' subscriptions: no difference');
+is($node->safe_psql('postgres', q(
+	SELECT count(*) FROM credits.subscriptions AS s
+	WHERE (SELECT count(*) FROM credits.periods AS p WHERE p.subscription_id = s.id) <> s.period_number + 1)),
+	'0', 'each period was given once');
+problems_are($node, '', 'and the log proves it');
 
 done_testing();
