@@ -15,6 +15,7 @@
 #include "access/stratnum.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "executor/tuptable.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -930,13 +931,34 @@ rolled_until(const Subscription *subscription, const PlanTerms *rule,
 }
 
 /*
+ * Cuts off what the account has no room for, if so much else is to be given to
+ * it: what finds no room is not kept.
+ */
+static int64
+fitting(Posting *posting, int64 rolled, int64 room)
+{
+	int64		both;
+
+	if (pg_add_s64_overflow(rolled, room, &both))
+		return 0;
+	if (!caps_receive(posting, &both, true))
+	{
+		memset(&posting->refusal, 0, sizeof(Refusal));
+		return 0;
+	}
+	return Max(both - room, 0);
+}
+
+/*
  * Rolls over what a period has left into the one that follows it, once, by the
  * plan that it ended with; the other plan is the one that counts the periods
- * from then on.  Returns what was rolled over.
+ * from then on.  Room for so much is left in the account.  Returns what was
+ * rolled over.
  */
 int64
 periods_roll(Posting *posting, Subscription *subscription, Period *period,
-			 const Period *into, const PlanTerms *rule, const PlanTerms *plan)
+			 const Period *into, const PlanTerms *rule, const PlanTerms *plan,
+			 int64 room)
 {
 	TimestampTz until;
 	int64		rolled;
@@ -948,13 +970,8 @@ periods_roll(Posting *posting, Subscription *subscription, Period *period,
 	period->unused = unused_of(posting, period);
 	rolled = plans_rolled(rule, period->given, period->unused);
 	until = rolled_until(subscription, rule, plan, into);
-	/* what finds no room in the account is not kept */
-	if (rolled > 0 && until > posting->now &&
-		!caps_receive(posting, &rolled, true))
-	{
-		memset(&posting->refusal, 0, sizeof(Refusal));
-		rolled = 0;
-	}
+	if (rolled > 0 && until > posting->now)
+		rolled = fitting(posting, rolled, room);
 	period->rolled = rolled;
 	if (rolled > 0)
 	{

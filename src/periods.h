@@ -86,7 +86,8 @@ extern Period *periods_new(const Subscription *subscription, int64 number,
 extern void periods_keep(Posting *posting, Period *period);
 extern int64 periods_roll(Posting *posting, Subscription *subscription,
 						  Period *period, const Period *into,
-						  const PlanTerms *rule, const PlanTerms *plan);
+						  const PlanTerms *rule, const PlanTerms *plan,
+						  int64 room);
 extern void periods_take_back(Posting *posting,
 							  const Subscription *subscription);
 

@@ -544,7 +544,15 @@ check_plan(FunctionCallInfo fcinfo, Datum *values, bool *isnull)
 	(void) check_choice(values, isnull, Arg_catch_up, "catch_up", catch_ups);
 	if (!isnull[Arg_unit])
 		check_unit(DatumGetTextPP(values[Arg_unit]));
-	(void) arg_metadata(fcinfo, Arg_features);
+	if (!isnull[Arg_features] &&
+		VARSIZE(DatumGetJsonbP(values[Arg_features])) > MAX_METADATA_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("features is too long"),
+				 errdetail("It has %zu bytes; at most %d are allowed.",
+						   (Size) VARSIZE(DatumGetJsonbP(values[Arg_features])),
+						   MAX_METADATA_BYTES),
+				 errhint("Keep large documents in a table of your own.")));
 
 	allocation.source = cstring_to_text("subscription");
 	allocation.expires_at = DT_NOEND;

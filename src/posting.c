@@ -128,6 +128,7 @@ static bool
 change_rows(Posting *posting)
 {
 	Change	   *change;
+	Change	   *ordered = NULL;
 	int			i;
 
 	/* who has the row may have used a key of it for a pool's transaction */
@@ -138,7 +139,14 @@ change_rows(Posting *posting)
 		if (posting->grants[i]->changed)
 			row_write_grant(posting->store, posting->snapshot,
 							posting->grants[i]);
-	for (change = posting->changes; change; change = change->next)
+	/* in the order in which they came */
+	while ((change = posting->changes) != NULL)
+	{
+		posting->changes = change->next;
+		change->next = ordered;
+		ordered = change;
+	}
+	for (change = ordered; change; change = change->next)
 		change->write(posting, change->row);
 	return true;
 }

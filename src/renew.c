@@ -125,7 +125,7 @@ roll_pair(Posting *posting, Subscription *subscription, Period *period,
 	(void) periods_roll(posting, subscription, period, into,
 						periods_plan_before(posting, subscription,
 											period->ends_at),
-						plans_get(into->plan_id));
+						plans_get(into->plan_id), 0);
 }
 
 /*
@@ -227,6 +227,7 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	TimestampTz ends_at;
 	Period	   *period;
 	int64		amount;
+	int64		room;
 	bool		skip;
 
 	if (changes)
@@ -255,12 +256,12 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	skip = may_skip && plan->catch_up_latest && ends_at <= posting->now;
 	period = periods_new(&next, number, starts_at, ends_at, plan->id);
 	period->status = skip ? PERIOD_SKIPPED : PERIOD_GRANTED;
-	if (!skip && amount > 0 &&
-		!periods_give(posting, subscription, period, plan, amount,
-					  amount == plan->credits ? plan->price : (Datum) 0))
+	/* what is over at once never adds to the balance */
+	room = skip || ends_at <= posting->now ? 0 : amount;
+	if (room > 0 && !caps_receive(posting, &room, true))
 		return NULL;
-	periods_keep(posting, period);
 
+	/* what is rolled over comes first, so that it burns first */
 	if (!skip && rule->rollover != ROLLOVER_NONE &&
 		subscription->period_number >= 0 &&
 		subscription->period_end == starts_at)
@@ -269,8 +270,15 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 										subscription->period_start);
 
 		if (ending && ending->ends_at == starts_at)
-			(void) periods_roll(posting, &next, ending, period, rule, plan);
+			(void) periods_roll(posting, &next, ending, period, rule, plan,
+								room);
 	}
+	if (!skip && amount > 0 &&
+		!periods_give(posting, subscription, period, plan, amount,
+					  amount == plan->credits ? plan->price : (Datum) 0))
+		return NULL;
+	periods_keep(posting, period);
+
 	next.period_number = number;
 	next.period_start = starts_at;
 	next.period_end = ends_at;

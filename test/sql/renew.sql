@@ -1,0 +1,186 @@
+-- renew: periods, rollover, catching up
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+-- whatever other tests left due
+SET credits.test_clock = '2060-01-01 00:00:00+00';
+CALL credits_settle() \gset
+CALL credits_renew() \gset
+ALTER SEQUENCE credits.accounts_id_seq RESTART 420001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 420001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 420001;
+ALTER SEQUENCE credits.events_id_seq RESTART 420001;
+ALTER SEQUENCE credits.plans_id_seq RESTART 420001;
+ALTER SEQUENCE credits.subscriptions_id_seq RESTART 420001;
+SET ROLE regress_credits_admin;
+SELECT count(*) FROM credits.subscriptions WHERE due_at <= credits.now();
+CREATE VIEW pg_temp.what_periods_gave AS
+SELECT p.subscription_id AS sub, p.number AS no, p.starts_at, p.ends_at, p.status, p.credits, p.given, p.unused, p.rolled,
+	   g.expires_at AS rolled_until
+FROM credits.periods AS p LEFT JOIN credits.grants AS g ON g.id = p.rolled_grant_id
+ORDER BY p.subscription_id, p.starts_at;
+
+-- a month's end: clamped, and back again
+SELECT credits_set_plan('renew:plain', 100, price => 10, currency => 'EUR');
+SELECT kind FROM credits_open_account('renew:1');
+SET credits.test_clock = '2060-01-31 12:00:00+00';
+SELECT * FROM credits_subscribe('renew:1', 'renew:plain', timezone => 'Europe/Berlin');
+SELECT balance FROM credits_deduct('renew:1', 30);
+SET credits.test_clock = '2060-02-29 11:59:59.999999+00';
+CALL credits_renew();
+SET credits.test_clock = '2060-02-29 12:00:00+00';
+CALL credits_renew();
+CALL credits_renew();
+SELECT credits_balance('renew:1');
+SET credits.test_clock = '2060-06-01 00:00:00+00';
+CALL credits_renew();
+SELECT no, starts_at, ends_at, status, credits, given, unused, rolled FROM pg_temp.what_periods_gave WHERE sub = 420001;
+SELECT status, period_number, period_start, period_end, due_at FROM credits.subscriptions WHERE id = 420001;
+SELECT created_at, kind, amount, balance FROM credits_history('renew:1');
+SELECT id, effective_at, expires_at, amount, remaining, status, priority, source, price, currency
+FROM credits.grants WHERE account_id = 420001 ORDER BY id;
+SELECT terms FROM credits.transactions WHERE account_id = 420001 AND kind IN ('allocation', 'subscription') ORDER BY id LIMIT 2;
+SELECT kind, transaction_id, created_at, detail FROM credits.events WHERE account_id = 420001 AND kind <> 'low_balance' ORDER BY id LIMIT 2;
+SELECT kind, count(*) FROM credits.events WHERE account_id = 420001 AND kind <> 'low_balance' GROUP BY kind ORDER BY kind;
+
+-- rollover: least(maximum, greatest(unused, minimum)), of the ending period only
+SELECT credits_set_plan('renew:maximum', 100, rollover => 'maximum', rollover_maximum => 40, rollover_minimum => 5);
+SELECT credits_set_plan('renew:share', 15, rollover => 'share', rollover_share => 0.5, rollover_periods => 2);
+SELECT credits_set_plan('renew:ever', 100, rollover => 'maximum', rollover_periods => NULL);
+SELECT o.kind FROM generate_series(2, 4) AS n, credits_open_account('renew:' || n) AS o;
+SELECT subscription_id FROM credits_subscribe('renew:2', 'renew:maximum', '2060-06-01 00:00+00');
+SELECT subscription_id FROM credits_subscribe('renew:3', 'renew:share', '2060-06-01 00:00+00');
+SELECT subscription_id FROM credits_subscribe('renew:4', 'renew:ever', '2060-06-01 00:00+00');
+SELECT balance FROM credits_deduct('renew:2', 30);
+SELECT balance FROM credits_deduct('renew:3', 10);
+SELECT balance FROM credits_deduct('renew:4', 99);
+SET credits.test_clock = '2060-07-01 00:00:00+00';
+CALL credits_renew();
+-- what is rolled over expires with the period that it was rolled into, or later
+SELECT balance FROM credits_deduct('renew:2', 100);
+SELECT balance FROM credits_deduct('renew:3', 1);
+SET credits.test_clock = '2060-08-01 00:00:00+00';
+CALL credits_renew();
+SELECT balance FROM credits_deduct('renew:2', 104);
+SET credits.test_clock = '2060-09-01 00:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub > 420001;
+SELECT a.name, g.amount, g.remaining, g.status, g.effective_at, g.expires_at
+FROM credits.grants AS g JOIN credits.accounts AS a ON a.id = g.account_id
+WHERE g.account_id BETWEEN 420002 AND 420004 AND g.status = 'open' ORDER BY g.account_id, g.id;
+SELECT terms - (SELECT string_agg(k, '') FROM jsonb_object_keys(terms) AS k WHERE k ~ '^[0-9]') AS terms
+FROM credits.transactions WHERE account_id = 420002 AND kind = 'allocation' ORDER BY id LIMIT 3;
+
+-- what was settled before the job came rolls over all the same
+SELECT kind FROM credits_open_account('renew:5');
+SELECT subscription_id FROM credits_subscribe('renew:5', 'renew:maximum');
+SELECT balance FROM credits_deduct('renew:5', 70);
+SET credits.test_clock = '2060-10-01 00:00:00+00';
+SELECT balance, kind FROM credits_adjust('renew:5', 1, 'settles');
+CALL credits_settle();
+SET credits.test_clock = '2060-10-02 00:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub = 420005;
+SELECT credits_balance('renew:5');
+-- what is refunded into a period that has ended lives on for the refund's grace, and is not rolled over
+SELECT transaction_id AS spend FROM credits_history('renew:5') WHERE kind = 'deduction' \gset
+SELECT kind, amount, balance FROM credits_refund(:spend);
+SET credits.test_clock = '2060-11-01 00:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub = 420005;
+
+-- late by a year: all that were missed, or the latest alone
+SELECT credits_set_plan('renew:all', 10, rollover => 'maximum', rollover_maximum => 4, rollover_periods => 2);
+SELECT credits_set_plan('renew:latest', 10, rollover => 'maximum', rollover_maximum => 4, catch_up => 'latest');
+SELECT o.kind FROM generate_series(6, 8) AS n, credits_open_account('renew:' || n) AS o;
+SELECT subscription_id FROM credits_subscribe('renew:6', 'renew:all');
+SELECT subscription_id FROM credits_subscribe('renew:7', 'renew:latest');
+SELECT balance FROM credits_deduct('renew:6', 9);
+SELECT balance FROM credits_deduct('renew:7', 9);
+SET credits.test_clock = '2061-10-10 00:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub IN (420006, 420007);
+-- in time it comes to the same
+SELECT subscription_id FROM credits_subscribe('renew:8', 'renew:all', anchor => '2060-11-01 00:00+00');
+SET credits.test_clock = '2061-11-01 00:00:00+00';
+CALL credits_renew();
+SELECT balance FROM credits_deduct('renew:8', 13);
+SELECT format('SET credits.test_clock = %L; CALL credits_renew()', at)
+FROM generate_series('2061-12-01 00:00+00'::timestamptz, '2062-10-01 00:00+00', '1 month') AS at \gexec
+SET credits.test_clock = '2062-10-10 00:00:00+00';
+SELECT * FROM pg_temp.what_periods_gave WHERE sub = 420008;
+SELECT name, balance, granted, expired FROM credits.accounts WHERE id BETWEEN 420006 AND 420008 ORDER BY id;
+SELECT a.name, g.amount, g.remaining, g.effective_at, g.expires_at
+FROM credits.grants AS g JOIN credits.accounts AS a ON a.id = g.account_id
+WHERE g.account_id BETWEEN 420006 AND 420008 AND g.status = 'open' ORDER BY g.account_id, g.id;
+
+-- thousands of days
+SELECT credits_set_plan('renew:day', 1, 'day');
+SELECT kind FROM credits_open_account('renew:9');
+SELECT subscription_id FROM credits_subscribe('renew:9', 'renew:day');
+SET credits.test_clock = '2066-04-10 00:00:00+00';
+CALL credits_renew();
+SELECT count(*), count(DISTINCT number), max(number), min(starts_at), max(ends_at) FROM credits.periods WHERE subscription_id = 420009;
+SELECT credits_balance('renew:9');
+
+-- an account that is closed ends its subscription; one that is full is tried again
+SELECT kind FROM credits_open_account('renew:10');
+SELECT kind FROM credits_open_account('renew:11');
+SELECT subscription_id FROM credits_subscribe('renew:10', 'renew:plain');
+SELECT subscription_id FROM credits_subscribe('renew:11', 'renew:plain');
+SELECT balance FROM credits_allocate('renew:11', 50);
+SELECT kind FROM credits_set_limits('renew:11', max_balance => 120);
+SELECT kind FROM credits_close_account('renew:10', 'gone');
+SET credits.test_clock = '2066-05-10 00:00:00+00';
+CALL credits_renew();
+CALL credits_renew();
+SELECT id, status, ended_at, due_at FROM credits.subscriptions WHERE id IN (420010, 420011) ORDER BY id;
+SELECT account_id, kind, detail FROM credits.events WHERE kind = 'renewal_failed' AND account_id IN (420010, 420011) ORDER BY id;
+SELECT balance FROM credits_deduct('renew:11', 30);
+CALL credits_renew();
+SELECT no, starts_at, credits FROM pg_temp.what_periods_gave WHERE sub = 420011;
+-- or is given what there is room for
+SELECT kind FROM credits_set_limits('renew:11', max_balance => 120, excess => 'clip');
+SET credits.test_clock = '2066-06-10 00:00:00+00';
+SELECT balance FROM credits_allocate('renew:11', 50);
+CALL credits_renew();
+SELECT no, starts_at, credits, given FROM pg_temp.what_periods_gave WHERE sub = 420011;
+SELECT credits_balance('renew:11');
+
+-- nothing to give, paused accounts, two subscriptions of one account
+SELECT credits_set_plan('renew:nothing', 0);
+SELECT kind FROM credits_open_account('renew:12');
+SELECT subscription_id FROM credits_subscribe('renew:12', 'renew:nothing');
+SELECT subscription_id FROM credits_subscribe('renew:12', 'renew:plain');
+SELECT subscription_id FROM credits_subscribe('renew:12', 'renew:share');
+SELECT kind FROM credits_pause_account('renew:12', 'pause');
+SET credits.test_clock = '2066-07-10 00:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub BETWEEN 420012 AND 420014;
+
+-- a trial, and a period that begins within one of the calendar
+SELECT credits_set_plan('renew:trial', 100, trial => '10 days', trial_credits => 7, rollover => 'maximum');
+SELECT kind FROM credits_open_account('renew:13');
+SELECT status, period_start, period_end, balance
+FROM credits_subscribe('renew:13', 'renew:trial', anchor => '2066-01-01 00:00+00');
+SET credits.test_clock = '2066-07-20 00:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub = 420015;
+SELECT status FROM credits.subscriptions WHERE id = 420015;
+SET credits.test_clock = '2066-08-01 00:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub = 420015;
+SELECT kind, detail - 'account' - 'plan' AS detail FROM credits.events WHERE account_id = 420013 AND kind <> 'low_balance' ORDER BY id;
+
+-- all or nothing, and once
+BEGIN;
+SET LOCAL credits.test_clock = '2066-09-01 00:00:00+00';
+CALL credits_renew();
+ROLLBACK;
+SELECT count(*) FROM credits.periods WHERE starts_at >= '2066-09-01' AND subscription_id >= 420001;
+\set ON_ERROR_ROLLBACK on
+CALL credits_renew(0);
+CALL credits_renew(NULL);
+SET ROLE regress_credits_app;
+CALL credits_renew();
+RESET ROLE;
+SELECT * FROM credits_verify();
