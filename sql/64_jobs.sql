@@ -79,6 +79,11 @@ SELECT j.job,
 					WHERE b.due_at OPERATOR(pg_catalog.<) 'infinity'
 					  AND b.due_at OPERATOR(pg_catalog.<=) credits.now()
 					ORDER BY b.due_at, b.id LIMIT 1)
+				WHEN 'credits_housekeep' THEN (
+					SELECT p.expires_at FROM credits.purchases AS p
+					WHERE p.status OPERATOR(pg_catalog.=) 'pending'
+					  AND p.expires_at OPERATOR(pg_catalog.<=) credits.now()
+					ORDER BY p.expires_at, p.id LIMIT 1)
 			END, '0')
 	   END AS behind
 FROM (VALUES

@@ -6,12 +6,23 @@
 
 #include "job.h"
 #include "purchases.h"
-#include "sql.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(credits_housekeep);
+
+/* what others are at just now is theirs */
+static SqlStatement find_purchases = {
+	"SELECT p.expires_at, p.id FROM credits.purchases AS p"
+	" WHERE p.status = 'pending' AND (p.expires_at, p.id) > ($1, $2)"
+	" AND p.expires_at <= $3 ORDER BY p.expires_at, p.id LIMIT $4"
+	" FOR UPDATE SKIP LOCKED",
+	(const Oid[]) {
+		TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, InvalidOid
+	}
+};
 
 /* the oldest are those with the lowest ids, or nearly so: none are looked for */
 static SqlStatement delete_events = {
@@ -41,39 +52,59 @@ sweep_events(int limit)
 }
 
 /*
+ * Expires purchases that nobody has paid in time.
+ */
+static int64
+expire_purchases(const DueItem *items, int nitems)
+{
+	int64		expired = 0;
+	int			i;
+
+	for (i = 0; i < nitems; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (purchases_expire(items[i].id))
+			expired++;
+	}
+	return expired;
+}
+
+/*
  * Begins a part of the work.
  */
 static bool
 begin_part(JobRange *range)
 {
-	static int64 (*const sweeps[]) (int limit) = {
-		purchases_expire_due, sweep_events
-	};
-	int			n = clock_event_retention() ? 2 : 1;
-
-	if (range->number >= n)
-		return false;
-	range->sweep = sweeps[range->number];
-	return true;
+	if (range->number == 0)
+		range->find = &find_purchases;
+	else
+		range->sweep = sweep_events;
+	return range->number == 0 ||
+		(range->number == 1 && clock_event_retention());
 }
 
 /*
- * Reports that some work could not be done.
+ * Reports that some work could not be done.  It is not known which events
+ * could not be deleted.
  */
 static void
 housekeep_failed(int64 id, ErrorData *error)
 {
+	const char *message = error->message ? error->message : "";
+
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("could not keep house: %s",
-					error->message ? error->message : ""),
+			 id ? errmsg("purchase " INT64_FORMAT " could not be expired: %s",
+						 id, message) :
+			 errmsg("old events could not be deleted: %s", message),
 			 error->hint ? errhint("%s", error->hint) : 0));
 }
 
 static const Job housekeep_job = {
 	.name = "credits_housekeep",
-	.begin = begin_part,
-	.failed = housekeep_failed
+	.work = expire_purchases,
+	.failed = housekeep_failed,
+	.begin = begin_part
 };
 
 /*

@@ -17,7 +17,6 @@
 #include "credits.h"
 
 #include "job.h"
-#include "sql.h"
 
 #include "access/stratnum.h"
 #include "access/xact.h"
@@ -147,10 +146,36 @@ row_member(ScanKey key, int flags, AttrNumber attno, Oid type,
 }
 
 /*
- * Reads the next batch: (due_at, id) > after, due_at <= until.
+ * Reads the next batch with the statement of a range.
  */
 static int
-read_batch(JobRun *run, JobRange *range)
+find_batch(JobRun *run, JobRange *range)
+{
+	Datum		values[4];
+	SqlResult  *result;
+	bool		isnull;
+	int			i;
+
+	values[0] = TimestampTzGetDatum(range->after_at);
+	values[1] = Int64GetDatum(range->after_id);
+	values[2] = TimestampTzGetDatum(range->until);
+	values[3] = Int32GetDatum(run->batch_size);
+	result = sql_run(range->find, values, NULL);
+	for (i = 0; i < (int) result->nrows; i++)
+		run->batch[i] = (DueItem) {
+			.due_at = DatumGetTimestampTz(sql_value(result, i, 1, &isnull)),
+			.id = DatumGetInt64(sql_value(result, i, 2, &isnull)),
+			.range = range
+		};
+	return (int) result->nrows;
+}
+
+/*
+ * Reads the next batch from the index of a range: (due_at, id) > after, due_at
+ * <= until.
+ */
+static int
+scan_batch(JobRun *run, JobRange *range)
 {
 	ScanKeyData keys[2];
 	ScanKeyData row[2];
@@ -186,6 +211,18 @@ read_batch(JobRun *run, JobRange *range)
 	}
 	store_scan_end(&scan);
 	PopActiveSnapshot();
+	return n;
+}
+
+/*
+ * Reads the next batch.
+ */
+static int
+read_batch(JobRun *run, JobRange *range)
+{
+	int			n = range->find ? find_batch(run, range) :
+		scan_batch(run, range);
+
 	if (n > 0)
 	{
 		range->after_at = run->batch[n - 1].due_at;
@@ -301,7 +338,8 @@ run_batch(JobRun *run, JobRange *range)
 	}
 	else
 	{
-		store_lock_table(range->due->table);
+		if (range->due)
+			store_lock_table(range->due->table);
 		if (job->resume && !job->resume(range))
 			return false;
 		n = read_batch(run, range);

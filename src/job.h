@@ -6,6 +6,7 @@
 #define CREDITS_JOB_H
 
 #include "credits.h"
+#include "sql.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -25,8 +26,14 @@ typedef struct JobRange
 	void	   *arg;			/* for the job */
 
 	/*
-	 * Does up to so many items that it finds by itself, and returns how many;
-	 * the index is not needed then
+	 * Instead of an index: a statement that returns due_at and id of those
+	 * after $1 and $2 and due by $3, up to $4 of them, in order
+	 */
+	SqlStatement *find;
+
+	/*
+	 * Or what does up to so many items that it finds by itself, and returns
+	 * how many
 	 */
 	int64		(*sweep) (int limit);
 } JobRange;

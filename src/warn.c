@@ -11,18 +11,20 @@
  * warning of each grant and lead.
  *
  * What a lead has passed is left to the next shorter one, be it that the grant
- * came late or that no run came in time; and nothing is warned of that has
+ * began late or that no run came in time; and nothing is warned of that has
  * happened.
  */
 #include "credits.h"
 
 #include "job.h"
+#include "periods.h"
 #include "sql.h"
 
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -54,25 +56,10 @@ typedef struct Lead
 
 static StoreIndex grants_by_expires_at = {&grants_table, "grants_expires_at_idx"};
 
-/* columns of credits.subscriptions that its index of what is due has */
-#define Anum_subscriptions_id 1
-#define Anum_subscriptions_due_at 17
-
-static StoreTable subscriptions_table = {
-	.name = "subscriptions",
-	.types = (const Oid[]) {
-		INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-		TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, JSONBOID, InvalidOid
-	}
-};
-
-static StoreIndex subscriptions_by_due_at = {&subscriptions_table, "subscriptions_due_at_idx"};
-
 /* a subscription that the clock will renew at an instant */
 static SqlStatement find_renewal = {
-	"SELECT a.id, a.name, p.name, p.credits, p.price::text, p.currency"
+	"SELECT a.id, a.name, p.name, p.credits, p.price::text, p.currency,"
+	" s.period_start"
 	" FROM credits.subscriptions AS s"
 	" JOIN credits.accounts AS a ON a.id = s.account_id"
 	" JOIN credits.plans AS p ON p.id = COALESCE(s.next_plan_id, s.plan_id)"
@@ -116,12 +103,28 @@ static void
 begin_detail(StringInfo json, const DueItem *item, const char *account)
 {
 	const Lead *lead = item->range->arg;
+	char		span[MAXDATELEN + 1];
+	struct pg_itm itm;
 
+	/* whatever the session's IntervalStyle is */
+	interval2itm(*lead->span, &itm);
+	EncodeInterval(&itm, INTSTYLE_POSTGRES, span);
 	initStringInfo(json);
 	json_cstring(json, "account", account);
-	json_cstring(json, "lead",
-				 DatumGetCString(DirectFunctionCall1(interval_out,
-													 IntervalPGetDatum(lead->span))));
+	json_cstring(json, "lead", span);
+}
+
+/*
+ * Tells whether the time of a lead came before something that lasts from an
+ * instant on until it is due had begun.
+ */
+static bool
+too_late_for(const DueItem *item, TimestampTz from)
+{
+	const Lead *lead = item->range->arg;
+
+	return from >= clock_before(item->due_at,
+								unconstify(Interval *, lead->span));
 }
 
 /*
@@ -137,6 +140,7 @@ warn_of_expiry(const DueItem *item, TimestampTz now)
 
 	if (!row_find_grant(NULL, GetActiveSnapshot(), item->id, &grant) ||
 		grant.status != GRANT_OPEN || grant.expires_at != item->due_at ||
+		too_late_for(item, grant.effective_at) ||
 		!row_find_account(NULL, GetActiveSnapshot(), NULL, grant.account_id,
 						  &account) ||
 		account.status == ACCOUNT_CLOSED)
@@ -179,11 +183,13 @@ warn_of_renewal(const DueItem *item, TimestampTz now)
 	values[0] = Int64GetDatum(item->id);
 	values[1] = TimestampTzGetDatum(item->due_at);
 	result = sql_run(&find_renewal, values, NULL);
-	if (result->nrows == 0)
+	if (result->nrows == 0 ||
+		too_late_for(item, DatumGetTimestampTz(sql_value(result, 0, 7,
+														 &isnull))))
 		return false;
 	account_id = DatumGetInt64(sql_value(result, 0, 1, &isnull));
 	begin_detail(&json, item, text_to_cstring(text_of(result, 2)));
-	json_int64(&json, "subscription_id", item->id);
+	json_int64(&json, "subscription", item->id);
 	json_text(&json, "plan", text_of(result, 3));
 	json_int64(&json, "credits",
 			   DatumGetInt64(sql_value(result, 0, 4, &isnull)));

@@ -187,8 +187,7 @@ foreach my $place ([ $workers, 'postgres' ], [ $clients, 'jobs' ])
 	ok( wait_until(
 			sub {
 				$node->safe_psql($dbname, q(
-					SELECT string_agg(DISTINCT status, ' '), count(DISTINCT command) >= 3 FROM cron.job_run_details
-					WHERE command !~ 'renew')) eq
+					SELECT string_agg(DISTINCT status, ' '), count(DISTINCT command) >= 4 FROM cron.job_run_details)) eq
 				  'succeeded|t';
 			},
 			10, 0.5),
