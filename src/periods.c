@@ -716,7 +716,29 @@ periods_note_plan(Posting *posting, int64 subscription_id, TimestampTz at,
 }
 
 /*
- * Notes that a subscription has another plan from an instant on, and why.
+ * Tells whether a change of plan is known that is later than an instant.
+ */
+static bool
+is_changed_after(Posting *posting, int64 subscription_id, TimestampTz at)
+{
+	StoreScan	scan;
+	ScanKeyData keys[2];
+	bool		found;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(subscription_id));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
+				TimestampTzGetDatum(at));
+	store_scan(&scan, posting->store, &plan_changes_by_instant,
+			   posting->snapshot, keys, 2);
+	found = store_scan_next(&scan, ForwardScanDirection) != NULL;
+	store_scan_end(&scan);
+	return found;
+}
+
+/*
+ * Notes that a subscription has another plan from an instant on, and why.  That
+ * is the one in force, unless a later change has come before this one.
  */
 void
 periods_change_plan(Posting *posting, Subscription *subscription,
@@ -725,7 +747,8 @@ periods_change_plan(Posting *posting, Subscription *subscription,
 {
 	(void) periods_note_plan(posting, subscription->id, at, plan_id, proration,
 							 reference);
-	subscription->plan_id = plan_id;
+	if (!is_changed_after(posting, subscription->id, at))
+		subscription->plan_id = plan_id;
 	subscriptions_changed(posting, subscription);
 }
 

@@ -120,8 +120,7 @@ try_apply(const char *subject, const char *was_waiting, List *events,
 	{
 		MemoryContextSwitchTo(context);
 		if (subscription)
-			/* kept until there is something to apply them */
-			outcome->waiting = pstrdup("a version of credits that handles subscriptions");
+			stripe_apply_subscription(subject, ordered, outcome);
 		else
 			stripe_apply_payment(subject, ordered, outcome);
 		MemoryContextSwitchTo(context);

@@ -256,3 +256,78 @@ SELECT credits_stripe_set_customer(NULL, 'stripe:buyer');
 SELECT credits_stripe_set_customer('cus_1', 'stripe:buyer');
 SELECT id, learned FROM credits.stripe_customers ORDER BY id;
 RESET ROLE;
+
+-- a subscription: nothing is known of its price, nor whose it is; then it is
+SELECT credits_open_account('stripe:subscriber');
+SELECT credits_set_plan('stripe:plan', 100, price => 10, currency => 'USD') IS NOT NULL AS set;
+SELECT credits_set_plan('stripe:more', 300, price => 30, currency => 'USD') IS NOT NULL AS set;
+CREATE FUNCTION pg_temp.subscription(id text, status text, price text, more jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', id, 'status', status, 'customer', 'cus_' || id, 'created', 1767225600, 'start_date', 1767225600,
+		'billing_cycle_anchor', 1767225600, 'items', jsonb_build_object('data', jsonb_build_array(jsonb_build_object(
+			'price', jsonb_build_object('id', price, 'product', 'prod_' || price),
+			'current_period_start', 1767225600, 'current_period_end', 1769904000)))) || more
+$$;
+CREATE FUNCTION pg_temp.invoice(id text, subscription text, price text, amount int, more jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', id, 'customer', 'cus_' || subscription, 'amount_paid', amount, 'currency', 'usd',
+		'parent', jsonb_build_object('type', 'subscription_details', 'subscription_details', jsonb_build_object('subscription', subscription)),
+		'lines', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('amount', amount,
+			'parent', jsonb_build_object('type', 'subscription_item_details'),
+			'period', jsonb_build_object('start', 1767225600, 'end', 1769904000),
+			'pricing', jsonb_build_object('price_details', jsonb_build_object('price', price, 'product', 'prod_' || price)))))) || more
+$$;
+SET ROLE regress_credits_app;
+SELECT * FROM pg_temp.send('evt_630301', 'customer.subscription.created', pg_temp.subscription('sub_1', 'incomplete', 'price_a'));
+SELECT * FROM pg_temp.send('evt_630302', 'invoice.paid', pg_temp.invoice('in_1', 'sub_1', 'price_a', 1000));
+SELECT * FROM pg_temp.send('evt_630303', 'customer.subscription.updated', pg_temp.subscription('sub_1', 'active', 'price_a'));
+RESET ROLE;
+SELECT credits_stripe_set_price('prod_price_a', 'stripe:plan');
+SELECT event_id, result, detail FROM credits_stripe_reprocess() WHERE event_id LIKE 'evt_6303%' ORDER BY event_id;
+SET ROLE regress_credits_app;
+-- the session says whose it is, and gives nothing itself
+SELECT event_id, result, detail - 'transaction_id' AS detail FROM pg_temp.send('evt_630304', 'checkout.session.completed',
+	'{"id": "cs_s1", "mode": "subscription", "subscription": "sub_1", "customer": "cus_sub_1", "payment_status": "paid", "client_reference_id": "stripe:subscriber"}');
+SELECT balance, debt FROM credits_summary('stripe:subscriber');
+SELECT * FROM pg_temp.send('evt_630305', 'invoice.paid', pg_temp.invoice('in_1', 'sub_1', 'price_a', 1000));
+RESET ROLE;
+SELECT id, result FROM credits.stripe_events WHERE subject = 'sub_1' ORDER BY id;
+SELECT plan, status, collection, external_id, period_start, period_end FROM credits.subscription_list WHERE account = 'stripe:subscriber';
+-- a refund before anything says what its payment was for
+SELECT * FROM pg_temp.send('evt_630306', 'charge.refunded',
+	'{"id": "ch_s1", "payment_intent": "pi_s1", "amount": 1000, "amount_refunded": 500, "currency": "usd"}');
+SELECT * FROM pg_temp.send('evt_630307', 'invoice_payment.paid',
+	'{"id": "inpay_1", "invoice": "in_1", "payment": {"type": "payment_intent", "payment_intent": "pi_s1"}}');
+SELECT balance, debt FROM credits_summary('stripe:subscriber');
+SELECT payment, invoice FROM credits.stripe_links WHERE payment = 'pi_s1';
+-- payment fails, plan changes, then it ends
+SELECT * FROM pg_temp.send('evt_630308', 'invoice.payment_failed', pg_temp.invoice('in_2', 'sub_1', 'price_a', 0));
+SELECT * FROM pg_temp.send('evt_630309', 'customer.subscription.updated', pg_temp.subscription('sub_1', 'past_due', 'price_a'), 1767225601);
+SELECT * FROM pg_temp.send('evt_630310', 'customer.subscription.updated', pg_temp.subscription('sub_1', 'active', 'price_b'), 1767225602);
+SELECT credits_stripe_set_price('price_b', 'stripe:more');
+SELECT event_id, result, detail FROM credits_stripe_reprocess() WHERE event_id LIKE 'evt_6303%' ORDER BY event_id;
+SELECT balance, debt FROM credits_summary('stripe:subscriber');
+SELECT * FROM pg_temp.send('evt_630311', 'customer.subscription.deleted', pg_temp.subscription('sub_1', 'canceled', 'price_b'), 1767225603);
+-- what comes late changes nothing any more
+SELECT * FROM pg_temp.send('evt_630312', 'customer.subscription.updated', pg_temp.subscription('sub_1', 'active', 'price_b'), 1767225602);
+SELECT plan, status FROM credits.subscription_list WHERE account = 'stripe:subscriber';
+-- a trial, of an account that the metadata names; its invoice of nothing gives nothing
+SELECT credits_set_plan('stripe:trial', 100, price => 10, currency => 'USD', trial => '14 days', trial_credits => 20) IS NOT NULL AS set;
+SELECT credits_stripe_set_price('price_t', 'stripe:trial');
+SELECT credits_open_account('stripe:tries');
+SELECT event_id, result, detail FROM pg_temp.send('evt_630321', 'customer.subscription.created', pg_temp.subscription('sub_2', 'trialing', 'price_t',
+	'{"metadata": {"account": "stripe:tries"}, "trial_start": 1767225600, "trial_end": 1768435200, "billing_cycle_anchor": 1768435200}'));
+SELECT event_id, result, detail FROM pg_temp.send('evt_630322', 'invoice.paid', pg_temp.invoice('in_3', 'sub_2', 'price_t', 0));
+SELECT balance FROM credits_summary('stripe:tries');
+SELECT status, period_start, period_end FROM credits.subscription_list WHERE account = 'stripe:tries';
+-- an account that is not there
+SELECT event_id, result, detail FROM pg_temp.send('evt_630331', 'customer.subscription.created', pg_temp.subscription('sub_3', 'active', 'price_t',
+	'{"metadata": {"account": "stripe:nobody"}}'));
+-- or is closed
+SELECT credits_close_account('stripe:tries', 'gone') IS NOT NULL AS closed;
+SELECT event_id, result, detail FROM pg_temp.send('evt_630332', 'customer.subscription.created', pg_temp.subscription('sub_4', 'active', 'price_t',
+	'{"metadata": {"account": "stripe:tries"}}'));
+-- never paid for
+SELECT event_id, result, detail FROM pg_temp.send('evt_630333', 'customer.subscription.deleted', pg_temp.subscription('sub_5', 'incomplete_expired', 'price_a',
+	'{"metadata": {"account": "stripe:subscriber"}}'));
+SELECT kind, detail FROM credits.events WHERE id BETWEEN 630001 AND 639999
+	AND kind IN ('stripe_unmapped', 'stripe_refused', 'payment_failed') AND detail->>'event_id' LIKE 'evt_6303%' ORDER BY id;
+SELECT account, problem FROM credits_verify() WHERE account LIKE 'stripe:%';

@@ -35,8 +35,9 @@ $session->value(q(SELECT credits_set_package('big', 1000, 10.00, 'USD')));
 sub deliver
 {
 	my ($time, @events) = @_;
-	$session->value(
+	my $answer = $session->query(
 		join "\n", map { "SELECT result FROM " . stripe_call($_, $time) . ';' } @events);
+	die "$answer->{code} @{$answer->{messages}}" if grep { /ERROR/ } @{ $answer->{messages} };
 }
 
 sub balance_of
@@ -187,6 +188,121 @@ all_orders('a refund and a dispute of the rest', '0 0 completed', [
 	[ 'charge.dispute.closed', 300, id => 'dp_a', status => 'lost', amount => 600 ]]);
 
 problems_are($node, '', 'nothing is wrong after purchases');
+
+# ---------------------------------------------------------------------------
+# a year of a subscription
+
+# What is left of a month's credits is kept for ever, so that every month counts.
+$session->value(q(
+	SELECT credits_set_plan('pro', 100, price => 10, currency => 'USD', rollover => 'maximum', rollover_periods => NULL);
+	SELECT credits_set_plan('max', 300, price => 30, currency => 'USD', rollover => 'maximum', rollover_periods => NULL);
+	SELECT credits_set_plan('trial', 100, price => 10, currency => 'USD', trial => '7 days', trial_credits => 20);
+	SELECT credits_stripe_set_price('price_pro', 'pro');
+	SELECT credits_stripe_set_price('prod_of_price_max', 'max');
+	SELECT credits_stripe_set_price('price_trial', 'trial');
+));
+
+# the 15th of each month of 2026, and of the first one of 2027
+my @months = map { 0 + $session->value("SELECT extract(epoch FROM timestamptz '2026-01-15 08:00+00' + interval '$_ months')::bigint") } 0 .. 13;
+
+# The events of a year: monthly from the start, upgraded in the eighth month, with a
+# payment that comes late in the sixth.  Returns them as they happened.
+sub year
+{
+	my ($n, $shape) = @_;
+	my ($sub, $price) = ("sub_$n", 'price_pro');
+	my @events;
+
+	my $subscription = sub {
+		my ($type, $month, $at, %members) = @_;
+		push @events, stripe_event("customer.subscription.$type", stripe_subscription($shape,
+				id => $sub, customer => "cus_$n", price => $price, status => 'active',
+				created => $months[0], start_date => $months[0], billing_cycle_anchor => $months[0],
+				period => [ @months[ $month, $month + 1 ] ], %members),
+			created => $at, shape => $shape);
+	};
+	my $invoice = sub {
+		my ($type, $month, $at, %members) = @_;
+		my $amount = $price eq 'price_max' ? 3000 : 1000;
+		my %of = (id => "in_${n}_$month", customer => "cus_$n", subscription => $sub, payment => "pi_${n}_$month",
+			billing_reason => 'subscription_cycle', status => $type, amount_paid => $type eq 'paid' ? $amount : 0,
+			lines => [ [ $price, @months[ $month, $month + 1 ], $amount, 0 ] ], %members);
+		push @events, stripe_event("invoice.$type", stripe_invoice($shape, %of), created => $at, shape => $shape);
+		push @events, stripe_event('invoice_payment.paid', stripe_invoice_payment("inpay_$of{id}", @of{qw(id payment)}),
+			created => $at, shape => $shape)
+		  if $type eq 'paid' && $shape eq 'new';
+	};
+
+	$subscription->('created', 0, $months[0], status => 'incomplete');
+	$invoice->('paid', 0, $months[0] + 1, billing_reason => 'subscription_create');
+	$subscription->('updated', 0, $months[0] + 2);
+	push @events, stripe_event('checkout.session.completed', stripe_session(id => "cs_$n", mode => 'subscription',
+			subscription => $sub, customer => "cus_$n", invoice => "in_${n}_0", payment_status => 'paid',
+			amount_total => 1000, client_reference_id => "subscriber:$n"),
+		created => $months[0] + 3, shape => $shape);
+	foreach my $month (1 .. 12)
+	{
+		$subscription->('updated', $month, $months[$month]);
+		if ($month == 5)
+		{
+			$invoice->('payment_failed', $month, $months[$month] + 3600);
+			$subscription->('updated', $month, $months[$month] + 3601, status => 'past_due');
+			$invoice->('paid', $month, $months[$month] + 2 * 86400);
+			$subscription->('updated', $month, $months[$month] + 2 * 86400 + 1);
+		}
+		else
+		{
+			$invoice->('paid', $month, $months[$month] + 3600);
+		}
+		if ($month == 7)
+		{
+			# from the 15th of August to the 15th of September, after 10 of 31 days
+			$price = 'price_max';
+			my $at = $months[$month] + 10 * 86400;
+			$subscription->('updated', $month, $at);
+			$invoice->('paid', $month, $at + 1, id => "in_${n}_change", payment => "pi_${n}_change",
+				billing_reason => 'subscription_update', amount_paid => 1355,
+				lines => [
+					[ 'price_pro', $at, $months[ $month + 1 ], -677, 1 ],
+					[ 'price_max', $at, $months[ $month + 1 ], 2032, 1 ] ]);
+		}
+	}
+	return @events;
+}
+
+# Eight months of 100, or seven and one of (100 * 10 + 300 * 21) / 31, rounded up,
+# while it lasts: what is over is not given anew.  Then five of 300.
+foreach my $case ([ 'in the eighth month', $months[7] + 12 * 86400, 7 * 100 + 236 ],
+	[ 'a year', $months[12] + 86400, 8 * 100 + 5 * 300 ])
+{
+	my ($name, $until, $expected) = @$case;
+	$session->value("SELECT set_config('credits.test_clock', to_timestamp($until)::text, false)");
+	foreach my $shape (qw(old new))
+	{
+		my $end = "$expected 0 active max";
+		my $orders = 15;
+		my %ends;
+		foreach my $order (1 .. $orders)
+		{
+			my $n = "${until}_${shape}_$order";
+			my @events = grep { $_->{created} <= $until } year($n, $shape);
+			# as it happened, backwards, then at random, with some sent again
+			my @sent =
+				$order == 1 ? @events
+			  : $order == 2 ? reverse @events
+			  :               shuffle(@events, @events[ map { rand @events } 1 .. 10 ]);
+			$session->value("SELECT credits_open_account('subscriber:$n')");
+			deliver($until, @sent, @events[ map { rand @events } 1 .. 5 ]);
+			my $got = balance_of("subscriber:$n") . ' '
+			  . $session->value("SELECT status || ' ' || plan FROM credits.subscription_list WHERE external_id = 'sub_$n'");
+			$ends{$got}++;
+			diag("$name, $shape, order $order: $got: "
+				  . join ' ', map { "$_->{type}/" . ($_->{created} - $months[0]) } @sent)
+			  if $got ne $end;
+		}
+		is_deeply(\%ends, { $end => $orders }, "$name, shape $shape: $orders orders");
+	}
+}
 
 problems_are($node, '', 'nothing is wrong');
 
