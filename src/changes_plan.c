@@ -266,7 +266,7 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 	TimestampTz at = change->at == DT_NOBEGIN ? posting->now : change->at;
 	bool		granted = period && period->status == PERIOD_GRANTED &&
 		at < period->ends_at && period->ends_at > posting->now;
-	bool		anew = newest && !subscription->by_payment &&
+	bool		anew = newest &&
 		!changes_same_length(plans_get(period ? period->plan_id :
 									   subscription->plan_id), plan);
 	PlanChanged *note;
@@ -282,7 +282,8 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 		subscription->next_proration = NULL;
 	}
 	change->effective_at = at;
-	if (anew && granted && change->proration != PRORATE_NONE)
+	if (anew && granted && !subscription->by_payment &&
+		change->proration != PRORATE_NONE)
 		allowed = begin_anew(posting, subscription, period, note, change);
 	else
 	{
@@ -292,7 +293,13 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 			(void) changes_log(posting, NULL, 0);
 		/* the next period is the first of its length */
 		if (anew && subscription->status != SUBSCRIPTION_TRIALING)
+		{
+			/* it begins when it is paid, unless the credits stay as they are */
+			if (subscription->by_payment && granted &&
+				change->proration != PRORATE_NONE)
+				subscription->period_end = at;
 			move_anchor(subscription, Max(subscription->period_end, at));
+		}
 	}
 	if (note->reference == NULL)
 		note->reference = psprintf("%019" INT64_MODIFIER "d",
@@ -404,8 +411,10 @@ plan_apply(Posting *posting, void *arg)
 	change->done = true;
 	if (!may_change(posting, subscription, change))
 		return false;
-	/* the one that the instant is in */
-	period = periods_before(posting, subscription->id, change->at + 1);
+	/* the one that it is within, rather than one that begins with it */
+	period = periods_before(posting, subscription->id, change->at);
+	if (period == NULL || period->ends_at <= change->at)
+		period = periods_in(posting, subscription->id, change->at);
 	/* what the account has no room for is not given */
 	if (!plan_now(posting, subscription, period, newest, change))
 		memset(&posting->refusal, 0, sizeof(Refusal));

@@ -499,8 +499,8 @@ plan_period(Posting *posting, void *arg)
 {
 	Call	   *call = arg;
 	Subscription *s = subscription_of(posting, call);
-	int64		plan_id = call->plan_id != 0 ? call->plan_id : s->plan_id;
-	const PlanTerms *plan = plans_get(plan_id);
+	int64		plan_id = call->plan_id;
+	const PlanTerms *plan;
 	TimestampTz starts_at = call->starts_at;
 	TimestampTz ends_at = call->ends_at;
 	Period	   *period;
@@ -514,6 +514,22 @@ plan_period(Posting *posting, void *arg)
 	period = periods_in(posting, s->id, starts_at);
 	if (period && period->status != PERIOD_SKIPPED)
 		return true;
+	if (plan_id == 0)
+		plan_id = s->next_plan_id != 0 && starts_at >= s->period_end ?
+			s->next_plan_id :
+			periods_plan_before(posting, s, starts_at + 1)->id;
+	plan = plans_get(plan_id);
+	if (s->next_plan_id != 0 && s->next_plan_id == plan_id &&
+		starts_at >= s->period_end)
+	{
+		if (!changes_same_length(plans_get(s->plan_id), plan))
+		{
+			s->anchor = starts_at;
+			s->first_number = s->period_number + 1;
+		}
+		s->next_plan_id = 0;
+		s->next_proration = NULL;
+	}
 	number = s->first_number +
 		calendar_number(s->anchor, s->timezone, plan->period, plan->every,
 						starts_at);

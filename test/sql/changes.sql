@@ -13,7 +13,7 @@ SELECT credits_set_plan('ch basic', 100, price => 10, currency => 'EUR') AS basi
 	credits_set_plan('ch pro', 300, price => 25, currency => 'EUR', priority => 20) AS pro,
 	credits_set_plan('ch year', 1200, 'year', price => 100, currency => 'EUR') AS year,
 	credits_set_plan('ch day', 5, 'day') AS day,
-	credits_set_plan('ch images', 10, unit => 'image') AS images;
+	credits_set_plan('ch images', 10, unit => 'image') AS images \gset
 SELECT balance FROM credits_open_account('ch:1');
 SELECT subscription_id AS sub FROM credits_subscribe('ch:1', 'ch basic') \gset
 \x on
@@ -99,6 +99,17 @@ SELECT subscription_id AS sub6 FROM credits_subscribe('ch:6', 'ch basic', collec
 SELECT balance FROM credits_subscription_paid(:sub6);
 SET credits.test_clock = '2030-07-27 12:00:00+00';
 SELECT entitlement, given, taken, balance, period_end FROM credits_change_plan(:sub6, 'ch year', 'now');
+SELECT plan, period_start, period_end, balance FROM credits_subscription_paid(:sub6);
+-- paid first or changed first: the period has given the same
+SELECT balance FROM credits_open_account('ch:7');
+SELECT balance FROM credits_open_account('ch:8');
+SELECT subscription_id AS sub7 FROM credits_subscribe('ch:7', 'ch basic', '2030-07-12 00:00:00+00', collection => 'payment') \gset
+SELECT subscription_id AS sub8 FROM credits_subscribe('ch:8', 'ch basic', '2030-07-12 00:00:00+00', collection => 'payment') \gset
+SELECT balance FROM credits_subscription_paid(:sub7);
+SELECT balance FROM credits_change_plan(:sub7, 'ch pro');
+SELECT balance FROM credits_change_plan(:sub8, 'ch pro');
+SELECT balance FROM credits_subscription_paid(:sub8, '2030-07-12 00:00:00+00');
+SELECT p.plan_id = :basic AS basic, p.given FROM credits.periods AS p WHERE subscription_id IN (:sub7, :sub8);
 
 -- the log, its terms, and what is told
 SELECT kind, amount, target_id, draws, terms FROM credits.transactions
