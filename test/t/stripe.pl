@@ -304,6 +304,39 @@ foreach my $case ([ 'in the eighth month', $months[7] + 12 * 86400, 7 * 100 + 23
 	}
 }
 
+# half of a month's payment is refunded, in all orders: half of its credits go
+my $until = $months[0] + 86400;
+$session->value("SELECT set_config('credits.test_clock', to_timestamp($until)::text, false)");
+foreach my $shape (qw(old new))
+{
+	my @orders = permutations(0 .. ($shape eq 'old' ? 3 : 4));
+	my %ends;
+	my $count = 0;
+	foreach my $order (@orders)
+	{
+		my $n = "refund_${shape}_" . ++$count;
+		my %of = (created => $months[0], shape => $shape);
+		my @events = (
+			stripe_event('customer.subscription.created', stripe_subscription($shape,
+					id => "sub_$n", customer => "cus_$n", price => 'price_pro', status => 'active',
+					created => $months[0], start_date => $months[0], billing_cycle_anchor => $months[0],
+					period => [ @months[ 0, 1 ] ], metadata => { account => "subscriber:$n" }), %of),
+			stripe_event('invoice.paid', stripe_invoice($shape, id => "in_$n", customer => "cus_$n",
+					subscription => "sub_$n", amount_paid => 1000, payment => "pi_$n",
+					lines => [ [ 'price_pro', @months[ 0, 1 ], 1000, 0 ] ]), %of),
+			stripe_event('charge.refunded', stripe_charge(id => "ch_$n", payment_intent => "pi_$n",
+					amount => 1000, amount_refunded => 500), %of),
+			stripe_event('refund.created', stripe_refund(id => "re_$n", charge => "ch_$n", payment_intent => "pi_$n",
+					amount => 500, status => 'succeeded'), %of));
+		push @events, stripe_event('invoice_payment.paid', stripe_invoice_payment("inpay_$n", "in_$n", "pi_$n"), %of)
+		  if $shape eq 'new';
+		$session->value("SELECT credits_open_account('subscriber:$n')");
+		deliver($until, map { $events[$_] } @$order);
+		$ends{ balance_of("subscriber:$n") }++;
+	}
+	is_deeply(\%ends, { '50 0' => scalar @orders }, "a refund of a month, shape $shape: " . @orders . ' orders');
+}
+
 problems_are($node, '', 'nothing is wrong');
 
 # ---------------------------------------------------------------------------
