@@ -37,8 +37,9 @@ my $digest = $node->safe_psql('postgres', q(SELECT encode(credits_digest(), 'hex
 # that the log has all there is to go wrong
 is($node->safe_psql('postgres', q(SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM credits.transactions)),
 	join(' ', sort qw(
-		opening allocation activation deduction refund reinstatement expiration adjustment void pause resume close debt_payment threshold
-		hold capture release extension transfer reversal gift redemption referral limits membership)),
+		opening allocation activation deduction refund expiration adjustment void pause resume close threshold
+		hold capture release extension transfer reversal gift redemption referral limits membership
+		clawback debt_payment reinstatement)),
 	'all kinds of rows');
 is($node->safe_psql('postgres', q(
 	SELECT bool_or(reason IS NULL) AND bool_or(reason LIKE E'%\n%') AND bool_or(metadata IS NULL)
