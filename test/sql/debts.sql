@@ -1,12 +1,12 @@
 -- debts: credits to be taken back that are spent already
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 725001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 725001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 725001;
-ALTER SEQUENCE credits.purchases_id_seq RESTART 725001;
-ALTER SEQUENCE credits.events_id_seq RESTART 725001;
-SET credits.test_clock = '2033-02-01 00:00:00+00';
+ALTER SEQUENCE credits.accounts_id_seq RESTART 3001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 3001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 3001;
+ALTER SEQUENCE credits.purchases_id_seq RESTART 3001;
+ALTER SEQUENCE credits.events_id_seq RESTART 3001;
+SET credits.test_clock = '2233-02-01 00:00:00+00';
 SET ROLE regress_credits_admin;
 SELECT credits_set_package('de.100', 100, 10, 'USD') IS NOT NULL AS set;
 SELECT credits_set_package('de.short', 100, 10, 'USD', expires_in => '10 days') IS NOT NULL AS set;
@@ -41,7 +41,7 @@ SELECT pg_temp.buy('de:1', 'de.100') AS q \gset
 SELECT balance, debt FROM credits_summary('de:1');
 SELECT kind, amount, balance_after, draws, target_id, terms FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
 WHERE a.name = 'de:1' AND kind IN ('clawback', 'debt_payment') ORDER BY t.id;
-SELECT * FROM pg_temp.owed WHERE name = 'de:1';
+SELECT * FROM pg_temp.owed WHERE name = 'de:1' ORDER BY grant_id;
 
 -- by setting, everything that comes in does
 SELECT pg_temp.buy('de:1', 'de.100') AS p3 \gset
@@ -67,14 +67,14 @@ SELECT balance, held, debt FROM credits_summary('de:2');
 SELECT kind, amount, balance, held, replayed FROM credits_capture(:hold, 30, idempotency_key => 'c1');
 SELECT kind, amount, balance, held, replayed FROM credits_capture(:hold, 30, idempotency_key => 'c1');
 SELECT balance, held, debt FROM credits_summary('de:2');
-SELECT * FROM pg_temp.owed WHERE name = 'de:2';
+SELECT * FROM pg_temp.owed WHERE name = 'de:2' ORDER BY grant_id;
 
 -- won: what was paid goes back to the grants that paid
 SELECT pg_temp.buy('de:2', 'de.short') AS q \gset
 SELECT balance, debt FROM credits_summary('de:2');
-SELECT * FROM pg_temp.owed WHERE name = 'de:2';
+SELECT * FROM pg_temp.owed WHERE name = 'de:2' ORDER BY grant_id;
 SELECT credits, balance, debt FROM credits_purchase_dispute_won(:p, 'dp');
-SELECT * FROM pg_temp.owed WHERE name = 'de:2';
+SELECT * FROM pg_temp.owed WHERE name = 'de:2' ORDER BY grant_id;
 SELECT g.amount, g.remaining, g.status FROM credits.grants AS g JOIN credits.purchases AS p ON g.id = ANY (p.grant_ids) WHERE p.id IN (:p, :q) ORDER BY g.id;
 SELECT kind, amount, balance FROM credits_refund(:spend);
 SELECT kind, amount, draws, terms FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
@@ -84,21 +84,21 @@ WHERE a.name = 'de:2' AND kind = 'reinstatement' ORDER BY t.id;
 SELECT balance FROM credits_open_account('de:3');
 SELECT pg_temp.buy('de:3', 'de.short') AS p \gset
 SELECT transaction_id AS spend FROM credits_deduct('de:3', 30) \gset
-SET credits.test_clock = '2033-02-15 00:00:00+00';
+SET credits.test_clock = '2233-02-15 00:00:00+00';
 SELECT credits, balance, debt FROM credits_purchase_dispute(:p, 'dp', 6);
 SELECT credits, balance, debt FROM credits_purchase_refund(:p);
-SELECT * FROM pg_temp.owed WHERE name = 'de:3';
+SELECT * FROM pg_temp.owed WHERE name = 'de:3' ORDER BY grant_id;
 SELECT kind, amount, balance FROM credits_refund(:spend, 20);
 SELECT balance, debt FROM credits_summary('de:3');
 SELECT credits, balance, debt FROM credits_purchase_dispute_won(:p, 'dp');
-SELECT * FROM pg_temp.owed WHERE name = 'de:3';
+SELECT * FROM pg_temp.owed WHERE name = 'de:3' ORDER BY grant_id;
 SELECT balance, debt, expiring_amount, expiring_at FROM credits_summary('de:3');
 
 -- taken and given back after the grant's time is over: for the grace of refunds
 SELECT balance FROM credits_open_account('de:4');
 SELECT pg_temp.buy('de:4', 'de.short') AS p \gset
 SELECT credits, balance, debt FROM credits_purchase_dispute(:p, 'dp');
-SET credits.test_clock = '2033-04-01 00:00:00+00';
+SET credits.test_clock = '2233-04-01 00:00:00+00';
 SELECT credits, balance, debt FROM credits_purchase_dispute_won(:p, 'dp');
 SELECT balance, expiring_amount, expiring_at FROM credits_summary('de:4');
 SELECT credits, balance, debt FROM credits_purchase_dispute(:p, 'dp2');
@@ -115,7 +115,7 @@ SELECT balance FROM credits_transfer('de:5', 'de:6', 50);
 SELECT kind, amount FROM credits_void_grant((SELECT grant_ids[1] FROM credits.purchases WHERE id = :p), 'test');
 SELECT credits, balance, debt FROM credits_purchase_refund(:p, 8);
 SELECT credits, balance, debt FROM credits_purchase_refund(:p);
-SELECT * FROM pg_temp.owed WHERE name LIKE 'de:5';
+SELECT * FROM pg_temp.owed WHERE name = 'de:5' ORDER BY grant_id;
 SELECT transaction_id AS moved FROM credits_history('de:5', kinds => ARRAY['transfer']) \gset
 SELECT kind, amount, balance FROM credits_reverse_transfer(:moved, 'test');
 SELECT balance, debt FROM credits_summary('de:5');
@@ -125,10 +125,10 @@ SELECT balance FROM credits_open_account('de:7');
 SELECT pg_temp.buy('de:7', 'de.100') AS p \gset
 SELECT balance FROM credits_deduct('de:7', 100);
 SELECT credits, balance, debt FROM credits_purchase_refund(:p);
-SELECT balance FROM credits_allocate('de:7', 130, 'purchase', effective_at => '2033-05-01', expires_at => '2033-06-01');
+SELECT balance FROM credits_allocate('de:7', 130, 'purchase', effective_at => '2233-05-01', expires_at => '2233-06-01');
 SELECT balance, debt FROM credits_summary('de:7');
-SET credits.test_clock = '2033-05-02 00:00:00+00';
-SELECT credits_balance('de:7'), credits_balance_at('de:7', '2033-04-30'), credits_balance_at('de:7', '2033-07-01');
+SET credits.test_clock = '2233-05-02 00:00:00+00';
+SELECT credits_balance('de:7'), credits_balance_at('de:7', '2233-04-30'), credits_balance_at('de:7', '2233-07-01');
 SELECT balance, debt, expiring_amount FROM credits_summary('de:7');
 SELECT balance FROM credits_deduct('de:7', 31);
 SELECT balance FROM credits_deduct('de:7', 30);
@@ -142,9 +142,9 @@ SELECT balance FROM credits_deduct('de:8', 100);
 SELECT credits, balance, debt FROM credits_purchase_dispute(:p, 'dp');
 SELECT pg_temp.buy('de:8', 'de.100') AS q \gset
 SELECT credits, balance, debt FROM credits_purchase_dispute(:q, 'dq');
-SELECT * FROM pg_temp.owed WHERE name = 'de:8';
+SELECT * FROM pg_temp.owed WHERE name = 'de:8' ORDER BY grant_id;
 SELECT credits, balance, debt FROM credits_purchase_dispute_won(:p, 'dp');
-SELECT * FROM pg_temp.owed WHERE name = 'de:8';
+SELECT * FROM pg_temp.owed WHERE name = 'de:8' ORDER BY grant_id;
 SELECT credits, balance, debt FROM credits_purchase_dispute_won(:q, 'dq');
 
 -- what comes back and is lost at once is not owed any longer, as if it had come before
@@ -152,14 +152,14 @@ SELECT balance FROM credits_open_account('de:9');
 SELECT pg_temp.buy('de:9', 'de.short') AS p \gset
 SELECT transaction_id AS spend FROM credits_deduct('de:9', 60) \gset
 SELECT transaction_id AS hold FROM credits_hold('de:9', 40, expires_in => '30 days') \gset
-SET credits.test_clock = '2033-05-20 00:00:00+00';
+SET credits.test_clock = '2233-05-20 00:00:00+00';
 SELECT credits, balance, debt FROM credits_purchase_refund(:p);
 SELECT kind, amount, balance FROM credits_release(:hold);
 SELECT kind, amount, balance FROM credits_refund(:spend, 50, expired => 'expire');
 SELECT balance, debt FROM credits_summary('de:9');
 SELECT kind, amount, target_id, terms FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
 WHERE a.name = 'de:9' AND kind IN ('clawback', 'reinstatement') ORDER BY t.id;
-SELECT * FROM pg_temp.owed WHERE name = 'de:9';
+SELECT * FROM pg_temp.owed WHERE name = 'de:9' ORDER BY grant_id;
 
 -- all is proved, and what is not so shows
 SELECT * FROM credits_verify();

@@ -1,13 +1,13 @@
 -- purchases: credits that are paid for, and money that goes back
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 710001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 710001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 710001;
-ALTER SEQUENCE credits.events_id_seq RESTART 710001;
-ALTER SEQUENCE credits.purchases_id_seq RESTART 710001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 6001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 6001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 6001;
+ALTER SEQUENCE credits.events_id_seq RESTART 6001;
+ALTER SEQUENCE credits.purchases_id_seq RESTART 6001;
 SET ROLE regress_credits_admin;
-SET credits.test_clock = '2033-01-01 00:00:00+00';
+SET credits.test_clock = '2233-01-01 00:00:00+00';
 SELECT credits_set_package('pu.small', 100, 9.99, 'USD') IS NOT NULL AS set;
 SELECT credits_set_package('pu.bundle', 1000, 49, 'USD', expires_in => '1 year',
 	extras => '[{"credits": 100, "expires_in": "30 days", "source": "promotional"},
@@ -37,61 +37,61 @@ SELECT credits_purchase_start('pu:1', 'pu.none');
 SELECT credits_purchase_start('pu:none', 'pu.small');
 SELECT credits_purchase_start(NULL, 'pu.small');
 SELECT credits_purchase_start('pu:1', amount => 0);
-SELECT credits_purchase_complete(710001, 'pay_1', 9.99);
+SELECT credits_purchase_complete(6001, 'pay_1', 9.99);
 \set VERBOSITY default
 
 -- completing: once, at the real price
 SET ROLE regress_credits_admin;
-SELECT * FROM credits_purchase_complete(710001, 'pay_1', 9.99, 'USD');
-SELECT * FROM credits_purchase_complete(710001, 'pay_1', 9.99, 'USD');
-SELECT outcome, (receipt).kind, (receipt).amount, (receipt).balance FROM credits_purchase_complete(710004, 'pay_4', 49);
-SELECT outcome, (receipt).balance, (receipt).replayed FROM credits_purchase_complete(710004, 'pay_4', 49);
+SELECT * FROM credits_purchase_complete(6001, 'pay_1', 9.99, 'USD');
+SELECT * FROM credits_purchase_complete(6001, 'pay_1', 9.99, 'USD');
+SELECT outcome, (receipt).kind, (receipt).amount, (receipt).balance FROM credits_purchase_complete(6004, 'pay_4', 49);
+SELECT outcome, (receipt).balance, (receipt).replayed FROM credits_purchase_complete(6004, 'pay_4', 49);
 SELECT a.name, g.amount, g.source, g.price, g.currency, g.expires_at, g.priority
 FROM credits.grants AS g JOIN credits.accounts AS a ON a.id = g.account_id
-WHERE g.id > 710000 AND g.id < 719999 AND a.name LIKE 'pu:1%' ORDER BY g.id;
+WHERE g.id > 6000 AND g.id < 6999 AND a.name LIKE 'pu:1%' ORDER BY g.id;
 SELECT p.id, p.price, p.paid, (SELECT sum(g.price) FROM credits.grants AS g WHERE g.id = ANY (p.grant_ids)) AS of_grants
-FROM credits.purchases AS p WHERE p.status = 'completed' AND p.id BETWEEN 710001 AND 719999 ORDER BY p.id;
+FROM credits.purchases AS p WHERE p.status = 'completed' AND p.id BETWEEN 6001 AND 6999 ORDER BY p.id;
 SELECT unit, balance FROM credits_summary('pu:1:image');
 SELECT kind, amount, reference, target_id IS NOT NULL AS with_another FROM credits.transactions
-WHERE reference LIKE 'purchase_71000%' ORDER BY id;
+WHERE reference LIKE 'purchase_600%' ORDER BY id;
 
 -- what does not fit is an event, once, and never an error
-SELECT outcome, receipt FROM credits_purchase_complete(710002, 'pay_2', 5.49);
-SELECT outcome, receipt FROM credits_purchase_complete(710002, 'pay_2', 5.49);
-SELECT outcome, receipt FROM credits_purchase_complete(710002, 'pay_2', 5.50, 'EUR');
-SELECT outcome, receipt FROM credits_purchase_complete(799999, 'pay_9', 5.50, 'EUR');
-SELECT outcome, (receipt).balance FROM credits_purchase_complete(710001, 'pay_1b', 9.99);
-SELECT outcome, receipt FROM credits_purchase_complete(710002, 'pay_1', 5.50);
-SELECT outcome, (receipt).amount, (receipt).balance FROM credits_purchase_complete(710002, 'pay_2c', 6);
-SELECT g.amount, g.price FROM credits.grants AS g JOIN credits.purchases AS p ON g.id = ANY (p.grant_ids) WHERE p.id = 710002;
+SELECT outcome, receipt FROM credits_purchase_complete(6002, 'pay_2', 5.49);
+SELECT outcome, receipt FROM credits_purchase_complete(6002, 'pay_2', 5.49);
+SELECT outcome, receipt FROM credits_purchase_complete(6002, 'pay_2', 5.50, 'EUR');
+SELECT outcome, receipt FROM credits_purchase_complete(7999, 'pay_9', 5.50, 'EUR');
+SELECT outcome, (receipt).balance FROM credits_purchase_complete(6001, 'pay_1b', 9.99);
+SELECT outcome, receipt FROM credits_purchase_complete(6002, 'pay_1', 5.50);
+SELECT outcome, (receipt).amount, (receipt).balance FROM credits_purchase_complete(6002, 'pay_2c', 6);
+SELECT g.amount, g.price FROM credits.grants AS g JOIN credits.purchases AS p ON g.id = ANY (p.grant_ids) WHERE p.id = 6002;
 SELECT kind, account_id, transaction_id IS NOT NULL AS of_transaction, detail FROM credits.events
-WHERE id BETWEEN 710001 AND 719999 ORDER BY id;
+WHERE id BETWEEN 6001 AND 6999 ORDER BY id;
 
 -- failing and expiring; what is paid then all the same is delivered
-SELECT credits_purchase_fail(710003, 'card declined'), credits_purchase_fail(710003);
-SELECT credits_purchase_expire(710003), credits_purchase_fail(710001);
-SELECT outcome, (receipt).amount, (receipt).balance FROM credits_purchase_complete(710003, 'pay_3', 825, 'JPY');
-SELECT credits_purchase_expire(710005), credits_purchase_expire(710005);
+SELECT credits_purchase_fail(6003, 'card declined'), credits_purchase_fail(6003);
+SELECT credits_purchase_expire(6003), credits_purchase_fail(6001);
+SELECT outcome, (receipt).amount, (receipt).balance FROM credits_purchase_complete(6003, 'pay_3', 825, 'JPY');
+SELECT credits_purchase_expire(6005), credits_purchase_expire(6005);
 SELECT price FROM credits_purchase_start('pu:1', 'pu.small', promotion => 'pu.half');
-SELECT outcome, (receipt).balance FROM credits_purchase_complete(710005, 'pay_5', 5.00);
-SELECT credits_purchase_fail(799999);
+SELECT outcome, (receipt).balance FROM credits_purchase_complete(6005, 'pay_5', 5.00);
+SELECT credits_purchase_fail(7999);
 SELECT credits_purchase_expire(NULL);
 SELECT id, account, package, credits, price, currency, promotion, status, paid, reversed, disputed, claimed, owed, payment_reference
-FROM credits.purchase_list WHERE id BETWEEN 710001 AND 719999 ORDER BY id;
-SET credits.test_clock = '2033-01-02 00:00:00+00';
-SELECT id, status FROM credits.purchase_list WHERE id = 710006;
+FROM credits.purchase_list WHERE id BETWEEN 6001 AND 6999 ORDER BY id;
+SET credits.test_clock = '2233-01-02 00:00:00+00';
+SELECT id, status FROM credits.purchase_list WHERE id = 6006;
 
 -- an account that is paused is served, one that is closed is not
 SELECT purchase_id FROM credits_purchase_start('pu:2', 'pu.small');
 SELECT purchase_id FROM credits_purchase_start('pu:2', 'pu.small');
 SELECT kind FROM credits_pause_account('pu:2', 'test');
-SELECT outcome, (receipt).balance FROM credits_purchase_complete(710007, 'pay_7', 9.99);
+SELECT outcome, (receipt).balance FROM credits_purchase_complete(6007, 'pay_7', 9.99);
 SELECT kind FROM credits_close_account('pu:2', 'test');
-SELECT outcome, receipt FROM credits_purchase_complete(710008, 'pay_8', 9.99);
-SELECT outcome, receipt FROM credits_purchase_complete(710008, 'pay_8', 9.99);
-SELECT kind, detail ->> 'payment_reference' AS payment FROM credits.events WHERE kind = 'purchase_undeliverable' AND id > 710000;
+SELECT outcome, receipt FROM credits_purchase_complete(6008, 'pay_8', 9.99);
+SELECT outcome, receipt FROM credits_purchase_complete(6008, 'pay_8', 9.99);
+SELECT kind, detail ->> 'payment_reference' AS payment FROM credits.events WHERE kind = 'purchase_undeliverable' AND id > 6000;
 SELECT credits_purchase_start('pu:2', 'pu.small');
-SELECT outcome, (receipt).balance FROM credits_purchase_complete(710007, 'pay_7', 9.99);
+SELECT outcome, (receipt).balance FROM credits_purchase_complete(6007, 'pay_7', 9.99);
 
 -- a highest balance is no reason to keep what was paid for
 SELECT balance FROM credits_open_account('pu:3');
@@ -120,10 +120,10 @@ SELECT credits_purchase_refund(:p, 11, reference => 're_1');
 SELECT credits_purchase_refund(:p, 1, 1);
 SELECT credits_purchase_refund(:p, 0);
 SELECT credits_purchase_refund(:p, -1);
-SELECT credits_purchase_refund(710006);
-SELECT credits_purchase_refund(799999);
+SELECT credits_purchase_refund(6006);
+SELECT credits_purchase_refund(7999);
 SELECT credits_purchase_dispute(:p, NULL);
-SELECT credits_purchase_dispute(710006, 'dp');
+SELECT credits_purchase_dispute(6006, 'dp');
 SELECT credits_purchase_dispute_won(:p, 're_1');
 SELECT credits_purchase_dispute_lost(:p, 'dp_none');
 \set VERBOSITY default
@@ -158,21 +158,21 @@ SELECT status, paid, reversed, disputed, claimed, owed FROM credits.purchase_lis
 SELECT kind, detail - 'purchase_id' - 'reference' AS detail FROM credits.events WHERE (detail ->> 'purchase_id')::bigint = :p ORDER BY id;
 
 -- a closed account keeps what it has; the money is known to be gone
-SELECT status, credits, balance, debt FROM credits_purchase_dispute(710007, 'dp_x');
-SELECT kind, detail ->> 'reversal' AS reversal FROM credits.events WHERE kind = 'reversal_undeliverable' AND id > 710000;
+SELECT status, credits, balance, debt FROM credits_purchase_dispute(6007, 'dp_x');
+SELECT kind, detail ->> 'reversal' AS reversal FROM credits.events WHERE kind = 'reversal_undeliverable' AND id > 6000;
 
 -- what nobody has paid is put away with the rest
 RESET ROLE;
-SET credits.test_clock = '2033-01-03 00:00:00+00';
+SET credits.test_clock = '2233-01-03 00:00:00+00';
 SET credits.event_retention = '0';
 SELECT purchase_id AS late FROM credits_purchase_start('pu:3', 'pu.small') \gset
-SELECT id, status FROM credits.purchases WHERE id IN (710006, :late) ORDER BY id;
-SET credits.test_clock = '2033-01-03 23:59:59+00';
+SELECT id, status FROM credits.purchases WHERE id IN (6006, :late) ORDER BY id;
+SET credits.test_clock = '2233-01-03 23:59:59+00';
 CALL credits_housekeep(10) \gset
-SELECT id, status FROM credits.purchases WHERE id IN (710006, :late) ORDER BY id;
-SET credits.test_clock = '2033-01-04 00:00:00+00';
+SELECT id, status FROM credits.purchases WHERE id IN (6006, :late) ORDER BY id;
+SET credits.test_clock = '2233-01-04 00:00:00+00';
 CALL credits_housekeep(10) \gset
-SELECT id, status FROM credits.purchases WHERE id IN (710006, :late) ORDER BY id;
+SELECT id, status FROM credits.purchases WHERE id IN (6006, :late) ORDER BY id;
 SELECT outcome FROM credits_purchase_complete(:late, 'pay_late', 9.99);
 RESET credits.event_retention;
 
