@@ -12,13 +12,14 @@ VACUUM FULL expire.accounts;
 
 CREATE PROCEDURE expire.settle(now timestamptz) LANGUAGE plpgsql AS $$
 DECLARE
-	n bigint;
+	last_at timestamptz := '-infinity';
+	last_id bigint := 0;
 BEGIN
 	LOOP
 		WITH due AS MATERIALIZED (
 			SELECT id, account_id, remaining, expires_at
 			FROM expire.grants
-			WHERE status = 'open' AND expires_at <= settle.now
+			WHERE status = 'open' AND (expires_at, id) > (last_at, last_id) AND expires_at <= settle.now
 			ORDER BY expires_at, id
 			LIMIT 1000
 			FOR UPDATE SKIP LOCKED
@@ -38,15 +39,17 @@ BEGIN
 			) AS d
 			WHERE t.id = d.account_id
 			RETURNING t.id, t.balance
+		), t AS (
+			INSERT INTO expire.transactions (
+				id, account_id, created_at, amount, held, balance_after, held_after, kind, role, draws)
+			SELECT nextval('expire.transactions_id_seq'), d.account_id, d.expires_at, -d.remaining, 0,
+				   a.balance, 0, 'expiration', session_user, ARRAY[ARRAY[d.id, -d.remaining]]
+			FROM due AS d JOIN a ON a.id = d.account_id
+			ORDER BY d.expires_at, d.id
 		)
-		INSERT INTO expire.transactions (
-			id, account_id, created_at, amount, held, balance_after, held_after, kind, role, draws)
-		SELECT nextval('expire.transactions_id_seq'), d.account_id, d.expires_at, -d.remaining, 0,
-			   a.balance, 0, 'expiration', session_user, ARRAY[ARRAY[d.id, -d.remaining]]
-		FROM due AS d JOIN a ON a.id = d.account_id
-		ORDER BY d.expires_at, d.id;
-		GET DIAGNOSTICS n = ROW_COUNT;
-		EXIT WHEN n = 0;
+		SELECT d.expires_at, d.id INTO last_at, last_id
+		FROM due AS d ORDER BY d.expires_at DESC, d.id DESC LIMIT 1;
+		EXIT WHEN NOT FOUND;
 		COMMIT;
 	END LOOP;
 END
