@@ -136,6 +136,20 @@ COMMENT ON COLUMN credits.plan_changes.carried IS
 SELECT pg_catalog.pg_extension_config_dump('credits.plan_changes', '');
 GRANT SELECT ON credits.plan_changes TO credits_admin, credits_auditor;
 
+-- the functions fire no statement trigger: what these meet comes past them
+CREATE TRIGGER subscriptions_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.subscriptions
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER periods_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.periods
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER plan_changes_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.plan_changes
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+ALTER TABLE credits.subscriptions ENABLE ALWAYS TRIGGER subscriptions_refuse_change;
+ALTER TABLE credits.periods ENABLE ALWAYS TRIGGER periods_refuse_change;
+ALTER TABLE credits.plan_changes ENABLE ALWAYS TRIGGER plan_changes_refuse_change;
+
 CREATE VIEW credits.subscription_list AS
 SELECT s.id AS subscription_id,
 	   a.name AS account,

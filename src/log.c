@@ -411,6 +411,9 @@ remedy(const char *table)
 		return "Use credits_capture or credits_release to end a hold, credits_extend_hold to let it last longer.";
 	if (strcmp(table, "limits") == 0)
 		return "Use credits_set_limits to change the limits of an account.";
+	if (strcmp(table, "subscriptions") == 0 || strcmp(table, "periods") == 0 ||
+		strcmp(table, "plan_changes") == 0)
+		return "Use credits_cancel_subscription, credits_pause_subscription, credits_change_plan or another function of subscriptions.";
 	if (strcmp(table, "members") == 0)
 		return "Use credits_add_member, credits_change_member or credits_remove_member.";
 	if (strcmp(table, "purchases") == 0 || strcmp(table, "reversals") == 0)

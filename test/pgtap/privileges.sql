@@ -36,9 +36,10 @@ INSERT INTO callable VALUES
 	('credits_balance', true, true, true, $$SELECT credits_balance('p:1')$$),
 	('credits_balance_at', true, true, true, $$SELECT credits_balance_at('p:1', '2030-01-01')$$),
 	('credits_cancel_gift', true, true, false, $$SELECT credits_cancel_gift(':gift')$$),
+	('credits_cancel_subscription', false, true, false, $$SELECT credits_cancel_subscription(:subscription)$$),
 	('credits_capture', true, true, false, $$SELECT credits_capture(:hold)$$),
 	('credits_change_member', false, true, false, $$SELECT credits_change_member('p:pool', 'p:paused', 5)$$),
-	('credits_change_plan', false, true, false, NULL),
+	('credits_change_plan', false, true, false, $$SELECT credits_change_plan(:subscription, 'p:other')$$),
 	('credits_charge', true, true, false, $$SELECT credits_charge('p:1', 'p:operation', 2)$$),
 	('credits_close_account', false, true, false, $$SELECT credits_close_account('p:1', 'reason')$$),
 	('credits_create_gift', true, true, false, $$SELECT credits_create_gift('p:1', 1)$$),
@@ -57,9 +58,10 @@ INSERT INTO callable VALUES
 	('credits_open_account_for_row', false, true, false, NULL),
 	('credits_open_accounts', false, true, false, $$SELECT credits_open_accounts('pg_catalog.pg_language', 'lanname')$$),
 	('credits_pause_account', false, true, false, $$SELECT credits_pause_account('p:1', 'reason')$$),
+	('credits_pause_subscription', false, true, false, $$SELECT credits_pause_subscription(:subscription)$$),
 	('credits_pool_summary', true, true, true, $$SELECT credits_pool_summary('p:pool', 'p:1')$$),
+	('credits_preview_change', true, true, true, $$SELECT credits_preview_change(:subscription, 'p:other')$$),
 	('credits_price', true, true, true, $$SELECT credits_price('p:1', 'p:package')$$),
-	('credits_preview_change', true, true, true, NULL),
 	('credits_purchase_complete', false, true, false, $$SELECT credits_purchase_complete(:purchase, 'p_pay', 1)$$),
 	('credits_purchase_dispute', false, true, false, $$SELECT credits_purchase_dispute(:bought, 'p_dp2', 1)$$),
 	('credits_purchase_dispute_lost', false, true, false, $$SELECT credits_purchase_dispute_lost(:bought, 'p_dp')$$),
@@ -75,9 +77,12 @@ INSERT INTO callable VALUES
 	 $$SELECT credits_refund(:spend, 1)$$),
 	('credits_release', true, true, false, $$SELECT credits_release(:hold)$$),
 	('credits_remove_member', false, true, false, $$SELECT credits_remove_member('p:pool', 'p:paused')$$),
+	('credits_renew', false, true, false, $$CALL credits_renew(1, NULL, NULL)$$),
 	('credits_resume_account', false, true, false, $$SELECT credits_resume_account('p:paused', 'reason')$$),
+	('credits_resume_subscription', false, true, false, $$SELECT credits_resume_subscription(:subscription)$$),
 	('credits_retire_operation', false, true, false, $$SELECT credits_retire_operation('p:operation')$$),
 	('credits_retire_package', false, true, false, $$SELECT credits_retire_package('p:package')$$),
+	('credits_retire_plan', false, true, false, $$SELECT credits_retire_plan('p:plan')$$),
 	('credits_retire_promotion', false, true, false, $$SELECT credits_retire_promotion('p:promotion')$$),
 	('credits_retire_unit_price', false, true, false, $$SELECT credits_retire_unit_price('EUR')$$),
 	('credits_reverse_transfer', false, true, false, $$SELECT credits_reverse_transfer(:transfer, 'reason')$$),
@@ -86,6 +91,7 @@ INSERT INTO callable VALUES
 	('credits_set_low_balance', false, true, false, $$SELECT credits_set_low_balance('p:1', 1)$$),
 	('credits_set_operation', false, true, false, $$SELECT credits_set_operation('p:operation', 2)$$),
 	('credits_set_package', false, true, false, $$SELECT credits_set_package('p:package', 10, 1, 'EUR')$$),
+	('credits_set_plan', false, true, false, $$SELECT credits_set_plan('p:plan', 10)$$),
 	('credits_set_promotion', false, true, false, $$SELECT credits_set_promotion('p:promotion', 'percent', 10)$$),
 	('credits_set_unit_price', false, true, false, $$SELECT credits_set_unit_price('EUR', 0.1)$$),
 	('credits_set_volume_discount', false, true, false, $$SELECT credits_set_volume_discount('{10}', '{5}')$$),
@@ -96,6 +102,9 @@ INSERT INTO callable VALUES
 	('credits_stripe_set_customer', false, true, false, $$SELECT credits_stripe_set_customer('cus_p', 'p:1')$$),
 	('credits_stripe_set_price', false, true, false, $$SELECT credits_stripe_set_price('price_p', 'p:plan')$$),
 	('credits_stripe_webhook', true, true, false, NULL),
+	('credits_subscribe', false, true, false, $$SELECT credits_subscribe('p:1', 'p:plan')$$),
+	('credits_subscription_paid', false, true, false, $$SELECT credits_subscription_paid(:subscription)$$),
+	('credits_subscription_unpaid', false, true, false, $$SELECT credits_subscription_unpaid(:subscription)$$),
 	('credits_summary', true, true, true, $$SELECT credits_summary('p:1')$$),
 	('credits_sync_sequences', false, true, false, $$SELECT credits_sync_sequences()$$),
 	('credits_transfer', true, true, false, $$SELECT credits_transfer('p:1', 'p:pool', 1)$$),
@@ -154,10 +163,14 @@ SELECT purchase_id AS purchase FROM credits_purchase_start('p:1', 'p:package') \
 SELECT purchase_id AS bought FROM credits_purchase_start('p:1', 'p:package') \gset
 SELECT credits_purchase_complete(:bought, 'p_bought', 1) IS NOT NULL AS bought_it \gset
 SELECT credits_purchase_dispute(:bought, 'p_dp', 0.5) IS NOT NULL AS disputed \gset
+SELECT credits_set_plan('p:plan', 10) IS NOT NULL AS made \gset
+SELECT credits_set_plan('p:other', 20) IS NOT NULL AS made \gset
+SELECT subscription_id AS subscription FROM credits_subscribe('p:1', 'p:plan') \gset
 SELECT credits_stripe_add_secret('p:secret', 'whsec_0123456789') IS NOT NULL AS made \gset
 CREATE TEMP TABLE id (name text, value text);
 INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
-	('purchase', :'purchase'), ('bought', :'bought');
+	('purchase', :'purchase'), ('bought', :'bought'),
+	('subscription', :'subscription');
 UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)
 FROM id AS i WHERE c.call ~ ('[('']:' || i.name || '\M');
 SELECT is(pg_temp.state_as(p.role, c.call),

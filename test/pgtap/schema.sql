@@ -50,6 +50,9 @@ SELECT tables_are('credits', ARRAY[
 	'members',
 	'operations',
 	'packages',
+	'periods',
+	'plan_changes',
+	'plans',
 	'promotion_totals',
 	'promotion_uses',
 	'promotions',
@@ -63,6 +66,7 @@ SELECT tables_are('credits', ARRAY[
 	'stripe_prices',
 	'stripe_secrets',
 	'stripe_subjects',
+	'subscriptions',
 	'transactions',
 	'unit_prices',
 	'volume_discounts',
@@ -72,6 +76,7 @@ SELECT views_are('credits', ARRAY[
 	'chain',
 	'charges',
 	'current_packages',
+	'current_plans',
 	'current_promotions',
 	'current_unit_prices',
 	'current_volume_discounts',
@@ -85,7 +90,8 @@ SELECT views_are('credits', ARRAY[
 	'purchase_list',
 	'referral_counts',
 	'referrals',
-	'stripe_refusals'
+	'stripe_refusals',
+	'subscription_list'
 ]);
 SELECT sequences_are('credits', ARRAY[
 	'accounts_id_seq',
@@ -95,9 +101,11 @@ SELECT sequences_are('credits', ARRAY[
 	'job_runs_id_seq',
 	'operations_id_seq',
 	'packages_id_seq',
+	'plans_id_seq',
 	'promotions_id_seq',
 	'purchases_id_seq',
 	'stripe_refused_seq',
+	'subscriptions_id_seq',
 	'transactions_id_seq',
 	'unit_prices_id_seq',
 	'volume_discounts_id_seq'
@@ -716,6 +724,135 @@ $$, $$ VALUES
 	('expires_at', 'timestamp with time zone')
 $$, 'columns of the view purchase_list');
 
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.plans'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('name', 'text', true),
+	('version', 'integer', true),
+	('unit', 'text', false),
+	('credits', 'bigint', true),
+	('period', 'text', true),
+	('every', 'integer', true),
+	('price', 'numeric', false),
+	('currency', 'text', false),
+	('rollover', 'text', true),
+	('rollover_maximum', 'bigint', false),
+	('rollover_share', 'numeric', false),
+	('rollover_minimum', 'bigint', true),
+	('rollover_periods', 'integer', false),
+	('priority', 'integer', false),
+	('trial', 'interval', false),
+	('trial_credits', 'bigint', true),
+	('catch_up', 'text', true),
+	('features', 'jsonb', false),
+	('retired', 'boolean', true),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of plans');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.subscriptions'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('plan_id', 'bigint', true),
+	('external_id', 'text', false),
+	('status', 'text', true),
+	('collection', 'text', true),
+	('timezone', 'text', true),
+	('anchor', 'timestamp with time zone', true),
+	('first_number', 'bigint', true),
+	('period_number', 'bigint', true),
+	('period_start', 'timestamp with time zone', true),
+	('period_end', 'timestamp with time zone', true),
+	('next_plan_id', 'bigint', false),
+	('next_proration', 'text', false),
+	('cancel_at', 'timestamp with time zone', false),
+	('cancel_credits', 'text', false),
+	('due_at', 'timestamp with time zone', true),
+	('created_at', 'timestamp with time zone', true),
+	('started_at', 'timestamp with time zone', true),
+	('ended_at', 'timestamp with time zone', false),
+	('metadata', 'jsonb', false)
+$$, 'columns of subscriptions');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.periods'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('subscription_id', 'bigint', true),
+	('starts_at', 'timestamp with time zone', true),
+	('ends_at', 'timestamp with time zone', true),
+	('number', 'bigint', true),
+	('account_id', 'bigint', true),
+	('plan_id', 'bigint', true),
+	('status', 'text', true),
+	('credits', 'bigint', true),
+	('given', 'bigint', true),
+	('unused', 'bigint', false),
+	('rolled', 'bigint', false),
+	('rolled_grant_id', 'bigint', false),
+	('transaction_id', 'bigint', false),
+	('grant_ids', 'bigint[]', true)
+$$, 'columns of periods');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.plan_changes'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('subscription_id', 'bigint', true),
+	('at', 'timestamp with time zone', true),
+	('reference', 'text', true),
+	('plan_id', 'bigint', true),
+	('proration', 'text', true),
+	('carried', 'numeric', false)
+$$, 'columns of plan_changes');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.current_plans'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint'),
+	('name', 'text'),
+	('version', 'integer'),
+	('unit', 'text'),
+	('credits', 'bigint'),
+	('period', 'text'),
+	('every', 'integer'),
+	('price', 'numeric'),
+	('currency', 'text'),
+	('rollover', 'text'),
+	('rollover_maximum', 'bigint'),
+	('rollover_share', 'numeric'),
+	('rollover_minimum', 'bigint'),
+	('rollover_periods', 'integer'),
+	('priority', 'integer'),
+	('trial', 'interval'),
+	('trial_credits', 'bigint'),
+	('catch_up', 'text'),
+	('features', 'jsonb')
+$$, 'columns of the view current_plans');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.subscription_list'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('subscription_id', 'bigint'),
+	('account', 'text'),
+	('plan', 'text'),
+	('version', 'integer'),
+	('status', 'text'),
+	('collection', 'text'),
+	('external_id', 'text'),
+	('period_start', 'timestamp with time zone'),
+	('period_end', 'timestamp with time zone'),
+	('next_plan', 'text'),
+	('cancel_at', 'timestamp with time zone'),
+	('cancel_credits', 'text'),
+	('timezone', 'text'),
+	('anchor', 'timestamp with time zone'),
+	('started_at', 'timestamp with time zone'),
+	('ended_at', 'timestamp with time zone')
+$$, 'columns of the view subscription_list');
+
 -- types
 SELECT pg_temp.rows_are($$
 	SELECT t.typname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)
@@ -831,7 +968,18 @@ $$, $$ VALUES
 	('stripe_result', 'event_id', 'text'),
 	('stripe_result', 'type', 'text'),
 	('stripe_result', 'result', 'text'),
-	('stripe_result', 'detail', 'jsonb')
+	('stripe_result', 'detail', 'jsonb'),
+	('subscription_state', 'subscription_id', 'bigint'),
+	('subscription_state', 'account', 'text'),
+	('subscription_state', 'plan', 'text'),
+	('subscription_state', 'version', 'integer'),
+	('subscription_state', 'status', 'text'),
+	('subscription_state', 'period_start', 'timestamp with time zone'),
+	('subscription_state', 'period_end', 'timestamp with time zone'),
+	('subscription_state', 'cancel_at', 'timestamp with time zone'),
+	('subscription_state', 'transaction_id', 'bigint'),
+	('subscription_state', 'balance', 'bigint'),
+	('subscription_state', 'replayed', 'boolean')
 $$, 'composite types');
 
 -- constraints and indexes
@@ -865,6 +1013,16 @@ $$, $$ VALUES
 	('credits.packages', 'packages_extras', 'c'),
 	('credits.packages', 'packages_pkey', 'p'),
 	('credits.packages', 'packages_price', 'c'),
+	('credits.periods', 'periods_not_negative', 'c'),
+	('credits.periods', 'periods_pkey', 'p'),
+	('credits.periods', 'periods_status', 'c'),
+	('credits.plan_changes', 'plan_changes_pkey', 'p'),
+	('credits.plan_changes', 'plan_changes_proration', 'c'),
+	('credits.plans', 'plans_catch_up', 'c'),
+	('credits.plans', 'plans_not_negative', 'c'),
+	('credits.plans', 'plans_period', 'c'),
+	('credits.plans', 'plans_pkey', 'p'),
+	('credits.plans', 'plans_rollover', 'c'),
 	('credits.promotion_totals', 'promotion_totals_not_negative', 'c'),
 	('credits.promotion_totals', 'promotion_totals_pkey', 'p'),
 	('credits.promotion_uses', 'promotion_uses_pkey', 'p'),
@@ -893,6 +1051,9 @@ $$, $$ VALUES
 	('credits.stripe_prices', 'stripe_prices_pkey', 'p'),
 	('credits.stripe_secrets', 'stripe_secrets_pkey', 'p'),
 	('credits.stripe_subjects', 'stripe_subjects_pkey', 'p'),
+	('credits.subscriptions', 'subscriptions_collection', 'c'),
+	('credits.subscriptions', 'subscriptions_pkey', 'p'),
+	('credits.subscriptions', 'subscriptions_status', 'c'),
 	('credits.transactions', 'transactions_not_negative', 'c'),
 	('credits.transactions', 'transactions_pkey', 'p'),
 	('credits.unit_prices', 'unit_prices_currency', 'c'),
@@ -942,6 +1103,10 @@ $$, $$ VALUES
 	('credits.operations_pkey', true, true, NULL, 'id'),
 	('credits.packages_name_idx', false, false, NULL, 'name,active_from,id'),
 	('credits.packages_pkey', true, true, NULL, 'id'),
+	('credits.periods_pkey', true, true, NULL, 'subscription_id,starts_at'),
+	('credits.plan_changes_pkey', true, true, NULL, 'subscription_id,at,reference'),
+	('credits.plans_name_idx', true, false, NULL, 'name,version'),
+	('credits.plans_pkey', true, true, NULL, 'id'),
 	('credits.promotion_totals_pkey', true, true, NULL, 'promotion'),
 	('credits.promotion_uses_pkey', true, true, NULL, 'purchase_id'),
 	('credits.promotion_uses_promotion_idx', false, false, '(released_at IS NULL)', 'promotion,account_id'),
@@ -967,6 +1132,10 @@ $$, $$ VALUES
 	('credits.stripe_secrets_pkey', true, true, NULL, 'name'),
 	('credits.stripe_subjects_pkey', true, true, NULL, 'subject'),
 	('credits.stripe_subjects_waiting_idx', false, false, '(waiting IS NOT NULL)', 'subject'),
+	('credits.subscriptions_account_id_idx', false, false, NULL, 'account_id,id'),
+	('credits.subscriptions_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
+	('credits.subscriptions_external_id_key', true, false, '(external_id IS NOT NULL)', 'external_id'),
+	('credits.subscriptions_pkey', true, true, NULL, 'id'),
 	('credits.transactions_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
 	('credits.transactions_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
 	 'COALESCE(member_id, account_id),idempotency_key'),
@@ -1021,6 +1190,9 @@ $$, $$ VALUES
 	 'update delete truncate'),
 	('credits.packages', 'packages_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
+	('credits.periods', 'periods_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.plan_changes', 'plan_changes_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.plans', 'plans_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.promotion_totals', 'promotion_totals_refuse_removal', 'A', 'credits.refuse_change', false, true,
 	 'delete truncate'),
 	('credits.promotion_uses', 'promotion_uses_refuse_removal', 'A', 'credits.refuse_change', false, true,
@@ -1033,6 +1205,7 @@ $$, $$ VALUES
 	 'update delete truncate'),
 	('credits.reversals', 'reversals_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
+	('credits.subscriptions', 'subscriptions_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.transactions', 'transactions_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.transactions', 'transactions_refuse_row_change', 'A', 'credits.refuse_change', true, true,
@@ -1092,6 +1265,9 @@ $$, $$ VALUES
 	 'code text, idempotency_key text DEFAULT NULL::text, reason text DEFAULT NULL::text,'
 	 ' metadata jsonb DEFAULT NULL::jsonb, account text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_cancel_subscription',
+	 'subscription bigint, at text DEFAULT ''period_end''::text, credits text DEFAULT ''keep''::text',
+	 'credits.subscription_state'),
 	('public.credits_capture',
 	 'hold_id bigint, amount bigint DEFAULT NULL::bigint, final boolean DEFAULT true,'
 	 ' idempotency_key text DEFAULT NULL::text, allow_more boolean DEFAULT false, reference text DEFAULT NULL::text,'
@@ -1175,6 +1351,9 @@ $$, $$ VALUES
 	 'relation regclass, key_column name, prefix text DEFAULT ''''::text, initial_credits bigint DEFAULT NULL::bigint',
 	 'bigint'),
 	('public.credits_pause_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_pause_subscription',
+	 'subscription bigint',
+	 'credits.subscription_state'),
 	('public.credits_pool_summary',
 	 'pool text, account text, OUT cap bigint, OUT used bigint, OUT remaining bigint, OUT per text,'
 	 ' OUT timezone text, OUT window_start timestamp with time zone, OUT balance bigint',
@@ -1228,12 +1407,22 @@ $$, $$ VALUES
 	 ' metadata jsonb DEFAULT NULL::jsonb, account text DEFAULT NULL::text',
 	 'credits.receipt'),
 	('public.credits_remove_member', 'pool text, account text', 'credits.receipt'),
+	('public.credits_renew',
+	 'IN batch_size integer DEFAULT 1000, INOUT renewed bigint DEFAULT NULL::bigint,'
+	 ' INOUT failed bigint DEFAULT NULL::bigint',
+	 NULL),
 	('public.credits_resume_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_resume_subscription',
+	 'subscription bigint',
+	 'credits.subscription_state'),
 	('public.credits_retire_operation',
 	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'bigint'),
 	('public.credits_retire_package',
 	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'bigint'),
+	('public.credits_retire_plan',
+	 'name text',
 	 'bigint'),
 	('public.credits_retire_promotion',
 	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
@@ -1266,6 +1455,15 @@ $$, $$ VALUES
 	 ' active_from timestamp with time zone DEFAULT NULL::timestamp with time zone, active_until timestamp with time zone DEFAULT NULL::timestamp with time zone,'
 	 ' metadata jsonb DEFAULT NULL::jsonb',
 	 'bigint'),
+	('public.credits_set_plan',
+	 'name text, credits bigint, period text DEFAULT ''month''::text, every integer DEFAULT 1,'
+	 ' price numeric DEFAULT NULL::numeric, currency text DEFAULT NULL::text,'
+	 ' rollover text DEFAULT ''none''::text, rollover_maximum bigint DEFAULT NULL::bigint,'
+	 ' rollover_share numeric DEFAULT NULL::numeric, rollover_minimum bigint DEFAULT 0,'
+	 ' rollover_periods integer DEFAULT 1, priority integer DEFAULT NULL::integer,'
+	 ' trial interval DEFAULT NULL::interval, trial_credits bigint DEFAULT NULL::bigint,'
+	 ' catch_up text DEFAULT ''all''::text, unit text DEFAULT NULL::text, features jsonb DEFAULT NULL::jsonb',
+	 'bigint'),
 	('public.credits_set_promotion',
 	 'name text, kind text, value numeric, currency text DEFAULT NULL::text,'
 	 ' expires_in interval DEFAULT NULL::interval, per_account bigint DEFAULT 1, max_uses bigint DEFAULT NULL::bigint,'
@@ -1292,6 +1490,19 @@ $$, $$ VALUES
 	('public.credits_stripe_set_price', 'id text, plan text DEFAULT NULL::text, package text DEFAULT NULL::text', 'void'),
 	('public.credits_stripe_webhook', 'payload bytea, signature text', 'credits.stripe_result'),
 	('public.credits_stripe_webhook', 'payload text, signature text', 'credits.stripe_result'),
+	('public.credits_subscribe',
+	 'account text, plan text, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' timezone text DEFAULT ''UTC''::text,'
+	 ' anchor timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' external_id text DEFAULT NULL::text, trial boolean DEFAULT true, collection text DEFAULT ''clock''::text,'
+	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
+	 'credits.subscription_state'),
+	('public.credits_subscription_paid',
+	 'subscription bigint, period_start timestamp with time zone DEFAULT NULL::timestamp with time zone',
+	 'credits.subscription_state'),
+	('public.credits_subscription_unpaid',
+	 'subscription bigint, status text DEFAULT ''past_due''::text',
+	 'credits.subscription_state'),
 	('public.credits_summary',
 	 'account text, OUT balance bigint, OUT held bigint, OUT debt bigint, OUT expiring_amount bigint,'
 	 ' OUT expiring_at timestamp with time zone, OUT granted bigint, OUT spent bigint, OUT refunded bigint,'

@@ -92,19 +92,17 @@ SELECT credits_price('promo:1', 'promo:pack', promotion => 'THANKS');
 \echo :SQLSTATE
 RESET ROLE;
 BEGIN;
-SELECT credits_set_plan('promo:pro', 100) AS pro, credits_set_plan('promo:free', 1) AS free \gset
-INSERT INTO credits.subscriptions VALUES (-1, :one, :pro, NULL, 'active', 'clock', 'UTC', '2030-01-01', 0, 0,
-	'2030-01-01', '2030-02-01', NULL, NULL, NULL, NULL, 'infinity', '2030-01-01', '2030-01-01', NULL, NULL);
+SELECT credits_set_plan('promo:pro', 100, trial => '7 days') IS NOT NULL AS pro, credits_set_plan('promo:free', 1) IS NOT NULL AS free \gset
+SELECT subscription_id AS sub, status FROM credits_subscribe('promo:1', 'promo:pro') \gset
+\echo :status
 SELECT credits_set_plan('promo:pro', 200) IS NOT NULL AS newer \gset
 SELECT promotion_discount FROM credits_price('promo:1', 'promo:pack', promotion => 'THANKS');
-UPDATE credits.subscriptions SET status = 'trialing' WHERE id = -1;
-SELECT promotion_discount FROM credits_price('promo:1', 'promo:pack', promotion => 'THANKS');
 SAVEPOINT status;
-UPDATE credits.subscriptions SET status = 'past_due' WHERE id = -1;
+SELECT status FROM credits_subscription_unpaid(:sub);
 SELECT credits_price('promo:1', 'promo:pack', promotion => 'THANKS');
 \echo :SQLSTATE
 ROLLBACK TO status;
-UPDATE credits.subscriptions SET plan_id = :free WHERE id = -1;
+SELECT plan FROM credits_change_plan(:sub, 'promo:free', at => 'now');
 SELECT credits_price('promo:1', 'promo:pack', promotion => 'THANKS');
 \echo :SQLSTATE
 ROLLBACK TO status;
