@@ -55,6 +55,8 @@ SELECT credits_transfer('other:1', 'acc:' || i, 10, 'transfer ' || i) FROM gener
 SELECT credits_create_promo_code('CODE', 5, per_account => 1000), credits_create_promo_code('USED-UP', 5, 1);
 SELECT credits_redeem('other:2', 'USED-UP'), credits_create_gift('other:3', 5), credits_referral_code('other:4');
 SELECT credits_set_operation('operation', 1, 0.5, 'page', 2);
+SELECT credits_set_package('package', 10, 1, 'EUR'), credits_set_unit_price('EUR', 0.1),
+	credits_set_promotion('promotion', 'percent', 10, per_account => NULL);
 SELECT credits_pause_account('acc:19', 'paused');
 SELECT credits_close_account('acc:20', 'closed');
 
@@ -79,6 +81,8 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(m::text, ',' ORDER BY m.pool_id, m.account_id)) FROM credits.members AS m),
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.id)) FROM credits.codes AS c),
 		(SELECT count(*) FROM credits.redemptions), (SELECT count(*) FROM credits.operations),
+		(SELECT count(*) FROM credits.packages), (SELECT count(*) FROM credits.unit_prices),
+		(SELECT count(*) FROM credits.volume_discounts), (SELECT count(*) FROM credits.promotions),
 		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
 $$;
 SQL
@@ -109,8 +113,16 @@ INSERT INTO bad.valid VALUES
 	('rounding', $$'floor'$$), ('minimum', '1'), ('active_from', $$'2031-01-01'$$), ('active_until', $$'2032-01-01'$$),
 	('quantity', '7.5'), ('code', $$'code'$$), ('count', '3'), ('credits', '5'), ('max_uses', '10'), ('per_account', '2'),
 	('starts_at', $$'2029-01-01'$$), ('credits_expire_in', $$'1 month'$$), ('new_accounts_within', $$'7 days'$$),
-	('message', $$'with love'$$), ('to_accounts', $$'{acc:2,acc:3}'$$), ('atomic', 'false'), ('dry_run', 'false');
+	('message', $$'with love'$$), ('to_accounts', $$'{acc:2,acc:3}'$$), ('atomic', 'false'), ('dry_run', 'false'), ('package', $$'package'$$), ('promotion', $$'promotion'$$),
+	('extras', $$'[{"credits": 5, "expires_in": "1 day"}]'$$), ('kind', $$'fixed'$$), ('plans', 'NULL'), ('from_credits', $$'{10,20}'$$), ('percents', $$'{1,2.5}'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
+	('public.credits_price', 'amount', 'NULL'),
+	('public.credits_purchase_start', 'amount', 'NULL'),
+	('public.credits_retire_package', 'name', $$'package'$$),
+	('public.credits_retire_promotion', 'name', $$'promotion'$$),
+	('public.credits_retire_unit_price', 'unit', $$'credit'$$),
+	('public.credits_set_promotion', 'expires_in', 'NULL'),
+	('public.credits_set_promotion', 'value', '5'),
 	('public.credits_add_member', 'account', $$'other:1'$$),
 	('public.credits_create_promo_code', 'code', $$'NEW'$$),
 	('public.credits_create_promo_codes', 'prefix', $$'NEW-'$$),
@@ -152,6 +164,12 @@ SELECT 'jsonb', v FROM unnest(ARRAY['NULL', $$'null'$$, $$'{}'$$, $$'[]'$$, $$'"
 UNION ALL
 SELECT 'text[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$, $$'{""}'$$, $$'{{a,b},{c,d}}'$$, $$'[5:6]={a,b}'$$,
 	$$array_fill('x'::text, ARRAY[100000])$$, $$ARRAY[repeat('x', 10000000)]$$]) AS v
+UNION ALL
+SELECT 'bigint[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL,1}'$$, $$'{{1,2},{3,4}}'$$, $$'[5:6]={1,2}'$$, $$'{-1,0}'$$,
+	$$'{9223372036854775806,9223372036854775807}'$$, $$array_fill(1::bigint, ARRAY[100000])$$]) AS v
+UNION ALL
+SELECT 'numeric[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL,1}'$$, $$'{{1,2},{3,4}}'$$, $$'[5:6]={1,2}'$$, $$'{-1,0}'$$,
+	$$'{NaN,1}'$$, $$'{1,Infinity}'$$, $$'{1e131071,1e-16383}'$$, $$array_fill(1::numeric, ARRAY[100000])$$]) AS v
 UNION ALL
 SELECT 'name', v FROM unnest(ARRAY['NULL', $$''$$, $$'nope'$$, $$'ctid'$$, $$repeat('x', 63)$$, $$E'"; --'$$]) AS v
 UNION ALL
@@ -272,7 +290,7 @@ is($node->safe_psql('postgres', q(
 is($node->safe_psql('postgres', q(
 	SELECT function, argument FROM bad.tried WHERE value = 'NULL' AND state NOT IN ('00000', '22004')
 	-- these go together
-	  AND argument NOT IN ('price', 'currency', 'pool', 'mode') AND function <> 'public.credits_schedule')),
+	  AND argument NOT IN ('price', 'currency', 'pool', 'mode', 'package') AND function <> 'public.credits_schedule')),
 	'', 'NULL is either a default or 22004');
 problems_are($node, '', 'nothing is broken');
 

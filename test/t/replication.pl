@@ -31,6 +31,9 @@ is($standby->safe_psql('postgres', q(SELECT credits_balance('bulk:1'), s.balance
 is($standby->safe_psql('postgres', q(SELECT credits_balance_at('user:1', '2020-01-20 00:00+00'))),
 	$primary->safe_psql('postgres', q(SELECT credits_balance_at('user:1', '2020-01-20 00:00+00'))),
 	'in the past too');
+is($standby->safe_psql('postgres', q(SELECT total, bonus FROM credits_price('bulk:1', 'pack', promotion => 'less'))),
+	$primary->safe_psql('postgres', q(SELECT total, bonus FROM credits_price('bulk:1', 'pack', promotion => 'less'))),
+	'and prices');
 
 my %writes = (
 	credits_open_account => q(SELECT credits_open_account('new')),
