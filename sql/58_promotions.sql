@@ -95,16 +95,16 @@ CREATE TRIGGER promotions_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.promotions
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
 ALTER TABLE credits.promotions ENABLE ALWAYS TRIGGER promotions_refuse_change;
-CREATE TRIGGER promotion_totals_refuse_removal
-	BEFORE DELETE OR TRUNCATE ON credits.promotion_totals
-	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER promotion_totals_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.promotion_totals
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly');
 ALTER TABLE credits.promotion_totals
-	ENABLE ALWAYS TRIGGER promotion_totals_refuse_removal;
-CREATE TRIGGER promotion_uses_refuse_removal
-	BEFORE DELETE OR TRUNCATE ON credits.promotion_uses
-	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+	ENABLE ALWAYS TRIGGER promotion_totals_refuse_change;
+CREATE TRIGGER promotion_uses_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.promotion_uses
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly');
 ALTER TABLE credits.promotion_uses
-	ENABLE ALWAYS TRIGGER promotion_uses_refuse_removal;
+	ENABLE ALWAYS TRIGGER promotion_uses_refuse_change;
 
 CREATE VIEW credits.current_promotions AS
 SELECT p.name,

@@ -1,4 +1,10 @@
 -- jobs: what ran, what failed and why, and how far behind each job is
+-- in a database of its own: what others left due is none of its business
+\set shared :DBNAME
+CREATE DATABASE regress_jobs TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_jobs
+CREATE EXTENSION credits;
+CREATE SCHEMA regress_shop AUTHORIZATION regress_credits_admin;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 SET intervalstyle = 'postgres';
@@ -129,3 +135,5 @@ SELECT credits.job_is_running(1, now(), now());
 \set VERBOSITY default
 SET ROLE regress_credits_auditor;
 SELECT job, failed FROM credits.jobs WHERE job = 'credits_settle';
+\c :shared
+DROP DATABASE regress_jobs;

@@ -1,4 +1,9 @@
 -- renew: periods, rollover, catching up
+-- in a database of its own: what others left due is none of its business
+\set shared :DBNAME
+CREATE DATABASE regress_renew TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_renew
+CREATE EXTENSION credits;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 -- whatever other tests left due
@@ -184,3 +189,5 @@ SET ROLE regress_credits_app;
 CALL credits_renew();
 RESET ROLE;
 SELECT * FROM credits_verify();
+\c :shared
+DROP DATABASE regress_renew;

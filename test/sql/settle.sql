@@ -1,4 +1,10 @@
 -- settle: bringing accounts up to date with the clock
+-- in a database of its own: what others left due is none of its business
+\set shared :DBNAME
+CREATE DATABASE regress_settle TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_settle
+CREATE EXTENSION credits;
+CREATE SCHEMA regress_shop AUTHORIZATION regress_credits_admin;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 -- whatever other tests left due
@@ -191,3 +197,5 @@ CALL credits_settle();
 \set VERBOSITY default
 SET ROLE regress_credits_admin;
 SELECT * FROM credits_verify();
+\c :shared
+DROP DATABASE regress_settle;

@@ -331,3 +331,7 @@ SELECT event_id, result, detail FROM pg_temp.send('evt_630333', 'customer.subscr
 SELECT kind, detail FROM credits.events WHERE id BETWEEN 630001 AND 639999
 	AND kind IN ('stripe_unmapped', 'stripe_refused', 'payment_failed') AND detail->>'event_id' LIKE 'evt_6303%' ORDER BY id;
 SELECT account, problem FROM credits_verify() WHERE account LIKE 'stripe:%';
+-- nothing is left due
+RESET ROLE;
+SET credits.test_clock = '2110-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

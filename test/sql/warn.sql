@@ -1,4 +1,10 @@
 -- warn: events before grants expire and subscriptions are renewed
+-- in a database of its own: what others left due is none of its business
+\set shared :DBNAME
+CREATE DATABASE regress_warn TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_warn
+CREATE EXTENSION credits;
+CREATE SCHEMA regress_shop AUTHORIZATION regress_credits_admin;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 SET credits.test_clock = '2080-01-01 00:00:00+00';
@@ -181,3 +187,5 @@ SET ROLE regress_credits_auditor;
 SELECT credits.warn_behind();
 SET ROLE regress_credits_admin;
 SELECT * FROM credits_verify();
+\c :shared
+DROP DATABASE regress_warn;
