@@ -846,10 +846,16 @@ periods_give(Posting *posting, Subscription *subscription, Period *period,
 	bool		over = period->ends_at <= posting->now;
 	Grant	   *grant;
 	Entry	   *entry;
+	int64		granted;
 
 	/* what is over at once never adds to the balance */
 	if (!over && !caps_receive(posting, &amount, true))
 		return NULL;
+	if (pg_add_s64_overflow(posting->account.granted, amount, &granted))
+	{
+		refuse_overflow(posting, amount);
+		return NULL;
+	}
 	entry = give(posting, period, plan, period->status == PERIOD_TRIAL ?
 				 "trial" : "subscription", amount, price, period->starts_at,
 				 period->ends_at, false, &grant);
@@ -961,6 +967,7 @@ static int64
 fitting(Posting *posting, int64 rolled, int64 room)
 {
 	int64		both;
+	int64		granted;
 
 	if (pg_add_s64_overflow(rolled, room, &both))
 		return 0;
@@ -969,6 +976,8 @@ fitting(Posting *posting, int64 rolled, int64 room)
 		memset(&posting->refusal, 0, sizeof(Refusal));
 		return 0;
 	}
+	if (pg_add_s64_overflow(posting->account.granted, both, &granted))
+		return 0;
 	return Max(both - room, 0);
 }
 
@@ -985,6 +994,7 @@ periods_roll(Posting *posting, Subscription *subscription, Period *period,
 {
 	TimestampTz until;
 	int64		rolled;
+	int64		granted;
 	Grant	   *grant;
 
 	if (rule->rollover == ROLLOVER_NONE || period->rolled >= 0 ||
@@ -995,6 +1005,8 @@ periods_roll(Posting *posting, Subscription *subscription, Period *period,
 	until = rolled_until(subscription, rule, plan, into);
 	if (rolled > 0 && until > posting->now)
 		rolled = fitting(posting, rolled, room);
+	else if (pg_add_s64_overflow(posting->account.granted, rolled, &granted))
+		rolled = 0;
 	period->rolled = rolled;
 	if (rolled > 0)
 	{

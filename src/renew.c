@@ -62,6 +62,8 @@ renew_event(Posting *posting, const Subscription *subscription,
 		json_time(&json, "period_end", period->ends_at);
 		json_int64(&json, "credits", period->credits);
 	}
+	if (subscription->cancel_at != DT_NOEND)
+		json_time(&json, "cancel_at", subscription->cancel_at);
 	alerts_announce_with(posting, kind, transaction_id, &json);
 }
 
@@ -98,6 +100,8 @@ part_of(int64 credits, TimestampTz from, TimestampTz until, TimestampTz start)
 {
 	Datum		product;
 
+	if (start >= from)
+		return credits;
 	product = DirectFunctionCall2(numeric_mul,
 								  NumericGetDatum(int64_to_numeric(credits)),
 								  NumericGetDatum(int64_to_numeric(until - from)));
@@ -130,19 +134,21 @@ roll_pair(Posting *posting, Subscription *subscription, Period *period,
 
 /*
  * Gives a period that is paid or begins a trial, whatever the others, and rolls
- * over on both its sides.  The account must not be closed.  Returns NULL, with
+ * over on both its sides.  It gives its part of what a period from an earlier
+ * instant on would give.  The account must not be closed.  Returns NULL, with
  * the posting's refusal set, if its limits forbid it.
  */
 Period *
 renew_give(Posting *posting, Subscription *subscription, int64 number,
 		   TimestampTz starts_at, TimestampTz ends_at, bool trial,
-		   int64 plan_id)
+		   int64 plan_id, TimestampTz whole_from)
 {
 	const PlanTerms *plan = plans_get(plan_id);
 	Period	   *period = periods_in(posting, subscription->id, starts_at);
 	Period	   *before;
 	Period	   *after;
-	int64		amount = trial ? plan->trial_credits : plan->credits;
+	int64		amount = trial ? plan->trial_credits :
+		part_of(plan->credits, starts_at, ends_at, whole_from);
 
 	if (period && period->status != PERIOD_SKIPPED)
 		return period;
@@ -152,7 +158,7 @@ renew_give(Posting *posting, Subscription *subscription, int64 number,
 	period->status = trial ? PERIOD_TRIAL : PERIOD_GRANTED;
 	if (amount > 0 &&
 		!periods_give(posting, subscription, period, plan, amount,
-					  trial ? (Datum) 0 : plan->price))
+					  amount == plan->credits && !trial ? plan->price : (Datum) 0))
 		return NULL;
 	periods_keep(posting, period);
 
@@ -306,7 +312,7 @@ begin_trial(Posting *posting, Subscription *subscription)
 
 	period = renew_give(posting, subscription, 0, starts_at,
 						subscriptions_trial_end(subscription, starts_at), true,
-						plan->id);
+						plan->id, starts_at);
 	if (period == NULL)
 		return false;
 	renew_event(posting, subscription, "trial_started", period,

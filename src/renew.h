@@ -23,7 +23,8 @@ extern bool renew_now(Posting *posting, Subscription *subscription,
 					  Period **given);
 extern Period *renew_give(Posting *posting, Subscription *subscription,
 						  int64 number, TimestampTz starts_at,
-						  TimestampTz ends_at, bool trial, int64 plan_id);
+						  TimestampTz ends_at, bool trial, int64 plan_id,
+						  TimestampTz whole_from);
 extern Entry *renew_end(Posting *posting, Subscription *subscription);
 
 #pragma GCC visibility pop

@@ -33,6 +33,9 @@ PG_FUNCTION_INFO_V1(credits_resume_subscription);
 PG_FUNCTION_INFO_V1(credits_subscription_unpaid);
 PG_FUNCTION_INFO_V1(credits_subscription_paid);
 
+/* how far from now a subscription may begin */
+#define MAX_YEARS 100
+
 /* A change of a subscription that is asked for, and what came of it */
 typedef struct Call
 {
@@ -288,15 +291,34 @@ plan_subscribe(Posting *posting, void *arg)
 }
 
 /*
+ * Tells whether the error under way is that an external id is in use.
+ */
+static bool
+is_external_id_conflict(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ErrorData  *error = CopyErrorData();
+	bool		conflict = error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
+		error->constraint_name &&
+		strcmp(error->constraint_name, "subscriptions_external_id_key") == 0;
+
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+	return conflict;
+}
+
+/*
  * Subscribes an account to a plan, once for each external id and key.  Returns
  * the id of the subscription.
  */
 int64
 subscriptions_create(const NewSubscription *wanted, Receipt *receipt)
 {
+	MemoryContext context = CurrentMemoryContext;
 	Call		call = {.function = "credits_subscribe()", .wanted = wanted};
 	StringInfo	f = &call.request.fingerprint;
 	Refusal		refusal;
+	volatile bool posted = false;
 
 	call.request.key = wanted->key;
 	call.request.metadata = wanted->metadata;
@@ -309,7 +331,26 @@ subscriptions_create(const NewSubscription *wanted, Receipt *receipt)
 	fingerprint_text(f, wanted->external_id);
 	fingerprint_int64(f, true, wanted->trial);
 	fingerprint_int64(f, true, wanted->by_payment);
-	if (!post(&call, plan_subscribe, &refusal))
+	PG_TRY();
+	{
+		posted = post(&call, plan_subscribe, &refusal);
+	}
+	PG_CATCH();
+	{
+		/* another account's subscription took it meanwhile */
+		if (!is_external_id_conflict(context))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFLICT),
+				 errmsg("external id \"%s\" is another account's",
+						text_to_cstring(wanted->external_id)),
+				 errdetail("Another transaction has used it just now."),
+				 errhint("An external id names one subscription.")));
+	}
+	PG_END_TRY();
+	if (!posted)
 		raise_refusal(&refusal);
 	*receipt = call.receipt;
 	if (call.id == 0)
@@ -448,6 +489,14 @@ plan_status(Posting *posting, void *arg)
 		(s->status == SUBSCRIPTION_TRIALING &&
 		 call->status == SUBSCRIPTION_ACTIVE && !s->by_payment))
 		return true;
+	if (call->status == SUBSCRIPTION_PAUSED && s->period_number < 0 &&
+		!s->by_payment)
+		return refuse(&posting->refusal, ERRCODE_CONFLICT,
+					  psprintf("subscription " INT64_FORMAT " has not begun",
+							   s->id),
+					  psprintf("It begins at %s.",
+							   timestamptz_to_str(s->period_end)),
+					  "Cancel it with credits_cancel_subscription, and subscribe the account later.");
 	s->status = call->status;
 	done(posting, call, s);
 	s->status = before;
@@ -503,6 +552,7 @@ plan_period(Posting *posting, void *arg)
 	const PlanTerms *plan;
 	TimestampTz starts_at = call->starts_at;
 	TimestampTz ends_at = call->ends_at;
+	TimestampTz whole_from;
 	Period	   *period;
 	int64		number;
 
@@ -510,7 +560,25 @@ plan_period(Posting *posting, void *arg)
 	if (!ledger_not_closed(posting))
 		return false;
 	if (starts_at == DT_NOBEGIN)
+	{
+		/* the one that holds now, or the first one to come */
+		TimestampTz at = Max(posting->now, s->started_at);
+
+		if (s->period_number >= 0 && at < s->period_end)
+			return true;
+		plan = plans_get(s->plan_id);
 		starts_at = s->period_end;
+		/* a plan of another length begins a calendar of its own */
+		if (s->next_plan_id == 0 ||
+			changes_same_length(plan, plans_get(s->next_plan_id)))
+			starts_at = Max(starts_at,
+							subscriptions_start(s, plan, s->first_number +
+												calendar_number(s->anchor,
+																s->timezone,
+																plan->period,
+																plan->every,
+																at)));
+	}
 	period = periods_in(posting, s->id, starts_at);
 	if (period && period->status != PERIOD_SKIPPED)
 		return true;
@@ -533,6 +601,7 @@ plan_period(Posting *posting, void *arg)
 	number = s->first_number +
 		calendar_number(s->anchor, s->timezone, plan->period, plan->every,
 						starts_at);
+	whole_from = starts_at;
 	if (ends_at == DT_NOEND)
 	{
 		if (starts_at != s->period_end &&
@@ -541,12 +610,15 @@ plan_period(Posting *posting, void *arg)
 						  psprintf("no period of subscription " INT64_FORMAT " begins then",
 								   s->id),
 						  psprintf("It is %s.", timestamptz_to_str(starts_at)),
-						  "Leave period_start out for the next period, or pass one that credits.period_start returns.");
+						  "Leave period_start out for the period that holds now, or pass one that credits.period_start returns.");
 		ends_at = subscriptions_start(s, plan, number + 1);
+		/* the first one may begin within a period of the calendar */
+		if (starts_at == s->started_at || s->status == SUBSCRIPTION_TRIALING)
+			whole_from = Min(starts_at, subscriptions_start(s, plan, number));
 	}
 	done(posting, call, s);
 	period = renew_give(posting, s, number, starts_at, ends_at, call->trial,
-						plan_id);
+						plan_id, whole_from);
 	if (period == NULL)
 		return false;
 	if (!call->trial)
@@ -644,8 +716,7 @@ state_datum(FunctionCallInfo fcinfo, int64 id, const Receipt *receipt,
 	isnull[7] = s.cancel_at == DT_NOEND;
 	values[8] = Int64GetDatum(receipt->transaction_id);
 	isnull[8] = receipt->transaction_id == 0;
-	values[9] = Int64GetDatum(receipt->transaction_id != 0 && replayed ?
-							  receipt->balance : settled.balance);
+	values[9] = Int64GetDatum(settled.balance);
 	values[10] = BoolGetDatum(replayed);
 	result = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
 	ReleaseTupleDesc(tupdesc);
@@ -666,18 +737,21 @@ run(FunctionCallInfo fcinfo, Call *call, PlanChange plan)
 }
 
 /*
- * Returns a finite instant, or none.
+ * Returns an instant, or none.  Periods between it and now can be counted.
  */
 static bool
 arg_instant(FunctionCallInfo fcinfo, int n, const char *name, TimestampTz *at)
 {
+	const int64 most = INT64CONST(366) * MAX_YEARS * USECS_PER_DAY;
+	TimestampTz now = clock_now();
+
 	if (PG_ARGISNULL(n))
 		return false;
 	*at = PG_GETARG_TIMESTAMPTZ(n);
-	if (TIMESTAMP_NOT_FINITE(*at))
+	if (TIMESTAMP_NOT_FINITE(*at) || *at < now - most || *at > now + most)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be finite", name),
+				 errmsg("%s must be within %d years of now", name, MAX_YEARS),
 				 errdetail("It is %s.", timestamptz_to_str(*at)),
 				 errhint("Leave %s out, or pass an instant.", name)));
 	return true;
@@ -771,6 +845,8 @@ plan_resume(Posting *posting, void *arg)
 	Call	   *call = arg;
 	Subscription *s = subscription_of(posting, call);
 
+	if (s->status == SUBSCRIPTION_CANCELED)
+		return refuse_ended(posting, s);
 	if (s->status == SUBSCRIPTION_PAST_DUE ||
 		s->status == SUBSCRIPTION_UNPAID)
 		return refuse(&posting->refusal, ERRCODE_CONFLICT,

@@ -16,7 +16,7 @@ SELECT credits_set_plan('plans:keep', 10, rollover => 'maximum', rollover_period
 SELECT *, role = session_user AS by_me FROM (SELECT id, name, version, unit, credits, period, every, price,
 	currency, rollover, rollover_maximum, rollover_share, rollover_minimum, rollover_periods, priority,
 	trial, trial_credits, catch_up, features, retired, created_at, role FROM credits.plans) AS p
-WHERE id >= 410001 ORDER BY id;
+WHERE id BETWEEN 410001 AND 419999 ORDER BY id;
 \x
 
 -- the same terms are no new version, however they are written
@@ -28,13 +28,13 @@ SELECT credits_set_plan(name => 'plans:pro', credits => 1000, period => 'week', 
 SELECT credits_set_plan('plans:keep', 10, rollover => 'maximum', rollover_periods => NULL, trial => '30 days');
 SELECT credits_set_plan('plans:keep', 10, rollover => 'maximum', rollover_periods => NULL, trial => '1 month');
 SELECT id, version, trial FROM credits.plans WHERE name = 'plans:keep' ORDER BY version;
-SELECT name, version FROM credits.current_plans WHERE id >= 410001 ORDER BY name;
+SELECT name, version FROM credits.current_plans WHERE id BETWEEN 410001 AND 419999 ORDER BY name;
 
 -- retired ones are not sold, but come back with a new version
 SELECT credits_retire_plan('plans:keep');
-SELECT name, version FROM credits.current_plans WHERE id >= 410001 ORDER BY name;
+SELECT name, version FROM credits.current_plans WHERE id BETWEEN 410001 AND 419999 ORDER BY name;
 SELECT credits_set_plan('plans:keep', 10, rollover => 'maximum', rollover_periods => NULL, trial => '1 month');
-SELECT name, version FROM credits.current_plans WHERE id >= 410001 ORDER BY name;
+SELECT name, version FROM credits.current_plans WHERE id BETWEEN 410001 AND 419999 ORDER BY name;
 SELECT credits_retire_plan('plans:keep');
 
 -- errors
