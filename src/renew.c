@@ -79,11 +79,15 @@ renew_log(Posting *posting, const Subscription *subscription)
 
 	initStringInfo(&json);
 	json_int64(&json, "subscription", subscription->id);
-	json_int64(&json, "plan", subscription->plan_id);
+	json_int64(&json, "plan_id", subscription->plan_id);
 	json_cstring(&json, "status",
 				 subscription_status_names[subscription->status]);
 	if (subscription->cancel_at != DT_NOEND)
+	{
 		json_time(&json, "cancel_at", subscription->cancel_at);
+		json_cstring(&json, "cancel_credits",
+					 subscription->cancel_expires ? "expire" : "keep");
+	}
 	entry->terms = json_document(&json);
 	return entry;
 }
@@ -234,6 +238,7 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	Period	   *period;
 	int64		amount;
 	int64		room;
+	int64		granted;
 	bool		skip;
 
 	if (changes)
@@ -262,6 +267,12 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	skip = may_skip && plan->catch_up_latest && ends_at <= posting->now;
 	period = periods_new(&next, number, starts_at, ends_at, plan->id);
 	period->status = skip ? PERIOD_SKIPPED : PERIOD_GRANTED;
+	if (!skip &&
+		pg_add_s64_overflow(posting->account.granted, amount, &granted))
+	{
+		refuse_overflow(posting, amount);
+		return NULL;
+	}
 	/* what is over at once never adds to the balance */
 	room = skip || ends_at <= posting->now ? 0 : amount;
 	if (room > 0 && !caps_receive(posting, &room, true))

@@ -394,9 +394,9 @@ plan_cancel(Posting *posting, void *arg)
 	catch_up(posting, s);
 	if (s->status == SUBSCRIPTION_CANCELED)
 		return true;
+	/* one that is not renewed may be past its period */
 	if (call->at_period_end)
-		at = s->status == SUBSCRIPTION_ACTIVE ||
-			s->status == SUBSCRIPTION_TRIALING ? s->period_end : DT_NOBEGIN;
+		at = s->period_end > posting->now ? s->period_end : DT_NOBEGIN;
 	if (at == s->cancel_at &&
 		(at == DT_NOEND || call->cancel_expires == s->cancel_expires))
 		return true;

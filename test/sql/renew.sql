@@ -128,6 +128,7 @@ SET credits.test_clock = '2066-04-10 00:00:00+00';
 CALL credits_renew();
 SELECT count(*), count(DISTINCT number), max(number), min(starts_at), max(ends_at) FROM credits.periods WHERE subscription_id = 420009;
 SELECT credits_balance('renew:9');
+SELECT status FROM credits_cancel_subscription(420009, 'now');
 
 -- an account that is closed ends its subscription; one that is full is tried again
 SELECT kind FROM credits_open_account('renew:10');
@@ -178,12 +179,67 @@ CALL credits_renew();
 SELECT * FROM pg_temp.what_periods_gave WHERE sub = 420015;
 SELECT kind, detail - 'account' - 'plan' AS detail FROM credits.events WHERE account_id = 420013 AND kind <> 'low_balance' ORDER BY id;
 
+-- the end of the month and of February, in New York; a year lasts from 29 to 28 February
+SELECT credits_set_plan('renew:year', 1200, 'year');
+SELECT kind FROM credits_open_account('renew:14');
+SET credits.test_clock = '2068-01-31 23:00:00-05';
+SELECT subscription_id FROM credits_subscribe('renew:14', 'renew:plain', timezone => 'America/New_York');
+SET credits.test_clock = '2068-02-29 03:00:00-05';
+SELECT subscription_id FROM credits_subscribe('renew:14', 'renew:year', timezone => 'America/New_York');
+SET credits.test_clock = '2068-07-01 00:00:00-04';
+CALL credits_renew();
+SET credits.test_clock = '2072-04-01 00:00:00-04';
+CALL credits_renew();
+SET timezone = 'America/New_York';
+SELECT number, starts_at, ends_at FROM credits.periods WHERE subscription_id = 420016 AND number < 5 ORDER BY starts_at;
+SELECT number, starts_at, ends_at FROM credits.periods WHERE subscription_id = 420017 ORDER BY starts_at;
+SET timezone = 'UTC';
+
+-- what is held when its period ends is not unused: it is spent or, released, lost with its period
+SELECT o.kind FROM generate_series(15, 16) AS n, credits_open_account('renew:' || n) AS o;
+SELECT subscription_id FROM credits_subscribe('renew:15', 'renew:ever');
+SELECT subscription_id FROM credits_subscribe('renew:16', 'renew:ever');
+SELECT transaction_id AS hold1 FROM credits_hold('renew:15', 60, expires_in => '60 days') \gset
+SELECT transaction_id AS hold2 FROM credits_hold('renew:16', 60, expires_in => '60 days') \gset
+SET credits.test_clock = '2072-05-01 04:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub IN (420018, 420019);
+SELECT amount, balance, held FROM credits_capture(:hold1, 50);
+SELECT amount, balance, held FROM credits_release(:hold2);
+SELECT kind, amount, balance, held FROM credits_history('renew:15') LIMIT 5;
+SELECT amount, remaining, expires_at FROM credits.grants WHERE account_id IN (420015, 420016) ORDER BY id;
+SET credits.test_clock = '2072-06-01 04:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub IN (420018, 420019);
+
+-- room for what is rolled over is what the next period leaves; the rest is not kept
+SELECT kind FROM credits_open_account('renew:17');
+SELECT subscription_id FROM credits_subscribe('renew:17', 'renew:ever');
+SELECT kind FROM credits_set_limits('renew:17', max_balance => 130, excess => 'clip');
+SET credits.test_clock = '2072-07-01 04:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub = 420020;
+SELECT credits_balance('renew:17');
+
+-- a minimum is kept though less is left, but no more than the maximum
+SELECT credits_set_plan('renew:least', 100, rollover => 'maximum', rollover_maximum => 10, rollover_minimum => 20);
+SELECT credits_set_plan('renew:less', 100, rollover => 'share', rollover_share => 0.305, rollover_minimum => 20);
+SELECT kind FROM credits_open_account('renew:18');
+SELECT subscription_id FROM credits_subscribe('renew:18', 'renew:least');
+SELECT subscription_id FROM credits_subscribe('renew:18', 'renew:less');
+SELECT balance FROM credits_deduct('renew:18', 200);
+SET credits.test_clock = '2072-08-01 04:00:00+00';
+CALL credits_renew();
+SET credits.test_clock = '2072-09-01 04:00:00+00';
+CALL credits_renew();
+SELECT * FROM pg_temp.what_periods_gave WHERE sub IN (420021, 420022);
+
 -- all or nothing, and once
 BEGIN;
-SET LOCAL credits.test_clock = '2066-09-01 00:00:00+00';
+SET LOCAL credits.test_clock = '2072-10-10 00:00:00+00';
 CALL credits_renew();
 ROLLBACK;
-SELECT count(*) FROM credits.periods WHERE starts_at >= '2066-09-01' AND subscription_id BETWEEN 420001 AND 429999;
+SELECT count(*) FROM credits.periods WHERE starts_at >= '2072-09-10' AND subscription_id BETWEEN 420001 AND 429999;
 \set ON_ERROR_ROLLBACK on
 CALL credits_renew(0);
 CALL credits_renew(NULL);

@@ -132,6 +132,47 @@ CALL credits_renew();
 SELECT * FROM pg_temp.what_periods_gave WHERE sub = :paying;
 SELECT credits_balance('subs:9');
 
+-- canceled with its period, it takes the rolled credits too
+SELECT kind FROM credits_open_account('subs:11');
+SELECT subscription_id AS expiring FROM credits_subscribe('subs:11', 'subs:pro') \gset
+SET credits.test_clock = '2071-01-01 00:00:00+00';
+CALL credits_renew() \gset
+SELECT status, cancel_at, balance FROM credits_cancel_subscription(:expiring, credits => 'expire');
+SET credits.test_clock = '2071-02-01 00:00:00+00';
+CALL credits_renew() \gset
+SELECT * FROM pg_temp.list WHERE id = :expiring;
+SELECT created_at, kind, amount, balance FROM credits_history('subs:11');
+-- of several subscriptions, one alone; what is held is lost when it is released
+SELECT subscription_id AS one FROM credits_subscribe('subs:11', 'subs:pro') \gset
+SELECT subscription_id AS other FROM credits_subscribe('subs:11', 'subs:pro') \gset
+SELECT transaction_id AS held FROM credits_hold('subs:11', 30) \gset
+SELECT balance FROM credits_cancel_subscription(:one, 'now', 'expire');
+SELECT balance FROM credits_release(:held);
+SELECT status, balance FROM credits_cancel_subscription(:other, 'now', 'expire');
+
+-- who has a version keeps its terms
+SELECT subscription_id AS old FROM credits_subscribe('subs:11', 'subs:pro') \gset
+SELECT credits_set_plan('subs:pro', 120);
+SELECT credits_retire_plan('subs:pro');
+SET credits.test_clock = '2071-03-01 00:00:00+00';
+CALL credits_renew() \gset
+SELECT * FROM pg_temp.what_periods_gave WHERE sub = :old;
+SELECT credits_subscribe('subs:11', 'subs:pro');
+SELECT credits_set_plan('subs:pro', 100, price => 10, currency => 'EUR', rollover => 'maximum', rollover_periods => NULL);
+SELECT plan, version, balance FROM credits_cancel_subscription(:old, 'now', 'expire');
+SELECT plan, version, balance FROM credits_subscribe('subs:11', 'subs:pro');
+
+-- a trial that is paused goes on; one that is paused can be canceled with its period
+SELECT subscription_id AS trial, status, period_end FROM credits_subscribe('subs:11', 'subs:trial') \gset
+SELECT status, period_end FROM credits_pause_subscription(:trial);
+SELECT status, period_end FROM credits_resume_subscription(:trial);
+SELECT status, cancel_at FROM credits_pause_subscription(:trial);
+SELECT status, cancel_at FROM credits_cancel_subscription(:trial);
+SET credits.test_clock = '2071-04-01 00:00:00+00';
+CALL credits_renew() \gset
+SELECT * FROM pg_temp.what_periods_gave WHERE sub = :trial;
+SELECT kind, detail ->> 'status' AS status FROM credits.events WHERE detail ->> 'subscription' = :'trial' ORDER BY id;
+
 -- errors
 RESET ROLE;
 CREATE FUNCTION pg_temp.refused(command text, OUT code text, OUT message text, OUT detail text, OUT hint text)
@@ -192,7 +233,7 @@ SELECT credits_set_plan('subs:huge', 9223372036854775807, rollover => 'share', r
 SELECT credits_subscribe('subs:1', 'subs:huge');
 SELECT kind FROM credits_open_account('subs:huge');
 SELECT balance FROM credits_subscribe('subs:huge', 'subs:huge');
-SET credits.test_clock = '2071-01-05 00:00:00+00';
+SET credits.test_clock = '2071-06-05 00:00:00+00';
 CALL credits_renew();
 SELECT kind, detail - 'due_at' AS detail FROM credits.events WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'subs:huge') AND kind = 'renewal_failed';
 SELECT status FROM credits_cancel_subscription((SELECT max(id) FROM credits.subscriptions WHERE id < 440000), 'now');
