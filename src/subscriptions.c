@@ -270,7 +270,10 @@ plan_subscribe(Posting *posting, void *arg)
 	{
 		call->id = other.id;
 		if (other.account_id == posting->account.id)
+		{
+			call->receipt.replayed = true;
 			return true;
+		}
 		return refuse(&posting->refusal, ERRCODE_CONFLICT,
 					  psprintf("external id \"%s\" is another account's",
 							   text_to_cstring(wanted->external_id)),
@@ -783,9 +786,7 @@ credits_subscribe(PG_FUNCTION_ARGS)
 {
 	NewSubscription wanted = {0};
 	Receipt		receipt = {0};
-	Subscription other;
 	int64		id;
-	bool		known;
 
 	wanted.account = arg_account(fcinfo, 0);
 	store_lock_tables("credits_subscribe()");
@@ -801,10 +802,8 @@ credits_subscribe(PG_FUNCTION_ARGS)
 								   "payment");
 	wanted.key = arg_text(fcinfo, 8, "idempotency_key", MAX_NAME_BYTES);
 	wanted.metadata = arg_metadata(fcinfo, 9);
-	known = wanted.external_id &&
-		subscriptions_find_external(wanted.external_id, &other);
 	id = subscriptions_create(&wanted, &receipt);
-	return state_datum(fcinfo, id, &receipt, known || receipt.replayed);
+	return state_datum(fcinfo, id, &receipt, receipt.replayed);
 }
 
 /*
