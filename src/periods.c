@@ -521,6 +521,30 @@ periods_in(Posting *posting, int64 subscription_id, TimestampTz starts_at)
 }
 
 /*
+ * Finds a period of a subscription by when it begins with a snapshot, past any
+ * posting.
+ */
+bool
+periods_read(Snapshot snapshot, int64 subscription_id, TimestampTz starts_at,
+			 Period *period)
+{
+	StoreScan	scan;
+	ScanKeyData keys[2];
+	TupleTableSlot *slot;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(subscription_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+				TimestampTzGetDatum(starts_at));
+	store_scan(&scan, NULL, &periods_by_start, snapshot, keys, 2);
+	slot = store_scan_next(&scan, ForwardScanDirection);
+	if (slot)
+		*period = *read_period(slot);
+	store_scan_end(&scan);
+	return slot != NULL;
+}
+
+/*
  * Returns the last period of a subscription that begins before an instant, NULL
  * if there is none.
  */

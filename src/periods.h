@@ -79,6 +79,8 @@ extern PlanChanged *periods_note_plan(Posting *posting, int64 subscription_id,
 									  const char *reference);
 extern Period *periods_before(Posting *posting, int64 subscription_id,
 							  TimestampTz at);
+extern bool periods_read(Snapshot snapshot, int64 subscription_id,
+						 TimestampTz starts_at, Period *period);
 extern List *periods_all(Posting *posting, int64 subscription_id);
 extern Period *periods_new(const Subscription *subscription, int64 number,
 						   TimestampTz starts_at, TimestampTz ends_at,

@@ -416,6 +416,7 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds, HTAB *debts,
 	verify_held(v, holds, entry);
 	verify_debt_entry(v, debts, entry, sum);
 	verify_code(v, entry);
+	verify_period(v, entry);
 	verify_caps_entry(v->caps, entry);
 	check_draws(v, grants, entry);
 	check_terms(v, grants, entry);

@@ -54,6 +54,9 @@ extern void verify_debts(Verification *v, HTAB *debts,
 extern void verify_code(Verification *v, const Entry *entry);
 extern void verify_all_codes(Verification *v);
 
+/* verify_periods.c */
+extern void verify_period(Verification *v, const Entry *entry);
+
 /* verify_caps.c */
 extern struct CapsCheck *verify_caps_begin(int64 pool_id);
 extern void verify_caps_entry(struct CapsCheck *check, const Entry *entry);

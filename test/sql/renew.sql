@@ -247,5 +247,16 @@ SET ROLE regress_credits_app;
 CALL credits_renew();
 RESET ROLE;
 SELECT * FROM credits_verify();
+-- a period whose row is lost, or says something else, is found
+BEGIN;
+ALTER TABLE credits.periods DISABLE TRIGGER periods_refuse_change;
+DELETE FROM credits.periods WHERE starts_at = (SELECT min(starts_at) FROM credits.periods WHERE status = 'granted' AND rolled > 0);
+SELECT problem, count(*) FROM credits_verify() GROUP BY problem;
+ROLLBACK;
+BEGIN;
+ALTER TABLE credits.periods DISABLE TRIGGER periods_refuse_change;
+UPDATE credits.periods SET grant_ids = '{1}' WHERE starts_at = (SELECT min(starts_at) FROM credits.periods WHERE status = 'granted' AND rolled > 0);
+SELECT problem, count(*) FROM credits_verify() GROUP BY problem;
+ROLLBACK;
 \c :shared
 DROP DATABASE regress_renew;
