@@ -194,6 +194,21 @@ calendar_number(TimestampTz anchor, text *timezone, const char *period,
 	return n;
 }
 
+/*
+ * Returns the instant a span of time after another, as a clock on the wall shows
+ * it in a time zone.
+ */
+TimestampTz
+calendar_after(text *timezone, TimestampTz at, Interval *span)
+{
+	pg_tz	   *zone = find_zone(timezone);
+	struct pg_tm tm;
+
+	return instant_of(zone, DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
+																  TimestampGetDatum(local_time(zone, at, &tm)),
+																  IntervalPGetDatum(span))));
+}
+
 /* ------------------------------------------------------------------------
  * functions
  */

@@ -18,6 +18,9 @@ extern TimestampTz calendar_start(TimestampTz anchor, text *timezone,
 extern int64 calendar_number(TimestampTz anchor, text *timezone,
 							 const char *period, int every, TimestampTz at);
 
+extern TimestampTz calendar_after(text *timezone, TimestampTz at,
+								  Interval *span);
+
 #pragma GCC visibility pop
 
 #endif							/* CREDITS_CALENDAR_H */

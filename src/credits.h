@@ -755,7 +755,6 @@ extern const char *grants_give_back(Posting *posting, Grant *grant,
 									TimestampTz at, TimestampTz until,
 									StringInfo prolonged);
 extern void grants_load(Posting *posting);
-extern void grants_settle(Posting *posting, TimestampTz until);
 extern void grants_due(Posting *posting);
 extern TimestampTz grants_next_expiry(Posting *posting, int64 *amount);
 extern void grants_sort(Posting *posting);

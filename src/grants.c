@@ -37,15 +37,6 @@ static const struct
 	{"purchase", 70}
 };
 
-/* Something that the clock does to a grant */
-typedef struct Due
-{
-	TimestampTz at;
-	bool		expires;		/* or else becomes effective */
-	int			position;		/* in burn order */
-	Grant	   *grant;
-} Due;
-
 /*
  * Refuses a source that is not known, and finds its default priority.
  */
@@ -399,22 +390,6 @@ grants_give_back(Posting *posting, Grant *grant, int64 amount,
 }
 
 /*
- * Orders what is due by instant, becoming effective before expiring.
- */
-static int
-compare_due(const void *a, const void *b)
-{
-	const Due  *x = a;
-	const Due  *y = b;
-
-	if (x->at != y->at)
-		return x->at < y->at ? -1 : 1;
-	if (x->expires != y->expires)
-		return x->expires ? 1 : -1;
-	return x->position - y->position;
-}
-
-/*
  * Reads all grants that are open or pending, in burn order, unless they have
  * been read.
  */
@@ -514,59 +489,4 @@ grants_next_expiry(Posting *posting, int64 *amount)
 		*amount += grant->remaining;
 	}
 	return next;
-}
-
-/*
- * Brings the grants up to date with an instant.  What happened is logged at
- * the instants at which it did: no transaction can have come in between, since
- * it would have settled first.
- */
-void
-grants_settle(Posting *posting, TimestampTz until)
-{
-	Due		   *dues;
-	int			ndues = 0;
-	int			i;
-
-	grants_load(posting);
-	posting->nburnt = 0;
-	dues = palloc((2 * posting->ngrants + 1) * sizeof(Due));
-	for (i = 0; i < posting->ngrants; i++)
-	{
-		Grant	   *grant = posting->grants[i];
-		bool		effective = grant->status == GRANT_OPEN;
-
-		if (grant->status == GRANT_PENDING && grant->effective_at <= until)
-		{
-			dues[ndues++] = (Due) {grant->effective_at, false, i, grant};
-			effective = true;
-		}
-		if (effective && grant->expires_at <= until)
-			dues[ndues++] = (Due) {grant->expires_at, true, i, grant};
-	}
-	qsort(dues, ndues, sizeof(Due), compare_due);
-
-	for (i = 0; i < ndues; i++)
-	{
-		Grant	   *grant = dues[i].grant;
-		int64		amount = grant->remaining;
-
-		grant->changed = true;
-		if (dues[i].expires)
-		{
-			grant->status = GRANT_EXPIRED;
-			grant->remaining = 0;
-			log_add(posting, KIND_EXPIRATION, dues[i].at, -amount,
-					grants_draw(grant, -amount), 1);
-		}
-		else
-		{
-			grant->status = GRANT_OPEN;
-			/* the allocation drew on it already */
-			log_add(posting, KIND_ACTIVATION, dues[i].at, amount,
-					grants_draw(grant, 0), 1);
-			if (posting->account.debt > 0)
-				debts_pay(posting, dues[i].at);
-		}
-	}
 }

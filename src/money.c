@@ -235,3 +235,21 @@ money_from_minor(int64 minor, int exponent)
 
 	return money_round(amount, exponent);
 }
+
+/*
+ * Returns so many percent of an amount, exactly.
+ */
+Datum
+money_percent(Datum amount, Datum percent)
+{
+	Datum		hundredth = DirectFunctionCall3(numeric_in,
+												CStringGetDatum("0.01"),
+												ObjectIdGetDatum(InvalidOid),
+												Int32GetDatum(-1));
+
+	return DirectFunctionCall1(numeric_trim_scale,
+							   DirectFunctionCall2(numeric_mul,
+												   DirectFunctionCall2(numeric_mul,
+																	   amount, percent),
+												   hundredth));
+}

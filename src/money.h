@@ -26,6 +26,9 @@ extern int	money_exponent(text *currency);
 /* the same as Stripe's API counts it */
 extern int	money_stripe_exponent(text *currency);
 
+/* so many percent of an amount, exactly */
+extern Datum money_percent(Datum amount, Datum percent);
+
 /* nearest amount that has that many decimals, half away from zero */
 extern Datum money_round(Datum amount, int exponent);
 

@@ -90,8 +90,6 @@ extern bool packages_begin_quote(PriceQuote *quote, text *name,
 extern bool packages_add_grant(PriceQuote *quote, QuoteGrant *grant,
 							   Refusal *refusal);
 extern Datum packages_grants_json(List *grants);
-extern Datum prices_percent_of_rest(const PriceQuote *quote, Datum percent);
-extern Datum prices_at_most_rest(const PriceQuote *quote, Datum amount);
 extern bool promotions_apply(PriceQuote *quote, text *name,
 							 StringInfo computation, Refusal *refusal);
 

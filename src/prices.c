@@ -102,45 +102,6 @@ subtract(Datum a, Datum b)
 }
 
 /*
- * Returns so many percent of an amount, exactly.
- */
-static Datum
-percent_of(Datum amount, Datum percent)
-{
-	Datum		hundredth = DirectFunctionCall3(numeric_in,
-												CStringGetDatum("0.01"),
-												ObjectIdGetDatum(InvalidOid),
-												Int32GetDatum(-1));
-
-	return DirectFunctionCall1(numeric_trim_scale,
-							   DirectFunctionCall2(numeric_mul,
-												   DirectFunctionCall2(numeric_mul,
-																	   amount, percent),
-												   hundredth));
-}
-
-/*
- * Takes a percentage of what is left to pay off, for a promotion.
- */
-Datum
-prices_percent_of_rest(const PriceQuote *quote, Datum percent)
-{
-	return percent_of(subtract(quote->subtotal, quote->volume_discount),
-					  percent);
-}
-
-/*
- * Takes an amount off, but no more than is left to pay, for a promotion.
- */
-Datum
-prices_at_most_rest(const PriceQuote *quote, Datum amount)
-{
-	return DirectFunctionCall2(numeric_smaller, amount,
-							   subtract(quote->subtotal,
-										quote->volume_discount));
-}
-
-/*
  * Finds the currency to sell an amount in, if there is but one.
  */
 static bool
@@ -219,7 +180,7 @@ begin_amount(PriceQuote *quote, int64 amount, text *currency,
 	{
 		quote->volume_discount_id =
 			DatumGetInt64(sql_value(row, 0, 1, &none));
-		quote->volume_discount = percent_of(quote->subtotal, percent);
+		quote->volume_discount = money_percent(quote->subtotal, percent);
 		json_int64(computation, "volume_discount_id",
 				   quote->volume_discount_id);
 		json_numeric(computation, "volume_percent", percent);

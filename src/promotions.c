@@ -295,6 +295,16 @@ add_bonus(PriceQuote *quote, const SqlResult *terms, Datum value,
 }
 
 /*
+ * Returns what is left to pay after the volume discount.
+ */
+static Datum
+rest_of(const PriceQuote *quote)
+{
+	return DirectFunctionCall2(numeric_sub, quote->subtotal,
+							   quote->volume_discount);
+}
+
+/*
  * Applies a promotion to what is quoted, and describes it.
  */
 bool
@@ -335,7 +345,7 @@ promotions_apply(PriceQuote *quote, text *name, StringInfo computation,
 		return add_bonus(quote, terms, value, refusal);
 	if (strcmp(kind, "percent") == 0)
 	{
-		quote->promotion_discount = prices_percent_of_rest(quote, value);
+		quote->promotion_discount = money_percent(rest_of(quote), value);
 		return true;
 	}
 	currency = DatumGetTextPP(sql_value(terms, 0, PROMOTION_CURRENCY, &none));
@@ -347,7 +357,9 @@ promotions_apply(PriceQuote *quote, text *name, StringInfo computation,
 					  psprintf("It takes off %s.",
 							   text_to_cstring(currency)),
 					  "Buy without it, or in its currency.");
-	quote->promotion_discount = prices_at_most_rest(quote, value);
+	/* no more than is left to pay */
+	quote->promotion_discount = DirectFunctionCall2(numeric_smaller, value,
+													rest_of(quote));
 	return true;
 }
 

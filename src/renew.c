@@ -322,8 +322,8 @@ begin_trial(Posting *posting, Subscription *subscription)
 	Period	   *period;
 
 	period = renew_give(posting, subscription, 0, starts_at,
-						subscriptions_trial_end(subscription, starts_at), true,
-						plan->id, starts_at);
+						calendar_after(subscription->timezone, starts_at,
+									   plan->trial), true, plan->id, starts_at);
 	if (period == NULL)
 		return false;
 	renew_event(posting, subscription, "trial_started", period,

@@ -465,6 +465,86 @@ reserve_add_members(List *keys, Posting *posting)
 	return keys;
 }
 
+/* Something that the clock does to a grant */
+typedef struct Due
+{
+	TimestampTz at;
+	bool		expires;		/* or else becomes effective */
+	int			position;		/* in burn order */
+	Grant	   *grant;
+} Due;
+
+/*
+ * Orders what is due by instant, becoming effective before expiring.
+ */
+static int
+compare_due(const void *a, const void *b)
+{
+	const Due  *x = a;
+	const Due  *y = b;
+
+	if (x->at != y->at)
+		return x->at < y->at ? -1 : 1;
+	if (x->expires != y->expires)
+		return x->expires ? 1 : -1;
+	return x->position - y->position;
+}
+
+/*
+ * Brings the grants up to date with an instant.  What happened is logged at
+ * the instants at which it did: no transaction can have come in between, since
+ * it would have settled first.
+ */
+static void
+settle_grants(Posting *posting, TimestampTz until)
+{
+	Due		   *dues;
+	int			ndues = 0;
+	int			i;
+
+	grants_load(posting);
+	posting->nburnt = 0;
+	dues = palloc((2 * posting->ngrants + 1) * sizeof(Due));
+	for (i = 0; i < posting->ngrants; i++)
+	{
+		Grant	   *grant = posting->grants[i];
+		bool		effective = grant->status == GRANT_OPEN;
+
+		if (grant->status == GRANT_PENDING && grant->effective_at <= until)
+		{
+			dues[ndues++] = (Due) {grant->effective_at, false, i, grant};
+			effective = true;
+		}
+		if (effective && grant->expires_at <= until)
+			dues[ndues++] = (Due) {grant->expires_at, true, i, grant};
+	}
+	qsort(dues, ndues, sizeof(Due), compare_due);
+
+	for (i = 0; i < ndues; i++)
+	{
+		Grant	   *grant = dues[i].grant;
+		int64		amount = grant->remaining;
+
+		grant->changed = true;
+		if (dues[i].expires)
+		{
+			grant->status = GRANT_EXPIRED;
+			grant->remaining = 0;
+			log_add(posting, KIND_EXPIRATION, dues[i].at, -amount,
+					grants_draw(grant, -amount), 1);
+		}
+		else
+		{
+			grant->status = GRANT_OPEN;
+			/* the allocation drew on it already */
+			log_add(posting, KIND_ACTIVATION, dues[i].at, amount,
+					grants_draw(grant, 0), 1);
+			if (posting->account.debt > 0)
+				debts_pay(posting, dues[i].at);
+		}
+	}
+}
+
 /*
  * Brings an account up to date with the clock, if there is anything to do.
  */
@@ -484,12 +564,12 @@ reserve_settle(Posting *posting)
 	{
 		Hold	   *hold = lfirst(lc);
 
-		grants_settle(posting, hold->expires_at);
+		settle_grants(posting, hold->expires_at);
 		reserve_release(posting, hold, hold->expires_at, HOLD_EXPIRED, NULL);
 		if (posting->account.debt > 0)
 			debts_pay(posting, hold->expires_at);
 	}
-	grants_settle(posting, posting->now);
+	settle_grants(posting, posting->now);
 	grants_due(posting);
 	if (holds != NIL)
 		grants_sort(posting);

@@ -135,34 +135,6 @@ refuse_ended(Posting *posting, const Subscription *subscription)
 				  "Subscribe the account again with credits_subscribe.");
 }
 
-/*
- * Returns the instant that a span of time after another is, as a clock on the
- * wall shows it in a subscription's time zone.
- */
-static TimestampTz
-after_in_zone(text *timezone, TimestampTz at, Interval *span)
-{
-	Datum		local = DirectFunctionCall2(timestamptz_zone,
-											PointerGetDatum(timezone),
-											TimestampTzGetDatum(at));
-
-	local = DirectFunctionCall2(timestamp_pl_interval, local,
-								IntervalPGetDatum(span));
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone,
-												   PointerGetDatum(timezone),
-												   local));
-}
-
-/*
- * Returns when the trial of a subscription ends that begins at an instant.
- */
-TimestampTz
-subscriptions_trial_end(const Subscription *subscription, TimestampTz starts_at)
-{
-	return after_in_zone(subscription->timezone, starts_at,
-						 plans_get(subscription->plan_id)->trial);
-}
-
 /* ------------------------------------------------------------------------
  * subscribing
  */
@@ -242,7 +214,7 @@ begin(Posting *posting, const NewSubscription *wanted)
 	trial = wanted->trial && plan->trial &&
 		!had_trial(posting->account.id, plan->name);
 	s->status = trial ? SUBSCRIPTION_TRIALING : SUBSCRIPTION_ACTIVE;
-	first = trial ? subscriptions_trial_end(s, s->started_at) : s->started_at;
+	first = trial ? calendar_after(s->timezone, s->started_at, plan->trial) : s->started_at;
 	s->anchor = wanted->has_anchor ? wanted->anchor : first;
 	/* the first period that is no trial is the one that this instant is in */
 	s->first_number = (trial ? 1 : 0) -

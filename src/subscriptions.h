@@ -103,10 +103,6 @@ extern void periods_changed(Posting *posting, Period *period);
 extern TimestampTz subscriptions_start(const Subscription *subscription,
 									   const PlanTerms *plan, int64 number);
 
-/* when the trial of its plan ends that begins at an instant */
-extern TimestampTz subscriptions_trial_end(const Subscription *subscription,
-										   TimestampTz starts_at);
-
 /* sets due_at to when the clock next has something to do */
 extern void subscriptions_wake(Subscription *subscription, TimestampTz now);
 
