@@ -580,15 +580,14 @@ caps_use_path(Posting *posting, List *path, int64 amount)
 }
 
 /*
- * Gives back to limits and caps what a deduction or a hold was counted for.
+ * Gives back to the caps of members what a deduction or a hold was counted for.
  */
 void
-caps_give_back(Posting *posting, const Entry *spend, int64 amount)
+caps_give_back_members(Posting *posting, const Entry *spend, int64 amount)
 {
 	List	   *way;
 	ListCell   *lc;
 
-	caps_give_back_limits(posting, spend, amount);
 	/* members' rows would have to be locked */
 	if (posting->dry)
 		return;

@@ -418,8 +418,8 @@ caps_receive(Posting *posting, int64 *amount, bool may_clip)
 /*
  * Gives back to the limits of an account what a spend was counted for.
  */
-void
-caps_give_back_limits(Posting *posting, const Entry *spend, int64 amount)
+static void
+give_back_limits(Posting *posting, const Entry *spend, int64 amount)
 {
 	Limits	   *limits;
 
@@ -434,4 +434,14 @@ caps_give_back_limits(Posting *posting, const Entry *spend, int64 amount)
 	if (spend->created_at >= limits->month_start)
 		limits->month_used = Max(limits->month_used - amount, 0);
 	caps_change_limits(posting, limits);
+}
+
+/*
+ * Gives back to limits and caps what a deduction or a hold was counted for.
+ */
+void
+caps_give_back(Posting *posting, const Entry *spend, int64 amount)
+{
+	give_back_limits(posting, spend, amount);
+	caps_give_back_members(posting, spend, amount);
 }

@@ -816,8 +816,8 @@ extern List *caps_lock_way(Posting *posting, List *keys, MemberKey *gone);
 extern Member *caps_narrowest(List *path, int64 *left);
 extern void caps_use_path(Posting *posting, List *path, int64 amount);
 extern void caps_add_way(StringInfo json, List *path);
-extern void caps_give_back(Posting *posting, const Entry *spend,
-						   int64 amount);
+extern void caps_give_back_members(Posting *posting, const Entry *spend,
+								   int64 amount);
 
 /* caps_limits.c */
 extern StoreTable limits_table;
@@ -832,8 +832,8 @@ extern void caps_count(Store *store, Snapshot snapshot, Limits *limits);
 extern void caps_begin_windows(Posting *posting, Limits *limits);
 extern bool caps_spend(Posting *posting, int64 amount, int64 whole);
 extern bool caps_receive(Posting *posting, int64 *amount, bool may_clip);
-extern void caps_give_back_limits(Posting *posting, const Entry *spend,
-								  int64 amount);
+extern void caps_give_back(Posting *posting, const Entry *spend,
+						   int64 amount);
 
 /* reserve.c */
 extern const char *const hold_status_names[];
