@@ -307,7 +307,7 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 	change->period_start = subscription->period_start;
 	change->period_end = subscription->period_end;
 	subscriptions_changed(posting, subscription);
-	subscriptions_wake(subscription, posting->now);
+	subscriptions_wake(subscription);
 	return allowed;
 }
 

@@ -396,7 +396,7 @@ subscriptions_start(const Subscription *subscription, const PlanTerms *plan,
  * Sets when the clock next has something to do for a subscription.
  */
 void
-subscriptions_wake(Subscription *s, TimestampTz now)
+subscriptions_wake(Subscription *s)
 {
 	TimestampTz before = s->due_at;
 
@@ -408,7 +408,7 @@ subscriptions_wake(Subscription *s, TimestampTz now)
 		s->due_at = s->period_end;
 	s->due_at = Min(s->due_at, s->cancel_at);
 	/* it may be waiting to roll over what was paid before it began */
-	if (s->by_payment && before > now)
+	if (s->by_payment)
 		s->due_at = Min(s->due_at, before);
 }
 

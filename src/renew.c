@@ -184,7 +184,7 @@ renew_give(Posting *posting, Subscription *subscription, int64 number,
 								"prorate", "(renewal)");
 	}
 	subscriptions_changed(posting, subscription);
-	subscriptions_wake(subscription, posting->now);
+	subscriptions_wake(subscription);
 	/* rolls over later what has not ended yet */
 	if (before && before->ends_at == starts_at &&
 		before->ends_at > posting->now)
@@ -307,7 +307,7 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	if (changes)
 		periods_change_plan(posting, subscription, starts_at, plan->id,
 							"prorate", "(renewal)");
-	subscriptions_wake(subscription, posting->now);
+	subscriptions_wake(subscription);
 	return period;
 }
 
@@ -343,7 +343,7 @@ renew_end(Posting *posting, Subscription *subscription)
 	subscription->status = SUBSCRIPTION_CANCELED;
 	subscription->ended_at = Min(subscription->cancel_at, posting->now);
 	subscriptions_changed(posting, subscription);
-	subscriptions_wake(subscription, posting->now);
+	subscriptions_wake(subscription);
 	entry = renew_log(posting, subscription);
 	if (subscription->cancel_expires)
 		periods_take_back(posting, subscription);
@@ -365,7 +365,7 @@ end_closed(Posting *posting, Subscription *subscription)
 	subscription->cancel_at = Min(subscription->cancel_at, posting->now);
 	subscription->ended_at = subscription->cancel_at;
 	subscriptions_changed(posting, subscription);
-	subscriptions_wake(subscription, posting->now);
+	subscriptions_wake(subscription);
 	initStringInfo(&json);
 	json_cstring(&json, "account", row_account_name(&posting->account));
 	json_int64(&json, "subscription", subscription->id);
@@ -409,7 +409,11 @@ step(Posting *posting, Subscription *subscription)
 			  subscription->by_payment ||
 			  (subscription->status != SUBSCRIPTION_TRIALING &&
 			   subscription->status != SUBSCRIPTION_ACTIVE)))
+	{
+		if (subscription->by_payment)
+			roll_paid(posting, subscription, since);
 		(void) renew_end(posting, subscription);
+	}
 	else if (subscription->status == SUBSCRIPTION_TRIALING &&
 			 subscription->period_number < 0)
 		return begin_trial(posting, subscription);
@@ -419,7 +423,7 @@ step(Posting *posting, Subscription *subscription)
 		subscription->status = !subscription->by_payment ?
 			SUBSCRIPTION_ACTIVE : SUBSCRIPTION_UNPAID;
 		subscriptions_changed(posting, subscription);
-		subscriptions_wake(subscription, posting->now);
+		subscriptions_wake(subscription);
 		renew_event(posting, subscription, "trial_ended", NULL, 0);
 	}
 	else if (subscription->status == SUBSCRIPTION_ACTIVE &&
@@ -440,7 +444,8 @@ step(Posting *posting, Subscription *subscription)
 	else
 	{
 		subscriptions_changed(posting, subscription);
-		subscriptions_wake(subscription, posting->now);
+		subscription->due_at = DT_NOEND;
+		subscriptions_wake(subscription);
 		if (subscription->by_payment)
 			roll_paid(posting, subscription, since);
 	}
@@ -487,14 +492,14 @@ renew_now(Posting *posting, Subscription *subscription, Period **given)
 		subscription->status = newest && newest->status == PERIOD_TRIAL ?
 			SUBSCRIPTION_TRIALING : SUBSCRIPTION_ACTIVE;
 		subscriptions_changed(posting, subscription);
-		subscriptions_wake(subscription, posting->now);
+		subscriptions_wake(subscription);
 		return true;
 	}
 	subscription->status = SUBSCRIPTION_ACTIVE;
 	if (subscription->by_payment)
 	{
 		subscriptions_changed(posting, subscription);
-		subscriptions_wake(subscription, posting->now);
+		subscriptions_wake(subscription);
 		return true;
 	}
 	number = subscription->first_number +

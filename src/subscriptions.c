@@ -261,7 +261,7 @@ plan_subscribe(Posting *posting, void *arg)
 	done(posting, call, subscription);
 	(void) periods_change_plan(posting, subscription, subscription->started_at,
 							   wanted->plan->id, "prorate", "(start)");
-	subscriptions_wake(subscription, posting->now);
+	subscriptions_wake(subscription);
 	return renew_due(posting, subscription);
 }
 
@@ -380,7 +380,7 @@ plan_cancel(Posting *posting, void *arg)
 		s->cancel_at = at;
 	s->cancel_expires = at != DT_NOEND && call->cancel_expires;
 	subscriptions_changed(posting, s);
-	subscriptions_wake(s, posting->now);
+	subscriptions_wake(s);
 	if (s->cancel_at <= posting->now)
 	{
 		posting->main = renew_end(posting, s);
@@ -434,7 +434,7 @@ activate(Posting *posting, Subscription *s)
 	}
 	s->status = SUBSCRIPTION_ACTIVE;
 	subscriptions_changed(posting, s);
-	subscriptions_wake(s, posting->now);
+	subscriptions_wake(s);
 	return renew_due(posting, s);
 }
 
@@ -484,7 +484,7 @@ plan_status(Posting *posting, void *arg)
 	{
 		s->status = call->status;
 		subscriptions_changed(posting, s);
-		subscriptions_wake(s, posting->now);
+		subscriptions_wake(s);
 	}
 	renew_event(posting, s, kinds[call->status], NULL, posting->main->id);
 	return true;

@@ -104,7 +104,7 @@ extern TimestampTz subscriptions_start(const Subscription *subscription,
 									   const PlanTerms *plan, int64 number);
 
 /* sets due_at to when the clock next has something to do */
-extern void subscriptions_wake(Subscription *subscription, TimestampTz now);
+extern void subscriptions_wake(Subscription *subscription);
 
 /*
  * Gives credits of a period as a grant of its own and notes it in the period:
