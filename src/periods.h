@@ -1,6 +1,7 @@
 /*
  * periods.h
- *	  What periods.c offers to the other files of subscriptions.
+ *	  What subscription_rows.c and periods.c offer to the other files of
+ *	  subscriptions.
  */
 #ifndef CREDITS_PERIODS_H
 #define CREDITS_PERIODS_H

@@ -1,6 +1,7 @@
 /*
  * subscriptions.h
- *	  What subscriptions.c, periods.c and renew.c offer to other topics.
+ *	  What subscriptions.c, subscription_rows.c, periods.c and renew.c offer to
+ *	  other topics.
  *
  * A subscription and its periods are guarded by the lock of their account.
  * Inside a plan of a change (ledger_post with request.lock_first) they are read
