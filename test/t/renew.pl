@@ -11,9 +11,8 @@ use CreditsTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(sleep time);
 
-my $accounts = $ENV{CREDITS_SUBSCRIPTIONS} // 120;
+my $accounts = $ENV{CREDITS_SUBSCRIPTIONS} // 60;
 my $node = credits_node('renew', conf => "fsync = on\n");
 
 my @plans = (
@@ -114,10 +113,12 @@ is($node->safe_psql('ended', q(SELECT count(*) FROM credits.events WHERE kind = 
 $_->quit for @sessions;
 for my $round (1 .. 4)
 {
+	my $before = counted('ended', 'count(*)');
 	@sessions = map { CreditsTest::Session->new($node, dbname => 'ended', application_name => 'job') } 1 .. 3;
 	$_->query("SET credits.test_clock = '$years'") for @sessions;
 	$_->send('CALL credits_renew(batch_size => 2)') for @sessions;
-	sleep 0.05 + rand 0.2;
+	# somewhere behind what was committed first
+	ok(wait_until(sub { counted('ended', 'count(*)') > $before }), "round $round: it has renewed");
 	$node->safe_psql('ended', q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'job'));
 	$_->receive for @sessions;
 	$_->quit for @sessions;
