@@ -9,7 +9,7 @@
  *
  * The subject's row is locked first, then its events are read, so that of two
  * events at once the later one sees both.  Locks are taken in this order:
- * subscription, invoice, payment, each a row of credits.stripe_subjects, then
+ * subscription, invoices, payments, each a row of credits.stripe_subjects, then
  * accounts.
  *
  * What cannot be applied yet, for want of a price, an account or a purchase,
@@ -25,6 +25,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -34,11 +35,24 @@ PG_FUNCTION_INFO_V1(credits_stripe_webhook);
 PG_FUNCTION_INFO_V1(credits_stripe_webhook_bytes);
 PG_FUNCTION_INFO_V1(credits_stripe_reprocess);
 
+/* webhooks lock a subject and then an account; this is in none's way */
+static SqlStatement lock_subjects = {
+	.text = "LOCK TABLE credits.stripe_subjects IN SHARE ROW EXCLUSIVE MODE",
+	.types = (const Oid[]) {InvalidOid}
+};
+
 static SqlStatement find_waiting = {
 	.text = "SELECT s.subject FROM credits.stripe_subjects AS s "
 	"WHERE s.waiting IS NOT NULL ORDER BY s.subject",
 	.types = (const Oid[]) {InvalidOid}
 };
+
+/* A subject that is waiting, and the account that it would change */
+typedef struct Waiting
+{
+	char	   *subject;
+	int64		account_id;		/* 0 if none */
+} Waiting;
 
 /*
  * Tells whether an event is about a subscription, not a payment.
@@ -431,21 +445,93 @@ credits_stripe_webhook_bytes(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Applies what is waiting of a subject to see whose account that changes, and
+ * takes it back.
+ */
+static int64
+account_of(const char *subject)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	StripeOutcome outcome = {0};
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		List	   *events;
+		char	   *waiting;
+
+		MemoryContextSwitchTo(context);
+		waiting = stripe_lock(subject);
+		events = stripe_read_events(subject);
+		if (events != NIL)
+			try_apply(subject, waiting, events, &outcome);
+	}
+	PG_FINALLY();
+	{
+		MemoryContextSwitchTo(context);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_END_TRY();
+	return outcome.account_id;
+}
+
+/*
+ * Compares waiting subjects by their accounts, the order that accounts are
+ * locked in.
+ */
+static int
+compare_waiting(const ListCell *a, const ListCell *b)
+{
+	const Waiting *left = lfirst(a);
+	const Waiting *right = lfirst(b);
+
+	if (left->account_id != right->account_id)
+		return left->account_id < right->account_id ? -1 : 1;
+	return strcmp(left->subject, right->subject);
+}
+
+/*
+ * Returns the subjects that are waiting, as they are to be applied.
+ */
+static List *
+read_waiting(void)
+{
+	SqlResult  *subjects = sql_run(&find_waiting, NULL, NULL);
+	List	   *list = NIL;
+	uint64		i;
+
+	for (i = 0; i < subjects->nrows; i++)
+	{
+		Waiting    *waiting = palloc0(sizeof(Waiting));
+
+		CHECK_FOR_INTERRUPTS();
+		waiting->subject = stripe_text_of(subjects, i);
+		waiting->account_id = account_of(waiting->subject);
+		list = lappend(list, waiting);
+	}
+	list_sort(list, compare_waiting);
+	return list;
+}
+
+/*
  * Applies what is waiting.  Returns the events that were waiting.
  */
 Datum
 credits_stripe_reprocess(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *set = (ReturnSetInfo *) fcinfo->resultinfo;
-	SqlResult  *subjects;
-	uint64		i;
+	ListCell   *next;
 
+	store_lock_tables("credits_stripe_reprocess()");
+	(void) sql_run(&lock_subjects, NULL, NULL);
 	stripe_lock_tables("credits_stripe_reprocess()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	subjects = sql_run(&find_waiting, NULL, NULL);
-	for (i = 0; i < subjects->nrows; i++)
+	foreach(next, read_waiting())
 	{
-		char	   *subject = stripe_text_of(subjects, i);
+		char	   *subject = ((Waiting *) lfirst(next))->subject;
 		char	   *waiting = stripe_lock(subject);
 		List	   *events = stripe_read_events(subject);
 		StripeOutcome outcome;

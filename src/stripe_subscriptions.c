@@ -43,7 +43,7 @@ static SqlStatement find_grants = {
 };
 
 static SqlStatement find_changes = {
-	.text = "SELECT c.reference, c.plan_id FROM credits.plan_changes AS c "
+	.text = "SELECT c.reference, c.plan_id, c.at FROM credits.plan_changes AS c "
 	"WHERE c.subscription_id = $1 ORDER BY c.at, c.reference",
 	.types = (const Oid[]) {INT8OID, InvalidOid}
 };
@@ -227,31 +227,120 @@ add_payments(const char *invoice, StripeOutcome *outcome)
 }
 
 /*
+ * Adds the payments that an invoice says it was paid with to a list.
+ */
+static List *
+payments_of(const StripeEvent *event, List *payments)
+{
+	JsonbValue *said = stripe_get(&event->facts->root, "payments");
+	uint32		i;
+
+	for (i = 0; said && i < JsonContainerSize(said->val.binary.data); i++)
+	{
+		JsonbValue *payment =
+			getIthJsonbValueFromContainer(said->val.binary.data, i);
+
+		payments = lappend(payments, pnstrdup(payment->val.string.val,
+											  payment->val.string.len));
+	}
+	return payments;
+}
+
+/*
+ * Tells whether an event may give a period, or record its invoice as paid.
+ */
+static bool
+is_to_pay(const Sold *sold, const StripeEvent *event, const SqlResult *periods)
+{
+	ListCell   *lc;
+
+	if (event->kind != FACT_INVOICE || !sold_outcome_is(event, "paid"))
+		return false;
+	if (event->payload != NULL)
+		return true;
+	foreach(lc, sold_lines(event, "lines"))
+	{
+		Line	   *line = lfirst(lc);
+
+		if (line->has_period && !is_given(periods, line->starts_at))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Compares two ids.
+ */
+static int
+compare_ids(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/*
+ * Locks ids in their order.
+ */
+static void
+lock_all(List *ids)
+{
+	ListCell   *lc;
+
+	list_sort(ids, compare_ids);
+	foreach(lc, ids)
+		(void) stripe_lock(lfirst(lc));
+}
+
+/*
+ * Locks the invoices that may be recorded as paid, and their payments, which
+ * are applied then: before any account, since who comes with the payment holds
+ * its lock and wants the account's.
+ */
+static void
+lock_invoices(const Sold *sold, const SqlResult *periods)
+{
+	List	   *invoices = NIL;
+	List	   *payments = NIL;
+	ListCell   *lc;
+
+	foreach(lc, sold->events)
+	{
+		StripeEvent *event = lfirst(lc);
+
+		if (!is_to_pay(sold, event, periods))
+			continue;
+		invoices = lappend(invoices, event->object_id);
+		payments = payments_of(event, payments);
+	}
+	lock_all(invoices);
+	/* nobody can link another with them now */
+	foreach(lc, invoices)
+	{
+		Datum		value = CStringGetTextDatum(lfirst(lc));
+		SqlResult  *result = sql_run(&find_payments, &value, NULL);
+		uint64		i;
+
+		for (i = 0; i < result->nrows; i++)
+			payments = lappend(payments, stripe_text_of(result, i));
+	}
+	lock_all(payments);
+}
+
+/*
  * Records an invoice as paid for the grants of its periods, so that refunds and
- * disputes take them back.  Who links a payment with the invoice holds the
- * invoice's lock too.
+ * disputes take them back.  Its lock is held, as by who links a payment with it.
  */
 static void
 record_invoice(const Sold *sold, const StripeEvent *event, List *starts,
 			   StripeOutcome *outcome)
 {
 	JsonbContainer *facts = &event->facts->root;
-	JsonbValue *payments = stripe_get(facts, "payments");
 	char	   *currency = stripe_text(facts, "currency");
 	List	   *grant_ids = NIL;
 	ListCell   *lc;
 	int64		amount;
-	uint32		i;
 
-	stripe_lock(event->object_id);
-	for (i = 0; payments && i < JsonContainerSize(payments->val.binary.data); i++)
-	{
-		JsonbValue *payment =
-			getIthJsonbValueFromContainer(payments->val.binary.data, i);
-
-		stripe_add_link(pnstrdup(payment->val.string.val,
-								 payment->val.string.len), event->object_id);
-	}
+	foreach(lc, payments_of(event, NIL))
+		stripe_add_link(lfirst(lc), event->object_id);
 	if (!stripe_int64(facts, "amount", &amount) || amount <= 0 ||
 		currency == NULL)
 		return;
@@ -337,22 +426,48 @@ apply_invoice(Sold *sold, StripeEvent *event, const SqlResult *periods,
 }
 
 /*
- * Tells whether a change of plan is known by its reference.
+ * Tells whether a change of plan is known, of an instant and by its reference.
  */
 static bool
-is_change_known(const SqlResult *changes, const char *reference)
+is_change_known(const SqlResult *changes, TimestampTz at, const char *reference)
 {
 	uint64		i;
+	bool		isnull;
 
 	for (i = 0; i < changes->nrows; i++)
-		if (strcmp(stripe_text_of(changes, i), reference) == 0)
+		if (DatumGetTimestampTz(sql_value(changes, i, 3, &isnull)) == at &&
+			strcmp(stripe_text_of(changes, i), reference) == 0)
 			return true;
 	return false;
 }
 
 /*
+ * Returns the name of the plan that was in force at an instant, by what is known.
+ */
+static const char *
+plan_at(const SqlResult *changes, TimestampTz at)
+{
+	const char *name = NULL;
+	uint64		i;
+	bool		isnull;
+
+	for (i = 0; i < changes->nrows; i++)
+	{
+		Datum		id = sql_value(changes, i, 2, &isnull);
+
+		if (DatumGetTimestampTz(sql_value(changes, i, 3, &isnull)) > at)
+			break;
+		name = text_to_cstring(plans_get(DatumGetInt64(id))->name);
+	}
+	return name;
+}
+
+/*
  * Changes the plan when the subscription's events say so.  An event that comes
  * late makes the change that others seemed to have made, or none.
+ *
+ * What the oldest event says, the subscription was sold as; one that is older
+ * still says it better, and its reference is made to sort behind.
  */
 static bool
 apply_changes(Sold *sold, StripeOutcome *outcome)
@@ -362,17 +477,10 @@ apply_changes(Sold *sold, StripeOutcome *outcome)
 	const char *before = NULL;
 	ListCell   *lc;
 
-	/* the plan that it was begun with */
-	if (changes->nrows > 0)
-	{
-		bool		isnull;
-
-		before = text_to_cstring(plans_get(DatumGetInt64(sql_value(changes, 0, 2,
-																   &isnull)))->name);
-	}
 	foreach(lc, sold->events)
 	{
 		StripeEvent *event = lfirst(lc);
+		const char *reference = event->id;
 		const PlanTerms *plan;
 		TimestampTz at = event->created;
 		Receipt		receipt;
@@ -381,9 +489,13 @@ apply_changes(Sold *sold, StripeOutcome *outcome)
 
 		if (event->kind != FACT_SUBSCRIPTION)
 			continue;
-		/* what it was sold as, it was from the start */
 		if (event == sold->first)
+		{
+			reference = psprintf("(was %019" INT64_MODIFIER "d)",
+								 PG_INT64_MAX - event->created);
 			(void) stripe_instant(&event->facts->root, "start", &at);
+			before = plan_at(changes, at);
+		}
 		name = sold_plan_of(sold, event, &price);
 		if (name == NULL)
 		{
@@ -395,13 +507,13 @@ apply_changes(Sold *sold, StripeOutcome *outcome)
 		if (before && strcmp(before, name) == 0)
 			continue;
 		before = name;
-		if (is_change_known(changes, event->id))
+		if (is_change_known(changes, at, reference))
 			continue;
 		plan = sold_plan(sold, name);
 		if (plan == NULL)
 			return wait_for(outcome, psprintf("plan \"%s\"", name));
 		if (changes_apply(sold->id, at, plan->id, PRORATE_BY_TIME,
-						  cstring_to_text(event->id), &receipt))
+						  cstring_to_text(reference), &receipt))
 			outcome->changed = true;
 	}
 	return true;
@@ -509,6 +621,7 @@ stripe_apply_subscription(const char *subject, List *events,
 	Subscription subscription;
 	SqlResult  *periods;
 	Datum		value;
+	bool		found;
 
 	sold.subject = subject;
 	sold.events = events;
@@ -522,7 +635,11 @@ stripe_apply_subscription(const char *subject, List *events,
 		return;
 	}
 	sold_read_prices(&sold);
-	if (subscriptions_find_external(cstring_to_text(subject), &subscription))
+	found = subscriptions_find_external(cstring_to_text(subject),
+										&subscription);
+	value = Int64GetDatum(found ? subscription.id : 0);
+	lock_invoices(&sold, sql_run(&find_periods, &value, NULL));
+	if (found)
 	{
 		sold.id = subscription.id;
 		sold.account_id = subscription.account_id;

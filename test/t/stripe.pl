@@ -286,10 +286,13 @@ foreach my $case ([ 'in the eighth month', $months[7] + 12 * 86400, 7 * 100 + 23
 		{
 			my $n = "${until}_${shape}_$order";
 			my @events = grep { $_->{created} <= $until } year($n, $shape);
-			# as it happened, backwards, then at random, with some sent again
+			# as it happened, backwards, with the upgrade before all others, then
+			# at random, with some sent again
+			my $upgraded = $months[7] + 10 * 86400;
 			my @sent =
 				$order == 1 ? @events
 			  : $order == 2 ? reverse @events
+			  : $order == 3 ? ((grep { $_->{created} == $upgraded } @events), (grep { $_->{created} != $upgraded } @events))
 			  :               shuffle(@events, @events[ map { rand @events } 1 .. 10 ]);
 			$session->value("SELECT credits_open_account('subscriber:$n')");
 			deliver($until, @sent, @events[ map { rand @events } 1 .. 5 ]);
@@ -302,6 +305,40 @@ foreach my $case ([ 'in the eighth month', $months[7] + 12 * 86400, 7 * 100 + 23
 		}
 		is_deeply(\%ends, { $end => $orders }, "$name, shape $shape: $orders orders");
 	}
+}
+
+# an upgrade after 10 of the first month's 31 days, in all orders: though it may
+# look as if the subscription had been sold so
+$session->value(sprintf "SELECT set_config('credits.test_clock', to_timestamp(%d)::text, false)", $months[0] + 12 * 86400);
+foreach my $shape (qw(old new))
+{
+	my @orders = permutations(0 .. 3);
+	my $at = $months[0] + 10 * 86400;
+	my %ends;
+	my $count = 0;
+	foreach my $order (@orders)
+	{
+		my $n = "first_${shape}_" . ++$count;
+		my %subscription = (id => "sub_$n", customer => "cus_$n", status => 'active', created => $months[0],
+			start_date => $months[0], billing_cycle_anchor => $months[0], period => [ @months[ 0, 1 ] ],
+			metadata => { account => "subscriber:$n" });
+		my %invoice = (customer => "cus_$n", subscription => "sub_$n");
+		my @events = (
+			stripe_event('customer.subscription.created', stripe_subscription($shape, %subscription, price => 'price_pro'),
+				created => $months[0], shape => $shape),
+			stripe_event('invoice.paid', stripe_invoice($shape, %invoice, id => "in_$n", payment => "pi_$n", amount_paid => 1000,
+					lines => [ [ 'price_pro', @months[ 0, 1 ], 1000, 0 ] ]), created => $months[0], shape => $shape),
+			stripe_event('customer.subscription.updated', stripe_subscription($shape, %subscription, price => 'price_max'),
+				created => $at, shape => $shape),
+			stripe_event('invoice.paid', stripe_invoice($shape, %invoice, id => "in_${n}_change", payment => "pi_${n}_change",
+					amount_paid => 1355, lines => [
+						[ 'price_pro', $at, $months[1], -677, 1 ],
+						[ 'price_max', $at, $months[1], 2032, 1 ] ]), created => $at + 1, shape => $shape));
+		$session->value("SELECT credits_open_account('subscriber:$n')");
+		deliver($months[0] + 12 * 86400, map { $events[$_] } @$order);
+		$ends{ balance_of("subscriber:$n") }++;
+	}
+	is_deeply(\%ends, { '236 0' => scalar @orders }, "an upgrade in the first month, shape $shape: " . @orders . ' orders');
 }
 
 # half of a month's payment is refunded, in all orders: half of its credits go
