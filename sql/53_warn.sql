@@ -37,7 +37,7 @@ GRANT EXECUTE ON PROCEDURE @extschema@.credits_warn TO credits_admin;
 
 CREATE FUNCTION credits.warn_behind()
 RETURNS interval
-AS 'MODULE_PATHNAME', 'credits_warn_behind' LANGUAGE C STABLE PARALLEL RESTRICTED;
+AS 'MODULE_PATHNAME', 'credits_warn_behind' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION credits.warn_behind IS
 	'for how long the oldest warning that is still to be given has been due';
 REVOKE ALL ON FUNCTION credits.warn_behind FROM PUBLIC;

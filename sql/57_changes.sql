@@ -35,7 +35,7 @@ CREATE FUNCTION @extschema@.credits_preview_change(
 	at text DEFAULT NULL,
 	proration text DEFAULT 'prorate')
 RETURNS credits.plan_change
-AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.credits_preview_change IS
 	'what credits_change_plan would do now; changes nothing';
 

@@ -158,5 +158,11 @@ BEGIN READ ONLY;
 SELECT given FROM credits_preview_change(:sub, 'ch year');
 SELECT credits_change_plan(:sub, 'ch year');
 ROLLBACK;
+-- nor may it be part of a parallel plan
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
+	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'on', false) AS setting;
+SELECT given FROM credits_preview_change(:sub, 'ch year');
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
+	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'off', false) AS setting;
 
 SELECT * FROM credits_verify() WHERE account LIKE 'ch:%';
