@@ -12,6 +12,7 @@
 #include "credits.h"
 
 #include "changes.h"
+#include "numbers.h"
 
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -32,39 +33,6 @@ changes_proration(const char *name)
 		if (strcmp(proration_names[i], name) == 0)
 			return (Proration) i;
 	return PRORATE_UNKNOWN;
-}
-
-static Datum
-number(int64 value)
-{
-	return NumericGetDatum(int64_to_numeric(value));
-}
-
-static Datum
-add(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_add, a, b);
-}
-
-static Datum
-subtract(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_sub, a, b);
-}
-
-static Datum
-multiply(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_mul, a, b);
-}
-
-/*
- * Compares two numbers.
- */
-static int
-compare(Datum a, Datum b)
-{
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
 }
 
 /*

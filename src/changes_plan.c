@@ -109,30 +109,9 @@ static bool
 may_change(Posting *posting, const Subscription *subscription,
 		   ChangeRequest *change)
 {
-	const PlanTerms *plan = change->plan;
-	text	   *unit =
-		DatumGetTextPP(posting->account.values[Anum_accounts_unit - 1]);
-
 	if (subscription->status == SUBSCRIPTION_CANCELED)
-		return refuse(&posting->refusal, ERRCODE_CONFLICT,
-					  psprintf("subscription " INT64_FORMAT " has ended",
-							   subscription->id),
-					  psprintf("It ended at %s.",
-							   timestamptz_to_str(subscription->ended_at)),
-					  "Subscribe the account again with credits_subscribe.");
-	if (plan->unit &&
-		!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
-											  PointerGetDatum(plan->unit),
-											  PointerGetDatum(unit))))
-		return refuse(&posting->refusal, ERRCODE_INVALID_PARAMETER_VALUE,
-					  "plan gives credits of another unit",
-					  psprintf("Plan \"%s\" gives \"%s\", account \"%s\" holds \"%s\".",
-							   text_to_cstring(plan->name),
-							   text_to_cstring(plan->unit),
-							   row_account_name(&posting->account),
-							   text_to_cstring(unit)),
-					  "Use a plan of the account's unit.");
-	return true;
+		return subscriptions_refuse_ended(posting, subscription);
+	return plans_fit(posting, change->plan);
 }
 
 /*

@@ -14,6 +14,7 @@
 
 #include "access/stratnum.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -576,6 +577,30 @@ check_plan(FunctionCallInfo fcinfo, Datum *values, bool *isnull)
 		values[Arg_trial_credits] = isnull[Arg_trial] ? Int64GetDatum(0) :
 			values[Arg_credits];
 	}
+}
+
+/*
+ * Refuses a plan whose credits an account cannot hold.
+ */
+bool
+plans_fit(Posting *posting, const PlanTerms *plan)
+{
+	text	   *unit =
+		DatumGetTextPP(posting->account.values[Anum_accounts_unit - 1]);
+
+	if (plan->unit == NULL ||
+		DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
+											 PointerGetDatum(plan->unit),
+											 PointerGetDatum(unit))))
+		return true;
+	return refuse(&posting->refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+				  "plan gives credits of another unit",
+				  psprintf("Plan \"%s\" gives \"%s\", account \"%s\" holds \"%s\".",
+						   text_to_cstring(plan->name),
+						   text_to_cstring(plan->unit),
+						   row_account_name(&posting->account),
+						   text_to_cstring(unit)),
+				  "Use a plan of the account's unit.");
 }
 
 /*

@@ -52,6 +52,9 @@ extern const PlanTerms *plans_sold(text *name);
 /* what is rolled over of what a period of so many credits left */
 extern int64 plans_rolled(const PlanTerms *plan, int64 credits, int64 unused);
 
+/* refuses a plan whose credits the posting's account cannot hold */
+extern bool plans_fit(Posting *posting, const PlanTerms *plan);
+
 #pragma GCC visibility pop
 
 #endif							/* CREDITS_PLANS_H */

@@ -10,6 +10,7 @@
 #include "credits.h"
 
 #include "money.h"
+#include "numbers.h"
 #include "packages.h"
 #include "versions.h"
 
@@ -82,24 +83,6 @@ static SqlStatement select_discount = {
 /* ------------------------------------------------------------------------
  * computing
  */
-
-/*
- * Returns a whole number as numeric.
- */
-static Datum
-number(int64 value)
-{
-	return NumericGetDatum(int64_to_numeric(value));
-}
-
-/*
- * Returns the difference of two numerics.
- */
-static Datum
-subtract(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_sub, a, b);
-}
 
 /*
  * Finds the currency to sell an amount in, if there is but one.

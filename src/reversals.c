@@ -12,6 +12,7 @@
 #include "credits.h"
 
 #include "money.h"
+#include "numbers.h"
 #include "purchases.h"
 #include "sql.h"
 
@@ -92,36 +93,6 @@ typedef struct Call
 /* ------------------------------------------------------------------------
  * sums
  */
-
-static Datum
-number(int64 value)
-{
-	return NumericGetDatum(int64_to_numeric(value));
-}
-
-static Datum
-add(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_add, a, b);
-}
-
-static Datum
-subtract(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_sub, a, b);
-}
-
-static Datum
-multiply(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_mul, a, b);
-}
-
-static int
-compare(Datum a, Datum b)
-{
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
-}
 
 /*
  * Tells whether two texts are the same.

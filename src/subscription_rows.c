@@ -129,6 +129,21 @@ subscriptions_raise_unknown(int64 id)
 }
 
 /*
+ * Refuses to change a subscription that has ended.
+ */
+bool
+subscriptions_refuse_ended(Posting *posting,
+						   const Subscription *subscription)
+{
+	return refuse(&posting->refusal, ERRCODE_CONFLICT,
+				  psprintf("subscription " INT64_FORMAT " has ended",
+						   subscription->id),
+				  psprintf("It ended at %s.",
+						   timestamptz_to_str(subscription->ended_at)),
+				  "Subscribe the account again with credits_subscribe.");
+}
+
+/*
  * Reads a subscription from a slot.
  */
 static void

@@ -121,20 +121,6 @@ done(Posting *posting, Call *call, Subscription *subscription)
 	call->done = true;
 }
 
-/*
- * Refuses to change a subscription that has ended.
- */
-static bool
-refuse_ended(Posting *posting, const Subscription *subscription)
-{
-	return refuse(&posting->refusal, ERRCODE_CONFLICT,
-				  psprintf("subscription " INT64_FORMAT " has ended",
-						   subscription->id),
-				  psprintf("It ended at %s.",
-						   timestamptz_to_str(subscription->ended_at)),
-				  "Subscribe the account again with credits_subscribe.");
-}
-
 /* ------------------------------------------------------------------------
  * subscribing
  */
@@ -163,30 +149,6 @@ had_trial(int64 account_id, text *plan)
 	values[0] = Int64GetDatum(account_id);
 	values[1] = PointerGetDatum(plan);
 	return sql_run(&trials_of, values, NULL)->nrows > 0;
-}
-
-/*
- * Refuses a plan whose credits an account cannot hold.
- */
-static bool
-fits_unit(Posting *posting, const PlanTerms *plan)
-{
-	text	   *unit =
-		DatumGetTextPP(posting->account.values[Anum_accounts_unit - 1]);
-
-	if (plan->unit == NULL ||
-		DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
-											 PointerGetDatum(plan->unit),
-											 PointerGetDatum(unit))))
-		return true;
-	return refuse(&posting->refusal, ERRCODE_INVALID_PARAMETER_VALUE,
-				  "plan gives credits of another unit",
-				  psprintf("Plan \"%s\" gives \"%s\", account \"%s\" holds \"%s\".",
-						   text_to_cstring(plan->name),
-						   text_to_cstring(plan->unit),
-						   row_account_name(&posting->account),
-						   text_to_cstring(unit)),
-				  "Use a plan of the account's unit.");
 }
 
 /*
@@ -253,7 +215,7 @@ plan_subscribe(Posting *posting, void *arg)
 							   other.id),
 					  "An external id names one subscription.");
 	}
-	if (!fits_unit(posting, wanted->plan))
+	if (!plans_fit(posting, wanted->plan))
 		return false;
 	subscription = begin(posting, wanted);
 	subscriptions_add(posting, subscription);
@@ -456,7 +418,7 @@ plan_status(Posting *posting, void *arg)
 	if (!ledger_not_closed(posting))
 		return false;
 	if (s->status == SUBSCRIPTION_CANCELED)
-		return refuse_ended(posting, s);
+		return subscriptions_refuse_ended(posting, s);
 	/* what was due before the pause is given; what is not paid is not */
 	if (call->status == SUBSCRIPTION_PAUSED)
 		catch_up(posting, s);
@@ -817,7 +779,7 @@ plan_resume(Posting *posting, void *arg)
 	Subscription *s = subscription_of(posting, call);
 
 	if (s->status == SUBSCRIPTION_CANCELED)
-		return refuse_ended(posting, s);
+		return subscriptions_refuse_ended(posting, s);
 	if (s->status == SUBSCRIPTION_PAST_DUE ||
 		s->status == SUBSCRIPTION_UNPAID)
 		return refuse(&posting->refusal, ERRCODE_CONFLICT,

@@ -91,6 +91,8 @@ extern bool subscriptions_find(int64 id, Subscription *subscription);
 extern bool subscriptions_find_external(text *external_id,
 										Subscription *subscription);
 NORETURN_COMPAT extern void subscriptions_raise_unknown(int64 id);
+extern bool subscriptions_refuse_ended(Posting *posting,
+									   const Subscription *subscription);
 
 /* in a posting; subscriptions_in returns NULL if the account has none of that id */
 extern Subscription *subscriptions_in(Posting *posting, int64 id);

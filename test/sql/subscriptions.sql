@@ -1,4 +1,9 @@
 -- subscriptions: subscribing, canceling, pausing, unpaid and paid
+-- in a database of its own: what others left due is none of its business
+\set shared :DBNAME
+CREATE DATABASE regress_subscriptions TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_subscriptions
+CREATE EXTENSION credits;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 -- whatever other tests left
@@ -255,3 +260,5 @@ SELECT credits_subscribe('subs:1', 'subs:pro');
 ROLLBACK;
 RESET ROLE;
 SELECT * FROM credits_verify();
+\c :shared
+DROP DATABASE regress_subscriptions;
