@@ -230,12 +230,21 @@ get_element(JsonbContainer *array, uint32 i)
  */
 
 /*
- * Adds a text, if there is one.
+ * Tells whether there is a text, one that could be an id or a name.
+ */
+static bool
+is_id(const char *value)
+{
+	return value && strlen(value) <= MAX_NAME_BYTES;
+}
+
+/*
+ * Adds a text, if it could be an id or a name.
  */
 static void
 add_text(StringInfo json, const char *key, const char *value)
 {
-	if (value)
+	if (is_id(value))
 		json_cstring(json, key, value);
 }
 
@@ -437,7 +446,7 @@ add_payments(StringInfo json, JsonbContainer *o)
 	uint32		i;
 
 	initStringInfo(&array);
-	if (single)
+	if (is_id(single))
 	{
 		appendStringInfoChar(&array, '[');
 		escape_json(&array, single);
@@ -450,7 +459,7 @@ add_payments(StringInfo json, JsonbContainer *o)
 		if (payment == NULL)
 			continue;
 		id = either_text(payment, "payment.payment_intent", "payment.charge");
-		if (id == NULL || (single && strcmp(id, single) == 0))
+		if (!is_id(id) || (single && strcmp(id, single) == 0))
 			continue;
 		appendStringInfoString(&array, array.len ? ", " : "[");
 		escape_json(&array, id);
@@ -603,7 +612,8 @@ stripe_read_event(Jsonb *payload, StripeEvent *event)
 	initStringInfo(&json);
 	json_cstring(&json, "object", event->object_id);
 	event->subject = read_facts(&json, object->val.binary.data, event);
-	if (event->subject && strlen(event->subject) > MAX_NAME_BYTES)
+	if (!is_id(event->object_id) ||
+		(event->subject && !is_id(event->subject)))
 		refuse_payload(psprintf("An id in it has more than %d bytes.",
 								MAX_NAME_BYTES));
 	event->facts = json_document(&json);

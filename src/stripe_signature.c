@@ -237,13 +237,14 @@ is_signed(const Header *header, const char *payload, int len, int *nsecrets)
 	{
 		uint8		expected[PG_SHA256_DIGEST_LENGTH];
 		text	   *secret;
+		Datum		value;
 		bool		isnull;
 		int			i;
 
-		secret = DatumGetTextPP(slot_getattr(slot, Anum_stripe_secrets_secret,
-											 &isnull));
+		value = slot_getattr(slot, Anum_stripe_secrets_secret, &isnull);
 		if (isnull)
 			continue;
+		secret = DatumGetTextPP(value);
 		(*nsecrets)++;
 		sign(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret), header, payload,
 			 len, expected);
