@@ -68,6 +68,8 @@ SELECT credits_purchase_complete(1, 'pay_1', 1), credits_purchase_complete(2, 'p
 SELECT credits_purchase_refund(1, 0.5, reference => 'refund'), credits_purchase_dispute(2, 'dispute');
 SELECT credits_stripe_add_secret('secret', 'whsec_bad_0123456789'), credits_stripe_set_price('price_1', 'plan'),
 	credits_stripe_set_customer('cus_1', 'acc:5');
+-- what only the owner can do
+INSERT INTO credits.stripe_secrets (name, secret, created_at, role) VALUES ('none', NULL, '2030-01-01', 'nobody');
 
 -- Signs a payload as Stripe does.
 CREATE FUNCTION bad.xored(key bytea, with_byte int) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
