@@ -281,8 +281,8 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 		}
 	}
 	if (note->reference == NULL)
-		note->reference = psprintf("%019" INT64_MODIFIER "d",
-								   posting->main->id);
+		note->reference = psprintf("%019lld",
+								   (long long) posting->main->id);
 	change->period_start = subscription->period_start;
 	change->period_end = subscription->period_end;
 	subscriptions_changed(posting, subscription);
