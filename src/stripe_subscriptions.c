@@ -491,8 +491,8 @@ apply_changes(Sold *sold, StripeOutcome *outcome)
 			continue;
 		if (event == sold->first)
 		{
-			reference = psprintf("(was %019" INT64_MODIFIER "d)",
-								 PG_INT64_MAX - event->created);
+			reference = psprintf("(was %019lld)",
+								 (long long) (PG_INT64_MAX - event->created));
 			(void) stripe_instant(&event->facts->root, "start", &at);
 			before = plan_at(changes, at);
 		}
