@@ -62,7 +62,7 @@ set_clock('2030-02-28 09:00+00');
 renew('renewed 1, failed 0');
 renew('renewed 0, failed 0');
 balance_is(130);
-call('dba', q{SELECT source, remaining, expires_at FROM credits.grants WHERE status = 'open' ORDER BY id},
+call('dba', q{SELECT source, remaining, expires_at FROM credits.grants WHERE status = 'open' ORDER BY remaining DESC},
 	"source        remaining  expires_at\n"
 	. "subscription        100  2030-03-31 08:00:00+00\n"
 	. "subscription         30  2030-03-31 08:00:00+00");
