@@ -18,7 +18,7 @@ CREATE INDEX events_account_id_idx ON credits.events (account_id, id);
 COMMENT ON TABLE credits.events IS
 	'what happened that someone may want to act on: low balances, refusals, accounts that could not be settled';
 COMMENT ON COLUMN credits.events.kind IS
-	'low_balance, deduction_refused, hold_refused, redemption_refused, redemption_throttled or settle_failed';
+	'low_balance; refused: deduction_refused, hold_refused, redemption_refused, redemption_throttled; jobs: grant_expiring, subscription_renewing, renewal_failed, settle_failed; and what became of a purchase, payment, dispute, subscription, trial or plan, such as purchase_completed: doc/alerts.md lists all';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.events', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.events_id_seq', '');
