@@ -73,7 +73,6 @@ extern StoreIndex subscriptions_by_due_at;
 extern bool subscriptions_read(Store *store, Snapshot snapshot, int64 id,
 							   Subscription *subscription);
 extern void subscriptions_add(Posting *posting, Subscription *subscription);
-extern SubscriptionStatus subscriptions_status_of(text *name);
 extern PlanChanged *periods_note_plan(Posting *posting, int64 subscription_id,
 									  TimestampTz at, int64 plan_id,
 									  const char *proration,

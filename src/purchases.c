@@ -89,13 +89,6 @@ static SqlStatement end_purchase = {
 	(const Oid[]) {INT8OID, TEXTOID, TEXTOID, InvalidOid}
 };
 
-static SqlStatement find_expired = {
-	"SELECT id FROM credits.purchases "
-	"WHERE status = 'pending' AND expires_at <= $1 "
-	"ORDER BY expires_at, id LIMIT $2 FOR UPDATE SKIP LOCKED",
-	(const Oid[]) {TIMESTAMPTZOID, INT4OID, InvalidOid}
-};
-
 /* ------------------------------------------------------------------------
  * rows
  */
@@ -509,31 +502,6 @@ purchases_expire(int64 id)
 	Purchase	purchase;
 
 	return end(id, PURCHASE_EXPIRED, NULL, &purchase);
-}
-
-/*
- * Expires up to a number of pending purchases whose time is over, leaving
- * alone those that others are at.  Returns how many.
- */
-int64
-purchases_expire_due(int limit)
-{
-	Datum		values[2] = {TimestampTzGetDatum(clock_now()),
-		Int32GetDatum(limit)
-	};
-	SqlResult  *result = sql_run(&find_expired, values, NULL);
-	int64		expired = 0;
-	uint64		i;
-
-	for (i = 0; i < result->nrows; i++)
-	{
-		bool		isnull;
-
-		CHECK_FOR_INTERRUPTS();
-		if (purchases_expire(DatumGetInt64(sql_value(result, i, 1, &isnull))))
-			expired++;
-	}
-	return expired;
 }
 
 /*

@@ -89,9 +89,6 @@ extern PaymentOutcome purchases_complete(int64 id, text *payment_reference,
 extern bool purchases_fail(int64 id, text *reason);
 extern bool purchases_expire(int64 id);
 
-/* Expires pending purchases whose time is over; returns how many */
-extern int64 purchases_expire_due(int limit);
-
 /*
  * Records grants that exist, all of one account, as paid for: what is recorded
  * can be reversed like a purchase.  A payment reference that is recorded
@@ -126,9 +123,6 @@ extern Entry *reversals_claim(Posting *postings, int npostings,
  */
 extern bool purchases_set_reversal(int64 id, text *reference,
 								   const char *kind, Datum money);
-
-/* Notes that a dispute was lost; false if there is none or it was noted */
-extern bool purchases_dispute_lost(int64 id, text *reference);
 
 #pragma GCC visibility pop
 

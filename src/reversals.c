@@ -78,6 +78,7 @@ typedef struct Call
 	List	   *reversals;		/* those there are */
 	Reversal   *before;			/* this one as it was, NULL if it is new */
 	List	   *grants;			/* of PurchasedGrant *, the main one first */
+	int			nparties;		/* whose they are */
 	bool		again;			/* the purchase was completed meanwhile */
 	bool		replayed;
 
@@ -281,7 +282,7 @@ reversals_claim(Posting *postings, int npostings, const Purchase *purchase,
  * Reads the grants of a purchase, and finds whose they are: the buyer first.
  */
 static Party *
-find_parties(Call *call, int *nparties)
+find_parties(Call *call)
 {
 	Datum		value = PointerGetDatum(purchases_array(call->purchase.grant_ids));
 	SqlResult  *result = sql_run(&find_grants, &value, NULL);
@@ -290,7 +291,7 @@ find_parties(Call *call, int *nparties)
 
 	call->grants = NIL;
 	parties[0].id = call->purchase.account_id;
-	*nparties = 1;
+	call->nparties = 1;
 	for (i = 0; i < result->nrows; i++)
 	{
 		PurchasedGrant *grant = palloc(sizeof(PurchasedGrant));
@@ -301,11 +302,11 @@ find_parties(Call *call, int *nparties)
 		grant->account_id = DatumGetInt64(sql_value(result, i, 2, &isnull));
 		grant->amount = DatumGetInt64(sql_value(result, i, 3, &isnull));
 		call->grants = lappend(call->grants, grant);
-		for (j = 0; j < *nparties; j++)
+		for (j = 0; j < call->nparties; j++)
 			if (parties[j].id == grant->account_id)
 				break;
-		if (j == *nparties)
-			parties[(*nparties)++].id = grant->account_id;
+		if (j == call->nparties)
+			parties[call->nparties++].id = grant->account_id;
 	}
 	return parties;
 }
@@ -333,10 +334,8 @@ plan_reversal(Posting *postings, void *arg)
 {
 	Call	   *call = arg;
 	Purchase	latest;
-	int			npostings = 1;
 	List	   *after;
 	Entry	   *first;
-	ListCell   *lc;
 
 	if (!purchases_find(NULL, call->purchase.id, &latest))
 		elog(ERROR, "purchase " INT64_FORMAT " is not there",
@@ -351,25 +350,13 @@ plan_reversal(Posting *postings, void *arg)
 	if (!call->decide(call, &postings[0].refusal))
 		return false;
 
-	foreach(lc, call->grants)
-	{
-		PurchasedGrant *grant = lfirst(lc);
-		int			i;
-
-		/* the parties are distinct, in the order of the grants */
-		for (i = 0; i < npostings; i++)
-			if (postings[i].account.id == grant->account_id)
-				break;
-		if (i == npostings)
-			npostings++;
-	}
 	after = list_copy(call->reversals);
 	if (call->before)
 		after = list_delete_ptr(after, call->before);
 	after = lappend(after, &call->reversal);
 	if (call->grants != NIL && !call->replayed)
 	{
-		first = claim(postings, npostings, after, call->grants,
+		first = claim(postings, call->nparties, after, call->grants,
 					  latest.paid, &call->claimed, &call->closed);
 		if (first)
 		{
@@ -377,7 +364,7 @@ plan_reversal(Posting *postings, void *arg)
 
 			call->transaction_id = first->id;
 			/* each account's part says what it is about */
-			for (i = 0; i < npostings; i++)
+			for (i = 0; i < call->nparties; i++)
 			{
 				int			j;
 
@@ -449,14 +436,12 @@ post(const char *function, Call *call, Refusal *refusal)
 {
 	do
 	{
-		Party	   *parties;
-		int			nparties;
+		Party	   *parties = find_parties(call);
 		Receipt		receipt;
 
-		parties = find_parties(call, &nparties);
 		call->request.reference = call->reversal.reference;
 		call->request.reason = call->reason;
-		if (!ledger_post_joint(function, parties, nparties, &call->request,
+		if (!ledger_post_joint(function, parties, call->nparties, &call->request,
 							   plan_reversal, call, &receipt, refusal))
 			return false;
 	} while (call->again);
@@ -482,61 +467,39 @@ decide_set(Call *call, Refusal *refusal)
 		strcmp(reversal->status, "withdrawn") == 0)
 		/* nothing is to be withdrawn of what nobody knew */
 		reversal->money = before ? before->money : number(0);
-	else if (strcmp(reversal->status, "lost") == 0)
-	{
-		call->replayed = before == NULL;
-		reversal->money = before ? before->money : number(0);
-	}
 	else if (before && strcmp(before->status, "lost") == 0)
 		reversal->status = before->status;
-	call->replayed = call->replayed ||
-		(before && strcmp(before->status, reversal->status) == 0 &&
-		 compare(before->money, reversal->money) == 0);
+	call->replayed = before &&
+		strcmp(before->status, reversal->status) == 0 &&
+		compare(before->money, reversal->money) == 0;
 	return true;
 }
 
 /*
- * Sets the status of a reversal and, if it is not over, its money.  Returns
+ * Sets how much of a purchase's money has gone back under a reference.  Returns
  * whether this changed anything.
- */
-static bool
-set_reversal(int64 id, text *reference, const char *kind, const char *status,
-			 Datum money)
-{
-	Call		call = {0};
-	Refusal		refusal;
-
-	if (!purchases_find(NULL, id, &call.purchase))
-		return false;
-	call.reversal = (Reversal) {reference, kind, status, money, 0};
-	call.decide = decide_set;
-	if (!post("credits_purchase_refund()", &call, &refusal))
-		raise_refusal(&refusal);
-	return !call.replayed;
-}
-
-/*
- * Sets how much of a purchase's money has gone back under a reference.
  */
 bool
 purchases_set_reversal(int64 id, text *reference, const char *kind,
 					   Datum money)
 {
-	bool		refund = strcmp(kind, REVERSAL_REFUND) == 0;
 	bool		over = compare(money, number(0)) == 0;
+	Call		call = {0};
+	Refusal		refusal;
 
-	return set_reversal(id, reference, kind, refund ?
-						(over ? "withdrawn" : "made") :
-						(over ? "won" : "open"), money);
-}
-
-/*
- * Notes that a dispute was lost.
- */
-bool
-purchases_dispute_lost(int64 id, text *reference)
-{
-	return set_reversal(id, reference, REVERSAL_DISPUTE, "lost", number(0));
+	if (!purchases_find(NULL, id, &call.purchase))
+		return false;
+	call.reversal.reference = reference;
+	call.reversal.kind = kind;
+	call.reversal.money = money;
+	if (strcmp(kind, REVERSAL_REFUND) == 0)
+		call.reversal.status = over ? "withdrawn" : "made";
+	else
+		call.reversal.status = over ? "won" : "open";
+	call.decide = decide_set;
+	if (!post("credits_purchase_refund()", &call, &refusal))
+		raise_refusal(&refusal);
+	return !call.replayed;
 }
 
 /* ------------------------------------------------------------------------

@@ -102,16 +102,6 @@ position_of(Datum name, const char *const *names, int n)
 	return -1;
 }
 
-/*
- * Returns the status of that name, SUBSCRIPTION_UNKNOWN if there is none.
- */
-SubscriptionStatus
-subscriptions_status_of(text *name)
-{
-	return position_of(PointerGetDatum(name), subscription_status_names,
-					   lengthof(subscription_status_names));
-}
-
 /* ------------------------------------------------------------------------
  * subscriptions
  */
