@@ -32,13 +32,23 @@ refuse_null(Refusal *refusal, const char *name)
 /*
  * Raises the error for a NULL where a value is needed.
  */
-static void
-null_argument(const char *name)
+void
+raise_null(const char *name)
 {
 	Refusal		refusal;
 
 	refuse_null(&refusal, name);
 	raise_refusal(&refusal);
+}
+
+/*
+ * Tells whether two texts are the same bytes.
+ */
+bool
+same_text(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
 /*
@@ -173,7 +183,7 @@ arg_account(FunctionCallInfo fcinfo, int n)
 	text	   *name;
 
 	if (PG_ARGISNULL(n))
-		null_argument("account");
+		raise_null("account");
 	name = PG_GETARG_TEXT_PP(n);
 	check_account_name(name);
 	return name;
@@ -186,7 +196,7 @@ int64
 arg_id(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
-		null_argument(name);
+		raise_null(name);
 	return PG_GETARG_INT64(n);
 }
 
@@ -200,7 +210,7 @@ arg_amount(FunctionCallInfo fcinfo, int n, const char *name)
 	int64		amount;
 
 	if (PG_ARGISNULL(n))
-		null_argument(name);
+		raise_null(name);
 	amount = PG_GETARG_INT64(n);
 	if (!valid_amount(&refusal, amount, name))
 		raise_refusal(&refusal);
@@ -216,7 +226,7 @@ arg_name(FunctionCallInfo fcinfo, int n, const char *name)
 	text	   *value;
 
 	if (PG_ARGISNULL(n))
-		null_argument(name);
+		raise_null(name);
 	value = PG_GETARG_TEXT_PP(n);
 	check_name(value, name, MAX_NAME_BYTES);
 	return value;
@@ -246,7 +256,7 @@ bool
 arg_bool(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
-		null_argument(name);
+		raise_null(name);
 	return PG_GETARG_BOOL(n);
 }
 
@@ -281,7 +291,7 @@ arg_interval(FunctionCallInfo fcinfo, int n, const char *name)
 	Interval   *value;
 
 	if (PG_ARGISNULL(n))
-		null_argument(name);
+		raise_null(name);
 	value = PG_GETARG_INTERVAL_P(n);
 	if (!valid_span(&refusal, value, name))
 		raise_refusal(&refusal);
@@ -346,7 +356,7 @@ arg_timezone(FunctionCallInfo fcinfo, int n)
 	char	   *name;
 
 	if (PG_ARGISNULL(n))
-		null_argument("timezone");
+		raise_null("timezone");
 	timezone = PG_GETARG_TEXT_PP(n);
 	name = text_to_cstring(timezone);
 	if (strlen(name) > TZ_STRLEN_MAX || pg_tzset(name) == NULL)
@@ -365,7 +375,7 @@ text *
 arg_reason(FunctionCallInfo fcinfo, int n)
 {
 	if (PG_ARGISNULL(n))
-		null_argument("reason");
+		raise_null("reason");
 	return arg_text(fcinfo, n, "reason", MAX_REASON_BYTES);
 }
 

@@ -74,16 +74,6 @@ compare_accounts(const void *a, const void *b)
 }
 
 /*
- * Tells whether two texts are the same bytes.
- */
-static bool
-same_text(text *a, text *b)
-{
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
-/*
  * Notes that an item is refused.
  */
 static void

@@ -223,18 +223,6 @@ typedef struct Calendar
 } Calendar;
 
 /*
- * Raises the error for a NULL.
- */
-static void
-refuse_null_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	Refusal		refusal;
-
-	if (PG_ARGISNULL(n) && !refuse_null(&refusal, name))
-		raise_refusal(&refusal);
-}
-
-/*
  * Returns a finite instant.
  */
 static TimestampTz
@@ -242,7 +230,8 @@ arg_instant(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	TimestampTz at;
 
-	refuse_null_argument(fcinfo, n, name);
+	if (PG_ARGISNULL(n))
+		raise_null(name);
 	at = PG_GETARG_TIMESTAMPTZ(n);
 	if (TIMESTAMP_NOT_FINITE(at))
 		ereport(ERROR,
@@ -261,9 +250,11 @@ read_calendar(FunctionCallInfo fcinfo, Calendar *calendar)
 {
 	calendar->anchor = arg_instant(fcinfo, 0, "anchor");
 	calendar->timezone = arg_timezone(fcinfo, 1);
-	refuse_null_argument(fcinfo, 2, "period");
+	if (PG_ARGISNULL(2))
+		raise_null("period");
 	calendar->period = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	refuse_null_argument(fcinfo, 3, "every");
+	if (PG_ARGISNULL(3))
+		raise_null("every");
 	calendar->every = PG_GETARG_INT32(3);
 	if (!calendar_is_period(calendar->period))
 		ereport(ERROR,

@@ -14,8 +14,6 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -112,46 +110,6 @@ change_datum(FunctionCallInfo fcinfo, const ChangeRequest *change,
 }
 
 /*
- * Returns a number that the terms of a change have, as numeric.
- */
-static Datum
-term_number(const Entry *entry, const char *key)
-{
-	JsonbValue *value = terms_get(entry, key);
-
-	return value && value->type == jbvNumeric ?
-		NumericGetDatum(value->val.numeric) : 0;
-}
-
-/*
- * Returns a whole number that the terms of a change have.
- */
-static int64
-term_int64(const Entry *entry, const char *key)
-{
-	Datum		number = term_number(entry, key);
-
-	return number ? DatumGetInt64(DirectFunctionCall1(numeric_int8, number)) : 0;
-}
-
-/*
- * Returns an instant that the terms of a change have.
- */
-static TimestampTz
-term_time(const Entry *entry, const char *key)
-{
-	JsonbValue *value = terms_get(entry, key);
-
-	if (value == NULL || value->type != jbvString)
-		return DT_NOEND;
-	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-												   CStringGetDatum(pnstrdup(value->val.string.val,
-																			value->val.string.len)),
-												   ObjectIdGetDatum(InvalidOid),
-												   Int32GetDatum(-1)));
-}
-
-/*
  * Returns the balance after a transaction and those that came with it: what it
  * gave, and the debts that that paid.
  */
@@ -208,16 +166,17 @@ read_outcome(ChangeRequest *change, int64 transaction_id)
 				 errmsg("transaction " INT64_FORMAT " does not exist",
 						transaction_id),
 				 errhint("Run credits_verify.")));
-	change->plan = plans_get(term_int64(&entry, "plan_id"));
-	change->effective_at = term_time(&entry, "at");
+	(void) terms_int64(&entry, "plan_id", &change->plan_id);
+	change->plan = plans_get(change->plan_id);
+	change->effective_at = terms_time(&entry, "at");
 	scheduled = terms_get(&entry, "scheduled");
 	change->scheduled = scheduled && scheduled->type == jbvBool &&
 		scheduled->val.boolean;
-	change->period_start = term_time(&entry, "period_start");
-	change->period_end = term_time(&entry, "period_end");
-	change->entitlement = term_number(&entry, "entitlement");
-	change->given = term_int64(&entry, "given");
-	change->taken = term_int64(&entry, "taken");
+	change->period_start = terms_time(&entry, "period_start");
+	change->period_end = terms_time(&entry, "period_end");
+	change->entitlement = terms_numeric(&entry, "entitlement");
+	(void) terms_int64(&entry, "given", &change->given);
+	(void) terms_int64(&entry, "taken", &change->taken);
 	change->balance = balance_with_followers(&entry);
 }
 

@@ -19,7 +19,6 @@
 #include "renew.h"
 #include "subscriptions.h"
 
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -90,9 +89,7 @@ is_downgrade(const PlanTerms *from, const PlanTerms *to)
 	int			order = 0;
 
 	if (from->price && to->price && from->currency && to->currency &&
-		DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
-											 PointerGetDatum(from->currency),
-											 PointerGetDatum(to->currency))))
+		same_text(from->currency, to->currency))
 		order = compare_rates(to->price, to, from->price, from);
 	if (order == 0)
 		order = compare_rates(NumericGetDatum(int64_to_numeric(to->credits)),

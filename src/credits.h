@@ -533,9 +533,13 @@ extern bool refuse(Refusal *refusal, int sqlstate, char *message,
 				   char *detail, char *hint);
 NORETURN_COMPAT extern void raise_refusal(const Refusal *refusal);
 extern char *sqlstate_text(int sqlstate);
+extern bool is_unique_violation(MemoryContext context,
+								const char *constraint);
 
 /* args.c */
 extern bool refuse_null(Refusal *refusal, const char *name);
+NORETURN_COMPAT extern void raise_null(const char *name);
+extern bool same_text(const text *a, const text *b);
 extern bool valid_text(Refusal *refusal, text *value, const char *name,
 					   int max_bytes);
 extern bool valid_name(Refusal *refusal, text *value, const char *name,
@@ -579,6 +583,9 @@ extern Jsonb *json_document(StringInfo json);
 
 /* terms.c */
 extern JsonbValue *terms_get(const Entry *entry, const char *key);
+extern Datum terms_numeric(const Entry *entry, const char *key);
+extern bool terms_int64(const Entry *entry, const char *key, int64 *value);
+extern TimestampTz terms_time(const Entry *entry, const char *key);
 extern Jsonb *terms_part(const Entry *entry, const char *key);
 extern List *terms_ids(const Entry *entry, const char *key);
 extern void terms_add_int64(Entry *entry, const char *key, int64 value);

@@ -44,3 +44,21 @@ sqlstate_text(int sqlstate)
 {
 	return pstrdup(unpack_sql_state(sqlstate));
 }
+
+/*
+ * Tells whether the error under way, caught in a memory context, is that a
+ * unique constraint or index has a key already.
+ */
+bool
+is_unique_violation(MemoryContext context, const char *constraint)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ErrorData  *error = CopyErrorData();
+	bool		violation = error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
+		error->constraint_name &&
+		strcmp(error->constraint_name, constraint) == 0;
+
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+	return violation;
+}

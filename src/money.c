@@ -114,10 +114,7 @@ arg_money(FunctionCallInfo fcinfo, int n, const char *name)
 	Datum		amount;
 
 	if (PG_ARGISNULL(n))
-	{
-		refuse_null(&refusal, name);
-		raise_refusal(&refusal);
-	}
+		raise_null(name);
 	amount = NumericGetDatum(PG_GETARG_NUMERIC(n));
 	if (!money_valid_amount(&refusal, amount, name))
 		raise_refusal(&refusal);

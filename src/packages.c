@@ -166,16 +166,6 @@ account_for_unit(text *buyer, text *unit)
 }
 
 /*
- * Tells whether two texts are the same.
- */
-static bool
-same_text(text *a, text *b)
-{
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
-/*
  * Appends a grant as an object of JSON.
  */
 static void
@@ -562,10 +552,7 @@ credits_set_package(PG_FUNCTION_ARGS)
 	values[2] = arg_money(fcinfo, 2, "price");
 	currency = arg_currency(fcinfo, 3);
 	if (currency == NULL)
-	{
-		refuse_null(&refusal, "currency");
-		raise_refusal(&refusal);
-	}
+		raise_null("currency");
 	values[3] = PointerGetDatum(currency);
 	if (!money_to_minor(&refusal, values[2], money_exponent(currency),
 						currency, &minor))

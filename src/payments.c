@@ -11,6 +11,7 @@
 
 #include "accounts.h"
 #include "money.h"
+#include "numbers.h"
 #include "packages.h"
 #include "purchases.h"
 #include "sql.h"
@@ -18,8 +19,6 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
@@ -65,15 +64,6 @@ const char *
 purchases_outcome_name(PaymentOutcome outcome)
 {
 	return outcome_names[outcome];
-}
-
-/*
- * Compares two amounts of money.
- */
-static int
-compare(Datum a, Datum b)
-{
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
 }
 
 /*
@@ -147,11 +137,7 @@ party_of(Payment *payment, const QuoteGrant *grant)
 	if (grant->buyer)
 		return 0;
 	for (i = 1; i < payment->nparties; i++)
-		if (VARSIZE_ANY_EXHDR(payment->parties[i].name) ==
-			VARSIZE_ANY_EXHDR(grant->account) &&
-			memcmp(VARDATA_ANY(payment->parties[i].name),
-				   VARDATA_ANY(grant->account),
-				   VARSIZE_ANY_EXHDR(grant->account)) == 0)
+		if (same_text(payment->parties[i].name, grant->account))
 			return i;
 	return -1;
 }
@@ -188,14 +174,11 @@ find_parties(Payment *payment)
 static Datum
 price_of(const Payment *payment, const QuoteGrant *grant)
 {
-	Datum		price = grant->price ? grant->price :
-		NumericGetDatum(int64_to_numeric(0));
+	Datum		price = grant->price ? grant->price : number(0);
 
 	if (grant != linitial(payment->grants))
 		return price;
-	return DirectFunctionCall2(numeric_add, price,
-							   DirectFunctionCall2(numeric_sub, payment->paid,
-												   payment->purchase.price));
+	return add(price, subtract(payment->paid, payment->purchase.price));
 }
 
 /*
@@ -369,16 +352,6 @@ first_receipt(const Purchase *purchase, Receipt *receipt)
 }
 
 /*
- * Tells whether two references are the same.
- */
-static bool
-same_reference(text *a, text *b)
-{
-	return a && VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
-/*
  * Answers a payment for a purchase that is completed: it was paid once more,
  * unless it is the payment that completed it.
  */
@@ -387,7 +360,8 @@ replay(const Purchase *purchase, text *payment_reference, Datum paid,
 	   text *currency, Receipt *receipt)
 {
 	first_receipt(purchase, receipt);
-	if (same_reference(purchase->payment_reference, payment_reference))
+	if (purchase->payment_reference &&
+		same_text(purchase->payment_reference, payment_reference))
 		return PAYMENT_REPLAYED;
 	announce_problem("payment_duplicate", purchase, payment_reference, paid,
 					 currency);
@@ -421,7 +395,7 @@ purchases_complete(int64 id, text *payment_reference, Datum paid,
 						 paid, currency);
 		return PAYMENT_DUPLICATE;
 	}
-	if (!same_reference(purchase->currency, currency))
+	if (!same_text(purchase->currency, currency))
 	{
 		announce_problem("purchase_underpaid", purchase, payment_reference,
 						 paid, currency);

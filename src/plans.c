@@ -14,7 +14,6 @@
 
 #include "access/stratnum.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -388,12 +387,11 @@ static void
 check_credits(const Datum *values, const bool *isnull, int n,
 			  const char *name, bool needed)
 {
-	Refusal		refusal;
 
 	if (isnull[n])
 	{
-		if (needed && !refuse_null(&refusal, name))
-			raise_refusal(&refusal);
+		if (needed)
+			raise_null(name);
 		return;
 	}
 	if (DatumGetInt64(values[n]) < 0)
@@ -408,12 +406,11 @@ check_choice(const Datum *values, const bool *isnull, int n, const char *name,
 			 const char *const *choices)
 {
 	StringInfoData known;
-	Refusal		refusal;
 	char	   *value;
 	int			i;
 
-	if (isnull[n] && !refuse_null(&refusal, name))
-		raise_refusal(&refusal);
+	if (isnull[n])
+		raise_null(name);
 	value = text_to_cstring(DatumGetTextPP(values[n]));
 	initStringInfo(&known);
 	for (i = 0; choices[i]; i++)
@@ -489,12 +486,10 @@ check_rollover(const Datum *values, bool *isnull)
 		refuse_idle("rollover_minimum", "rollover => 'maximum' or 'share'");
 	if (share)
 	{
-		Refusal		refusal;
 		Numeric		value;
 
-		if (isnull[Arg_rollover_share] &&
-			!refuse_null(&refusal, "rollover_share"))
-			raise_refusal(&refusal);
+		if (isnull[Arg_rollover_share])
+			raise_null("rollover_share");
 		value = DatumGetNumeric(values[Arg_rollover_share]);
 		if (numeric_is_nan(value) || numeric_is_inf(value) ||
 			VARSIZE_ANY_EXHDR(value) > MAX_NAME_BYTES ||
@@ -536,8 +531,8 @@ check_plan(FunctionCallInfo fcinfo, Datum *values, bool *isnull)
 	(void) arg_name(fcinfo, Arg_name, "name");
 	check_credits(values, isnull, Arg_credits, "credits", true);
 	(void) check_choice(values, isnull, Arg_period, "period", periods);
-	if (isnull[Arg_every] && !refuse_null(&refusal, "every"))
-		raise_refusal(&refusal);
+	if (isnull[Arg_every])
+		raise_null("every");
 	if (DatumGetInt32(values[Arg_every]) < 1 ||
 		DatumGetInt32(values[Arg_every]) > MAX_EVERY)
 		out_of_range("every", DatumGetInt32(values[Arg_every]), 1, MAX_EVERY);
@@ -588,10 +583,7 @@ plans_fit(Posting *posting, const PlanTerms *plan)
 	text	   *unit =
 		DatumGetTextPP(posting->account.values[Anum_accounts_unit - 1]);
 
-	if (plan->unit == NULL ||
-		DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
-											 PointerGetDatum(plan->unit),
-											 PointerGetDatum(unit))))
+	if (plan->unit == NULL || same_text(plan->unit, unit))
 		return true;
 	return refuse(&posting->refusal, ERRCODE_INVALID_PARAMETER_VALUE,
 				  "plan gives credits of another unit",

@@ -185,25 +185,6 @@ make_changes(Posting **postings, int n)
 }
 
 /*
- * Tells whether the error under way is that a key is in the log already.  One
- * that a pool's transaction took while this change was being planned does not
- * show before: it only locks the account whose key it is.
- */
-static bool
-is_key_conflict(MemoryContext context)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-	ErrorData  *error = CopyErrorData();
-	bool		conflict = error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
-		error->constraint_name &&
-		strcmp(error->constraint_name, transactions_by_key.name) == 0;
-
-	FreeErrorData(error);
-	MemoryContextSwitchTo(old);
-	return conflict;
-}
-
-/*
  * Writes what was planned, of all accounts of a change at once: what a trigger
  * on the log finds, or changes in turn, is all of it.
  */
@@ -231,7 +212,12 @@ posting_write_all(Posting **postings, int n, Request *request)
 	PG_CATCH();
 	{
 		log_leave(postings[0]);
-		if (!is_key_conflict(context))
+		/*
+		 * A key that a pool's transaction took while this change was being
+		 * planned does not show before: it only locks the account whose key
+		 * it is.
+		 */
+		if (!is_unique_violation(context, transactions_by_key.name))
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();

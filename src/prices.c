@@ -19,7 +19,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 
 PG_FUNCTION_INFO_V1(credits_set_unit_price);
 PG_FUNCTION_INFO_V1(credits_retire_unit_price);
@@ -295,10 +294,7 @@ arg_spendable_currency(FunctionCallInfo fcinfo, int n)
 	int64		minor;
 
 	if (currency == NULL)
-	{
-		refuse_null(&refusal, "currency");
-		raise_refusal(&refusal);
-	}
+		raise_null("currency");
 	if (!money_to_minor(&refusal, number(0), money_exponent(currency),
 						currency, &minor))
 		raise_refusal(&refusal);

@@ -462,10 +462,7 @@ check_names_of_plans(ArrayType *plans)
 		Refusal		refusal;
 
 		if (isnull[i])
-		{
-			refuse_null(&refusal, "the name of a plan");
-			raise_refusal(&refusal);
-		}
+			raise_null("the name of a plan");
 		if (!valid_name(&refusal, DatumGetTextPP(names[i]), "plan",
 						MAX_NAME_BYTES))
 			raise_refusal(&refusal);

@@ -12,9 +12,7 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
-#include "utils/numeric.h"
 #include "utils/typcache.h"
 
 /*
@@ -24,12 +22,10 @@
 static int64
 receipt_amount(const Entry *entry)
 {
-	JsonbValue *total = terms_get(entry, "total");
+	int64		amount = entry->amount;
 
-	if (total == NULL || total->type != jbvNumeric)
-		return entry->amount;
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
-											 NumericGetDatum(total->val.numeric)));
+	(void) terms_int64(entry, "total", &amount);
+	return amount;
 }
 
 /*

@@ -96,16 +96,6 @@ typedef struct Call
  */
 
 /*
- * Tells whether two texts are the same.
- */
-static bool
-same_text(text *a, text *b)
-{
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
-/*
  * Tells whether the money of a reversal is gone, for now or for good.
  */
 static bool

@@ -376,13 +376,9 @@ parse_payload(char *payload, int len, bool is_utf8)
 static void
 check_payload(FunctionCallInfo fcinfo)
 {
-	Refusal		refusal;
-
 	store_check_writable("credits_stripe_webhook()");
-	if (!PG_ARGISNULL(0))
-		return;
-	refuse_null(&refusal, "payload");
-	raise_refusal(&refusal);
+	if (PG_ARGISNULL(0))
+		raise_null("payload");
 }
 
 /*

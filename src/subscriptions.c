@@ -17,12 +17,10 @@
 #include "sql.h"
 #include "subscriptions.h"
 
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -228,23 +226,6 @@ plan_subscribe(Posting *posting, void *arg)
 }
 
 /*
- * Tells whether the error under way is that an external id is in use.
- */
-static bool
-is_external_id_conflict(MemoryContext context)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-	ErrorData  *error = CopyErrorData();
-	bool		conflict = error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
-		error->constraint_name &&
-		strcmp(error->constraint_name, "subscriptions_external_id_key") == 0;
-
-	FreeErrorData(error);
-	MemoryContextSwitchTo(old);
-	return conflict;
-}
-
-/*
  * Subscribes an account to a plan, once for each external id and key.  Returns
  * the id of the subscription.
  */
@@ -275,7 +256,7 @@ subscriptions_create(const NewSubscription *wanted, Receipt *receipt)
 	PG_CATCH();
 	{
 		/* another account's subscription took it meanwhile */
-		if (!is_external_id_conflict(context))
+		if (!is_unique_violation(context, "subscriptions_external_id_key"))
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
@@ -294,19 +275,15 @@ subscriptions_create(const NewSubscription *wanted, Receipt *receipt)
 	{
 		/* replayed: the transaction says which it made */
 		Entry		entry;
-		JsonbValue *id = NULL;
 
-		if (row_find_entry(NULL, store_snapshot(true), receipt->transaction_id,
-						   &entry))
-			id = terms_get(&entry, "subscription");
-		if (id == NULL || id->type != jbvNumeric)
+		if (!row_find_entry(NULL, store_snapshot(true),
+							receipt->transaction_id, &entry) ||
+			!terms_int64(&entry, "subscription", &call.id))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("transaction " INT64_FORMAT " names no subscription",
 							receipt->transaction_id),
 					 errhint("Run credits_verify.")));
-		call.id = DatumGetInt64(DirectFunctionCall1(numeric_int8,
-													NumericGetDatum(id->val.numeric)));
 	}
 	return call.id;
 }

@@ -27,6 +27,51 @@ terms_get(const Entry *entry, const char *key)
 }
 
 /*
+ * Returns a number of a transaction's terms, as numeric; 0 if it has none of
+ * that name.
+ */
+Datum
+terms_numeric(const Entry *entry, const char *key)
+{
+	JsonbValue *value = terms_get(entry, key);
+
+	return value && value->type == jbvNumeric ?
+		NumericGetDatum(value->val.numeric) : 0;
+}
+
+/*
+ * Reads a whole number of a transaction's terms.  Returns false, and leaves the
+ * value as it is, if it has none of that name.
+ */
+bool
+terms_int64(const Entry *entry, const char *key, int64 *value)
+{
+	Datum		number = terms_numeric(entry, key);
+
+	if (number)
+		*value = DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+	return number != 0;
+}
+
+/*
+ * Returns an instant of a transaction's terms, DT_NOEND if it has none of that
+ * name.
+ */
+TimestampTz
+terms_time(const Entry *entry, const char *key)
+{
+	JsonbValue *value = terms_get(entry, key);
+
+	if (value == NULL || value->type != jbvString)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+												   CStringGetDatum(pnstrdup(value->val.string.val,
+																			value->val.string.len)),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+}
+
+/*
  * Returns a document with one member of a transaction's terms alone, or NULL.
  */
 Jsonb *

@@ -11,10 +11,8 @@
 
 #include "verify.h"
 
-#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
 /* A member as its row shows it, and as the log does */
@@ -100,13 +98,10 @@ note_membership(CapsCheck *check, const Entry *entry)
 	MemberKey	key = {entry->account_id, 0};
 	MemberCheck *member;
 	Member		removed = {.removed = true};
-	JsonbValue *id = terms_get(entry, "account_id");
 
-	if (id == NULL || id->type != jbvNumeric)
+	if (!terms_int64(entry, "account_id", &key.account_id))
 		return;
-	key.account_id = removed.account_id =
-		DatumGetInt64(DirectFunctionCall1(numeric_int8,
-										  NumericGetDatum(id->val.numeric)));
+	removed.account_id = key.account_id;
 	member = find(check, &key);
 	if (member->terms)
 		pfree(member->terms);

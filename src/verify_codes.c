@@ -14,9 +14,7 @@
 #include "access/stratnum.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -25,12 +23,10 @@
 static int64
 code_of(const Entry *entry)
 {
-	JsonbValue *id = terms_get(entry, "code_id");
+	int64		id = 0;
 
-	if (id == NULL || id->type != jbvNumeric)
-		return 0;
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
-											 NumericGetDatum(id->val.numeric)));
+	(void) terms_int64(entry, "code_id", &id);
+	return id;
 }
 
 /*

@@ -6,9 +6,7 @@
 
 #include "verify.h"
 
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
 /* What is claimed from a grant as the log shows it */
@@ -44,12 +42,10 @@ verify_make_debts(Verification *v)
 static int64
 number(const Entry *entry, const char *key)
 {
-	JsonbValue *value = terms_get(entry, key);
+	int64		value = 0;
 
-	if (value == NULL || value->type != jbvNumeric)
-		return 0;
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
-											 NumericGetDatum(value->val.numeric)));
+	(void) terms_int64(entry, key, &value);
+	return value;
 }
 
 /*

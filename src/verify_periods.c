@@ -9,8 +9,6 @@
 #include "subscriptions.h"
 #include "verify.h"
 
-#include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -37,29 +35,16 @@ names_grant(const Period *period, int64 grant_id, bool rolled)
 void
 verify_period(Verification *v, const Entry *entry)
 {
-	JsonbValue *id;
-	JsonbValue *start;
 	int64		subscription_id;
 	TimestampTz starts_at;
 	Period		period;
 
-	if (strcmp(entry->kind, KIND_ALLOCATION) != 0 || entry->ndraws != 1)
+	if (strcmp(entry->kind, KIND_ALLOCATION) != 0 || entry->ndraws != 1 ||
+		!terms_int64(entry, "subscription", &subscription_id))
 		return;
-	id = terms_get(entry, "subscription");
-	if (id == NULL || id->type != jbvNumeric)
+	starts_at = terms_time(entry, "period");
+	if (starts_at == DT_NOEND)
 		return;
-	start = terms_get(entry, "period");
-	if (start == NULL || start->type != jbvString)
-		return;
-	subscription_id =
-		DatumGetInt64(DirectFunctionCall1(numeric_int8,
-										  NumericGetDatum(id->val.numeric)));
-	starts_at =
-		DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-												CStringGetDatum(pnstrdup(start->val.string.val,
-																		 start->val.string.len)),
-												ObjectIdGetDatum(InvalidOid),
-												Int32GetDatum(-1)));
 	if (!periods_read(GetActiveSnapshot(), subscription_id, starts_at,
 					  &period) ||
 		period.account_id != entry->account_id)
