@@ -36,22 +36,6 @@ changes_proration(const char *name)
 }
 
 /*
- * Divides, exactly, and rounds down or up.  The divisor is above 0.
- */
-static Datum
-divide(Datum a, Datum b, bool up)
-{
-	Datum		quotient = DirectFunctionCall2(numeric_div_trunc, a, b);
-	int			rest = compare(a, multiply(quotient, b));
-
-	if (rest > 0 && up)
-		return add(quotient, number(1));
-	if (rest < 0 && !up)
-		return subtract(quotient, number(1));
-	return quotient;
-}
-
-/*
  * Returns a number of credits, no more than can be counted.
  */
 static int64

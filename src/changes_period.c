@@ -15,6 +15,7 @@
 #include "credits.h"
 
 #include "changes.h"
+#include "numbers.h"
 #include "periods.h"
 #include "plans.h"
 #include "subscriptions.h"
@@ -154,7 +155,7 @@ changes_entitle(Posting *posting, const Subscription *subscription,
 		list_sort(notes, compare_notes);
 	}
 	turns = palloc((list_length(notes) + 1) * sizeof(Turn));
-	*carried = NumericGetDatum(int64_to_numeric(0));
+	*carried = number(0);
 	foreach(lc, notes)
 	{
 		const PlanChanged *note = lfirst(lc);
@@ -249,10 +250,9 @@ price_of(const PlanTerms *plan, int64 amount)
 		return 0;
 	return DirectFunctionCall2(numeric_round,
 							   DirectFunctionCall2(numeric_div,
-												   DirectFunctionCall2(numeric_mul,
-																	   plan->price,
-																	   NumericGetDatum(int64_to_numeric(amount))),
-												   NumericGetDatum(int64_to_numeric(plan->credits))),
+												   multiply(plan->price,
+															number(amount)),
+												   number(plan->credits)),
 							   Int32GetDatum(PRICE_DIGITS));
 }
 

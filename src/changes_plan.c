@@ -14,6 +14,7 @@
 
 #include "calendar.h"
 #include "changes.h"
+#include "numbers.h"
 #include "periods.h"
 #include "plans.h"
 #include "renew.h"
@@ -22,7 +23,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 /*
@@ -71,12 +71,8 @@ static int
 compare_rates(Datum a, const PlanTerms *plan_a, Datum b,
 			  const PlanTerms *plan_b)
 {
-	Datum		x = DirectFunctionCall2(numeric_mul, a,
-										NumericGetDatum(int64_to_numeric(mean_seconds(plan_b))));
-	Datum		y = DirectFunctionCall2(numeric_mul, b,
-										NumericGetDatum(int64_to_numeric(mean_seconds(plan_a))));
-
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, x, y));
+	return compare(multiply(a, number(mean_seconds(plan_b))),
+				   multiply(b, number(mean_seconds(plan_a))));
 }
 
 /*
@@ -92,10 +88,8 @@ is_downgrade(const PlanTerms *from, const PlanTerms *to)
 		same_text(from->currency, to->currency))
 		order = compare_rates(to->price, to, from->price, from);
 	if (order == 0)
-		order = compare_rates(NumericGetDatum(int64_to_numeric(to->credits)),
-							  to,
-							  NumericGetDatum(int64_to_numeric(from->credits)),
-							  from);
+		order = compare_rates(number(to->credits), to,
+							  number(from->credits), from);
 	return order < 0;
 }
 
@@ -148,7 +142,7 @@ plan_later(Posting *posting, Subscription *subscription, ChangeRequest *change)
 
 	change->scheduled = true;
 	change->effective_at = subscription->period_end;
-	change->entitlement = NumericGetDatum(int64_to_numeric(plan->credits));
+	change->entitlement = number(plan->credits);
 	if (!changes_same_length(old, plan))
 		move_anchor(&next, next.period_end);
 	change->period_start = next.period_end;

@@ -8,7 +8,6 @@
 #include "purchases.h"
 
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(credits_housekeep);
@@ -52,21 +51,12 @@ sweep_events(int limit)
 }
 
 /*
- * Expires purchases that nobody has paid in time.
+ * Expires a purchase that nobody has paid in time.
  */
-static int64
-expire_purchases(const DueItem *items, int nitems)
+static bool
+expire_purchase(const DueItem *item)
 {
-	int64		expired = 0;
-	int			i;
-
-	for (i = 0; i < nitems; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (purchases_expire(items[i].id))
-			expired++;
-	}
-	return expired;
+	return purchases_expire(item->id);
 }
 
 /*
@@ -102,7 +92,7 @@ housekeep_failed(int64 id, ErrorData *error)
 
 static const Job housekeep_job = {
 	.name = "credits_housekeep",
-	.work = expire_purchases,
+	.work = expire_purchase,
 	.failed = housekeep_failed,
 	.begin = begin_part
 };

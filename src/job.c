@@ -245,6 +245,31 @@ ends_run(const ErrorData *error)
 }
 
 /*
+ * Works on some items, one after the other.  Returns how many it has done.
+ */
+static int64
+work_items(const Job *job, const DueItem *items, int n)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext item = AllocSetContextCreate(context, "credits job item",
+											   ALLOCSET_DEFAULT_SIZES);
+	int64		done = 0;
+	int			i;
+
+	MemoryContextSwitchTo(item);
+	for (i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (job->work(&items[i]))
+			done++;
+		MemoryContextReset(item);
+	}
+	MemoryContextSwitchTo(context);
+	MemoryContextDelete(item);
+	return done;
+}
+
+/*
  * Works on some items in a subtransaction, or sweeps as many.  Returns false,
  * with nothing done, if that fails.
  */
@@ -261,7 +286,7 @@ try_items(JobRun *run, const JobRange *range, const DueItem *items, int n,
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(context);
-		*done = items ? run->job->work(items, n) : range->sweep(n);
+		*done = items ? work_items(run->job, items, n) : range->sweep(n);
 		MemoryContextSwitchTo(context);
 		ReleaseCurrentSubTransaction();
 	}

@@ -54,11 +54,12 @@ typedef struct Job
 	AttrNumber	anum_id;
 
 	/*
-	 * Works on some items in a subtransaction, and returns how many it has
-	 * done.  It leaves alone what others have locked.  If it raises an error
-	 * nothing is done, and it is called again with fewer of them.
+	 * Works on one item, in memory that is freed after it, and returns
+	 * whether it has done it.  It leaves alone what others have locked.  It
+	 * runs in a subtransaction with others: if one of them raises an error
+	 * nothing is done, and each is called for again with fewer of them.
 	 */
-	int64		(*work) (const DueItem *items, int nitems);
+	bool		(*work) (const DueItem *item);
 
 	/* Records that one item alone could not be done */
 	void		(*failed) (int64 id, ErrorData *error);

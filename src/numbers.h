@@ -43,4 +43,20 @@ compare(Datum a, Datum b)
 	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
 }
 
+/*
+ * Divides, exactly, and rounds down or up.  The divisor is above 0.
+ */
+static inline Datum
+divide(Datum a, Datum b, bool up)
+{
+	Datum		quotient = DirectFunctionCall2(numeric_div_trunc, a, b);
+	int			rest = compare(a, multiply(quotient, b));
+
+	if (rest > 0 && up)
+		return add(quotient, number(1));
+	if (rest < 0 && !up)
+		return subtract(quotient, number(1));
+	return quotient;
+}
+
 #endif							/* CREDITS_NUMBERS_H */

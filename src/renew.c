@@ -18,6 +18,7 @@
 #include "calendar.h"
 #include "changes.h"
 #include "job.h"
+#include "numbers.h"
 #include "posting.h"
 #include "renew.h"
 
@@ -28,9 +29,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
-#include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(credits_renew);
@@ -103,20 +101,12 @@ renew_log(Posting *posting, const Subscription *subscription)
 static int64
 part_of(int64 credits, TimestampTz from, TimestampTz until, TimestampTz start)
 {
-	Datum		product;
-
 	if (start >= from)
 		return credits;
-	product = DirectFunctionCall2(numeric_mul,
-								  NumericGetDatum(int64_to_numeric(credits)),
-								  NumericGetDatum(int64_to_numeric(until - from)));
-	/* ceil(a / b) in whole numbers: -div(-a, b) would round toward zero */
-	product = DirectFunctionCall2(numeric_add, product,
-								  NumericGetDatum(int64_to_numeric(until - start - 1)));
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
-											 DirectFunctionCall2(numeric_div_trunc,
-																 product,
-																 NumericGetDatum(int64_to_numeric(until - start)))));
+											 divide(multiply(number(credits),
+															 number(until - from)),
+													number(until - start), true)));
 }
 
 /*
@@ -245,8 +235,7 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	if (changes)
 	{
 		plan = plans_get(next.next_plan_id);
-		if (strcmp(plan->period, rule->period) != 0 ||
-			plan->every != rule->every)
+		if (!changes_same_length(plan, rule))
 		{
 			next.anchor = starts_at;
 			next.first_number = number;
@@ -580,11 +569,12 @@ attempt(Posting *posting, int64 id)
 }
 
 /*
- * Renews a subscription, unless another has its account.
+ * Renews a subscription once, unless another has its account.
  */
 static RenewResult
-renew_one(Store *store, int64 id)
+renew_once(int64 id)
 {
+	Store	   *store = store_open();
 	RenewResult result;
 	bool		locked = false;
 
@@ -599,43 +589,28 @@ renew_one(Store *store, int64 id)
 			break;
 		locked = true;
 	}
+	store_close(store);
 	if (result == RENEW_CHANGED)
 		posting_raise_changed(id);
 	return result;
 }
 
 /*
- * Renews subscriptions.
+ * Renews a subscription.  One that is very late takes several postings.
  */
-static int64
-renew_subscriptions(const DueItem *items, int nitems)
+static bool
+renew_subscription(const DueItem *item)
 {
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext row = AllocSetContextCreate(context, "credits renew",
-											  ALLOCSET_DEFAULT_SIZES);
-	Store	   *store = store_open();
-	int64		renewed = 0;
-	int			i;
+	RenewResult result;
 
-	MemoryContextSwitchTo(row);
-	for (i = 0; i < nitems; i++)
+	do
 	{
-		RenewResult result;
-
-		/* one that is very late takes several postings */
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			result = renew_one(store, items[i].id);
-			MemoryContextReset(row);
-		} while (result == RENEW_MORE);
-		if (result == RENEW_DONE)
-			renewed++;
-	}
-	MemoryContextSwitchTo(context);
-	MemoryContextDelete(row);
-	store_close(store);
-	return renewed;
+		CHECK_FOR_INTERRUPTS();
+		result = renew_once(item->id);
+		/* what the next posting needs it reads itself */
+		MemoryContextReset(CurrentMemoryContext);
+	} while (result == RENEW_MORE);
+	return result == RENEW_DONE;
 }
 
 /*
@@ -718,7 +693,7 @@ static const Job renew_job = {
 	.due = &subscriptions_by_due_at,
 	.anum_due_at = Anum_subscriptions_due_at,
 	.anum_id = Anum_subscriptions_id,
-	.work = renew_subscriptions,
+	.work = renew_subscription,
 	.failed = renew_failed
 };
 

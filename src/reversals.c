@@ -178,9 +178,8 @@ share(int64 amount, Datum money, Datum paid, int64 credits, int64 main)
 	if (compare(part, whole) >= 0)
 		return amount;
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
-											 DirectFunctionCall2(numeric_div_trunc,
-																 multiply(number(amount), part),
-																 whole)));
+											 divide(multiply(number(amount), part),
+													whole, false)));
 }
 
 /*

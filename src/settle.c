@@ -10,10 +10,8 @@
 #include "job.h"
 
 #include "executor/tuptable.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(credits_settle);
@@ -82,28 +80,12 @@ settle_failed(int64 account_id, ErrorData *error)
 }
 
 /*
- * Settles accounts.
+ * Settles an account.
  */
-static int64
-settle_accounts(const DueItem *items, int nitems)
+static bool
+settle_account(const DueItem *item)
 {
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext row = AllocSetContextCreate(context, "credits settle",
-											  ALLOCSET_DEFAULT_SIZES);
-	int64		settled = 0;
-	int			i;
-
-	MemoryContextSwitchTo(row);
-	for (i = 0; i < nitems; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (ledger_settle(items[i].id) == SETTLED)
-			settled++;
-		MemoryContextReset(row);
-	}
-	MemoryContextSwitchTo(context);
-	MemoryContextDelete(row);
-	return settled;
+	return ledger_settle(item->id) == SETTLED;
 }
 
 static const Job settle_job = {
@@ -111,7 +93,7 @@ static const Job settle_job = {
 	.due = &accounts_by_due_at,
 	.anum_due_at = Anum_accounts_due_at,
 	.anum_id = Anum_accounts_id,
-	.work = settle_accounts,
+	.work = settle_account,
 	.failed = settle_failed
 };
 

@@ -22,11 +22,9 @@
 
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -389,28 +387,15 @@ reached_lead(const JobRange *range, const DueItem *last)
 /*
  * Warns of what is due.
  */
-static int64
-warn_items(const DueItem *items, int nitems)
+static bool
+warn_item(const DueItem *item)
 {
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext row = AllocSetContextCreate(context, "credits warn",
-											  ALLOCSET_DEFAULT_SIZES);
-	const Lead *lead = items[0].range->arg;
-	int64		warned = 0;
-	int			i;
+	const Lead *lead = item->range->arg;
+	bool		warned;
 
 	PushActiveSnapshot(store_snapshot(true));
-	MemoryContextSwitchTo(row);
-	for (i = 0; i < nitems; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (lead->kind->warn(&items[i], clock_now()))
-			warned++;
-		MemoryContextReset(row);
-	}
-	MemoryContextSwitchTo(context);
+	warned = lead->kind->warn(item, clock_now());
 	PopActiveSnapshot();
-	MemoryContextDelete(row);
 	return warned;
 }
 
@@ -430,7 +415,7 @@ warn_failed(int64 id, ErrorData *error)
 
 static const Job warn_job = {
 	.name = "credits_warn",
-	.work = warn_items,
+	.work = warn_item,
 	.failed = warn_failed,
 	.begin = begin_lead,
 	.resume = resume_lead,
