@@ -2,68 +2,78 @@
 #
 #	make, make install, make installcheck	as with every extension (PGXS)
 #	make test, make demo			install what they need, and run in a throwaway cluster
-#	make coverage, make bench, make dist	for those who work on credits
+#	make assert, make coverage, make full	the tests on a server with assertions, with the
+#						coverage of the sources, and all tests
+#	make indent, make bench, make dist	for developers of credits
 #
-# PG_CONFIG names the PostgreSQL meant.
+# PG_CONFIG selects the PostgreSQL installation.
 
 PG_CONFIG ?= pg_config
 
 EXTENSION = credits
-# credits.control is the only place of the version
+# the version is defined in credits.control only
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" credits.control)
 PGFILEDESC = "credits - user credits that stay right"
 
 MODULE_big = credits
-OBJS := $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS := $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 PARTS := $(sort $(wildcard sql/*.sql))
 DATA_built = credits--$(EXTVERSION).sql
-# := because PGXS takes a variable that expands to nothing for one that is set
+# := because to PGXS a variable is set even if it expands to nothing
 DOCS := $(wildcard doc/*.md)
 EXTRA_CLEAN = credits--*.sql
 
-# added to what the environment says: CI says -Werror
+# added to PG_CFLAGS of the environment; CI sets it to -Werror
 PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
-PG_CPPFLAGS += -DCREDITS_VERSION='"$(EXTVERSION)"'
+PG_CPPFLAGS += -I$(srcdir)/src -DCREDITS_VERSION='"$(EXTVERSION)"'
 
-# all in one database, that install makes ready and uninstall leaves empty
+# all tests use one database, which install prepares and uninstall clears
 SQL_TESTS := $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
 REGRESS := $(filter install,$(SQL_TESTS)) $(filter-out install uninstall,$(SQL_TESTS)) \
 	$(filter uninstall,$(SQL_TESTS))
 REGRESS_OPTS = --inputdir=test --encoding=UTF8 --no-locale
 ISOLATION := $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test --load-extension=credits
-# the tests in Perl make clusters of their own: not for installcheck, which tests
-# the running one, unless they are asked for by PROVE_TESTS
+# The tests in Perl create their own clusters.  As installcheck tests the running
+# server, they are run only if PROVE_TESTS is set.
 TAP_TESTS := $(if $(PROVE_TESTS),1)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
+# not in the common directory, where another extension may have a README.md, too
+docmoduledir := extension/$(EXTENSION)
 else
-# nothing to build with yet: make test and make demo see to that
+# PostgreSQL is not installed yet: make test and make demo install it
 all install installcheck clean:
 	@echo "$(PG_CONFIG) leads to no PostgreSQL with development files: install them, or set PG_CONFIG" >&2
 	@exit 1
 endif
 
-$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) credits.control
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h src/*/*.h) credits.control
 
 credits--$(EXTVERSION).sql: $(PARTS) credits.control
 	cat $(PARTS) > $@
 
-# both versions in it, not that of the META format
+# replaces the version of the distribution and of the extension, not of the format
 META.json: credits.control
 	sed '/meta-spec/!s/"version": "[^"]*"/"version": "$(EXTVERSION)"/' $@ > $@.new && mv $@.new $@
 
 dist: META.json
 	git archive --format zip --prefix=credits-$(EXTVERSION)/ -o credits-$(EXTVERSION).zip HEAD
 
-test demo coverage bench: export PG_CONFIG := $(PG_CONFIG)
+test assert coverage full demo bench: export PG_CONFIG := $(PG_CONFIG)
 test:
 	@test/run
 
+assert:
+	@test/run --assert
+
 coverage:
 	@test/run --coverage
+
+full:
+	@test/full
 
 demo:
 	@test/demo
@@ -71,8 +81,12 @@ demo:
 bench:
 	@bench/run
 
+# CHECK=1 only shows what would be changed, and fails if there is anything
+indent:
+	@test/indent $(if $(CHECK),--check)
+
 # for test/run
 print-%:
 	@echo $($*)
 
-.PHONY: test coverage demo bench dist
+.PHONY: test assert coverage full demo bench indent dist

@@ -13,7 +13,7 @@ SELECT credits_open_accounts('subscriber', 'name');
 SELECT count(*)
 FROM generate_series(0, (:due - 1) / 10000) AS part
 CROSS JOIN LATERAL credits_allocate_many(ARRAY(
-	SELECT ('user:' || i, 1000000, 'purchase', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::credits.allocation
+	SELECT ('user:' || i, 1000000, NULL, NULL, NULL, NULL, 'purchase', NULL, NULL, NULL, NULL, NULL, NULL)::credits.allocation
 	FROM generate_series(part * 10000 + 1, LEAST((part + 1) * 10000, :due)) AS i));
 
 SELECT credits_set_plan('pro', 100, period => 'month');

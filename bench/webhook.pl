@@ -27,7 +27,7 @@ if ($fixtures && -f $fixtures)
 
 if ($way eq 'allocate')
 {
-	print q{PREPARE one_call(text, text) AS SELECT credits_allocate($1, 1000, 'purchase',
+	print q{PREPARE one_call(text, text) AS SELECT credits_allocate($1, 1000, source => 'purchase',
 	price => 10.00, currency => 'USD', idempotency_key => $2, reference => $2);}, "\n";
 	print "EXECUTE one_call('user:$_', 'pi_$_');\n" foreach $first .. $first + $count - 1;
 	exit;

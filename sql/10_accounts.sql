@@ -1,12 +1,11 @@
--- accounts: who holds credits
+-- accounts: their table and its triggers
 
 CREATE SEQUENCE credits.accounts_id_seq;
 
--- Columns that a spend changes stand last and together: WAL then carries
--- little more than them.  No index may name one of them, so that a spend
--- stays a heap-only update; hence also the low fillfactor.  No foreign key
--- points here from the log: it would queue a trigger on each spend.
--- credits_verify looks for orphans instead.
+-- The columns that a spend changes are the last ones, because WAL for an update
+-- does not include unchanged data at the beginning of a row.  No index may
+-- contain one of them, so that a spend is a heap-only update; the low fillfactor
+-- serves the same purpose.
 CREATE TABLE credits.accounts (
 	id bigint NOT NULL,
 	name text COLLATE "C" NOT NULL,
@@ -45,13 +44,13 @@ COMMENT ON COLUMN credits.accounts.unit IS 'what one credit is called';
 COMMENT ON COLUMN credits.accounts.status IS 'active, paused or closed';
 COMMENT ON COLUMN credits.accounts.limited IS 'has limits of its own, in credits.limits';
 COMMENT ON COLUMN credits.accounts.debt IS
-	'credits to be taken back that were spent already; paid first by what is bought';
+	'credits that must be taken back but are already spent; paid first by credits that are bought';
 COMMENT ON COLUMN credits.accounts.low_balance IS
 	'alert below this balance; NULL means the setting credits.low_balance';
 COMMENT ON COLUMN credits.accounts.due_at IS
-	'before this instant the clock changes nothing on the account';
+	'until this instant, the passing of time changes nothing about the account';
 COMMENT ON COLUMN credits.accounts.granted IS
-	'credits ever given by grants, those not yet effective included';
+	'credits ever given by grants, including those that are not effective yet';
 COMMENT ON COLUMN credits.accounts.refunded IS 'credits ever given back by refunds';
 COMMENT ON COLUMN credits.accounts.expired IS 'credits ever lost to expiry';
 COMMENT ON COLUMN credits.accounts.held IS 'credits reserved by open holds';
@@ -68,47 +67,3 @@ SELECT pg_catalog.pg_extension_config_dump('credits.accounts', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.accounts_id_seq', '');
 GRANT SELECT ON credits.accounts, credits.accounts_id_seq
 	TO credits_admin, credits_auditor;
-
-CREATE FUNCTION @extschema@.credits_open_account(
-	account text,
-	initial_credits bigint DEFAULT NULL,
-	unit text DEFAULT 'credit',
-	metadata jsonb DEFAULT NULL)
-RETURNS credits.receipt
-AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.credits_open_account IS
-	'open an account, once; opening it again returns the first receipt and changes nothing';
-REVOKE ALL ON FUNCTION @extschema@.credits_open_account FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.credits_open_account TO credits_admin;
-
-CREATE FUNCTION @extschema@.credits_pause_account(account text, reason text)
-RETURNS credits.receipt
-AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.credits_pause_account IS
-	'stop an account from spending; it can still receive, be refunded and be read';
-REVOKE ALL ON FUNCTION @extschema@.credits_pause_account FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.credits_pause_account TO credits_admin;
-
-CREATE FUNCTION @extschema@.credits_resume_account(account text, reason text)
-RETURNS credits.receipt
-AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.credits_resume_account IS
-	'let a paused account spend again';
-REVOKE ALL ON FUNCTION @extschema@.credits_resume_account FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.credits_resume_account TO credits_admin;
-
-CREATE FUNCTION @extschema@.credits_close_account(account text, reason text)
-RETURNS credits.receipt
-AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.credits_close_account IS
-	'close an account for good: it can be read, and the clock still expires its credits, but nothing else moves';
-REVOKE ALL ON FUNCTION @extschema@.credits_close_account FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.credits_close_account TO credits_admin;
-
-CREATE FUNCTION @extschema@.credits_set_low_balance(account text, low_balance bigint)
-RETURNS credits.receipt
-AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.credits_set_low_balance IS
-	'set the balance below which an account alerts; NULL returns to the setting credits.low_balance';
-REVOKE ALL ON FUNCTION @extschema@.credits_set_low_balance FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.credits_set_low_balance TO credits_admin;

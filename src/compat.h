@@ -1,8 +1,8 @@
 /*
  * compat.h
- *	  Every difference between the PostgreSQL versions that credits supports.
+ *	  Differences between the PostgreSQL versions that credits supports.
  *
- * Nothing else in src/ looks at PG_VERSION_NUM.
+ * No other file of src/ depends on PG_VERSION_NUM.
  */
 #ifndef CREDITS_COMPAT_H
 #define CREDITS_COMPAT_H
@@ -24,7 +24,7 @@
 #error "credits needs PostgreSQL 15 or newer"
 #endif
 
-/* 18: the module can tell its name and version */
+/* 18: a module can report its name and version */
 #if PG_VERSION_NUM >= 180000
 #define CREDITS_MODULE_MAGIC \
 	PG_MODULE_MAGIC_EXT(.name = "credits", .version = CREDITS_VERSION)
@@ -32,14 +32,14 @@
 #define CREDITS_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
-/* 18: stands in front of a declaration */
+/* 18: pg_noreturn, which precedes a declaration */
 #if PG_VERSION_NUM >= 180000
 #define NORETURN_COMPAT pg_noreturn
 #else
 #define NORETURN_COMPAT pg_attribute_noreturn()
 #endif
 
-/* 18: a scan can count what it does */
+/* 18: index_beginscan has an argument for instrumentation */
 static inline IndexScanDesc
 index_beginscan_compat(Relation heap, Relation index, Snapshot snapshot,
 					   int nkeys)
@@ -51,7 +51,7 @@ index_beginscan_compat(Relation heap, Relation index, Snapshot snapshot,
 #endif
 }
 
-/* 16: an update can need new entries in summarizing indexes only */
+/* 16: an update may require new entries in summarizing indexes only */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes UpdateIndexesCompat;
 #define UPDATE_NEEDS_INDEXES(u) ((u) != TU_None)
@@ -77,7 +77,7 @@ ExecInsertIndexTuples_compat(ResultRelInfo *rri, TupleTableSlot *slot,
 #endif
 }
 
-/* 17: an index may keep something from one insert to the next */
+/* 17: an index may keep data between inserts, which must be released */
 static inline void
 close_inserted_index_compat(Relation index, IndexInfo *info)
 {
@@ -87,7 +87,7 @@ close_inserted_index_compat(Relation index, IndexInfo *info)
 	index_close(index, NoLock);
 }
 
-/* 18: the tuple being checked can be told apart from a conflicting one */
+/* 18: ExecCheckIndexConstraints has an argument for the tuple's own TID */
 static inline bool
 ExecCheckIndexConstraints_compat(ResultRelInfo *rri, TupleTableSlot *slot,
 								 EState *estate, ItemPointer conflict,
@@ -104,7 +104,7 @@ ExecCheckIndexConstraints_compat(ResultRelInfo *rri, TupleTableSlot *slot,
 #endif
 }
 
-/* 16: says that it counts, and not backend ids */
+/* 16: renamed, since the argument is not a backend id */
 static inline LocalPgBackendStatus *
 pgstat_get_local_beentry_compat(int number)
 {
@@ -115,7 +115,7 @@ pgstat_get_local_beentry_compat(int number)
 #endif
 }
 
-/* 18: there is no execute_once any more */
+/* 18: the argument execute_once was removed */
 static inline void
 ExecutorRun_compat(QueryDesc *query)
 {
@@ -126,7 +126,7 @@ ExecutorRun_compat(QueryDesc *query)
 #endif
 }
 
-/* 16: errors in a time say more */
+/* 16: DecodeDateTime has an argument for details of errors */
 static inline int
 DecodeDateTime_compat(char **field, int *ftype, int nf, int *dtype,
 					  struct pg_tm *tm, fsec_t *fsec, int *tzp)
@@ -140,7 +140,7 @@ DecodeDateTime_compat(char **field, int *ftype, int nf, int *dtype,
 #endif
 }
 
-/* 16: what a check hook hands on lives in a memory context of its own */
+/* 16: the "extra" data of a check hook is allocated with guc_malloc */
 static inline void *
 guc_extra_alloc(Size size)
 {

@@ -1,7 +1,8 @@
-# What the scripts under test/, bench/ and .ci/ share: the packages they need,
-# a private PostgreSQL with credits built into it, and a throwaway cluster.
+# Functions that the scripts under test/, bench/ and .ci/ share: installing the
+# packages they need, a private PostgreSQL installation with credits, and a temporary
+# cluster.
 #
-# How to use it, from a bash script that may be started by anybody:
+# Usage, from a bash script that may be run by any user:
 #
 #	. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"	# from bench/: /../test/lib.sh
 #	need_packages server cron	# installs what is missing, or says what to install
@@ -9,20 +10,20 @@
 #	start_cluster			# or: start_cluster fsync=off work_mem=64MB ...
 #	psql -c 'CREATE EXTENSION credits'
 #
-# From then on PATH, PGHOST, PGPORT, PGUSER (a superuser) and PGDATABASE lead to
-# the cluster, and PG_CONFIG to the private PostgreSQL.  As root, psql and pgbench
-# can be called directly; what refuses to run as root (initdb, pg_ctl, prove), or
-# writes below $tmp, goes through as_user.  There is nothing to clean up: whatever
-# way the script ends, its servers are stopped and $tmp is removed.
+# After that, PATH, PGHOST, PGPORT, PGUSER (a superuser) and PGDATABASE refer to the
+# cluster, and PG_CONFIG to the private installation.  As root, psql and pgbench can be
+# called directly.  Programs that refuse to run as root (initdb, pg_ctl, prove), or that
+# write below $tmp, must be called through as_user.  No cleanup is needed: whenever the
+# script ends, its servers are stopped and $tmp is removed.
 #
-#	$top	the checkout that the script stands in; only read
-#	$tmp	the temporary folder; belongs to the user that as_user runs as
-#	$src	the copy of the tree in it, where credits was compiled
-#	$DATA	the folder of real inputs: CREDITS_DATA, or empty
+#	$top	the checkout that contains the script; it is not modified
+#	$tmp	the temporary directory; belongs to the user that as_user runs as
+#	$src	the copy of the tree in it, where credits is compiled
+#	$DATA	the directory of real inputs: CREDITS_DATA, or empty
 #
-# Nothing is installed into the system's PostgreSQL: a server that runs there may
-# use another build of credits.  The private one has copies of the programs and
-# links to all else; PostgreSQL finds its files relative to its programs.
+# Nothing is installed into the system's PostgreSQL, where a server may be using another
+# build of credits.  The private installation has copies of the programs and links to
+# all other files; PostgreSQL finds its files relative to its programs.
 
 set -euo pipefail
 
@@ -30,14 +31,17 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PG_CONFIG=${PG_CONFIG:-pg_config}
 FIRST_MAJOR=15
 
-# The settings of a make that called us are not for the make that we call,
-# and no client of ours may reach a server of the caller's.
+# The settings of a make that has called the script must not affect the make that it
+# calls, and its clients must not connect to one of the caller's servers.
 unset MAKEFLAGS MFLAGS MAKELEVEL
 for name in $(compgen -e | grep '^PG[A-Z]' || true); do unset "$name"; done
 unset name
-export LC_ALL=C
+# PostgreSQL's Perl modules use LANG to determine the encoding of clusters.
+export LC_ALL=C LANG=C.UTF-8
 
 group=
+installing=
+shower=
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/credits.XXXXXX")
 src=$tmp/credits
 trap cleanup EXIT
@@ -45,8 +49,8 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Stops what this run started and removes its folder.  A script that has more to
-# put away defines a function at_exit.
+# Stops the processes that the script has started, and removes its directory.  A script
+# that needs more cleanup defines a function at_exit.
 cleanup() {
 	local status=$? pidfile pid
 
@@ -58,23 +62,24 @@ cleanup() {
 	fi
 	if declare -F at_exit >/dev/null; then at_exit; fi
 	kill $(jobs -p) 2>/dev/null
-	# the servers of the tests too: a test that was killed leaves them running
+	# stop the servers of tests, too, which keep running if the test was killed
 	find "$tmp" -name postmaster.pid 2>/dev/null | while read -r pidfile; do
 		pid=$(head -n 1 "$pidfile")
-		# the number may be somebody else's by now
+		# the pid may belong to another process by now
 		[ "$(readlink "/proc/$pid/cwd")" = "${pidfile%/*}" ] || [ ! -d /proc/self ] || continue
 		kill -QUIT "$pid" 2>/dev/null
 		for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null && sleep 0.1 || break; done
 		kill -KILL "$pid" 2>/dev/null
 	done
 	[ -z "$group" ] || kill -KILL -- "-$group" 2>/dev/null
+	[ -z "$installing" ] || allow_clusters
 	cd /
 	rm -rf "$tmp"
 	exit $status
 }
 
-# Runs a command of ours in a process group of its own, which ends with the script:
-# bash itself hears a signal only after what it runs in the foreground is over.
+# Runs a command in a process group of its own, which cleanup stops.  It is not run in
+# the foreground, because bash would handle a signal only after it has ended.
 in_group() {
 	local status=0
 
@@ -87,7 +92,7 @@ in_group() {
 	return $status
 }
 
-# Says something about the run itself, apart from its output.
+# Prints a message to standard error.
 say() {
 	printf '%s\n' "$*" >&2
 }
@@ -97,15 +102,64 @@ die() {
 	exit 1
 }
 
+# Shows on a terminal what a command prints, again each second and in the same line,
+# until hide_progress.
+show_progress() {
+	[ -t 1 ] || return 0
+	while sleep 1; do printf '\r%s\033[K' "$("$@")"; done &
+	shower=$!
+}
+
+hide_progress() {
+	[ -n "$shower" ] || return 0
+	kill "$shower"
+	wait "$shower" 2>/dev/null || true
+	shower=
+	printf '\r\033[K'
+}
+
+# ---------------------------------------------------------------------------
+# counting results
+
+passed=0
+failed=0
+skipped=0
+
+# Runs a step, which may consist of many tests, and adds the totals of its last line.  A
+# step without totals counts as one test.  A step that fails without a failed test
+# counts as one failure.
+step() {
+	local log=$tmp/step.log status=0 step_failed=0
+
+	echo "== $*"
+	"$@" 2>&1 | tee "$log" || status=$?
+	if [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ ([0-9]+)\ skipped)?$ ]]; then
+		passed=$((passed + BASH_REMATCH[1]))
+		step_failed=${BASH_REMATCH[2]}
+		skipped=$((skipped + ${BASH_REMATCH[4]:-0}))
+	elif [ $status = 0 ]; then
+		passed=$((passed + 1))
+	fi
+	[ $status = 0 ] || [ "$step_failed" != 0 ] || step_failed=1
+	failed=$((failed + step_failed))
+	echo
+}
+
+# Prints the totals, and fails if there was a failure.
+sum_up() {
+	echo "$passed passed, $failed failed$([ $skipped = 0 ] || echo ", $skipped skipped")"
+	[ $failed = 0 ]
+}
+
 # ---------------------------------------------------------------------------
 # packages
 
-# Prints the major version that a pg_config belongs to, nothing if it can't run.
+# Prints the major version of a pg_config, or nothing if it cannot be run.
 major_of() {
 	{ "$1" --version 2>/dev/null || true; } | sed -n 's/^[^0-9]*\([0-9]*\).*/\1/p'
 }
 
-# Succeeds if the machine has what the word stands for.
+# Succeeds if a requirement (see need_packages) is installed.
 has() {
 	local extension
 	case $1 in
@@ -127,11 +181,19 @@ has() {
 	prove) command -v prove >/dev/null && perl -MIPC::Run -e 1 2>/dev/null ;;
 	dbd) perl -MDBD::Pg -MDigest::MD5 -MJSON::PP -e 1 2>/dev/null ;;
 	pg_prove) command -v pg_prove >/dev/null ;;
+	psycopg) /usr/bin/python3 -c 'import psycopg' 2>/dev/null || python3 -c 'import psycopg' 2>/dev/null ;;
+	node-pg) NODE_PATH=${NODE_PATH:+$NODE_PATH:}/usr/share/nodejs node -e 'require("pg")' 2>/dev/null ;;
 	debootstrap) [ -x /usr/sbin/debootstrap ] ;;
+	dpkg-source | valgrind) command -v "$1" >/dev/null ;;
+	headers)
+		printf '#include <%s>\n' unicode/ucol.h openssl/ssl.h zlib.h |
+			gcc -E - >/dev/null 2>&1
+		;;
 	esac
 }
 
-# Prints the Debian packages, or with "names" what anybody would call it.
+# Prints the Debian packages of a requirement or, with "names", a general
+# description of them.
 provider_of() {
 	case $1:${2:-} in
 	server:names) echo "PostgreSQL $major with its development files (pg_config, PGXS)" ;;
@@ -140,6 +202,9 @@ provider_of() {
 	prove:names) echo "prove and the Perl module IPC::Run" ;;
 	dbd:names) echo "the Perl modules DBD::Pg, Digest::MD5 and JSON::PP" ;;
 	pg_prove:names) echo "pg_prove (Perl module TAP::Parser::SourceHandler::pgTAP)" ;;
+	psycopg:names) echo "psycopg 3 for Python" ;;
+	node-pg:names) echo "Node with its module pg" ;;
+	headers:names) echo "the headers of ICU, OpenSSL and zlib" ;;
 	gcc:names) echo "gcc and the C library's headers" ;;
 	*:names) echo "$1" ;;
 	server:) echo "postgresql-$major postgresql-server-dev-$major" ;;
@@ -149,7 +214,10 @@ provider_of() {
 	prove:) echo "perl libipc-run-perl" ;;
 	dbd:) echo "perl libdbd-pg-perl" ;;
 	pg_prove:) echo "libtap-parser-sourcehandler-pgtap-perl" ;;
+	psycopg:) echo "python3-psycopg" ;;
 	gcc:) echo "gcc libc6-dev" ;;
+	dpkg-source:) echo "dpkg-dev" ;;
+	headers:) echo "libicu-dev libssl-dev zlib1g-dev pkg-config" ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -165,32 +233,86 @@ as_root() {
 	fi
 }
 
-apt_get() {
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq \
-		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >"$tmp/apt.log" 2>&1
+# Runs apt-get or dpkg, which must not be stopped in the middle: neither Ctrl-C nor the
+# end of the terminal reaches it, in a session of its own.  The script hears such a
+# signal when it is done.  On a terminal it shows how far it is.
+run_apt() (
+	trap '' HUP INT TERM
+	as_root setsid --wait env DEBIAN_FRONTEND=noninteractive "$@" 2>&1 |
+		tee "$tmp/apt.log" | show_apt
+)
+
+# Reads what apt-get says with APT::Status-Fd.
+show_apt() {
+	local kind percent
+
+	while IFS=: read -r kind _ percent _; do
+		[ -t 2 ] || continue
+		case $kind in
+		dlstatus) printf '\rfetching:   %3.0f %%' "$percent" ;;
+		pmstatus) printf '\rinstalling: %3.0f %%' "$percent" ;;
+		esac >&2
+	done
+	[ ! -t 2 ] || printf '\r\033[K' >&2
 }
 
-# Reads the package lists; a mirror that stands still has an expired release file.
+apt_get() {
+	run_apt apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o APT::Status-Fd=1 "$@"
+}
+
+# Fails with what apt-get said.
+die_of_apt() {
+	grep -v '^[dp][lm]status:' "$tmp/apt.log" >&2 || true
+	die "$*"
+}
+
+# Updates the package lists, even if the release file of a mirror has expired.
 apt_update() {
 	apt_get update || apt_get -o Acquire::Check-Valid-Until=false update ||
-		{ cat "$tmp/apt.log" >&2; die "apt-get update failed"; }
+		die_of_apt "apt-get update failed"
 }
 
-# Installs packages without having a system cluster made, which is what
-# postgresql-common does unless told otherwise.
+# A setting that keeps postgresql-common from creating a system cluster, and the process
+# that needs it.
+no_cluster=/etc/postgresql-common/createcluster.d/credits-throwaway.conf
+
+forbid_clusters() {
+	as_root mkdir -p "${no_cluster%/*}"
+	printf '%s\n' "# process $$" 'create_main_cluster = false' |
+		as_root tee "$no_cluster" >/dev/null
+	installing=1
+}
+
+allow_clusters() {
+	as_root rm -f "$no_cluster"
+	as_root rmdir "${no_cluster%/*}" 2>/dev/null || true
+	installing=
+}
+
+# Removes that setting if a run left it that was killed.
+repair_clusters() {
+	local process
+
+	[ -f "$no_cluster" ] || return 0
+	process=$(sed -n 's/^# process //p' "$no_cluster")
+	[ -z "$process" ] || [ ! -d "/proc/$process" ] || return 0
+	allow_clusters 2>/dev/null || true
+}
+
+# Installs packages without having a system cluster made.
 apt_install() {
-	local conf=/etc/postgresql-common/createcluster.d/credits-throwaway.conf status=0
+	local status=0
 
-	as_root mkdir -p "${conf%/*}"
-	echo 'create_main_cluster = false' | as_root tee "$conf" >/dev/null
+	forbid_clusters
+	# an installation that was cut short is taken up again
+	run_apt dpkg --configure -a || true
 	apt_get install --no-install-recommends "$@" || status=$?
-	as_root rm -f "$conf"
-	as_root rmdir "${conf%/*}" 2>/dev/null || true
-	[ $status = 0 ] || { cat "$tmp/apt.log" >&2; die "apt-get install $* failed"; }
+	allow_clusters
+	[ $status = 0 ] || die_of_apt "apt-get install $* failed"
 }
 
-# Decides which PostgreSQL is meant: the one of PG_CONFIG if it was named, else
-# the newest whose server is installed, else none yet (the distribution's).
+# Chooses the PostgreSQL installation: the one of PG_CONFIG if that is set, otherwise the
+# newest one with a server, otherwise none yet, and the distribution's is installed.
 find_major() {
 	local dir
 
@@ -214,12 +336,14 @@ find_major() {
 	done
 }
 
-# Makes sure that what the words stand for is there: server, cron, dbd, pgtap,
-# prove, pg_prove, python3, debootstrap.  A compiler and make come with server.
+# Installs the requirements given, if they are missing: server, cron, dbd, pgtap, prove,
+# pg_prove, python3, psycopg, node-pg, debootstrap.  The server includes a compiler and
+# make.
 need_packages() {
 	local word missing=() packages=()
 
 	[ "${1:-}" != server ] || set -- make gcc perl "$@"
+	repair_clusters
 	find_major
 	for word; do has "$word" || missing+=("$word"); done
 
@@ -231,7 +355,7 @@ need_packages() {
 
   apt-get install ${packages[*]}"
 		}
-		say "installing: ${missing[*]} ..."
+		say "installing: ${missing[*]} (a minute or two; an interrupt waits for the end of it)"
 		apt_update
 		if [ -z "$major" ]; then
 			major=$(apt-cache depends postgresql |
@@ -275,7 +399,7 @@ missing_names() {
 # ---------------------------------------------------------------------------
 # a private PostgreSQL, and a cluster
 
-# Chooses whom as_user runs as: PostgreSQL refuses to run as root.
+# Chooses the user that as_user runs as, since PostgreSQL refuses to run as root.
 choose_user() {
 	run_as=$(id -un)
 	[ "$(id -u)" = 0 ] || return 0
@@ -293,21 +417,21 @@ choose_user() {
 
 # Runs a command as the unprivileged user, in the copy of the tree.
 as_user() (
-	if [ -d "$src" ]; then cd "$src"; fi
+	if [ -d "$src" ]; then cd "$src"; else cd /; fi
 	export TMPDIR=$tmp
 	[ "$(id -u)" = 0 ] || exec "$@"
 	export HOME=$tmp USER=$run_as LOGNAME=$run_as
 	exec setpriv --reuid "$run_as" --regid "$(id -g "$run_as")" --init-groups -- "$@"
 )
 
-# Writes the tree as it stands, without what was built in it, as a tar archive.
+# Writes the current tree, without the files built in it, as a tar archive.
 pack_tree() {
 	tar -C "$top" -cf - --exclude=./.git --exclude='*.o' --exclude='*.bc' \
 		--exclude='*.so' --exclude='./credits--*.sql' --exclude=./results \
 		--exclude=./output_iso --exclude=./tmp_check .
 }
 
-# Copies the real inputs to where the unprivileged user can read them.
+# Copies the real inputs to a place where the unprivileged user can read them.
 find_data() {
 	DATA=${CREDITS_DATA:-}
 	if [ -z "$DATA" ] || ! DATA=$(cd "$DATA" 2>/dev/null && pwd); then
@@ -321,8 +445,13 @@ find_data() {
 	export CREDITS_DATA=$DATA
 }
 
-# Copies the PostgreSQL that a pg_config belongs to, and builds and installs credits
-# there from a copy of the tree in a folder.  Sets private to the copied pg_config.
+# Prints how many files are compiled, of how many.
+count_compiled() {
+	echo "$(find "$1" -name '*.o' | wc -l) of $2 files compiled"
+}
+
+# Copies the PostgreSQL installation of a pg_config, and builds and installs credits
+# there from a copy of the tree.  Sets "private" to the copied pg_config.
 build_privately() {
 	local config=$1 folder=$2 pg=$tmp/pg log=$tmp/build.log bindir dir what
 	shift 2
@@ -348,15 +477,21 @@ build_privately() {
 		[ -e "$pg$dir" ] || { as_user mkdir -p "$pg${dir%/*}" && as_user ln -s "$dir" "$pg$dir"; }
 	done
 
+	# bitcode is for inlining by JIT, of which nothing here makes use, and takes as
+	# long to make as the rest
 	private=$pg$bindir/pg_config
-	as_user make -s -C "$folder" -j"$(nproc)" PG_CONFIG="$private" "$@" all >"$log" 2>&1 &&
-		as_user make -s -C "$folder" PG_CONFIG="$private" "$@" install >>"$log" 2>&1 ||
-		{ cat "$log" >&2; die "credits does not build on $("$config" --version)"; }
+	set -- PG_CONFIG="$private" with_llvm=no "$@"
+	say "building credits for $("$config" --version)"
+	show_progress count_compiled "$folder" "$(as_user make -n -C "$folder" "$@" all | grep -c -- ' -c ' || true)"
+	as_user make -s -C "$folder" -j"$(nproc)" "$@" all >"$log" 2>&1 &&
+		as_user make -s -C "$folder" "$@" install >>"$log" 2>&1 ||
+		{ hide_progress; cat "$log" >&2; die "credits does not build on $("$config" --version)"; }
+	hide_progress
 	# warnings
 	cat "$log" >&2
 }
 
-# Makes the private PostgreSQL with credits in it.  Arguments go to make.
+# Creates the private PostgreSQL installation with credits.  Arguments are passed to make.
 build_credits() {
 	choose_user
 	build_privately "$PG_CONFIG" "$src" "$@"
@@ -364,8 +499,8 @@ build_credits() {
 	find_data
 }
 
-# Does the same for the newest older PostgreSQL that is installed, if there is one,
-# and exports CREDITS_OLD_BINDIR, where its programs are.
+# Does the same for the newest older PostgreSQL that is installed, if there is one, and
+# exports CREDITS_OLD_BINDIR, the directory of its programs.
 build_older() {
 	local older major
 
@@ -381,8 +516,8 @@ build_older() {
 	done
 }
 
-# Makes a cluster that only this run can reach and starts it.  Arguments are
-# settings, written name=value.
+# Creates and starts a cluster to which only this script can connect.  Arguments are
+# settings, in the form name=value.
 start_cluster() {
 	local setting
 
@@ -404,4 +539,42 @@ start_cluster() {
 	} >>"$tmp/cluster/postgresql.conf"
 	as_user pg_ctl -D "$tmp/cluster" -l "$tmp/server.log" -w -s start ||
 		{ cat "$tmp/server.log" >&2; die "the server does not start"; }
+}
+
+# ---------------------------------------------------------------------------
+# root directories of Debian releases
+
+# Runs a command inside a root directory, with nothing in its environment but HOME, PATH
+# and the way to the network.  Mounts and processes are in namespaces of their own, which
+# vanish with it.
+enter_root() {
+	local root=$1 name proxies=()
+	shift
+
+	for name in http_proxy https_proxy no_proxy; do
+		[ -z "${!name:-}" ] || proxies+=("$name=${!name}")
+	done
+	unshare --mount --pid --fork --kill-child bash -ec '
+		mount -t proc proc "$0/proc"
+		mount --bind /dev "$0/dev"
+		mount -t tmpfs tmpfs "$0/dev/shm"
+		chroot "$0" env -i HOME=/root \
+			PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+		exit $?' "$root" "${proxies[@]}" "$@"
+}
+
+# Makes the smallest root directory of a release, if that can be.
+make_root() {
+	local suite=$1 root=$2
+
+	[ "$(id -u)" = 0 ] || { echo "a root directory needs root"; return 1; }
+	unshare --mount --pid --fork true || return 1
+	if [ ! -d "$root" ]; then
+		need_packages debootstrap
+		mkdir -p "${root%/*}"
+		rm -rf "$root.partial"
+		debootstrap --variant=minbase "$suite" "$root.partial" || return 1
+		mv "$root.partial" "$root"
+	fi
+	cp -L /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
 }

@@ -31,10 +31,10 @@ call('dba', q{SELECT * FROM credits_open_account('bob', initial_credits => 15)},
 	'transaction_id #, kind opening, amount 15, balance 15, replayed f');
 
 say_step('Ada is given 30 credits that last a week, and buys 50 that do not expire.');
-call('dba', q{SELECT * FROM credits_allocate('ada', 30, 'promotional',
+call('dba', q{SELECT * FROM credits_allocate('ada', 30, source => 'promotional',
 	expires_at => '2030-01-08 09:00+00')},
 	'transaction_id #, kind allocation, amount 30, balance 40, replayed f');
-call('dba', q{SELECT * FROM credits_allocate('ada', 50, 'purchase',
+call('dba', q{SELECT * FROM credits_allocate('ada', 50, source => 'purchase',
 	price => 4.99, currency => 'EUR')},
 	'transaction_id #, kind allocation, amount 50, balance 90, replayed f');
 
@@ -123,7 +123,7 @@ call('shop', q{SELECT credits_balance('ada')}, '46');
 call('shop', qq{SELECT * FROM credits_capture($hold)}, 'PT410');
 
 say_step('Ada sends Bob credits. They expire when they would have: sending makes nothing last.');
-call('dba', q{SELECT * FROM credits_allocate('ada', 15, 'trial', expires_at => '2030-02-01')},
+call('dba', q{SELECT * FROM credits_allocate('ada', 15, source => 'trial', expires_at => '2030-02-01')},
 	'transaction_id #, account ada, kind allocation, amount 15, balance 61, held 0');
 call('shop', q{SELECT * FROM credits_transfer('ada', 'bob', 20, reason => 'lunch')},
 	'transaction_id #, account ada, kind transfer, amount -20, balance 41, held 0');
@@ -196,7 +196,7 @@ call('shop', q{SELECT cost, sufficient, remaining FROM credits_quote('dora', 'ch
 	'cost 8, sufficient t, remaining 92');
 call('shop', q{SELECT * FROM credits_charge('dora', 'chat', 3400)},
 	'transaction_id #, account dora, kind deduction, amount -8, balance 92, held 0');
-call('dba', q{SELECT credits_set_operation('chat', base_cost => 1, unit_cost => 0.001, unit_name => 'token')},
+call('dba', q{SELECT credits_set_operation('chat', unit_cost => 0.001)},
 	'2');
 call('dba', q{SELECT c.operation, c.quantity, c.cost, o.unit_cost
 	FROM credits.charges c JOIN credits.operations o ON o.id = c.price_id},
@@ -216,9 +216,21 @@ call('shop', q{SELECT item, ok, code, (receipt).account, (receipt).balance
 	. "   4  t   -      dora          62");
 call('dba', q{SELECT count(*), sum((receipt).amount), bool_and(ok) AS ok
 	FROM credits_allocate_many(ARRAY(
-	SELECT (name, 5, 'promotional', NULL, NULL, NULL, NULL, NULL, 'bonus-2030', NULL, NULL, NULL)::credits.allocation
+	SELECT (name, 5, 'bonus-2030', NULL, NULL, NULL, 'promotional', NULL, NULL, NULL, NULL, NULL, NULL)::credits.allocation
 	FROM credits.accounts WHERE name IN ('ada', 'bob', 'dora')), atomic => true)},
 	'count 3, sum 15, ok t');
+
+say_step('What there is, up to an amount, instead of a balance read first; payouts in one call, as JSON.');
+call('shop', q{SELECT amount, balance FROM credits_deduct_up_to('dora', 100, 'stream-1')},
+	'amount -67, balance 0');
+call('shop', q{SELECT amount, balance FROM credits_deduct_up_to('dora', 100, 'stream-2')},
+	'amount 0, balance 0');
+call('shop', q{SELECT item, ok, (receipt).account, (receipt).balance FROM credits_transfer_many('[
+	{"from_account": "team", "to_account": "dora", "amount": 20, "idempotency_key": "payout-1"},
+	{"from_account": "dora", "to_account": "ada", "amount": 5, "idempotency_key": "payout-2"}]'::jsonb)},
+	"item  ok  account  balance\n"
+	. "   1  t   team         800\n"
+	. "   2  t   dora          15");
 
 say_step('All of it is in the log, and all is well.');
 call('dba', q{SELECT * FROM credits_verify()}, '(no rows)');

@@ -1,4 +1,4 @@
-# stripe.pl - a purchase, its refund, a dispute that is lost and one that is
+# stripe.pl - a purchase, its refund, a chargeback that is lost and one that is
 # won, all by webhooks as Stripe signs them: see Story.pm and Stripe.pm
 
 use strict;
@@ -52,7 +52,7 @@ call('dba', q{SELECT * FROM credits_open_account('ada')},
 
 say_step('Ada buys it. The application hands the figures to a checkout of Stripe.');
 my $purchase = call('shop', q{SELECT purchase_id, reference, credits, amount_minor, currency
-	FROM credits_purchase_start('ada', 'starter', idempotency_key => 'cart-1')},
+	FROM credits_start_purchase('ada', 'starter', idempotency_key => 'cart-1')},
 	'purchase_id 1, reference purchase_1, credits 1000, amount_minor 1000, currency USD');
 
 say_step('She pays. Stripe calls, the application passes it on, and the credits are there.');
@@ -75,7 +75,7 @@ balance_is(200, 0);
 
 say_step('She buys once more, uses 900, and has her bank take back all the money. Who owes, pays first.');
 call('shop', q{SELECT purchase_id, reference, amount_minor
-	FROM credits_purchase_start('ada', 'starter', idempotency_key => 'cart-2')},
+	FROM credits_start_purchase('ada', 'starter', idempotency_key => 'cart-2')},
 	'purchase_id 2, reference purchase_2, amount_minor 1000');
 send_event('checkout.session.completed',
 	checkout_session('purchase_2', 'pi_2', 1000, 'USD'), qr/result applied/);
@@ -85,20 +85,20 @@ at('2030-01-05 09:00:00');
 send_event('charge.dispute.created', dispute('pi_2', 1000, 'USD', 'needs_response'), qr/result applied/);
 balance_is(0, 700);
 
-say_step('The bank agrees with Ada: the dispute is lost, and changes nothing more.');
+say_step('The bank agrees with Ada: the chargeback is lost, and changes nothing more.');
 at('2030-02-01 09:00:00');
 send_event('charge.dispute.closed', dispute('pi_2', 1000, 'USD', 'lost'), qr/result applied/);
 balance_is(0, 700);
 
 say_step('What she buys next pays the debt first. Balance and debt are never less than nothing.');
 call('shop', q{SELECT purchase_id, reference, amount_minor
-	FROM credits_purchase_start('ada', 'starter', idempotency_key => 'cart-3')},
+	FROM credits_start_purchase('ada', 'starter', idempotency_key => 'cart-3')},
 	'purchase_id 3, reference purchase_3, amount_minor 1000');
 send_event('checkout.session.completed',
 	checkout_session('purchase_3', 'pi_3', 1000, 'USD'), qr/result applied/);
 balance_is(300, 0);
 
-say_step('She disputes that, too. The money is withdrawn before anyone hears of the dispute.');
+say_step('She disputes that, too. The money is withdrawn before anyone hears of the chargeback.');
 at('2030-02-10 09:00:00');
 send_event('charge.dispute.funds_withdrawn', dispute('pi_3', 1000, 'USD', 'needs_response'), qr/result applied/);
 balance_is(0, 700);

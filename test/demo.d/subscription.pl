@@ -69,7 +69,7 @@ call('dba', q{SELECT source, remaining, expires_at FROM credits.grants WHERE sta
 
 say_step('Half of March is over. What would the larger plan give for the rest of it? She takes it.');
 set_clock('2030-03-15 20:30+00');
-my $preview = call('dba', qq{SELECT * FROM credits_preview_change($id, 'pro')}, qr/\S/);
+my $preview = call('dba', qq{SELECT * FROM credits_preview_plan_change($id, 'pro')}, qr/\S/);
 call('dba', qq{SELECT * FROM credits_change_plan($id, 'pro')}, qr/\S/);
 balance_is(580);
 
@@ -89,11 +89,11 @@ renew('renewed 1, failed 0');
 balance_is(100);
 
 say_step('A payment fails: nothing is renewed until she pays.');
-call('dba', qq{SELECT status FROM credits_subscription_unpaid($id)}, 'past_due');
+call('dba', qq{SELECT status FROM credits_mark_unpaid($id)}, 'past_due');
 set_clock('2030-08-31 09:00+00');
 renew(qr/\Arenewed 0, failed 0\z/);
 balance_is(0);
-call('dba', qq{SELECT status FROM credits_subscription_paid($id)}, 'active');
+call('dba', qq{SELECT status FROM credits_mark_paid($id)}, 'active');
 balance_is(qr/\A1[05]0\z/);
 
 say_step('In December she cancels. What is given stays until the month is over.');

@@ -1,6 +1,6 @@
 # trace.pl - charges the requests of a trace as they come
 #
-# usage: trace.pl DATABASE <azure_llm_code_2023.csv
+# usage: trace.pl DATABASE <AzureLLMInferenceTrace_code.csv
 #
 # Whose request is whose, Trace.pm says.  A request costs 2 to 20 credits, 3.7 on
 # average.  An account opens with 30 and alerts below 20, so that the dearest

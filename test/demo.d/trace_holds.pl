@@ -1,7 +1,7 @@
 # trace_holds.pl - holds an estimate for each request of a trace, and captures
 # what it really cost
 #
-# usage: trace_holds.pl DATABASE <azure_llm_code_2023.csv
+# usage: trace_holds.pl DATABASE <AzureLLMInferenceTrace_code.csv
 #
 # The clock is the trace's own, by credits.test_clock: requests come when the
 # trace says and take 30 ms per token that is generated, so that several are
@@ -195,7 +195,7 @@ foreach my $k (1 .. POOLS)
 
 	$pool{$pool} = { balance => 0, held => 0, open => {}, rows => [] };
 	$dba->do('SELECT credits_open_account($1)', undef, $pool);
-	$dba->do(q{SELECT credits_allocate($1, $2, 'purchase')}, undef, $pool, $bought);
+	$dba->do(q{SELECT credits_allocate($1, $2, source => 'purchase')}, undef, $pool, $bought);
 	log_row($pool, $now, 'opening', '-', 0, 0);
 	log_row($pool, $now, 'allocation', '-', $bought, 0);
 	$sum{bought} += $bought;

@@ -73,7 +73,7 @@ BEGIN
 			call := format('SELECT (t.receipt).* FROM credits_try_deduct(%L, %s, %s%s) AS t', account,
 				(1 + random() * 400)::int, key, pool);
 		ELSIF choice < 0.40 THEN
-			call := format('SELECT * FROM credits_allocate(%L, %s, %L, %L, %L, %s, idempotency_key => %s)', account,
+			call := format('SELECT * FROM credits_allocate(%L, %s, source => %L, expires_at => %L, effective_at => %L, priority => %s, idempotency_key => %s)', account,
 				(1 + random() * 60)::int,
 				(ARRAY['manual', 'gift', 'purchase', 'subscription', 'trial'])[1 + floor(random() * 5)],
 				CASE WHEN random() < 0.6 THEN at + random() * interval '60 days' + interval '1 second' END,
@@ -99,14 +99,14 @@ BEGIN
 		ELSIF choice < 0.67 THEN
 			call := format('SELECT * FROM credits_set_low_balance(%L, %s)', account, (random() * 30)::int);
 		ELSIF choice < 0.79 THEN
-			call := format('SELECT * FROM credits_hold(%L, %s, %L, %s%s)', account, (1 + random() * 40)::int,
+			call := format('SELECT * FROM credits_hold(%L, %s, expires_in => %L, idempotency_key => %s%s)', account, (1 + random() * 40)::int,
 				(ARRAY['1 hour', '1 day', '3 days', '1 month'])[1 + floor(random() * 4)], key, pool);
 		ELSIF choice < 0.93 THEN
 			SELECT h.id INTO target FROM credits.hold_states AS h
 			WHERE h.status = 'open' OR random() < 0.1 ORDER BY random() LIMIT 1;
 			call := CASE
 				WHEN choice < 0.87 THEN
-					format('SELECT * FROM credits_capture(%s, %s, %L, %s, %L)', coalesce(target, 0),
+					format('SELECT * FROM credits_capture(%s, %s, final => %L, idempotency_key => %s, allow_more => %L)', coalesce(target, 0),
 						CASE WHEN random() < 0.4 THEN 'NULL' ELSE (1 + random() * 30)::int::text END,
 						random() < 0.6, key, random() < 0.4)
 				WHEN choice < 0.91 THEN
@@ -147,7 +147,7 @@ BEGIN
 	-- something is always still to come
 	SELECT name INTO account FROM credits.accounts
 	WHERE name LIKE 'life:%' AND status = 'active' AND NOT limited ORDER BY id LIMIT 1;
-	FOREACH call IN ARRAY ARRAY['credits_allocate(%L, 5)', 'credits_hold(%L, 5, ''1 day'')',
+	FOREACH call IN ARRAY ARRAY['credits_allocate(%L, 5)', 'credits_hold(%L, 5, expires_in => ''1 day'')',
 		'credits_allocate(%L, 5, effective_at => credits.now() + interval ''1 day'')'] LOOP
 		EXECUTE format('SELECT * FROM ' || call, account) INTO r;
 		INSERT INTO answer (at, call, receipt, state) VALUES (at, call, r, '00000');

@@ -217,20 +217,21 @@ UNION ALL VALUES
 	('UPDATE credits.hold_states SET released = reserved'),
 	('UPDATE credits.hold_states SET expires_at = ''infinity'''),
 	('DELETE FROM credits.accounts'), ('DELETE FROM credits.accounts WHERE false'),
-	('TRUNCATE credits.accounts'), ('TRUNCATE credits.accounts CASCADE'),
+	('TRUNCATE credits.accounts CASCADE'),
 	('UPDATE credits.grants SET remaining = amount'), ('UPDATE credits.grants SET status = ''open'' WHERE false'),
-	('UPDATE credits.grants SET price = 1'), ('DELETE FROM credits.grants'), ('TRUNCATE credits.grants'),
+	('UPDATE credits.grants SET price = 1'), ('DELETE FROM credits.grants'), ('TRUNCATE credits.grants CASCADE'),
 	('UPDATE credits.transactions SET amount = 1'), ('UPDATE credits.transactions SET reason = NULL WHERE false'),
-	('DELETE FROM credits.transactions'), ('TRUNCATE credits.transactions'),
-	('TRUNCATE credits.accounts, credits.grants, credits.transactions, credits.events');
--- each table that is guarded, also one that is new
+	('DELETE FROM credits.transactions'), ('TRUNCATE credits.transactions CASCADE'),
+	('TRUNCATE credits.accounts, credits.grants, credits.transactions, credits.events CASCADE');
+-- each table that is guarded, also one that is new; without CASCADE, foreign keys are
+-- in the way before a trigger is
 INSERT INTO refused
 SELECT format(f, t.name, t.columns[1]) FROM stored AS t,
 	unnest(ARRAY[
 		'UPDATE credits.%1$s SET %2$I = %2$I WHERE false',
 		'DELETE FROM credits.%s',
 		'DELETE FROM credits.%s WHERE false',
-		'TRUNCATE credits.%s'
+		'TRUNCATE credits.%s CASCADE'
 	]) AS f
 WHERE EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = format('credits.%I', t.name)::regclass
 			  AND g.tgfoid = 'credits.refuse_change'::regproc)

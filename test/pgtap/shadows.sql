@@ -18,8 +18,8 @@ SELECT credits_open_account('shadow:pool', 100) IS NOT NULL AS x \gset
 SELECT credits_open_account('shadow:top', 100) IS NOT NULL AS x \gset
 SELECT credits_add_member('shadow:top', 'shadow:pool', 50) IS NOT NULL AS x \gset
 SELECT credits_add_member('shadow:pool', 'shadow:1', 50, 'week', 'Europe/Berlin') IS NOT NULL AS x \gset
-SELECT transaction_id AS hold FROM credits_hold('shadow:1', 20, '2 years', pool => 'shadow:pool', mode => 'own_first') \gset
-SELECT credits_hold('shadow:1', 2, '1 day') IS NOT NULL AS x \gset
+SELECT transaction_id AS hold FROM credits_hold('shadow:1', 20, expires_in => '2 years', pool => 'shadow:pool', mode => 'own_first') \gset
+SELECT credits_hold('shadow:1', 2, expires_in => '1 day') IS NOT NULL AS x \gset
 SELECT transaction_id AS transfer FROM credits_transfer('shadow:1', 'shadow:pool', 5) \gset
 
 -- the calls, each as a text that depends on nothing but what it should
@@ -35,9 +35,18 @@ INSERT INTO evil.calls (clock, role, statement) VALUES
 	(NULL, 'regress_pgtap_app', $$SELECT public.credits_balance_at('shadow:1', '2030-03-01')::pg_catalog.text$$),
 	(NULL, 'regress_pgtap_app', $$SELECT s::pg_catalog.text FROM public.credits_summary('shadow:1') AS s$$),
 	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.string_agg(pg_catalog.format('%s %s %s', h.kind, h.amount, h.balance), ',') FROM public.credits_history('shadow:1', 3) AS h$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_grants('shadow:1') AS o$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_balance_by_source('shadow:1') AS o$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_holds('shadow:1') AS o$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_pools('shadow:1') AS o$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_pool_members('shadow:1') AS o$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_gifts('shadow:1') AS o$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_referrals('shadow:1') AS o$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_subscriptions('shadow:1') AS o$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_purchases('shadow:1') AS o$$),
 	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.count(*)::pg_catalog.text FROM public.credits_history('shadow:1', kinds => '{opening,deduction}', since => '2030-01-01', until => '2031-01-01') AS h$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).balance::pg_catalog.text FROM public.credits_open_account('shadow:2', 10, 'token', '{}') AS d$$),
-	('2030-02-02', 'regress_pgtap_admin', $$SELECT (d).balance::pg_catalog.text FROM public.credits_allocate('shadow:1', 10, 'purchase', '2031-01-01', NULL, 3, 9.99, 'alloc', 'reason', 'ref', '{}', 'EUR') AS d$$),
+	('2030-02-02', 'regress_pgtap_admin', $$SELECT (d).balance::pg_catalog.text FROM public.credits_allocate('shadow:1', 10, 'alloc', 'ref', 'reason', '{}', 'purchase', '2031-01-01', priority => 3, price => 9.99, currency => 'EUR') AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).balance::pg_catalog.text FROM public.credits_adjust('shadow:1', -3, 'reason') AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).balance::pg_catalog.text FROM public.credits_adjust('shadow:1', 3, 'reason') AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).kind FROM public.credits_pause_account('shadow:1', 'reason') AS d$$),
@@ -47,7 +56,7 @@ INSERT INTO evil.calls (clock, role, statement) VALUES
 	(NULL, 'regress_pgtap_admin', $$INSERT INTO evil.users VALUES (7) RETURNING 'inserted'$$),
 	(NULL, 'regress_pgtap_app', format('SELECT pg_catalog.format(''%%s %%s'', d.amount, d.held) FROM public.credits_extend_hold(%s, ''3 years'') AS d', :hold)),
 	(NULL, 'regress_pgtap_app', format('SELECT pg_catalog.format(''%%s %%s'', d.amount, d.held) FROM public.credits_capture(%s, 25, allow_more => true) AS d', :hold)),
-	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.format('%s %s', d.amount, d.held) FROM public.credits_hold('shadow:1', 3, '1 hour', 'hold', 'op', 'ref', '{}', 'shadow:top', 'pool_only') AS d$$),
+	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.format('%s %s', d.amount, d.held) FROM public.credits_hold('shadow:1', 3, 'hold', 'op', 'ref', '{}', '1 hour', 'shadow:top', 'pool_only') AS d$$),
 	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.format('%s %s', d.amount, d.balance) FROM public.credits_deduct('shadow:1', 4, pool => 'shadow:top', mode => 'pool_first') AS d$$),
 	(NULL, 'regress_pgtap_app', $$SELECT pg_catalog.format('%s %s', d.amount, d.balance) FROM public.credits_transfer('shadow:1', 'shadow:pool', 2) AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT pg_catalog.format('%s %s', h.status, h.remaining) FROM credits.holds AS h WHERE h.account OPERATOR(pg_catalog.=) 'shadow:1' AND h.reserved OPERATOR(pg_catalog.=) 2$$),
@@ -128,8 +137,8 @@ DECLARE
 	f text;
 BEGIN
 	FOREACH f IN ARRAY ARRAY[
-		'account_id(account text) RETURNS bigint', 'settled(account_id bigint, at timestamptz) RETURNS record', 'now() RETURNS timestamptz', 'required(value timestamptz, argument text) RETURNS timestamptz',
-		'history_position(account text, transaction_id bigint) RETURNS timestamptz', 'history_limit("limit" integer) RETURNS integer',
+		'account_id(account text) RETURNS bigint', 'advance_sequence(sequence regclass, id bigint) RETURNS void', 'settled(account_id bigint, at timestamptz) RETURNS record', 'settled_grants(account_id bigint) RETURNS SETOF record', 'now() RETURNS timestamptz', 'required(value timestamptz, argument text) RETURNS timestamptz',
+		'history_position(account text, transaction_id bigint) RETURNS timestamptz', 'max_rows(max_rows integer) RETURNS integer',
 		'credits_balance(account text) RETURNS bigint', 'credits_deduct(account text, amount bigint) RETURNS record',
 		'sha256(bytea) RETURNS bytea', 'encode(bytea, text) RETURNS text', 'nextval(regclass) RETURNS bigint',
 		'setval(regclass, bigint) RETURNS bigint', 'date_part(text, timestamptz) RETURNS double precision',

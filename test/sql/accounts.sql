@@ -65,8 +65,6 @@ SELECT account, kind FROM credits_open_account(E'\u00fcser:1');
 SELECT account, kind FROM credits_open_account(E'u\u0308ser:1');
 
 -- units
-SELECT credits_open_account('user:x', unit => NULL);
-\echo :SQLSTATE
 SELECT credits_open_account('user:x', unit => '');
 \echo :SQLSTATE
 SELECT credits_open_account('user:x', unit => repeat('x', 64));
@@ -207,3 +205,25 @@ SELECT count(*) FROM credits.accounts WHERE name IN ('user:none', 'user:x', '');
 SELECT account_id, kind, amount, balance_after, left(reason, 20) AS reason, operation, draws, metadata
 FROM credits.transactions WHERE account_id BETWEEN 10001 AND 10003 ORDER BY id;
 SELECT * FROM credits_verify();
+
+-- opening again, as it is or otherwise
+SET credits.test_clock = '2030-06-01 00:00:00+00';
+SELECT * FROM credits_open_account('user:again', 5, 'token');
+SELECT replayed FROM credits_open_account('user:again');
+SELECT replayed FROM credits_open_account('user:again', 5);
+SELECT replayed FROM credits_open_account('user:again', unit => 'token', metadata => '{"a": 1}');
+SELECT credits_open_account('user:again', 0);
+\echo :SQLSTATE
+SELECT credits_open_account('user:again', unit => 'credit');
+\echo :SQLSTATE
+SELECT unit FROM credits.accounts WHERE name = 'user:again';
+-- pausing, resuming and closing again finds it done, and writes nothing
+SELECT transaction_id IS NULL AS nothing, account, kind, amount, balance, held, replayed FROM credits_resume_account('user:again', 'never paused');
+SELECT kind, replayed FROM credits_pause_account('user:again', 'once');
+SELECT transaction_id IS NULL AS nothing, kind, balance, replayed FROM credits_pause_account('user:again', 'twice');
+SELECT kind, replayed FROM credits_close_account('user:again', 'once');
+SELECT transaction_id IS NULL AS nothing, kind, balance, replayed FROM credits_close_account('user:again', 'twice');
+SELECT credits_pause_account('user:again', 'closed');
+\echo :SQLSTATE
+SELECT kind, reason FROM credits_history('user:again');
+SELECT * FROM credits_verify('user:again');

@@ -12,7 +12,7 @@ SELECT kind FROM credits_open_account('fix:1');
 SELECT * FROM credits_adjust('fix:1', 20, 'outage of 1 January');
 SELECT * FROM credits_adjust(account => 'fix:1', delta => 5, reason => 'goodwill',
 	idempotency_key => 'a1', metadata => '{"ticket": 1}');
-SELECT balance FROM credits_allocate('fix:1', 10, 'gift');
+SELECT balance FROM credits_allocate('fix:1', 10, source => 'gift');
 SELECT * FROM credits_adjust('fix:1', -12, 'counted twice');
 SELECT id, source, priority, amount, remaining, status, expires_at
 FROM credits.grants WHERE account_id = 20001 ORDER BY id;
@@ -57,7 +57,7 @@ SELECT credits_adjust('fix:1', 6, 'goodwill', 'a1');
 \echo :SQLSTATE
 SELECT credits_adjust('fix:1', -5, 'goodwill', 'a1');
 \echo :SQLSTATE
-SELECT credits_allocate('fix:1', 5, 'adjustment', idempotency_key => 'a1');
+SELECT credits_allocate('fix:1', 5, source => 'adjustment', idempotency_key => 'a1');
 \echo :SQLSTATE
 SELECT balance, replayed FROM credits_adjust('fix:1', -1, 'down', 'a2');
 SELECT balance, replayed FROM credits_adjust('fix:1', -1, 'down', 'a2');

@@ -30,13 +30,13 @@ SELECT kind FROM credits_open_account('alloc:sources');
 SELECT s.source, r.amount, r.balance
 FROM unnest(ARRAY['promotional', 'referral', 'gift', 'trial', 'subscription',
 				  'manual', 'signup', 'adjustment', 'purchase']) AS s (source),
-	 credits_allocate('alloc:sources', 1, s.source) AS r;
+	 credits_allocate('alloc:sources', 1, source => s.source) AS r;
 SELECT source, priority FROM credits.grants WHERE account_id = 40002 ORDER BY id;
-SELECT credits_allocate('alloc:1', 1, 'loot');
+SELECT credits_allocate('alloc:1', 1, source => 'loot');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:1', 1, 'Manual');
-SELECT credits_allocate('alloc:1', 1, '');
-SELECT credits_allocate('alloc:1', 1, NULL);
+SELECT credits_allocate('alloc:1', 1, source => 'Manual');
+SELECT credits_allocate('alloc:1', 1, source => '');
+SELECT credits_allocate('alloc:1', 1, source => NULL);
 \echo :SQLSTATE
 SELECT balance FROM credits_allocate('alloc:1', 1, priority => 0);
 SELECT balance FROM credits_allocate('alloc:1', 1, priority => 32767);
@@ -133,6 +133,9 @@ SELECT credits_allocate('alloc:4', 3, price => -0.01, currency => 'EUR');
 \echo :SQLSTATE
 SELECT credits_allocate('alloc:4', 3, price => 'NaN', currency => 'EUR');
 SELECT credits_allocate('alloc:4', 3, price => 'infinity', currency => 'EUR');
+-- few bytes, but many digits
+SELECT credits_allocate('alloc:4', 3, price => 1e100000, currency => 'EUR');
+SELECT credits_allocate('alloc:4', 3, price => 1e-500, currency => 'EUR');
 SELECT credits_allocate('alloc:4', 3, price => 1, currency => 'eur');
 \echo :SQLSTATE
 SELECT credits_allocate('alloc:4', 3, price => 1, currency => 'EURO');
@@ -157,55 +160,55 @@ SELECT balance, replayed FROM credits_allocate('alloc:4', 3,
 
 -- a retry: the first receipt; the same key for anything else: refused
 SELECT kind FROM credits_open_account('alloc:5');
-SELECT * FROM credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT * FROM credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 SET credits.test_clock = '2030-06-03 00:00:00+00';
 SELECT kind, amount, balance FROM credits_deduct('alloc:5', 3);
-SELECT * FROM credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT * FROM credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 -- reason and metadata may differ, and how a number is written
-SELECT amount, balance, replayed FROM credits_allocate('alloc:5', 10, 'gift',
-	'2031-01-01 00:00:00+00', '2030-01-01 00:00:00+00', 20, 5.00, 'key', NULL,
-	'reference', NULL, 'EUR');
+SELECT amount, balance, replayed FROM credits_allocate('alloc:5', 10, 'key',
+	'reference', source => 'gift', expires_at => '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5.00,
+	currency => 'EUR');
 -- each of these is another request
-SELECT credits_allocate('alloc:5', 11, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 11, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'trial', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'trial', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:01+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:01+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', NULL,
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:01+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:01+00', priority => 20, price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	NULL, 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 21, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 21, price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', NULL, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 6, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 6, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'USD');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'USD');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, NULL, 'key', 'reason', 'reference', '{"a": 1}');
+SELECT credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20);
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', NULL, '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', reason => 'reason',
+	metadata => '{"a": 1}', source => 'gift', expires_at => '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 \echo :SQLSTATE
-SELECT credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'other', '{"a": 1}', 'EUR');
+SELECT credits_allocate('alloc:5', 10, 'key', 'other',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 \echo :SQLSTATE
 -- another kind of request
 SELECT credits_deduct('alloc:5', 10, 'key');
@@ -215,8 +218,8 @@ SELECT credits_adjust('alloc:5', 10, 'reason', 'key');
 -- a retry that comes after its own expiry is a retry all the same
 SET credits.test_clock = '2032-01-01 00:00:00+00';
 SELECT kind, amount, balance, replayed, created_at
-FROM credits_allocate('alloc:5', 10, 'gift', '2031-01-01 00:00:00+00',
-	'2030-01-01 00:00:00+00', 20, 5, 'key', 'reason', 'reference', '{"a": 1}', 'EUR');
+FROM credits_allocate('alloc:5', 10, 'key', 'reference',
+	'reason', '{"a": 1}', 'gift', '2031-01-01 00:00:00+00', effective_at => '2030-01-01 00:00:00+00', priority => 20, price => 5, currency => 'EUR');
 SELECT credits_balance('alloc:5');
 -- keys belong to the account, and what failed keeps no key
 SELECT kind, balance FROM credits_open_account('alloc:6');
@@ -236,3 +239,25 @@ SELECT balance, replayed FROM credits_allocate('alloc:6', 1, expires_at => 'infi
 SELECT balance, replayed FROM credits_allocate('alloc:6', 1, priority => 50, idempotency_key => 'key');
 
 SELECT * FROM credits_verify();
+
+-- expires_in, from now or from effective_at; a retry repeats it unchanged
+SET credits.test_clock = '2032-01-01 00:00:00+00';
+SELECT balance >= 0 AS open FROM credits_open_account('alloc:span');
+SELECT amount, replayed FROM credits_allocate('alloc:span', 10, 'span:1', expires_in => '30 days');
+SET credits.test_clock = '2032-01-01 01:00:00+00';
+SELECT amount, replayed FROM credits_allocate('alloc:span', 10, 'span:1', expires_in => '30 days');
+SELECT amount, replayed FROM credits_allocate('alloc:span', 20, effective_at => '2032-02-01 00:00+00', expires_in => '1 month');
+SELECT g.amount, g.effective_at, g.expires_at FROM credits.grants AS g JOIN credits.accounts AS a ON a.id = g.account_id
+WHERE a.name = 'alloc:span' ORDER BY g.id;
+SELECT credits_allocate('alloc:span', 10, 'span:1', expires_in => '31 days');
+SELECT credits_allocate('alloc:span', 10, 'span:1');
+SELECT credits_allocate('alloc:span', 1, expires_in => '1 day', expires_at => '2032-03-01');
+SELECT credits_allocate('alloc:span', 1, expires_in => '-1 day');
+SELECT credits_allocate('alloc:span', 1, expires_in => '1 day', effective_at => '2031-12-31 01:00+00');
+SELECT credits_allocate('alloc:span', 1, expires_in => '1000 years', effective_at => '294000-01-01');
+SELECT item, ok, code, message, detail, hint FROM credits_allocate_many(ARRAY[
+	('alloc:span', 1, NULL, NULL, NULL, NULL, NULL, NULL, '1 day', NULL, NULL, NULL, NULL),
+	('alloc:span', 1, NULL, NULL, NULL, NULL, NULL, '2033-01-01', '1 day', NULL, NULL, NULL, NULL),
+	('alloc:span', 1, NULL, NULL, NULL, NULL, NULL, NULL, '0', NULL, NULL, NULL, NULL)]::credits.allocation[]);
+SELECT * FROM credits_verify('alloc:span');
+RESET credits.test_clock;

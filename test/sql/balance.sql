@@ -10,10 +10,10 @@ ALTER SEQUENCE credits.transactions_id_seq RESTART 50001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind FROM credits_open_account('read:1', 10, 'token');
-SELECT balance FROM credits_allocate('read:1', 100, 'gift', '2030-02-01');
-SELECT balance FROM credits_allocate('read:1', 50, 'gift', '2030-02-01');
-SELECT balance FROM credits_allocate('read:1', 7, 'subscription', '2030-03-01', '2030-01-15');
-SELECT balance FROM credits_allocate('read:1', 1000, 'purchase', effective_at => '2031-01-01');
+SELECT balance FROM credits_allocate('read:1', 100, source => 'gift', expires_at => '2030-02-01');
+SELECT balance FROM credits_allocate('read:1', 50, source => 'gift', expires_at => '2030-02-01');
+SELECT balance FROM credits_allocate('read:1', 7, source => 'subscription', expires_at => '2030-03-01', effective_at => '2030-01-15');
+SELECT balance FROM credits_allocate('read:1', 1000, source => 'purchase', effective_at => '2031-01-01');
 SET credits.test_clock = '2030-01-02 00:00:00+00';
 SELECT transaction_id AS spend FROM credits_deduct('read:1', 30) \gset
 SET credits.test_clock = '2030-01-03 00:00:00+00';
@@ -57,7 +57,7 @@ SELECT t, credits_balance_at('read:1', t) FROM instants ORDER BY t;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2032-01-01 00:00:00+00';
 SELECT kind FROM credits_open_account('read:2');
-SELECT balance FROM credits_allocate('read:2', 10, 'gift', '2032-02-01');
+SELECT balance FROM credits_allocate('read:2', 10, source => 'gift', expires_at => '2032-02-01');
 SELECT transaction_id AS spend FROM credits_deduct('read:2', 8) \gset
 SET credits.test_clock = '2032-03-01 00:00:00+00';
 SELECT balance FROM credits_refund(:spend, 5);
@@ -79,8 +79,8 @@ SELECT credits_balance_at('read:3', '2040-01-01');
 -- timed out counts for nothing, and what it gives back expires with its grant
 SET credits.test_clock = '2033-01-01 00:00:00+00';
 SELECT kind FROM credits_open_account('read:4', 5);
-SELECT balance FROM credits_allocate('read:4', 10, 'gift', '2033-02-01');
-SELECT balance, held FROM credits_hold('read:4', 10, '1 hour');
+SELECT balance FROM credits_allocate('read:4', 10, source => 'gift', expires_at => '2033-02-01');
+SELECT balance, held FROM credits_hold('read:4', 10, expires_in => '1 hour');
 SELECT credits_balance('read:4'), s.balance, s.held, s.expiring_amount, s.expiring_at
 FROM credits_summary('read:4') AS s;
 SELECT t, credits_balance_at('read:4', t) FROM unnest(ARRAY['2032-12-31 00:00:00+00',

@@ -29,9 +29,9 @@ SELECT transaction_id, kind, amount, balance, operation, reference, metadata, id
 FROM credits_history('batch:3');
 SET ROLE regress_credits_admin;
 SELECT * FROM credits_allocate_many(ARRAY[
-	('batch:2', 50, 'promotional', '2030-02-01', NULL, 5, NULL, NULL, 'k1', 'sorry', 'r1', '{"n": 1}'),
-	('batch:1', 60, 'purchase', NULL, '2030-01-15', NULL, 9.90, 'EUR', 'k2', NULL, 'invoice', NULL),
-	('batch:2', 70, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
+	('batch:2', 50, 'k1', 'r1', 'sorry', '{"n": 1}', 'promotional', '2030-02-01', NULL, NULL, 5, NULL, NULL),
+	('batch:1', 60, 'k2', 'invoice', NULL, NULL, 'purchase', NULL, NULL, '2030-01-15', NULL, 9.90, 'EUR'),
+	('batch:2', 70, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
 SELECT id, account_id, transaction_id, source, amount, remaining, priority, effective_at, expires_at, price,
 	   currency, status FROM credits.grants WHERE id > 520003;
 SELECT transaction_id, kind, amount, balance, reference, reason, metadata, idempotency_key
@@ -41,10 +41,10 @@ FROM credits_history('batch:2', kinds => ARRAY['allocation']);
 -- account and each grant are written once
 SELECT balance FROM credits_open_account('batch:4');
 SELECT count(*) FROM credits_allocate_many(ARRAY[
-	('batch:4', 50, 'manual', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:4', 5, 'promotional', '2030-06-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:4', 5, 'promotional', '2030-05-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:4', 20, 'subscription', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
+	('batch:4', 50, NULL, NULL, NULL, NULL, 'manual', NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:4', 5, NULL, NULL, NULL, NULL, 'promotional', '2030-06-01', NULL, NULL, NULL, NULL, NULL),
+	('batch:4', 5, NULL, NULL, NULL, NULL, 'promotional', '2030-05-01', NULL, NULL, NULL, NULL, NULL),
+	('batch:4', 20, NULL, NULL, NULL, NULL, 'subscription', NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
 BEGIN;
 SELECT :count \gset
 SELECT transaction_count AS before FROM credits.accounts WHERE name = 'batch:4' \gset
@@ -80,12 +80,12 @@ SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:3', 1, 'single', 'chat', 
 	('batch:1', 1, 'single', 'chat', NULL, NULL)]::credits.deduction[]);
 SELECT :refusal FROM credits_deduct_many(ARRAY[('batch:3', 2, 'single', 'chat', NULL, NULL)]::credits.deduction[]);
 SELECT :outcome FROM credits_allocate_many(ARRAY[
-	('batch:3', 1, 'manual', NULL, NULL, NULL, NULL, NULL, 'gift', NULL, NULL, NULL),
-	('batch:3', 1, NULL, NULL, NULL, NULL, NULL, NULL, 'gift', 'another reason', NULL, '{}'),
-	('batch:3', 1, 'trial', NULL, NULL, NULL, NULL, NULL, 'gift', NULL, NULL, NULL),
-	('batch:3', 1, NULL, NULL, NULL, NULL, NULL, NULL, 'single', NULL, NULL, NULL),
-	('batch:1', 60, 'purchase', NULL, '2030-01-15', NULL, 9.900, 'EUR', 'k2', NULL, 'invoice', NULL),
-	('batch:1', 60, 'purchase', NULL, '2030-01-15', NULL, 9.91, 'EUR', 'k2', NULL, 'invoice', NULL)]::credits.allocation[]);
+	('batch:3', 1, 'gift', NULL, NULL, NULL, 'manual', NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:3', 1, 'gift', NULL, 'another reason', '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:3', 1, 'gift', NULL, NULL, NULL, 'trial', NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:3', 1, 'single', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 60, 'k2', 'invoice', NULL, NULL, 'purchase', NULL, NULL, '2030-01-15', NULL, 9.900, 'EUR'),
+	('batch:1', 60, 'k2', 'invoice', NULL, NULL, 'purchase', NULL, NULL, '2030-01-15', NULL, 9.91, 'EUR')]::credits.allocation[]);
 -- replays only: nothing is written
 BEGIN;
 SELECT :count \gset
@@ -98,7 +98,7 @@ COMMIT;
 -- a single call replays what a batch did
 SELECT transaction_id, amount, balance, replayed FROM credits_deduct('batch:3', 30, 'k3', 'chat', 'r3');
 SELECT transaction_id, amount, balance, replayed
-FROM credits_allocate('batch:2', 50, 'promotional', '2030-02-01', priority => 5, idempotency_key => 'k1', reference => 'r1');
+FROM credits_allocate('batch:2', 50, source => 'promotional', expires_at => '2030-02-01', priority => 5, idempotency_key => 'k1', reference => 'r1');
 
 -- keys used twice and thrice in one batch
 SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:3', 2, 'b1', 'x', NULL, NULL),
@@ -121,10 +121,10 @@ SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:3', 2, 'b3', NULL, NULL, 
 SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:3', 1, 'b3', NULL, NULL, NULL),
 	('batch:3', 2, 'b1', 'x', NULL, NULL)]::credits.deduction[]);
 SELECT :outcome FROM credits_allocate_many(ARRAY[
-	('batch:3', 5, NULL, '2029-01-01', NULL, NULL, NULL, NULL, 'b4', NULL, NULL, NULL),
-	('batch:3', 5, NULL, '2031-01-01', NULL, NULL, NULL, NULL, 'b4', NULL, NULL, NULL),
-	('batch:3', 5, NULL, '2031-01-01', NULL, NULL, NULL, NULL, 'b4', NULL, NULL, NULL),
-	('batch:3', 5, NULL, '2029-01-01', NULL, NULL, NULL, NULL, 'b4', NULL, NULL, NULL)]::credits.allocation[]);
+	('batch:3', 5, 'b4', NULL, NULL, NULL, NULL, '2029-01-01', NULL, NULL, NULL, NULL, NULL),
+	('batch:3', 5, 'b4', NULL, NULL, NULL, NULL, '2031-01-01', NULL, NULL, NULL, NULL, NULL),
+	('batch:3', 5, 'b4', NULL, NULL, NULL, NULL, '2031-01-01', NULL, NULL, NULL, NULL, NULL),
+	('batch:3', 5, 'b4', NULL, NULL, NULL, NULL, '2029-01-01', NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
 
 -- refused items leave the others alone
 SELECT balance FROM credits_open_account('batch:paused', 50);
@@ -151,41 +151,41 @@ SELECT :refusal FROM credits_deduct_many(ARRAY[(NULL, 1, NULL, NULL, NULL, NULL)
 	NULL]::credits.deduction[]);
 -- a paused account can be given credits
 SELECT :outcome FROM credits_allocate_many(ARRAY[
-	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:paused', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:closed', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:none', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, 'lottery', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, '', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, '2030-01-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, '-infinity', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, '2030-02-01', '2030-02-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, 'infinity', NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, -1, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, 32768, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, 'EUR', NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, 'NaN', 'EUR', NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, -1, 'EUR', NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, 1, 'euro', NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, repeat('x', 256), NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, repeat('x', 1001), NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, repeat('x', 256), NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, to_jsonb(repeat('x', 17000))),
-	('batch:1', 9223372036854775807, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	NULL, ('batch:1', 1, NULL, 'infinity', NULL, NULL, 0, 'EUR', NULL, NULL, NULL, NULL)]::credits.allocation[]);
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:paused', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:closed', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:none', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, 'lottery', NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, '', NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, '2030-01-01', NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, '-infinity', NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, '2030-02-01', NULL, '2030-02-01', NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'infinity', NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, -1, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 32768, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'EUR'),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'NaN', 'EUR'),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, -1, 'EUR'),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'euro'),
+	('batch:1', 1, repeat('x', 256), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, repeat('x', 1001), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, repeat('x', 256), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, to_jsonb(repeat('x', 17000)), NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 9223372036854775807, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	NULL, ('batch:1', 1, NULL, NULL, NULL, NULL, NULL, 'infinity', NULL, NULL, NULL, 0, 'EUR')]::credits.allocation[]);
 SELECT item, code, message FROM credits_allocate_many(ARRAY[
-	('batch:1', 1, 'lottery', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, '2030-01-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 9223372036854775807, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
+	('batch:1', 1, NULL, NULL, NULL, NULL, 'lottery', NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, '2030-01-01', NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, NULL),
+	('batch:1', 9223372036854775807, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
 -- what would exceed what can be counted
 SELECT balance FROM credits_open_account('batch:rich');
 SELECT :outcome FROM credits_allocate_many(ARRAY[
-	('batch:rich', 9223372036854775000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:rich', 808, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:rich', 807, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
+	('batch:rich', 9223372036854775000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:rich', 808, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:rich', 807, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
 SELECT transaction_id AS spend FROM credits_deduct('batch:rich', 9223372036854775000) \gset
 SELECT balance FROM credits_refund(:spend);
 SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:rich', 800, NULL, NULL, NULL, NULL),
@@ -216,8 +216,8 @@ SELECT credits_deduct_many(ARRAY[('batch:1', 1, 'a1', NULL, NULL, NULL),
 	('batch:1', 2, 'a1', NULL, NULL, NULL)]::credits.deduction[], true);
 \echo :SQLSTATE
 SELECT credits_allocate_many(ARRAY[
-	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:1', 1, NULL, '2029-01-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[], true);
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:1', 1, NULL, NULL, NULL, NULL, NULL, '2029-01-01', NULL, NULL, NULL, NULL, NULL)]::credits.allocation[], true);
 \echo :SQLSTATE
 SELECT string_agg(balance::text, ' ' ORDER BY id) = :'balances' AS same, sum(transaction_count) = :rows AS no_rows
 FROM credits.accounts WHERE name LIKE 'batch:%';
@@ -225,17 +225,17 @@ SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:2', 1, NULL, NULL, NULL, 
 	('batch:1', 1, 'a1', NULL, NULL, NULL), ('batch:1', 1, 'a1', NULL, NULL, NULL)]::credits.deduction[], atomic => true);
 
 -- the array
-SELECT credits_deduct_many(NULL);
+SELECT credits_deduct_many(NULL::credits.deduction[]);
 \echo :SQLSTATE
-SELECT credits_deduct_many('{}');
+SELECT credits_deduct_many('{}'::credits.deduction[]);
 \echo :SQLSTATE
 SELECT credits_deduct_many(ARRAY[('batch:1', 1, NULL, NULL, NULL, NULL)]::credits.deduction[], NULL);
 \echo :SQLSTATE
 SELECT credits_deduct_many(array_fill(('batch:1', 1, NULL, NULL, NULL, NULL)::credits.deduction, ARRAY[100001]));
 \echo :SQLSTATE
-SELECT credits_allocate_many(NULL);
+SELECT credits_allocate_many(NULL::credits.allocation[]);
 \echo :SQLSTATE
-SELECT credits_allocate_many('{}', dry_run => true);
+SELECT credits_allocate_many('{}'::credits.allocation[], dry_run => true);
 \echo :SQLSTATE
 SELECT credits_allocate_many(ARRAY[NULL]::credits.allocation[], NULL);
 \echo :SQLSTATE
@@ -295,10 +295,10 @@ $$;
 -- accounts that are due are settled in the batch, once
 SELECT balance FROM credits_open_account('batch:due');
 SELECT count(*) FROM credits_allocate_many(ARRAY[
-	('batch:due', 10, 'trial', '2030-02-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:due', 20, 'trial', '2030-04-01', '2030-02-15', NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-	('batch:due', 40, 'manual', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
-SELECT transaction_id AS hold FROM credits_hold('batch:due', 15, '40 days') \gset
+	('batch:due', 10, NULL, NULL, NULL, NULL, 'trial', '2030-02-01', NULL, NULL, NULL, NULL, NULL),
+	('batch:due', 20, NULL, NULL, NULL, NULL, 'trial', '2030-04-01', NULL, '2030-02-15', NULL, NULL, NULL),
+	('batch:due', 40, NULL, NULL, NULL, NULL, 'manual', NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
+SELECT transaction_id AS hold FROM credits_hold('batch:due', 15, expires_in => '40 days') \gset
 SET credits.test_clock = '2030-03-01 00:00:00+00';
 -- refusals and replays alone do not write what the clock did
 SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:due', 61, NULL, NULL, NULL, NULL),
@@ -321,16 +321,16 @@ SELECT :refusal FROM credits_deduct_many(ARRAY[('batch:limited', 2, NULL, NULL, 
 SELECT day_used, day_start FROM credits.limits WHERE account_id = 520009;
 -- what is clipped shows in the receipt
 SELECT :outcome FROM credits_allocate_many(ARRAY[
-	('batch:limited', 60, NULL, NULL, NULL, NULL, NULL, NULL, 'c1', NULL, NULL, NULL),
-	('batch:limited', 30, NULL, NULL, NULL, NULL, NULL, NULL, 'c2', NULL, NULL, NULL),
-	('batch:limited', 10, NULL, NULL, NULL, NULL, NULL, NULL, 'c3', NULL, NULL, NULL),
-	('batch:limited', 30, NULL, NULL, NULL, NULL, NULL, NULL, 'c2', NULL, NULL, NULL)]::credits.allocation[]);
+	('batch:limited', 60, 'c1', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:limited', 30, 'c2', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:limited', 10, 'c3', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+	('batch:limited', 30, 'c2', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
 SELECT * FROM credits_verify('batch:limited');
 
 -- a dry run tells the same, and writes nothing
 \set state 'jsonb_build_array((SELECT jsonb_object_agg(sequencename, last_value) FROM pg_sequences WHERE schemaname = ''credits''), (SELECT md5(string_agg(a::text, '' '' ORDER BY id)) FROM credits.accounts AS a), (SELECT md5(string_agg(g::text, '' '' ORDER BY id)) FROM credits.grants AS g), (SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events), (SELECT md5(string_agg(l::text, '' '' ORDER BY account_id)) FROM credits.limits AS l), (SELECT md5(string_agg(h::text, '' '' ORDER BY id)) FROM credits.hold_states AS h))'
 CREATE TEMP TABLE upload (line serial, item credits.allocation);
-INSERT INTO upload (item) SELECT ROW(account, amount, source, expires_at, NULL, NULL, NULL, NULL, key, NULL, NULL, NULL)::credits.allocation
+INSERT INTO upload (item) SELECT ROW(account, amount, key, NULL, NULL, NULL, source, expires_at, NULL, NULL, NULL, NULL, NULL)::credits.allocation
 FROM (VALUES ('batch:1', 10, 'trial', '2030-07-01'::timestamptz, 'u1'), ('batch:none', 10, NULL, NULL, 'u2'),
 	('batch:1', 20, NULL, NULL, 'u3'), ('batch:1', 10, 'trial', '2030-07-01', 'u1'), ('batch:1', 11, NULL, NULL, 'u1'),
 	('batch:3', 1, 'manual', NULL, 'gift'), ('batch:3', 2, 'manual', NULL, 'gift'), ('batch:closed', 1, NULL, NULL, 'u4'),
@@ -338,7 +338,7 @@ FROM (VALUES ('batch:1', 10, 'trial', '2030-07-01'::timestamptz, 'u1'), ('batch:
 	('batch:limited', 25, NULL, NULL, 'u7'), (NULL, 1, NULL, NULL, 'u8'), ('batch:1', 0, NULL, NULL, NULL),
 	('batch:rich', 9223372036854775807, NULL, NULL, NULL)) AS line (account, amount, source, expires_at, key);
 -- the trial grant of batch:due runs out, and a hold times out
-SELECT balance, held FROM credits_hold('batch:due', 5, '1 day');
+SELECT balance, held FROM credits_hold('batch:due', 5, expires_in => '1 day');
 SET credits.test_clock = '2030-05-01 00:00:00+00';
 RESET ROLE;
 SELECT :state AS before \gset
@@ -427,8 +427,8 @@ DECLARE
 	r record;
 BEGIN
 	FOR r IN SELECT * FROM public.credits_allocate_many(ARRAY[
-		('batch:1', 1, 'promotional', NULL, NULL, NULL, NULL, NULL, 'cashback ' || currval('credits.transactions_id_seq'), NULL, NULL, NULL),
-		('batch:3', 1, 'promotional', NULL, NULL, NULL, NULL, NULL, 'cashback ' || currval('credits.transactions_id_seq'), NULL, NULL, NULL)]::credits.allocation[])
+		('batch:1', 1, 'cashback ' || currval('credits.transactions_id_seq'), NULL, NULL, NULL, 'promotional', NULL, NULL, NULL, NULL, NULL, NULL),
+		('batch:3', 1, 'cashback ' || currval('credits.transactions_id_seq'), NULL, NULL, NULL, 'promotional', NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[])
 	LOOP
 		RAISE NOTICE 'cashback of account %: % %', NEW.account_id, (r.receipt).account, (r.receipt).balance;
 	END LOOP;
@@ -472,7 +472,7 @@ SELECT transaction_id, account, balance FROM credits_deduct('batch:1', 7, 'poole
 SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:1', 7, 'pooled', NULL, NULL, NULL), ('batch:1', 2, 'own', NULL, NULL, NULL),
 	('batch:pool', 7, 'pooled', NULL, NULL, NULL)]::credits.deduction[]);
 -- a hold of a member's that times out in a batch gives back to its cap
-SELECT balance, held FROM credits_hold('batch:1', 90, '1 day', pool => 'batch:pool');
+SELECT balance, held FROM credits_hold('batch:1', 90, expires_in => '1 day', pool => 'batch:pool');
 SELECT used FROM credits.members WHERE account_id = 520001;
 SET credits.test_clock = '2030-05-03 00:00:00+00';
 SELECT :outcome, (receipt).held FROM credits_deduct_many(ARRAY[('batch:pool', 3, NULL, NULL, NULL, NULL),
@@ -506,6 +506,28 @@ BEGIN;
 ALTER TYPE credits.allocation DROP ATTRIBUTE metadata;
 SELECT credits_allocate_many(ARRAY[NULL]::credits.allocation[]);
 ROLLBACK;
+-- those of results, too
+BEGIN;
+ALTER TYPE credits.outcome ADD ATTRIBUTE more text;
+SELECT * FROM credits_deduct_many('[{"account": "batch:1", "amount": 1}]'::jsonb);
+\echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+ALTER TYPE credits.outcome DROP ATTRIBUTE receipt;
+SELECT * FROM credits_deduct_many('[{"account": "batch:1", "amount": 1}]'::jsonb);
+ROLLBACK;
+BEGIN;
+ALTER TYPE credits.receipt ADD ATTRIBUTE more text;
+SELECT * FROM credits_deduct_many('[{"account": "batch:1", "amount": 1}]'::jsonb);
+ROLLBACK;
+BEGIN;
+ALTER TYPE credits.receipt ADD ATTRIBUTE more text;
+SELECT * FROM credits_deduct('batch:1', 1);
+ROLLBACK;
+BEGIN;
+ALTER TYPE credits.attempt DROP ATTRIBUTE hint;
+SELECT * FROM credits_try_deduct('batch:1', 1);
+ROLLBACK;
 
 -- nothing is left due for the tests that follow
 SET credits.test_clock = '2031-02-01 00:00:00+00';
@@ -517,5 +539,80 @@ SELECT * FROM credits_verify();
 -- leave nothing due to the tests that follow
 RESET ROLE;
 SET client_min_messages = error;
+SET credits.test_clock = '2199-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null
+
+-- holds, captures and transfers; from JSON, too
+SET credits.test_clock = '2032-01-01 00:00:00+00';
+SELECT count(credits_open_account('many:' || i, 100)) FROM generate_series(1, 5) AS i;
+SELECT kind FROM credits_add_member('many:5', 'many:4', 1000);
+SELECT item, ok, code, message, detail, (receipt).transaction_id AS id, (receipt).account, (receipt).amount, (receipt).balance, (receipt).replayed
+FROM credits_transfer_many(ARRAY[
+	('many:1', 'many:2', 60, 'k', 'salary', '{"a": 1}'), ('many:2', 'many:3', 150, NULL, NULL, NULL), ('many:1', 'many:3', 41, NULL, NULL, NULL),
+	('many:1', 'many:1', 1, NULL, NULL, NULL), ('many:1', 'many:none', 1, NULL, NULL, NULL), ('many:1', 'many:2', 60, 'k', 'again', NULL),
+	('many:1', 'many:3', 60, 'k', NULL, NULL), ('many:3', 'many:1', 5, NULL, NULL, NULL), NULL,
+	('many:1', NULL, 5, NULL, NULL, NULL), ('many:1', 'many:2', 0, NULL, NULL, NULL)]::credits.transfer_item[]);
+SELECT (receipt).transaction_id, (receipt).amount, (receipt).replayed FROM credits_transfer_many('[{"from_account": "many:1", "to_account": "many:2", "amount": 60, "idempotency_key": "k"}]'::jsonb);
+SELECT replayed FROM credits_transfer('many:1', 'many:2', 60, 'k');
+-- all or nothing
+SELECT credits_transfer_many('[{"from_account": "many:3", "to_account": "many:1", "amount": 1}, {"from_account": "many:1", "to_account": "many:2", "amount": 1000}]'::jsonb, atomic => true);
+\echo :SQLSTATE
+SELECT count(*) FROM credits_transfer_many('[{"from_account": "many:3", "to_account": "many:1", "amount": 1}, {"from_account": "many:1", "to_account": "many:2", "amount": 1}]'::jsonb, atomic => true);
+SELECT item, ok, code, (receipt).transaction_id AS id, (receipt).balance, (receipt).held FROM credits_hold_many(ARRAY[
+	('many:4', 10, 'h1', 'render', 'job:1', '{"a": 1}', '1 hour'), ('many:4', 20, 'h2', NULL, NULL, NULL, NULL), ('many:5', 101, NULL, NULL, NULL, NULL, NULL),
+	('many:4', 10, 'h1', 'render', 'job:1', NULL, '60 minutes'), ('many:4', 1, NULL, NULL, NULL, NULL, '-1 hour')]::credits.hold_item[]);
+SELECT hold_id, reserved, expires_at, operation, reference FROM credits.holds WHERE account LIKE 'many:%' ORDER BY hold_id;
+SELECT (receipt).replayed FROM credits_hold_many('[{"account": "many:4", "amount": 10, "idempotency_key": "h1", "operation": "render", "reference": "job:1", "expires_in": "1 hour"}]'::jsonb);
+SELECT transaction_id AS h1, replayed FROM credits_hold('many:4', 10, 'h1', 'render', 'job:1', expires_in => '1 hour') \gset
+SELECT transaction_id AS h3 FROM credits_hold('many:4', 100, 'h3', pool => 'many:5', mode => 'own_first') \gset
+SELECT transaction_id AS h4 FROM credits_hold('many:4', 30, 'h4', pool => 'many:5') \gset
+SELECT transaction_id AS opening FROM credits_open_account('many:1') \gset
+SELECT item, ok, code, message, (receipt).account, (receipt).kind, (receipt).balance, (receipt).held, (receipt).replayed FROM credits_capture_many(ARRAY[
+	(:h1, 5, 'c1', 'r', NULL, NULL, NULL, NULL), (:h3, 80, 'c3', NULL, NULL, false, NULL, 'many:4'), (:h4, 40, 'c4', NULL, NULL, NULL, true, NULL),
+	(:h1, 1, NULL, NULL, NULL, NULL, NULL, NULL), (:h3, 0, 'c5', NULL, NULL, NULL, NULL, 'many:4'), (:opening, 0, NULL, NULL, NULL, NULL, NULL, NULL),
+	(0, 0, NULL, NULL, NULL, NULL, NULL, NULL), (:h4, 40, 'c4', NULL, NULL, NULL, true, NULL), (NULL, 1, NULL, NULL, NULL, NULL, NULL, NULL),
+	(:h4, -1, NULL, NULL, NULL, NULL, NULL, NULL), (:h4, 1, NULL, NULL, NULL, NULL, NULL, 'many:1')]::credits.capture_item[]);
+SELECT item, (receipt).kind, (receipt).held, (receipt).replayed FROM credits_capture_many(jsonb_build_array(jsonb_build_object('hold_id', :h4, 'amount', 40, 'idempotency_key', 'c4', 'allow_more', true)));
+SELECT replayed FROM credits_capture(:h4, 40, 'c4', allow_more => true);
+SELECT status, reserved, captured, released FROM credits.holds WHERE account LIKE 'many:%' ORDER BY hold_id;
+-- what is not as it must be in JSON
+SELECT item, code, message, detail, hint FROM credits_deduct_many('[5, null, [], {}, {"account": "many:1", "amount": 1.5}, {"account": "many:1", "amount": [1]},
+	{"account": "many:1", "amount": 1, "key": "x"}, {"account": "many:1", "amount": "1", "operation": null, "metadata": {"b": [1, {"c": 2}]}}, {"account": 5, "amount": 1}]'::jsonb);
+SELECT credits_deduct_many('{}'::jsonb);
+\echo :SQLSTATE
+SELECT credits_deduct_many('5'::jsonb);
+SELECT credits_deduct_many('[]'::jsonb);
+SELECT credits_deduct_many(NULL::jsonb);
+\echo :SQLSTATE
+-- a number that is none, or out of range, refuses only its item
+SELECT item, ok, code, message, detail FROM credits_deduct_many('[{"account": "many:1", "amount": 9223372036854775808}, {"account": "many:1", "amount": ""},
+	{"account": "many:1", "amount": "1 "}, {"account": "many:1", "amount": "--1"}, {"account": "many:1", "amount": " 1"}, {"account": "many:1", "amount": 1e30},
+	{"account": "many:1", "amount": 1e0}]'::jsonb);
+SELECT credits_allocate_many('[{"account": "many:1", "amount": 1}, {"account": "many:1", "amount": 1, "expires_at": "2030-02-30"}]'::jsonb);
+\echo :SQLSTATE
+SELECT item, ok, message, (receipt).balance FROM credits_allocate_many('[{"account": "many:1", "amount": 1, "price": "9.90", "currency": "EUR", "priority": 3, "expires_in": "1 day", "source": "gift"},
+	{"account": "many:1", "amount": 1, "priority": 3.5}, {"account": "many:1", "amount": 1, "priority": 4294967297}]'::jsonb, dry_run => true);
+-- what is repeated of a value ends between two characters
+SELECT item, code, octet_length(detail), convert_from(convert_to(detail, 'UTF8'), 'UTF8') = detail AS valid
+FROM credits_deduct_many(jsonb_build_array(jsonb_build_object('x' || repeat(chr(228), 40), 1),
+	jsonb_build_object('amount', 'x' || repeat(chr(228), 40))));
+-- what would exceed a lifetime total refuses only its item
+SELECT balance FROM credits_open_account('many:6', 9223372036854775800);
+SELECT item, ok, code, message, detail FROM credits_transfer_many('[{"from_account": "many:3", "to_account": "many:6", "amount": 7}, {"from_account": "many:3", "to_account": "many:6", "amount": 1},
+	{"from_account": "many:3", "to_account": "many:2", "amount": 2}]'::jsonb);
+SELECT credits_transfer('many:3', 'many:6', 1);
+\echo :SQLSTATE
+SELECT transaction_id AS spent FROM credits_deduct('many:6', 9223372036854775807) \gset
+SELECT balance FROM credits_refund(:spent);
+SELECT transaction_id AS h6 FROM credits_hold('many:6', 5) \gset
+SELECT transaction_id AS h2 FROM credits_hold('many:2', 5) \gset
+SELECT item, ok, code, message, detail, (receipt).held FROM credits_capture_many(jsonb_build_array(jsonb_build_object('hold_id', :h6),
+	jsonb_build_object('hold_id', :h2)));
+SELECT credits_capture(:h6);
+\echo :SQLSTATE
+SELECT amount FROM credits_release(:h6);
+SELECT credits_transfer_many(array_fill(NULL::credits.transfer_item, ARRAY[10001]));
+SELECT credits_capture_many(array_fill(NULL::credits.capture_item, ARRAY[10001]));
+SELECT * FROM credits_verify();
 SET credits.test_clock = '2199-01-01 00:00:00+00';
 CALL credits_settle() \g /dev/null

@@ -22,14 +22,14 @@ SELECT used FROM credits.members WHERE account_id = 67001;
 -- a hold
 SELECT kind, amount, balance, held FROM credits_hold('caps:ann', 20, pool => 'caps:team');
 SET credits.test_clock = '2030-01-01 10:00:00+00';
-SELECT kind, amount, balance, held FROM credits_hold('caps:ann', 10, '1 hour', pool => 'caps:team');
+SELECT kind, amount, balance, held FROM credits_hold('caps:ann', 10, expires_in => '1 hour', pool => 'caps:team');
 SELECT used FROM credits.members WHERE account_id = 67001;
 -- a capture of more than is held, of another hold
 SELECT kind, amount, balance, held FROM credits_hold('caps:ann', 5, pool => 'caps:team');
 SET credits.test_clock = '2030-01-01 10:30:00+00';
 SELECT c.kind, c.amount, c.balance, c.held
 FROM credits.holds AS h
-CROSS JOIN LATERAL credits_capture(h.id, 20, allow_more => true) AS c
+CROSS JOIN LATERAL credits_capture(h.hold_id, 20, allow_more => true) AS c
 WHERE h.member = 'caps:ann' AND h.status = 'open';
 SELECT used FROM credits.members WHERE account_id = 67001;
 -- what does not fit still does not

@@ -46,8 +46,8 @@ FROM credits.chain AS c;
 SET credits.test_clock = '2030-01-01 00:00:00.000001+00';
 SELECT kind FROM credits_open_account('chain:1', 100);
 SET credits.actor = E'\u00e4ctor';
-SELECT balance FROM credits_allocate('chain:1', 50, 'purchase', '2031-01-01', NULL, 3, 9.99, 'key 1',
-	E'Gr\u00fc\u00dfe', 'order:1', '{"b": 1, "a": [1.50, null, "x"]}', 'EUR');
+SELECT balance FROM credits_allocate('chain:1', 50, 'key 1', 'order:1', E'Gr\u00fc\u00dfe', '{"b": 1, "a": [1.50, null, "x"]}', 'purchase', '2031-01-01',
+	priority => 3, price => 9.99, currency => 'EUR');
 RESET credits.actor;
 SET credits.test_clock = '2030-01-01 00:00:00.999999+00';
 SELECT balance FROM credits_deduct('chain:1', 60, 'key 2', E'op\u00e9ration', 'request:1');

@@ -44,7 +44,7 @@ DELETE FROM credits.redemptions;
 RESET session_replication_role;
 -- nor uses a code more often than it can be
 \set VERBOSITY sqlstate
-INSERT INTO credits.codes (id, created_at, starts_at, expires_at, per_account, kind, code, max_uses, uses, active)
+INSERT INTO credits.codes (id, created_at, active_from, active_until, per_account, kind, code, max_uses, uses, active)
 VALUES (1, now(), now(), now(), 1, 'promotional', 'TOO OFTEN', 1, 2, true);
 \set VERBOSITY default
 
@@ -52,8 +52,8 @@ VALUES (1, now(), now(), now(), 1, 'promotional', 'TOO OFTEN', 1, 2, true);
 SET ROLE regress_credits_auditor;
 SELECT count(*) FROM credits.codes WHERE id BETWEEN 310001 AND 319999;
 SELECT count(*) FROM credits.redemptions WHERE code_id BETWEEN 310001 AND 319999;
-SELECT count(*) FROM credits.promo_codes WHERE id BETWEEN 310001 AND 319999;
-SELECT count(*) FROM credits.gifts WHERE id BETWEEN 310001 AND 319999;
+SELECT count(*) FROM credits.promo_codes WHERE code_id BETWEEN 310001 AND 319999;
+SELECT count(*) FROM credits.gifts WHERE gift_id BETWEEN 310001 AND 319999;
 SELECT count(*) FROM credits.referrals WHERE transaction_id BETWEEN 310001 AND 319999;
 SELECT count(*) FROM credits.referral_counts WHERE account = 'codes:1';
 \set VERBOSITY sqlstate

@@ -162,3 +162,41 @@ SELECT credits_balance('spend:2');
 
 RESET ROLE;
 SELECT * FROM credits_verify();
+
+-- what there is, up to an amount
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2030-04-01 00:00:00+00';
+SELECT balance FROM credits_open_account('spend:upto', 30);
+SET ROLE regress_credits_app;
+SELECT kind, amount, balance, replayed FROM credits_deduct_up_to('spend:upto', 10, 'u1', 'chat', 'request:1', '{"a": 1}');
+SELECT kind, amount, balance, replayed FROM credits_deduct_up_to('spend:upto', 50, 'u2');
+SELECT kind, amount, balance, replayed FROM credits_deduct_up_to('spend:upto', 50, 'u3');
+RESET ROLE;
+SELECT balance FROM credits_allocate('spend:upto', 100);
+SET ROLE regress_credits_app;
+-- a retry repeats what was taken, be it nothing
+SELECT kind, amount, balance, replayed FROM credits_deduct_up_to('spend:upto', 50, 'u2');
+SELECT kind, amount, balance, replayed FROM credits_deduct_up_to('spend:upto', 50, 'u3');
+SELECT credits_deduct_up_to('spend:upto', 51, 'u3');
+\echo :SQLSTATE
+SELECT credits_deduct('spend:upto', 50, 'u3');
+\echo :SQLSTATE
+SELECT credits_deduct_up_to('spend:upto', 0);
+\echo :SQLSTATE
+SELECT credits_deduct_up_to('spend:none', 1);
+\echo :SQLSTATE
+RESET ROLE;
+SELECT kind FROM credits_pause_account('spend:upto', 'fraud');
+SELECT credits_deduct_up_to('spend:upto', 1);
+\echo :SQLSTATE
+SELECT kind FROM credits_resume_account('spend:upto', 'no fraud');
+SELECT kind, amount, balance, operation, reference, metadata, idempotency_key FROM credits_history('spend:upto');
+SELECT * FROM credits_verify('spend:upto');
+
+-- what a session keeps from call to call does not grow with their number
+SELECT balance FROM credits_open_account('spend:kept', 1000);
+SELECT balance FROM credits_deduct('spend:kept', 1, 'kept 1');
+SELECT balance, replayed FROM credits_deduct('spend:kept', 1, 'kept 1');
+SELECT sum(total_bytes) AS kept FROM pg_backend_memory_contexts WHERE name = 'credits store' \gset
+SELECT count(credits_deduct('spend:kept', 1, 'kept ' || i)) FROM generate_series(1, 200) AS i;
+SELECT sum(total_bytes) <= :kept AS same FROM pg_backend_memory_contexts WHERE name = 'credits store';

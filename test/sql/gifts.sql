@@ -11,27 +11,27 @@ SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('gift:giver', 100);
 SELECT kind, balance FROM credits_open_account('gift:friend');
 SELECT kind, balance FROM credits_open_account('gift:other');
-SELECT balance FROM credits_allocate('gift:giver', 20, 'promotional', expires_at => '2030-06-01');
-SELECT balance FROM credits_allocate('gift:giver', 30, 'purchase', price => 9, currency => 'EUR', priority => 20);
+SELECT balance FROM credits_allocate('gift:giver', 20, source => 'promotional', expires_at => '2030-06-01');
+SELECT balance FROM credits_allocate('gift:giver', 30, source => 'purchase', price => 9, currency => 'EUR', priority => 20);
 SET ROLE regress_credits_app;
 
 -- a gift leaves the balance at once; the code is the receipt's companion
 SELECT length(code), code ~ '^[0-9A-HJKMNP-TV-Z]{16}$' AS unambiguous, expires_at, (receipt).*
 FROM credits_create_gift('gift:giver', 40, message => 'Happy birthday!', idempotency_key => 'k1', metadata => '{"card": 7}');
 RESET ROLE;
-SELECT code AS first FROM credits.gifts WHERE id = 340001 \gset
-SELECT id, account, status, credits, expires_at, message, metadata, transaction_id, created_at, redeemed_by, redeemed_at
-FROM credits.gifts WHERE id BETWEEN 340001 AND 349999;
+SELECT code AS first FROM credits.gifts WHERE gift_id = 340001 \gset
+SELECT gift_id, account, status, credits, expires_at, message, metadata, transaction_id, created_at, redeemed_by, redeemed_at
+FROM credits.gifts WHERE gift_id BETWEEN 340001 AND 349999;
 SELECT id, kind, amount, held, balance_after, held_after, target_id, draws, terms, reason, metadata
 FROM credits.transactions WHERE id = 340006;
-SELECT id, account, status, reserved, remaining, expires_at FROM credits.holds WHERE id = 340006;
+SELECT hold_id, account, status, reserved, remaining, expires_at FROM credits.holds WHERE hold_id = 340006;
 SET ROLE regress_credits_app;
 -- a retry has the same code
 SELECT code = :'first' AS same, expires_at, (receipt).*
 FROM credits_create_gift('gift:giver', 40, idempotency_key => 'k1');
 SELECT credits_create_gift('gift:giver', 41, idempotency_key => 'k1');
 \echo :SQLSTATE
-SELECT credits_create_gift('gift:giver', 40, '2030-02-01', idempotency_key => 'k1');
+SELECT credits_create_gift('gift:giver', 40, 'k1', expires_in => '1 month');
 \echo :SQLSTATE
 SELECT credits_deduct('gift:giver', 40, 'k1');
 \echo :SQLSTATE
@@ -49,7 +49,7 @@ SELECT credits_redeem('gift:other', :'first');
 SELECT transaction_id, kind, amount, balance, reason, metadata, target_id FROM credits_history('gift:friend', 1);
 SELECT transaction_id, kind, amount, held, balance, reason, metadata, target_id FROM credits_history('gift:giver', 2);
 RESET ROLE;
-SELECT status, redeemed_by, redeemed_at FROM credits.gifts WHERE id = 340001;
+SELECT status, redeemed_by, redeemed_at FROM credits.gifts WHERE gift_id = 340001;
 SELECT * FROM credits.redemptions WHERE code_id = 340001;
 -- credits stay what they are: expiry and share of the price
 SELECT account_id, source, amount, remaining, priority, expires_at, price, currency
@@ -58,19 +58,19 @@ SELECT terms FROM credits.transactions WHERE id = 340008;
 SELECT balance, held, spent FROM credits.accounts WHERE name = 'gift:giver';
 
 -- a code lives no longer than the credits in it
-SELECT balance FROM credits_allocate('gift:giver', 20, 'promotional', expires_at => '2030-02-01');
+SELECT balance FROM credits_allocate('gift:giver', 20, source => 'promotional', expires_at => '2030-02-01');
 SET ROLE regress_credits_app;
-SELECT expires_at, (receipt).balance FROM credits_create_gift('gift:giver', 15, '2030-03-01');
-SELECT expires_at, (receipt).balance FROM credits_create_gift('gift:giver', 2, '2030-01-15');
-SELECT expires_at, (receipt).balance FROM credits_create_gift('gift:giver', 1, 'infinity');
+SELECT expires_at, (receipt).balance FROM credits_create_gift('gift:giver', 15, expires_in => '2 months');
+SELECT expires_at, (receipt).balance FROM credits_create_gift('gift:giver', 2, expires_in => '14 days');
+SELECT expires_at, (receipt).balance FROM credits_create_gift('gift:giver', 1, expires_in => NULL);
 RESET ROLE;
-SELECT code AS long FROM credits.gifts WHERE id = 340002 \gset
-SELECT code AS short FROM credits.gifts WHERE id = 340003 \gset
-SELECT id, status, credits, expires_at FROM credits.gifts WHERE id BETWEEN 340001 AND 349999 ORDER BY id;
-SELECT id, account, status, remaining, expires_at FROM credits.holds WHERE id BETWEEN 340001 AND 349999 ORDER BY id;
+SELECT code AS long FROM credits.gifts WHERE gift_id = 340002 \gset
+SELECT code AS short FROM credits.gifts WHERE gift_id = 340003 \gset
+SELECT gift_id, status, credits, expires_at FROM credits.gifts WHERE gift_id BETWEEN 340001 AND 349999 ORDER BY gift_id;
+SELECT hold_id, account, status, remaining, expires_at FROM credits.holds WHERE hold_id BETWEEN 340001 AND 349999 ORDER BY hold_id;
 -- ended by the clock, whether or not anything has settled the account
 SET credits.test_clock = '2030-01-15 00:00:00+00';
-SELECT id, status FROM credits.gifts WHERE id BETWEEN 340001 AND 349999 ORDER BY id;
+SELECT gift_id, status FROM credits.gifts WHERE gift_id BETWEEN 340001 AND 349999 ORDER BY gift_id;
 SET ROLE regress_credits_app;
 SELECT credits_redeem('gift:friend', :'short');
 \echo :SQLSTATE
@@ -89,7 +89,7 @@ SELECT credits_balance('gift:giver');
 SELECT amount, balance FROM credits_deduct('gift:giver', 1);
 RESET ROLE;
 SELECT kind, amount, held, balance, created_at FROM credits_history('gift:giver', 6);
-SELECT id, status FROM credits.gifts WHERE id BETWEEN 340001 AND 349999 ORDER BY id;
+SELECT gift_id, status FROM credits.gifts WHERE gift_id BETWEEN 340001 AND 349999 ORDER BY gift_id;
 SELECT * FROM credits_verify('gift:giver');
 
 -- cancelled
@@ -160,9 +160,9 @@ SELECT credits_create_gift('gift:giver', -1);
 \echo :SQLSTATE
 SELECT credits_create_gift('gift:giver', 9223372036854775807);
 \echo :SQLSTATE
-SELECT credits_create_gift('gift:giver', 1, '2030-02-02');
+SELECT credits_create_gift('gift:giver', 1, expires_in => '0');
 \echo :SQLSTATE
-SELECT credits_create_gift('gift:giver', 1, '-infinity');
+SELECT credits_create_gift('gift:giver', 1, expires_in => '-1 day');
 \echo :SQLSTATE
 SELECT credits_create_gift('gift:giver', 1, message => '');
 \echo :SQLSTATE
@@ -230,7 +230,7 @@ SELECT kind, amount, balance FROM credits_redeem('gift:giver', :'onward');
 
 -- to many: one transaction of the giver's, and one of each of the others'
 SET ROLE regress_credits_app;
-SELECT kind, amount, balance, held, replayed FROM credits_gift_many('gift:giver', '{gift:friend,gift:other}', 12, 'm1', 'Thanks, all of you', '{"b": 2}');
+SELECT kind, amount, balance, held, replayed FROM credits_gift_many('gift:giver', '{gift:friend,gift:other}', 12, 'm1', '{"b": 2}', 'Thanks, all of you');
 SELECT kind, amount, balance, replayed FROM credits_gift_many('gift:giver', '{gift:friend,gift:other}', 12, 'm1');
 SELECT credits_gift_many('gift:giver', '{gift:other,gift:friend}', 12, 'm1');
 \echo :SQLSTATE
@@ -246,8 +246,8 @@ FROM credits.transactions AS g JOIN credits.transactions AS t ON t.target_id = g
 JOIN credits.accounts AS a ON a.id = t.account_id WHERE g.idempotency_key = 'm1' ORDER BY t.id;
 -- shares of the giver's grants, in burn order, each with its terms
 SELECT kind FROM credits_open_account('gift:rich');
-SELECT balance FROM credits_allocate('gift:rich', 5, 'trial', expires_at => '2030-05-01');
-SELECT balance FROM credits_allocate('gift:rich', 10, 'purchase', price => 1, currency => 'USD');
+SELECT balance FROM credits_allocate('gift:rich', 5, source => 'trial', expires_at => '2030-05-01');
+SELECT balance FROM credits_allocate('gift:rich', 10, source => 'purchase', price => 1, currency => 'USD');
 SELECT kind, amount, balance FROM credits_gift_many('gift:rich', '{gift:other,gift:giver,gift:friend}', 4);
 SELECT a.name, g.source, g.amount, g.expires_at, g.price
 FROM credits.grants AS g JOIN credits.accounts AS a ON a.id = g.account_id

@@ -20,8 +20,8 @@ SELECT reference, amount, balance FROM (VALUES
 	(8, 'g08', 'promotional', NULL, NULL, 32767),
 	(9, 'g00', 'purchase', NULL, NULL, 0))
 	AS v (n, reference, source, expires_at, effective_at, priority),
-	LATERAL credits_allocate('burn:1', 10, v.source,
-		v.expires_at::timestamptz, v.effective_at::timestamptz, v.priority,
+	LATERAL credits_allocate('burn:1', 10, source => v.source,
+		expires_at => v.expires_at::timestamptz, effective_at => v.effective_at::timestamptz, priority => v.priority,
 		reference => v.reference) AS r;
 SELECT kind, amount, balance FROM credits_deduct('burn:1', 1);
 SELECT kind, amount, balance FROM credits_deduct('burn:1', 9);
@@ -48,8 +48,8 @@ SELECT reference, r.balance FROM (VALUES
 	(6, 'b5', NULL, '2029-12-30 00:00:00'),
 	(7, 'b7', NULL, '2029-12-31 00:00:00'))
 	AS v (n, reference, expires_at, effective_at),
-	LATERAL credits_allocate('burn:2', 1, 'manual', v.expires_at::timestamptz,
-		v.effective_at::timestamptz, reference => v.reference) AS r;
+	LATERAL credits_allocate('burn:2', 1, source => 'manual', expires_at => v.expires_at::timestamptz,
+		effective_at => v.effective_at::timestamptz, reference => v.reference) AS r;
 SELECT count(*) FROM generate_series(1, 7) AS i, LATERAL credits_deduct('burn:2', 1, 'spend ' || i);
 SELECT d.transaction_id, t.reference AS grant, d.amount
 FROM credits.draws AS d
@@ -91,8 +91,8 @@ SELECT count(*) FROM (VALUES
 	('2030-06-01', '2030-07-01', 4), ('2030-06-01', NULL, 8),
 	('2030-09-01', '2030-10-01', 16), ('2031-09-01', '2031-10-01', 32))
 	AS v (effective_at, expires_at, amount),
-	LATERAL credits_allocate('clock:2', v.amount, 'gift', v.expires_at::timestamptz,
-		v.effective_at::timestamptz);
+	LATERAL credits_allocate('clock:2', v.amount, source => 'gift', expires_at => v.expires_at::timestamptz,
+		effective_at => v.effective_at::timestamptz);
 SET credits.test_clock = '2030-12-01 00:00:00+00';
 SELECT credits_balance('clock:2');
 SELECT kind, amount, balance FROM credits_deduct('clock:2', 3);
@@ -103,7 +103,7 @@ SELECT balance, granted, spent, expired, due_at FROM credits.accounts WHERE id =
 
 -- a grant that became effective and expired before anyone looked
 SELECT kind FROM credits_open_account('clock:3');
-SELECT balance FROM credits_allocate('clock:3', 5, 'gift', '2031-02-01', '2031-01-01');
+SELECT balance FROM credits_allocate('clock:3', 5, source => 'gift', expires_at => '2031-02-01', effective_at => '2031-01-01');
 SET credits.test_clock = '2031-03-01 00:00:00+00';
 SELECT credits_balance('clock:3');
 SELECT granted, expired FROM credits_summary('clock:3');
@@ -134,7 +134,7 @@ SELECT created_at, kind, amount, balance FROM credits_history('clock:5');
 -- many small grants in one spend
 SET credits.test_clock = '2031-05-01 00:00:00+00';
 SELECT kind FROM credits_open_account('burn:many');
-SELECT count(credits_allocate('burn:many', 2, 'gift')) FROM generate_series(1, 1000);
+SELECT count(credits_allocate('burn:many', 2, source => 'gift')) FROM generate_series(1, 1000);
 SELECT kind, amount, balance FROM credits_deduct('burn:many', 1999);
 SELECT count(*), min(amount), max(amount), sum(amount), max(ordinal)
 FROM credits.draws AS d

@@ -37,7 +37,7 @@ SELECT transaction_id, created_at, kind, amount, held, balance, operation, refer
 	   reason, metadata, target_id, idempotency_key
 FROM credits_history('hold:1');
 RESET ROLE;
-SELECT * FROM credits.holds WHERE account = 'hold:1' ORDER BY id;
+SELECT * FROM credits.holds WHERE account = 'hold:1' ORDER BY hold_id;
 SELECT transaction_id, grant_id, amount FROM credits.draws
 WHERE account_id = 710001 ORDER BY transaction_id, ordinal;
 SELECT id, terms FROM credits.transactions WHERE account_id = 710001 AND id > 710001 ORDER BY id;
@@ -46,35 +46,35 @@ SELECT * FROM credits_verify('hold:1');
 SET ROLE regress_credits_app;
 
 -- replays: the first receipt, whatever happened since; nothing is written
-SELECT * FROM credits_hold('hold:1', 20, '1 hour', 'h1', 'render', 'job:1');
-SELECT * FROM credits_hold('hold:1', 20, '60 minutes', 'h1', 'render', 'job:1', '{"other": true}');
+SELECT * FROM credits_hold('hold:1', 20, 'h1', 'render', 'job:1', expires_in => '1 hour');
+SELECT * FROM credits_hold('hold:1', 20, 'h1', 'render', 'job:1', '{"other": true}', '60 minutes');
 SELECT * FROM credits_extend_hold(710004, '2 hours', 'e1');
-SELECT * FROM credits_capture(710004, 5, false, 'c1', reference => 'part:1');
+SELECT * FROM credits_capture(710004, 5, 'c1', final => false, reference => 'part:1');
 SELECT * FROM credits_release(710004, 'r1');
 -- the same key for anything else
-SELECT credits_hold('hold:1', 21, '1 hour', 'h1', 'render', 'job:1');
+SELECT credits_hold('hold:1', 21, 'h1', 'render', 'job:1', expires_in => '1 hour');
 \echo :SQLSTATE
-SELECT credits_hold('hold:1', 20, '2 hours', 'h1', 'render', 'job:1');
+SELECT credits_hold('hold:1', 20, 'h1', 'render', 'job:1', expires_in => '2 hours');
 \echo :SQLSTATE
-SELECT credits_hold('hold:1', 20, '1 hour', 'h1', NULL, 'job:1');
+SELECT credits_hold('hold:1', 20, 'h1', reference => 'job:1', expires_in => '1 hour');
 \echo :SQLSTATE
-SELECT credits_hold('hold:1', 20, '1 hour', 'h1', 'render');
+SELECT credits_hold('hold:1', 20, 'h1', 'render', expires_in => '1 hour');
 \echo :SQLSTATE
 SELECT credits_deduct('hold:1', 20, 'h1', 'render', 'job:1');
 \echo :SQLSTATE
 SELECT credits_extend_hold(710004, '3 hours', 'e1');
 \echo :SQLSTATE
-SELECT credits_capture(710004, 6, false, 'c1', reference => 'part:1');
+SELECT credits_capture(710004, 6, 'c1', final => false, reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_capture(710004, NULL, false, 'c1', reference => 'part:1');
+SELECT credits_capture(710004, NULL, 'c1', final => false, reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_capture(710004, 5, true, 'c1', reference => 'part:1');
+SELECT credits_capture(710004, 5, 'c1', final => true, reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_capture(710004, 5, false, 'c1', true, reference => 'part:1');
+SELECT credits_capture(710004, 5, 'c1', final => false, allow_more => true, reference => 'part:1');
 \echo :SQLSTATE
-SELECT credits_capture(710004, 5, false, 'c1');
+SELECT credits_capture(710004, 5, 'c1', final => false);
 \echo :SQLSTATE
-SELECT credits_capture(710002, 5, false, 'c1', reference => 'part:1');
+SELECT credits_capture(710002, 5, 'c1', final => false, reference => 'part:1');
 \echo :SQLSTATE
 SELECT credits_release(710004, 'c1');
 \echo :SQLSTATE
@@ -149,15 +149,15 @@ SELECT credits_hold('hold:1', 0);
 \echo :SQLSTATE
 SELECT credits_hold('hold:1', -1);
 \echo :SQLSTATE
-SELECT credits_hold('hold:1', 1, NULL);
+SELECT credits_hold('hold:1', 1, expires_in => NULL);
 \echo :SQLSTATE
-SELECT credits_hold('hold:1', 1, '0');
+SELECT credits_hold('hold:1', 1, expires_in => '0');
 \echo :SQLSTATE
-SELECT credits_hold('hold:1', 1, '-1 second');
+SELECT credits_hold('hold:1', 1, expires_in => '-1 second');
 \echo :SQLSTATE
-SELECT credits_hold('hold:1', 1, '1 month -1 day');
+SELECT credits_hold('hold:1', 1, expires_in => '1 month -1 day');
 \echo :SQLSTATE
-SELECT credits_hold('hold:1', 1, '1001 years');
+SELECT credits_hold('hold:1', 1, expires_in => '1001 years');
 \echo :SQLSTATE
 SELECT credits_hold('hold:1', 1, idempotency_key => '');
 \echo :SQLSTATE
@@ -173,9 +173,7 @@ SELECT credits_hold('hold:1', 1000);
 \echo :SQLSTATE
 SELECT credits_hold('hold:1', 9223372036854775807);
 \echo :SQLSTATE
-SELECT transaction_id AS id FROM credits_hold('hold:1', 10, '1 hour') \gset
-SELECT credits_capture(:id, 0);
-\echo :SQLSTATE
+SELECT transaction_id AS id FROM credits_hold('hold:1', 10, expires_in => '1 hour') \gset
 SELECT credits_capture(:id, -9223372036854775808);
 \echo :SQLSTATE
 SELECT credits_capture(:id, final => NULL);
@@ -208,7 +206,7 @@ SELECT credits_extend_hold(:id, '59 minutes');
 SELECT kind, amount, balance, held FROM credits_extend_hold(:id, '01:00:00.000001');
 SELECT kind, amount, balance, held FROM credits_extend_hold(:id, '1000 years');
 RESET ROLE;
-SELECT status, remaining, expires_at FROM credits.holds WHERE id = :id;
+SELECT status, remaining, expires_at FROM credits.holds WHERE hold_id = :id;
 SET ROLE regress_credits_app;
 -- more than is held
 SELECT credits_capture(:id, 11);
@@ -223,8 +221,8 @@ RESET ROLE;
 SELECT * FROM credits_verify('hold:1');
 
 -- several captures, in the order of the draws, over several grants
-SELECT kind, balance FROM credits_allocate('hold:2', 10, 'promotional', '2030-06-01');
-SELECT kind, balance FROM credits_allocate('hold:2', 20, 'subscription', '2030-06-01');
+SELECT kind, balance FROM credits_allocate('hold:2', 10, source => 'promotional', expires_at => '2030-06-01');
+SELECT kind, balance FROM credits_allocate('hold:2', 20, source => 'subscription', expires_at => '2030-06-01');
 SELECT max(id) - 1 AS promo, max(id) AS plan FROM credits.grants WHERE account_id = 710002 \gset
 SET ROLE regress_credits_app;
 SELECT transaction_id AS id, balance, held FROM credits_hold('hold:2', 50) \gset
@@ -241,7 +239,7 @@ SELECT transaction_id - :id AS transaction, kind, grant_id - 710000 AS grant, am
 FROM credits.draws WHERE account_id = 710002 AND transaction_id >= :id ORDER BY transaction_id, ordinal;
 SELECT id - :id AS transaction, kind, amount, held, balance_after, held_after, target_id - :id AS target
 FROM credits.transactions WHERE account_id = 710002 AND id >= :id ORDER BY id;
-SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE id = :id;
+SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE hold_id = :id;
 SELECT id - 710000 AS id, remaining, status FROM credits.grants WHERE account_id = 710002 ORDER BY id;
 -- captured bit by bit to the end: the hold is over without a final capture
 SET ROLE regress_credits_app;
@@ -251,13 +249,13 @@ SELECT held FROM credits_capture(:id, final => false);
 SELECT credits_capture(:id, final => false);
 \echo :SQLSTATE
 RESET ROLE;
-SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE id = :id;
+SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE hold_id = :id;
 SELECT * FROM credits_verify('hold:2');
 
 -- more than was held: from the balance, or nothing at all
 SELECT kind, balance FROM credits_open_account('hold:3');
-SELECT kind, balance FROM credits_allocate('hold:3', 10, 'promotional');
-SELECT kind, balance FROM credits_allocate('hold:3', 10, 'purchase');
+SELECT kind, balance FROM credits_allocate('hold:3', 10, source => 'promotional');
+SELECT kind, balance FROM credits_allocate('hold:3', 10, source => 'purchase');
 SET ROLE regress_credits_app;
 SELECT transaction_id AS id FROM credits_hold('hold:3', 8) \gset
 SELECT credits_capture(:id, 21, allow_more => true);
@@ -271,7 +269,7 @@ FROM credits_capture(:id, 13, idempotency_key => 'more', allow_more => true);
 RESET ROLE;
 SELECT id - :id AS transaction, kind, amount, held, balance_after, held_after, target_id - :id AS target, draws
 FROM credits.transactions WHERE account_id = 710003 AND id >= :id ORDER BY id;
-SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE id = :id;
+SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE hold_id = :id;
 SELECT spent FROM credits.accounts WHERE id = 710003;
 SET ROLE regress_credits_app;
 -- what was added is no hold of its own
@@ -302,13 +300,13 @@ SELECT transaction_id AS id FROM credits_hold('hold:3', 2) \gset
 SELECT balance, held FROM credits_capture(:id, 1, final => false);
 SELECT balance, held FROM credits_capture(:id, 3, final => false, allow_more => true);
 RESET ROLE;
-SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE id = :id;
+SELECT status, reserved, captured, released, remaining FROM credits.holds WHERE hold_id = :id;
 SELECT * FROM credits_verify('hold:3');
 
 -- time: judged when the call comes, whether or not anybody has settled
 SET credits.test_clock = '2030-02-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('hold:4', 100);
-SELECT transaction_id AS id FROM credits_hold('hold:4', 60, '1 day') \gset
+SELECT transaction_id AS id FROM credits_hold('hold:4', 60, expires_in => '1 day') \gset
 SELECT balance FROM credits_deduct('hold:4', 10);
 SELECT t, credits_balance_at('hold:4', t)
 FROM (VALUES ('2030-01-31'::timestamptz), ('2030-02-01'), ('2030-02-01 23:59:59.999999'),
@@ -316,12 +314,12 @@ FROM (VALUES ('2030-01-31'::timestamptz), ('2030-02-01'), ('2030-02-01 23:59:59.
 SET credits.test_clock = '2030-02-01 23:59:59.999999+00';
 SELECT credits_balance('hold:4');
 SELECT balance, held FROM credits_summary('hold:4');
-SELECT status, released, remaining FROM credits.holds WHERE id = :id;
+SELECT status, released, remaining FROM credits.holds WHERE hold_id = :id;
 SELECT held FROM credits_capture(:id, 20, final => false);
 SET credits.test_clock = '2030-02-02 00:00:00+00';
 SELECT credits_balance('hold:4');
 SELECT balance, held, spent FROM credits_summary('hold:4');
-SELECT status, captured, released, remaining FROM credits.holds WHERE id = :id;
+SELECT status, captured, released, remaining FROM credits.holds WHERE hold_id = :id;
 SELECT status, captured, released FROM credits.hold_states WHERE id = :id;
 SELECT t, credits_balance_at('hold:4', t)
 FROM (VALUES ('2030-02-01'::timestamptz), ('2030-02-01 23:59:59.999999'),
@@ -342,7 +340,7 @@ SELECT * FROM credits_verify('hold:4');
 -- what it gave back can be spent
 SELECT amount, balance, held FROM credits_deduct('hold:4', 70);
 SELECT kind, created_at, amount, held, balance, target_id - :id AS target FROM credits_history('hold:4') ORDER BY transaction_id;
-SELECT status, captured, released, remaining FROM credits.holds WHERE id = :id;
+SELECT status, captured, released, remaining FROM credits.holds WHERE hold_id = :id;
 SELECT credits_capture(:id);
 \echo :SQLSTATE
 SELECT due_at FROM credits.accounts WHERE name = 'hold:4';
@@ -350,8 +348,8 @@ SELECT * FROM credits_verify('hold:4');
 
 -- credits_settle alone brings it into the log, at the instant at which it happened
 SELECT kind, balance FROM credits_open_account('hold:5', 100);
-SELECT transaction_id AS id FROM credits_hold('hold:5', 10, '1 hour') \gset
-SELECT transaction_id AS later FROM credits_hold('hold:5', 20, '2 hours') \gset
+SELECT transaction_id AS id FROM credits_hold('hold:5', 10, expires_in => '1 hour') \gset
+SELECT transaction_id AS later FROM credits_hold('hold:5', 20, expires_in => '2 hours') \gset
 SELECT due_at FROM credits.accounts WHERE name = 'hold:5';
 SELECT kind FROM credits_extend_hold(:id, '3 hours');
 SELECT due_at FROM credits.accounts WHERE name = 'hold:5';
@@ -381,11 +379,11 @@ SELECT o.name, min(r.balance) FROM orders AS o,
 	LATERAL credits_allocate(o.name, v.n, expires_at => v.until::timestamptz) AS r
 GROUP BY o.name ORDER BY o.name;
 SELECT o.name, r.balance FROM orders AS o,
-	LATERAL credits_allocate(o.name, 7, 'gift', '2030-03-03 06:00', '2030-03-01 12:00') AS r ORDER BY o.name;
+	LATERAL credits_allocate(o.name, 7, source => 'gift', expires_at => '2030-03-03 06:00', effective_at => '2030-03-01 12:00') AS r ORDER BY o.name;
 -- one that ends with a grant, one before, one after some; one far away
 SELECT o.name, r.transaction_id - 710000 AS hold, r.balance, r.held FROM orders AS o,
 	LATERAL (VALUES (15, '1 day'), (35, '2 days 12 hours'), (5, '3 days'), (45, '36 hours'), (10, '5 years')) AS v (n, span),
-	LATERAL credits_hold(o.name, v.n, v.span::interval) AS r ORDER BY r.transaction_id;
+	LATERAL credits_hold(o.name, v.n, expires_in => v.span::interval) AS r ORDER BY r.transaction_id;
 CREATE TEMP TABLE foreseen AS SELECT o.name, t, credits_balance_at(o.name, t) AS balance FROM orders AS o, instants;
 CREATE TEMP TABLE answers (name text, t timestamptz, balance bigint, at bigint, held bigint, expiring bigint,
 	expiring_at timestamptz, left_in_holds bigint);
@@ -425,23 +423,23 @@ SELECT t.created_at, t.kind, t.amount, t.held, t.balance_after, t.held_after, t.
 	(SELECT string_agg(format('%s: %s', g.amount, d.amount), ', ' ORDER BY d.ordinal) FROM credits.draws AS d JOIN credits.grants AS g ON g.id = d.grant_id
 	 WHERE d.transaction_id = t.id) AS draws
 FROM credits.transactions AS t JOIN orders AS o ON o.id = t.account_id WHERE o.name = 'order:3' ORDER BY t.id;
-SELECT h.reserved, h.status, h.captured, h.released, h.expires_at FROM credits.holds AS h WHERE account = 'order:3' ORDER BY id;
+SELECT h.reserved, h.status, h.captured, h.released, h.expires_at FROM credits.holds AS h WHERE account = 'order:3' ORDER BY hold_id;
 SELECT o.name, v.* FROM orders AS o, LATERAL credits_verify(o.name) AS v;
 
 -- what a release gives back burns in its turn again
 SET credits.test_clock = '2030-04-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('hold:6', 100);
-SELECT balance FROM credits_allocate('hold:6', 10, 'promotional', '2030-05-01');
-SELECT transaction_id AS id FROM credits_hold('hold:6', 25, '1 day') \gset
+SELECT balance FROM credits_allocate('hold:6', 10, source => 'promotional', expires_at => '2030-05-01');
+SELECT transaction_id AS id FROM credits_hold('hold:6', 25, expires_in => '1 day') \gset
 SET credits.test_clock = '2030-04-02 00:00:00+00';
 SELECT transaction_id AS spend, balance FROM credits_deduct('hold:6', 12) \gset
 SELECT g.source, d.amount FROM credits.draws AS d JOIN credits.grants AS g ON g.id = d.grant_id
 WHERE d.transaction_id = :spend ORDER BY ordinal;
 -- a grant that expires under a hold: what is captured is spent, what is not is lost at once
-SELECT balance FROM credits_allocate('hold:6', 10, 'promotional', '2030-05-01');
+SELECT balance FROM credits_allocate('hold:6', 10, source => 'promotional', expires_at => '2030-05-01');
 SELECT max(id) AS promo FROM credits.grants WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'hold:6') \gset
-SELECT transaction_id AS id, balance FROM credits_hold('hold:6', 8, '2 years') \gset
-SELECT transaction_id AS other, balance FROM credits_hold('hold:6', 1, '2 years') \gset
+SELECT transaction_id AS id, balance FROM credits_hold('hold:6', 8, expires_in => '2 years') \gset
+SELECT transaction_id AS other, balance FROM credits_hold('hold:6', 1, expires_in => '2 years') \gset
 SET credits.test_clock = '2030-05-01 00:00:00+00';
 SELECT balance, held, expired FROM credits_summary('hold:6');
 SELECT transaction_id AS capture, balance, held FROM credits_capture(:id, 5, final => false) \gset
@@ -453,8 +451,8 @@ FROM credits_history('hold:6', 9) ORDER BY transaction_id;
 SELECT remaining, status, expires_at FROM credits.grants WHERE id = :promo;
 -- a release, too: the receipt shows the balance after all of it, also when it is replayed
 SELECT transaction_id AS id, balance FROM credits_hold('hold:6', 3) \gset
-SELECT balance FROM credits_allocate('hold:6', 4, 'promotional', '2030-05-02');
-SELECT transaction_id AS id, balance, held FROM credits_hold('hold:6', 6, '2 days') \gset
+SELECT balance FROM credits_allocate('hold:6', 4, source => 'promotional', expires_at => '2030-05-02');
+SELECT transaction_id AS id, balance, held FROM credits_hold('hold:6', 6, expires_in => '2 days') \gset
 SET credits.test_clock = '2030-05-02 12:00:00+00';
 SELECT kind, amount, balance, held FROM credits_release(:id, 'back');
 SELECT kind, amount, balance, held, replayed FROM credits_release(:id, 'back');
@@ -466,7 +464,7 @@ SELECT remaining, status, expires_at, granted_until FROM credits.grants WHERE id
 SELECT amount, balance FROM credits_refund(:capture, 1, 'gone', expired => 'expire');
 SELECT remaining, status FROM credits.grants WHERE id = :promo;
 -- a hold of what lives on in grace; given back after it
-SELECT transaction_id AS id, balance, held FROM credits_hold('hold:6', 2, '1 month') \gset
+SELECT transaction_id AS id, balance, held FROM credits_hold('hold:6', 2, expires_in => '1 month') \gset
 SELECT grant_id = :promo AS from_grace, amount FROM credits.draws WHERE transaction_id = :id;
 SET credits.test_clock = '2030-05-20 00:00:00+00';
 SELECT amount, balance, held FROM credits_release(:id);
@@ -479,10 +477,10 @@ SELECT * FROM credits_verify('hold:6');
 
 -- a grant voided under a hold: what is captured is spent, the rest is voided at once
 SELECT kind, balance FROM credits_open_account('hold:7');
-SELECT balance FROM credits_allocate('hold:7', 10, 'promotional');
+SELECT balance FROM credits_allocate('hold:7', 10, source => 'promotional');
 SELECT max(id) AS grant FROM credits.grants \gset
 SELECT transaction_id AS id FROM credits_hold('hold:7', 6) \gset
-SELECT transaction_id AS timed, balance, held FROM credits_hold('hold:7', 1, '1 hour') \gset
+SELECT transaction_id AS timed, balance, held FROM credits_hold('hold:7', 1, expires_in => '1 hour') \gset
 SELECT amount, balance, held FROM credits_void_grant(:grant, 'mistake');
 SELECT credits_balance('hold:7');
 SELECT transaction_id AS capture, balance, held FROM credits_capture(:id, 4, final => false) \gset
@@ -541,10 +539,10 @@ SELECT * FROM credits_verify('hold:8');
 -- a threshold is crossed by a hold, and back by its end
 SELECT kind, balance FROM credits_open_account('hold:9', 20);
 SELECT kind FROM credits_set_low_balance('hold:9', 15);
-SELECT transaction_id AS id, balance FROM credits_hold('hold:9', 10, '1 hour') \gset
-SELECT balance FROM credits_hold('hold:9', 1, '1 day');
+SELECT transaction_id AS id, balance FROM credits_hold('hold:9', 10, expires_in => '1 hour') \gset
+SELECT balance FROM credits_hold('hold:9', 1, expires_in => '1 day');
 SET credits.test_clock = '2030-05-22 02:00:00+00';
-SELECT balance FROM credits_hold('hold:9', 5, '1 day');
+SELECT balance FROM credits_hold('hold:9', 5, expires_in => '1 day');
 SELECT kind, transaction_id - :id AS transaction, detail->>'balance' AS balance
 FROM credits.events WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'hold:9') ORDER BY id;
 
@@ -588,8 +586,8 @@ $$;
 COMMIT;
 SELECT balance, held FROM credits_summary('hold:10');
 -- many in one statement
-SELECT count(*), min((r).held) FROM (SELECT credits_capture(id, account => 'hold:10') AS r
-	FROM credits.holds WHERE account = 'hold:10' AND status = 'open' ORDER BY id) AS s;
+SELECT count(*), min((r).held) FROM (SELECT credits_capture(hold_id, account => 'hold:10') AS r
+	FROM credits.holds WHERE account = 'hold:10' AND status = 'open' ORDER BY hold_id) AS s;
 SELECT balance, held, spent FROM credits_summary('hold:10');
 -- one key all along: one effect
 SELECT count(DISTINCT (r).transaction_id), count(*) FILTER (WHERE (r).replayed) AS replayed, max((r).held)
@@ -609,12 +607,12 @@ SELECT * FROM credits_verify('hold:11');
 SELECT kind, balance FROM credits_open_account('hold:team', 100);
 SELECT kind, balance FROM credits_open_account('hold:member', 10);
 SELECT kind FROM credits_add_member('hold:team', 'hold:member', 60);
-SELECT transaction_id AS id, account, amount, balance, held FROM credits_hold('hold:member', 30, '1 hour', 'split',
+SELECT transaction_id AS id, account, amount, balance, held FROM credits_hold('hold:member', 30, 'split', expires_in => '1 hour',
 	pool => 'hold:team', mode => 'own_first') \gset
-SELECT account, member, status, reserved, remaining FROM credits.holds WHERE id >= :id ORDER BY id;
+SELECT account, member, status, reserved, remaining FROM credits.holds WHERE hold_id >= :id ORDER BY hold_id;
 SELECT account, amount, balance, held FROM credits_capture(:id, 10, final => false);
 SELECT account, amount, balance, held FROM credits_capture(:id, 5, final => false, idempotency_key => 'pool part');
-SELECT account, member, status, captured, remaining FROM credits.holds WHERE id >= :id ORDER BY id;
+SELECT account, member, status, captured, remaining FROM credits.holds WHERE hold_id >= :id ORDER BY hold_id;
 -- more than is left: from the part that is open, under its cap
 SELECT credits_capture(:id, 200, allow_more => true);
 \echo :SQLSTATE
@@ -622,33 +620,33 @@ SELECT credits_capture(:id, 56, allow_more => true);
 \echo :SQLSTATE
 SELECT account, amount, balance, held, replayed FROM credits_capture(:id, 5, final => false, idempotency_key => 'pool part');
 SELECT account, amount, balance, held FROM credits_capture(:id, 25, allow_more => true);
-SELECT account, member, status, reserved, captured, remaining FROM credits.holds WHERE id >= :id ORDER BY id;
+SELECT account, member, status, reserved, captured, remaining FROM credits.holds WHERE hold_id >= :id ORDER BY hold_id;
 SELECT credits_capture(:id);
 \echo :SQLSTATE
 -- one part is captured, the other one times out
 SELECT balance FROM credits_allocate('hold:member', 10);
-SELECT transaction_id AS id FROM credits_hold('hold:member', 30, '1 hour', pool => 'hold:team', mode => 'own_first') \gset
+SELECT transaction_id AS id FROM credits_hold('hold:member', 30, expires_in => '1 hour', pool => 'hold:team', mode => 'own_first') \gset
 SELECT account, held FROM credits_capture(:id, 10, final => false);
 SET credits.test_clock = '2030-05-22 04:00:00+00';
 SELECT credits_capture(:id);
 \echo :SQLSTATE
 SELECT balance, held FROM credits_summary('hold:team');
-SELECT transaction_id AS id FROM credits_hold('hold:member', 10, '1 hour', pool => 'hold:team') \gset
+SELECT transaction_id AS id FROM credits_hold('hold:member', 10, expires_in => '1 hour', pool => 'hold:team') \gset
 -- a final capture ends both parts, also the one that it leaves alone
 SELECT balance FROM credits_allocate('hold:member', 10);
-SELECT transaction_id AS id FROM credits_hold('hold:member', 20, '1 hour', pool => 'hold:team', mode => 'own_first') \gset
+SELECT transaction_id AS id FROM credits_hold('hold:member', 20, expires_in => '1 hour', pool => 'hold:team', mode => 'own_first') \gset
 SELECT account, amount, balance, held FROM credits_capture(:id, 4);
-SELECT account, status, reserved, captured, released FROM credits.holds WHERE id >= :id ORDER BY id;
+SELECT account, status, reserved, captured, released FROM credits.holds WHERE hold_id >= :id ORDER BY hold_id;
 -- the pool's part is no hold that a caller can name
 SELECT credits_release(:id + 1);
 \echo :SQLSTATE
 -- a hold that timed out gives back to its member's cap, whatever the call is that settles it
-SELECT transaction_id AS id FROM credits_hold('hold:member', 7, '1 hour', pool => 'hold:team') \gset
+SELECT transaction_id AS id FROM credits_hold('hold:member', 7, expires_in => '1 hour', pool => 'hold:team') \gset
 SELECT cap, used FROM credits.pool_members WHERE pool = 'hold:team';
 SET credits.test_clock = '2030-05-22 05:00:00+00';
 SELECT balance, held FROM credits_change_member('hold:team', 'hold:member', 70);
 SELECT cap, used FROM credits.pool_members WHERE pool = 'hold:team';
-SELECT transaction_id AS id FROM credits_hold('hold:member', 7, '1 hour', pool => 'hold:team') \gset
+SELECT transaction_id AS id FROM credits_hold('hold:member', 7, expires_in => '1 hour', pool => 'hold:team') \gset
 SET credits.test_clock = '2030-05-22 06:00:00+00';
 SELECT balance, held FROM credits_remove_member('hold:team', 'hold:member');
 SELECT kind FROM credits_add_member('hold:team', 'hold:member', 60);
@@ -700,14 +698,14 @@ ROLLBACK;
 -- what only a superuser can do, with the triggers switched off: it is found
 SET credits.test_clock = '2030-06-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('hold:12', 100);
-SELECT transaction_id AS open, created_at FROM credits_hold('hold:12', 10, '1 day') \gset
+SELECT transaction_id AS open, created_at FROM credits_hold('hold:12', 10, expires_in => '1 day') \gset
 SELECT kind FROM credits_capture(:open, 3, final => false);
-SELECT transaction_id AS captured FROM credits_hold('hold:12', 10, '1 day') \gset
+SELECT transaction_id AS captured FROM credits_hold('hold:12', 10, expires_in => '1 day') \gset
 SELECT kind FROM credits_capture(:captured, 3);
-SELECT transaction_id AS released FROM credits_hold('hold:12', 10, '1 day') \gset
+SELECT transaction_id AS released FROM credits_hold('hold:12', 10, expires_in => '1 day') \gset
 SELECT kind FROM credits_release(:released);
-SELECT transaction_id AS expired FROM credits_hold('hold:12', 10, '1 hour') \gset
-SELECT transaction_id AS enlarged FROM credits_hold('hold:12', 10, '1 day') \gset
+SELECT transaction_id AS expired FROM credits_hold('hold:12', 10, expires_in => '1 hour') \gset
+SELECT transaction_id AS enlarged FROM credits_hold('hold:12', 10, expires_in => '1 day') \gset
 SET credits.test_clock = '2030-06-01 01:00:00+00';
 SELECT kind FROM credits_capture(:enlarged, 12, allow_more => true);
 SELECT kind FROM credits_extend_hold(:open, '2 days');
@@ -794,28 +792,28 @@ SET credits.test_clock = '2030-06-01 00:00:00+00';
 SET ROLE regress_credits_admin;
 SELECT balance FROM credits_open_account('hold:try', 10);
 SET ROLE regress_credits_app;
-SELECT ok, code, message, (receipt).kind, (receipt).amount, (receipt).held FROM credits_try_hold('hold:try', 8, '1 hour', 't1', 'render');
-SELECT ok, code, (receipt).replayed FROM credits_try_hold('hold:try', 8, '1 hour', 't1', 'render');
-SELECT * FROM credits_try_hold('hold:try', 8, '1 hour', 't2', 'render', 'job:9');
-SELECT * FROM credits_try_hold('hold:try', 7, '1 hour', 't1', 'render');
+SELECT ok, code, message, (receipt).kind, (receipt).amount, (receipt).held FROM credits_try_hold('hold:try', 8, 't1', 'render', expires_in => '1 hour');
+SELECT ok, code, (receipt).replayed FROM credits_try_hold('hold:try', 8, 't1', 'render', expires_in => '1 hour');
+SELECT * FROM credits_try_hold('hold:try', 8, 't2', 'render', 'job:9', expires_in => '1 hour');
+SELECT * FROM credits_try_hold('hold:try', 7, 't1', 'render', expires_in => '1 hour');
 SELECT * FROM credits_try_hold('hold:nobody', 1);
 SELECT credits_try_hold('hold:try', 0);
 \echo :SQLSTATE
-SELECT credits_try_hold('hold:try', 1, '-1 hour');
+SELECT credits_try_hold('hold:try', 1, expires_in => '-1 hour');
 \echo :SQLSTATE
 RESET ROLE;
 SELECT kind, detail FROM credits.events WHERE kind = 'hold_refused' AND id BETWEEN 710001 AND 719999 ORDER BY id;
 -- what is captured is spent on what it was held for
-SELECT kind, held FROM credits_capture((SELECT max(id) FROM credits.holds WHERE account = 'hold:try'));
+SELECT kind, held FROM credits_capture((SELECT max(hold_id) FROM credits.holds WHERE account = 'hold:try'));
 SELECT kind, operation, held FROM credits_history('hold:try', 1);
 
 -- a refund's grace saves what it gives back, not what was held before: the rest
 -- expires when it is released, whether the grant is open or used up by then
 SET credits.test_clock = '2030-07-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('hold:grace');
-SELECT balance FROM credits_allocate('hold:grace', 100, 'promotional', '2030-07-02');
-SELECT transaction_id AS one, balance, held FROM credits_hold('hold:grace', 60, '3 days') \gset
-SELECT transaction_id AS two, balance, held FROM credits_hold('hold:grace', 40, '3 days') \gset
+SELECT balance FROM credits_allocate('hold:grace', 100, source => 'promotional', expires_at => '2030-07-02');
+SELECT transaction_id AS one, balance, held FROM credits_hold('hold:grace', 60, expires_in => '3 days') \gset
+SELECT transaction_id AS two, balance, held FROM credits_hold('hold:grace', 40, expires_in => '3 days') \gset
 SET credits.test_clock = '2030-07-03 00:00:00+00';
 SELECT transaction_id AS capture, balance, held FROM credits_capture(:one, 5, final => false) \gset
 SELECT amount, balance FROM credits_refund(:capture, 2);
@@ -823,7 +821,7 @@ SELECT amount, balance, held FROM credits_release(:one);
 SELECT remaining, status FROM credits.grants
 WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'hold:grace');
 -- what is held of the grace comes back to it
-SELECT transaction_id AS three, balance, held FROM credits_hold('hold:grace', 2, '3 days') \gset
+SELECT transaction_id AS three, balance, held FROM credits_hold('hold:grace', 2, expires_in => '3 days') \gset
 SELECT amount, balance, held FROM credits_release(:two);
 SELECT remaining, status FROM credits.grants
 WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'hold:grace');
@@ -834,6 +832,55 @@ WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'hold:grace');
 SELECT amount, balance FROM credits_refund(:capture, 1, expired => 'expire');
 SELECT balance, held, spent, refunded, expired FROM credits_summary('hold:grace');
 SELECT * FROM credits_verify('hold:grace');
+
+-- zero is a number: capturing 0 releases, unless the hold is to stay
+SET ROLE regress_credits_admin;
+SELECT balance FROM credits_open_account('hold:zero', 100);
+SET ROLE regress_credits_app;
+SELECT transaction_id AS id FROM credits_hold('hold:zero', 30) \gset
+SELECT kind, amount, balance, held FROM credits_capture(:id, 0, 'zero:1', final => false);
+SELECT kind, amount, balance, held, replayed FROM credits_capture(:id, 0, 'zero:1', final => false);
+SELECT credits_capture(:id, 0, 'zero:1');
+SELECT kind, amount, balance, held FROM credits_capture(:id, 10, final => false);
+SELECT kind, amount, balance, held FROM credits_capture(:id, 0, 'zero:2');
+SELECT kind, amount, balance, held, replayed FROM credits_capture(:id, 0, 'zero:2');
+SELECT credits_capture(:id, 0);
+\echo :SQLSTATE
+SELECT credits_capture(:id, -1);
+-- of a hold that a pool pays with the member, too
+SET ROLE regress_credits_admin;
+SELECT balance FROM credits_open_account('hold:zero pool', 100);
+SELECT kind FROM credits_add_member('hold:zero pool', 'hold:zero', 50);
+SET ROLE regress_credits_app;
+SELECT transaction_id AS id, account, amount, balance FROM credits_hold('hold:zero', 100, pool => 'hold:zero pool', mode => 'own_first') \gset
+SELECT account, kind, amount, balance, held FROM credits_capture(:id, 0, 'zero:3', final => false);
+SELECT account, kind, amount, balance, held FROM credits_capture(:id, 0, 'zero:4', reference => 'request');
+SELECT account, kind, amount, balance, held, replayed FROM credits_capture(:id, 0, 'zero:4', reference => 'request');
+SET ROLE regress_credits_admin;
+SELECT a.name, t.kind, t.amount, t.held, t.reference, t.idempotency_key FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
+WHERE a.name LIKE 'hold:zero%' ORDER BY t.id;
+SELECT status, reserved, captured, released FROM credits.holds WHERE account LIKE 'hold:zero%' ORDER BY hold_id;
+SELECT pool, account, used FROM credits.pool_usage WHERE pool = 'hold:zero pool';
+SELECT * FROM credits_verify();
+
+-- what there is, up to an amount; of nothing there is no hold
+SELECT balance FROM credits_open_account('hold:upto', 30);
+SET ROLE regress_credits_app;
+SELECT transaction_id AS id, kind, amount, balance, held FROM credits_hold_up_to('hold:upto', 50, 'u1', 'render', 'job:1', expires_in => '1 hour') \gset
+SELECT kind, amount, balance, held FROM credits_history('hold:upto', 1);
+SELECT transaction_id AS none, amount FROM credits_hold_up_to('hold:upto', 50, 'u2') \gset
+SELECT kind, amount, balance, held, replayed FROM credits_hold_up_to('hold:upto', 50, 'u2');
+SELECT credits_hold('hold:upto', 50, 'u2');
+\echo :SQLSTATE
+SELECT credits_capture(:none);
+\echo :SQLSTATE
+SELECT credits_release(:none);
+SELECT credits_extend_hold(:none);
+SELECT kind, amount, balance, held FROM credits_capture(:id, 20);
+SELECT kind, amount, balance, held, replayed FROM credits_hold_up_to('hold:upto', 50, 'u1', 'render', 'job:1', expires_in => '1 hour');
+SET ROLE regress_credits_admin;
+SELECT status, reserved, captured, released FROM credits.holds WHERE account = 'hold:upto';
+SELECT * FROM credits_verify();
 
 -- leave nothing due to the tests that follow
 RESET ROLE;

@@ -43,7 +43,7 @@ SELECT * FROM credits.limits WHERE account_id = 720001;
 SELECT limited FROM credits.accounts WHERE name = 'li.l:1';
 SELECT kind FROM credits_set_limits('li.l:1', max_spend => 40);
 SELECT * FROM credits.limits WHERE account_id = 720001;
-SELECT kind FROM credits_set_limits('li.l:1');
+SELECT kind FROM credits_set_limits('li.l:1', clear => '{max_balance,excess,min_spend,max_spend,max_spend_per_day,max_spend_per_month,timezone}');
 SELECT max_balance, excess, min_spend, max_spend, max_spend_per_day, max_spend_per_month FROM credits.limits WHERE account_id = 720001;
 SELECT id, kind, amount, terms, reason FROM limits_log WHERE kind = 'limits' ORDER BY id;
 SELECT * FROM credits_verify('li.l:1');
@@ -67,7 +67,18 @@ SELECT credits_set_limits('li.l:1', excess => 'drop');
 SELECT credits_set_limits('li.l:1', excess => '');
 SELECT credits_set_limits('li.l:1', timezone => 'Moon/Tranquility');
 \echo :SQLSTATE
-SELECT credits_set_limits('li.l:1', timezone => NULL);
+-- what is repeated of it ends between two characters
+DO $$
+DECLARE
+	detail text;
+BEGIN
+	PERFORM credits_set_limits('li.l:1', timezone => 'x' || repeat(chr(228), 40));
+EXCEPTION WHEN SQLSTATE '22023' THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RAISE NOTICE '%', convert_from(convert_to(detail, 'UTF8'), 'UTF8') = detail;
+END
+$$;
+SELECT credits_set_limits('li.l:1', timezone => '');
 \echo :SQLSTATE
 SELECT credits_set_limits('li.l:1', reason => repeat('x', 1001));
 \echo :SQLSTATE
@@ -95,11 +106,11 @@ SELECT ok, code, message FROM credits_try_deduct('li.l:1', 11);
 SELECT kind, account_id, detail FROM credits.events WHERE id BETWEEN 720001 AND 729999 ORDER BY id;
 SELECT amount FROM credits_deduct('li.l:1', 3);
 SELECT amount FROM credits_deduct('li.l:1', 10, 'k1');
-SELECT amount FROM credits_hold('li.l:1', 10, '1 hour', 'h1');
+SELECT amount FROM credits_hold('li.l:1', 10, 'h1', expires_in => '1 hour');
 -- a retry gets its receipt whatever the limits are now
-SELECT kind FROM credits_set_limits('li.l:1', max_spend => 0);
+SELECT kind FROM credits_set_limits('li.l:1', max_spend => 0, clear => '{min_spend}');
 SELECT amount, replayed FROM credits_deduct('li.l:1', 10, 'k1');
-SELECT amount, replayed FROM credits_hold('li.l:1', 10, '1 hour', 'h1');
+SELECT amount, replayed FROM credits_hold('li.l:1', 10, 'h1', expires_in => '1 hour');
 SELECT credits_deduct('li.l:1', 1);
 \echo :SQLSTATE
 -- of a hold the parts may be smaller; what a capture adds makes the whole too large
@@ -210,7 +221,7 @@ SELECT kind FROM credits_set_limits('li.b:3', excess => 'refuse');
 SELECT amount FROM credits_deduct('li.b:3', 10);
 SELECT credits_allocate('li.b:3', 21);
 \echo :SQLSTATE
-SELECT kind FROM credits_set_limits('li.b:3', max_balance => 130);
+SELECT kind FROM credits_set_limits('li.b:3', max_balance => 130, clear => '{excess}');
 SELECT amount, balance FROM credits_allocate('li.b:3', 21);
 -- what an account is opened with is the caller's
 SELECT kind, balance FROM credits_open_account('li.b:4', 1000);
@@ -270,20 +281,20 @@ SELECT * FROM limits_used() WHERE account = 'li.w:1';
 SELECT day_start, month_start FROM credits.limits WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'li.w:1');
 -- holds count when they are made, and what is released or times out goes back
 SET credits.test_clock = '2030-04-10 12:00:00+00';
-SELECT transaction_id AS h3 FROM credits_hold('li.w:1', 40, '1 hour') \gset
+SELECT transaction_id AS h3 FROM credits_hold('li.w:1', 40, expires_in => '1 hour') \gset
 SELECT credits_deduct('li.w:1', 11);
 \echo :SQLSTATE
 SELECT kind, amount, held FROM credits_capture(:h3, 15);
 SELECT * FROM limits_used() WHERE account = 'li.w:1';
-SELECT transaction_id AS h4 FROM credits_hold('li.w:1', 20, '1 hour') \gset
+SELECT transaction_id AS h4 FROM credits_hold('li.w:1', 20, expires_in => '1 hour') \gset
 SELECT credits_capture(:h4, 36, allow_more => true);
 \echo :SQLSTATE
 SELECT kind, held FROM credits_capture(:h4, 35, allow_more => true);
 SELECT * FROM limits_used() WHERE account = 'li.w:1';
 SELECT r.amount FROM limits_log AS t, credits_refund(t.id, 30) AS r WHERE t.target_id = :h4 AND t.kind = 'capture';
 SELECT * FROM limits_used() WHERE account = 'li.w:1';
-SELECT transaction_id AS h5 FROM credits_hold('li.w:1', 20, '1 hour') \gset
-SELECT transaction_id AS h6 FROM credits_hold('li.w:1', 10, '20 hours') \gset
+SELECT transaction_id AS h5 FROM credits_hold('li.w:1', 20, expires_in => '1 hour') \gset
+SELECT transaction_id AS h6 FROM credits_hold('li.w:1', 10, expires_in => '20 hours') \gset
 SELECT credits_deduct('li.w:1', 1);
 \echo :SQLSTATE
 SET credits.test_clock = '2030-04-10 13:00:00+00';
@@ -294,7 +305,7 @@ SET credits.test_clock = '2030-04-11 11:00:00+00';
 SELECT amount FROM credits_deduct('li.w:1', 5);
 SELECT * FROM limits_used() WHERE account = 'li.w:1';
 -- changing them settles first, and counts again: in the new zone, by the log
-SELECT transaction_id AS h7 FROM credits_hold('li.w:1', 9, '1 hour') \gset
+SELECT transaction_id AS h7 FROM credits_hold('li.w:1', 9, expires_in => '1 hour') \gset
 SET credits.test_clock = '2030-04-11 12:00:00+00';
 SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 20, max_spend_per_month => 500, timezone => 'Asia/Tokyo');
 SELECT * FROM limits_used() WHERE account = 'li.w:1';
@@ -303,10 +314,10 @@ SELECT credits_deduct('li.w:1', 16);
 \echo :SQLSTATE
 SELECT amount FROM credits_deduct('li.w:1', 15);
 -- what is spent while there is no such limit counts when there is one again
-SELECT kind FROM credits_set_limits('li.w:1', max_spend => 100);
+SELECT kind FROM credits_set_limits('li.w:1', max_spend => 100, clear => '{max_spend_per_day,max_spend_per_month,timezone}');
 SELECT transaction_id AS d3 FROM credits_deduct('li.w:1', 60) \gset
 SELECT amount FROM credits_refund(:d3, 10);
-SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 80);
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 80, clear => '{max_spend}');
 SELECT * FROM limits_used() WHERE account = 'li.w:1';
 SELECT credits_deduct('li.w:1', 11);
 \echo :SQLSTATE
@@ -314,7 +325,7 @@ SELECT credits_deduct('li.w:1', 11);
 SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 0);
 SELECT credits_deduct('li.w:1', 1);
 \echo :SQLSTATE
-SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_month => 0);
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_month => 0, clear => '{max_spend_per_day}');
 SELECT credits_deduct('li.w:1', 1);
 \echo :SQLSTATE
 SELECT * FROM credits_verify('li.w:1');
@@ -347,7 +358,7 @@ SELECT kind FROM credits_set_limits('li.w:3', max_spend_per_day => 60);
 SELECT amount FROM credits_deduct('li.w:3', 60);
 SELECT credits_deduct('li.w:3', 11);
 \echo :SQLSTATE
-SELECT kind FROM credits_set_limits('li.w:3', max_spend_per_month => 1000);
+SELECT kind FROM credits_set_limits('li.w:3', max_spend_per_month => 1000, clear => '{max_spend_per_day}');
 SELECT credits_deduct('li.w:3', 1);
 \echo :SQLSTATE
 RESET ROLE;
@@ -406,7 +417,7 @@ SELECT kind FROM credits_close_account('li.p:2', 'left');
 SELECT credits_set_limits('li.p:2', 10);
 \echo :SQLSTATE
 BEGIN;
-SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 300);
+SELECT kind FROM credits_set_limits('li.w:1', max_spend_per_day => 300, clear => '{max_spend_per_month}');
 SAVEPOINT s;
 SELECT amount FROM credits_deduct('li.w:1', 200);
 SELECT day_used FROM limits_used() WHERE account = 'li.w:1';
@@ -477,6 +488,60 @@ SELECT * FROM credits_verify() WHERE account ~ '^li[.]';
 -- limits that leave nothing between them
 SELECT credits_set_limits('li.l:1', min_spend => 6, max_spend => 5);
 \echo :SQLSTATE
+
+-- each limit alone: what is not given stays, what is cleared goes back to the setting
+SELECT kind FROM credits_open_account('li.k:1', 100);
+SELECT kind FROM credits_set_limits('li.k:1', max_spend => 10, timezone => 'Asia/Tokyo');
+SELECT kind FROM credits_set_limits('li.k:1', max_balance => 100, reason => 'raised');
+CREATE FUNCTION pg_temp.limits() RETURNS text LANGUAGE sql AS $$
+	SELECT t.terms::text || coalesce(' ' || t.reason, '') FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
+	WHERE a.name = 'li.k:1' AND t.kind = 'limits' ORDER BY t.id DESC LIMIT 1
+$$;
+SELECT pg_temp.limits();
+SELECT kind FROM credits_set_limits('li.k:1', excess => 'clip', max_spend_per_day => 50, max_spend_per_month => 60, min_spend => 2);
+SELECT pg_temp.limits();
+SELECT kind FROM credits_set_limits('li.k:1', clear => '{max_spend,max_spend,excess}');
+SELECT pg_temp.limits();
+SELECT kind FROM credits_set_limits('li.k:1', max_spend => 3, clear => '{timezone,max_spend_per_day}');
+SELECT pg_temp.limits();
+SELECT kind FROM credits_set_limits('li.k:1', clear => '{}');
+SELECT pg_temp.limits();
+-- one that does not go with one that is kept
+SELECT credits_set_limits('li.k:1', min_spend => 4);
+\echo :SQLSTATE
+SELECT credits_set_limits('li.k:1', max_spend => 1);
+\echo :SQLSTATE
+SELECT kind FROM credits_set_limits('li.k:1', max_spend => 1, clear => '{min_spend}');
+SELECT credits_set_limits('li.k:1', clear => '{reason}');
+\echo :SQLSTATE
+SELECT credits_set_limits('li.k:1', clear => '{account}');
+\echo :SQLSTATE
+SELECT credits_set_limits('li.k:1', max_spend => 1, clear => '{max_spend}');
+\echo :SQLSTATE
+SELECT credits_set_limits('li.k:1', clear => '{max_spent}');
+\echo :SQLSTATE
+SELECT credits_set_limits('li.k:1', clear => '{max_spend,NULL}');
+\echo :SQLSTATE
+-- in one query, each account keeps its own
+SELECT kind FROM credits_open_account('li.k:2', 100);
+SELECT kind FROM credits_set_limits('li.k:2', max_balance => 500);
+SELECT count(credits_set_limits(name, min_spend => 1)) FROM (VALUES ('li.k:1'), ('li.k:2')) AS v (name);
+SELECT a.name, l.max_balance, l.min_spend, l.max_spend FROM credits.limits AS l JOIN credits.accounts AS a ON a.id = l.account_id
+WHERE a.name LIKE 'li.k:%' ORDER BY a.name;
+
+-- a clock that is set back: settling has begun the next day, the spend is of the day before
+SET credits.test_clock = '2198-03-01 10:00:00+00';
+SELECT kind FROM credits_open_account('li.back:1', 100);
+SELECT kind FROM credits_set_limits('li.back:1', max_spend_per_day => 50);
+SELECT kind FROM credits_hold('li.back:1', 10, expires_in => '1 hour');
+SET credits.test_clock = '2198-03-02 10:00:00+00';
+RESET ROLE;
+CALL credits_settle() \g /dev/null
+SET credits.test_clock = '2198-03-01 12:00:00+00';
+SELECT kind, amount, created_at FROM credits_deduct('li.back:1', 5);
+SELECT l.day_start, l.day_used, l.month_used FROM credits.limits AS l JOIN credits.accounts AS a ON a.id = l.account_id
+WHERE a.name = 'li.back:1';
+SELECT problem, detail FROM credits_verify('li.back:1');
 
 -- leave nothing due to the tests that follow
 RESET ROLE;

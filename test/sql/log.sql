@@ -11,7 +11,7 @@ SET credits.actor = 'admin:1';
 SELECT kind, balance FROM credits_open_account('log:1', 100, metadata => '{"a": 1}');
 RESET credits.actor;
 SELECT kind, balance FROM credits_open_account('log:2');
-SELECT balance FROM credits_allocate('log:1', 10, 'gift', '2030-02-01', reason => 'welcome');
+SELECT balance FROM credits_allocate('log:1', 10, source => 'gift', expires_at => '2030-02-01', reason => 'welcome');
 SELECT balance FROM credits_deduct('log:1', 15, 'key', 'chat', 'request:1', '{"b": 2}');
 SELECT balance FROM credits_refund(110004, 2, reason => 'sorry');
 SELECT balance FROM credits_deduct('log:1', 92);
@@ -34,7 +34,9 @@ UPDATE credits.transactions SET reason = NULL WHERE false;
 \echo :SQLSTATE
 DELETE FROM credits.transactions WHERE id = 110003;
 \echo :SQLSTATE
-TRUNCATE credits.transactions;
+-- that it cascades is no news
+SET client_min_messages = warning;
+TRUNCATE credits.transactions CASCADE;
 \echo :SQLSTATE
 TRUNCATE credits.accounts, credits.grants, credits.transactions, credits.events CASCADE;
 \echo :SQLSTATE
@@ -53,7 +55,7 @@ UPDATE credits.transactions SET amount = 1000 WHERE id = 110003;
 \echo :SQLSTATE
 DELETE FROM credits.transactions WHERE id = 110003;
 \echo :SQLSTATE
-TRUNCATE credits.transactions;
+TRUNCATE credits.transactions CASCADE;
 \echo :SQLSTATE
 UPDATE credits.accounts SET balance = 1000 WHERE name = 'log:1';
 \echo :SQLSTATE
@@ -86,7 +88,7 @@ UPDATE credits.accounts SET head = '' WHERE name = 'log:1';
 DELETE FROM credits.accounts WHERE name = 'log:1';
 \echo :SQLSTATE
 DELETE FROM credits.accounts WHERE false;
-TRUNCATE credits.accounts;
+TRUNCATE credits.accounts CASCADE;
 INSERT INTO credits.accounts SELECT * FROM credits.accounts WHERE name = 'log:1'
 ON CONFLICT (name) DO UPDATE SET balance = 1000;
 \echo :SQLSTATE
@@ -94,8 +96,9 @@ UPDATE credits.grants SET remaining = amount WHERE account_id = 110001;
 \echo :SQLSTATE
 UPDATE credits.grants SET expires_at = NULL WHERE false;
 DELETE FROM credits.grants WHERE account_id = 110001;
-TRUNCATE credits.grants;
+TRUNCATE credits.grants CASCADE;
 \echo :SQLSTATE
+RESET client_min_messages;
 -- what is the application's own may be changed
 UPDATE credits.accounts SET metadata = '{"a": 2}', low_balance = 5, unit = 'token' WHERE name = 'log:1';
 UPDATE credits.accounts SET balance = balance WHERE name = 'log:1';

@@ -9,7 +9,7 @@ ALTER SEQUENCE credits.operations_id_seq RESTART 127001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('op:1', 100);
-SELECT balance FROM credits_allocate('op:1', 20, 'promotional', expires_at => '2030-02-01 00:00+00');
+SELECT balance FROM credits_allocate('op:1', 20, source => 'promotional', expires_at => '2030-02-01 00:00+00');
 SELECT kind, balance FROM credits_open_account('op:2', 1000);
 
 -- prices: with everything, and with nothing but a name
@@ -96,8 +96,6 @@ SELECT credits_set_operation(E'chat\n');
 \echo :SQLSTATE
 SELECT credits_set_operation(repeat('x', 256));
 \echo :SQLSTATE
-SELECT credits_set_operation('bad', NULL);
-\echo :SQLSTATE
 SELECT credits_set_operation('bad', -0.01);
 \echo :SQLSTATE
 SELECT credits_set_operation('bad', 'NaN');
@@ -110,8 +108,6 @@ SELECT credits_set_operation('bad', ('0.' || repeat('1', 1000))::numeric);
 \echo :SQLSTATE
 SELECT credits_set_operation('bad', 1e1000);
 \echo :SQLSTATE
-SELECT credits_set_operation('bad', unit_cost => NULL);
-\echo :SQLSTATE
 SELECT credits_set_operation('bad', unit_cost => -1);
 \echo :SQLSTATE
 SELECT credits_set_operation('bad', unit_cost => 'NaN');
@@ -120,15 +116,9 @@ SELECT credits_set_operation('bad', unit_name => '');
 \echo :SQLSTATE
 SELECT credits_set_operation('bad', unit_name => repeat('x', 64));
 \echo :SQLSTATE
-SELECT credits_set_operation('bad', included_units => NULL);
-\echo :SQLSTATE
 SELECT credits_set_operation('bad', included_units => -1);
 \echo :SQLSTATE
-SELECT credits_set_operation('bad', rounding => NULL);
-\echo :SQLSTATE
 SELECT credits_set_operation('bad', rounding => 'up');
-\echo :SQLSTATE
-SELECT credits_set_operation('bad', minimum => NULL);
 \echo :SQLSTATE
 SELECT credits_set_operation('bad', minimum => -1);
 \echo :SQLSTATE
@@ -221,7 +211,7 @@ SELECT count(*) FROM credits.charges;
 -- a retry: what was charged, not what it cost
 SELECT * FROM credits_charge('op:2', 'chat', 2000, 'retry', 'request:2', '{"a": 1}');
 RESET ROLE;
-SELECT credits_set_operation('chat', 7, 0.02, 'token');
+SELECT credits_set_operation('chat', 7, 0.02, clear => '{included_units,rounding,minimum}');
 SET ROLE regress_credits_app;
 SELECT * FROM credits_charge('op:2', 'chat', 2000, 'retry', 'request:2', '{"a": 2}');
 SELECT amount, replayed FROM credits_charge('op:2', 'chat', 2000.000, 'retry', 'request:2');
@@ -376,7 +366,7 @@ SELECT amount FROM credits_charge('op:3', 'ceil', 50);
 SELECT day_used FROM credits.limits JOIN credits.accounts ON id = account_id WHERE name = 'op:3';
 -- a hold that has timed out gives back to them, whether or not it has been settled
 SET credits.test_clock = '2030-04-02 00:00:00+00';
-SELECT kind, balance FROM credits_hold('op:3', 8, '1 hour');
+SELECT kind, balance FROM credits_hold('op:3', 8, expires_in => '1 hour');
 SELECT cost, balance, code FROM credits_quote('op:3', 'ceil', 100);
 SET credits.test_clock = '2030-04-02 01:00:00+00';
 SELECT cost, balance, code FROM credits_quote('op:3', 'ceil', 100);
@@ -385,11 +375,11 @@ SELECT amount, balance FROM credits_charge('op:3', 'ceil', 100);
 -- quotes are right of an account that nobody has settled
 RESET ROLE;
 SELECT kind FROM credits_open_account('op:4');
-SELECT balance FROM credits_allocate('op:4', 10, 'promotional', expires_at => '2030-05-01');
-SELECT balance FROM credits_allocate('op:4', 20, 'subscription', effective_at => '2030-05-01', expires_at => '2030-06-01');
-SELECT balance FROM credits_allocate('op:4', 30, 'purchase');
+SELECT balance FROM credits_allocate('op:4', 10, source => 'promotional', expires_at => '2030-05-01');
+SELECT balance FROM credits_allocate('op:4', 20, source => 'subscription', effective_at => '2030-05-01', expires_at => '2030-06-01');
+SELECT balance FROM credits_allocate('op:4', 30, source => 'purchase');
 SELECT balance, draws FROM credits_quote('op:4', 'ceil', 250);
-SELECT balance FROM credits_hold('op:4', 4, '30 days');
+SELECT balance FROM credits_hold('op:4', 4, expires_in => '30 days');
 SELECT balance, draws FROM credits_quote('op:4', 'ceil', 250);
 SET credits.test_clock = '2030-05-01 00:00:00+00';
 SELECT cost, balance, remaining, draws FROM credits_quote('op:4', 'ceil', 250);
@@ -453,6 +443,37 @@ SELECT count(*) AS not_in_force FROM credits.charges AS c JOIN credits.operation
 WHERE c.created_at < p.active_from OR c.created_at >= p.active_until;
 
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 127001 AND 129999;
+
+-- another price starts from the one in force
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2040-01-01 00:00:00+00';
+CREATE FUNCTION pg_temp.price(n bigint) RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', base_cost, unit_cost, coalesce(unit_name, '-'), included_units, rounding, minimum, active_from, coalesce(active_until::text, '-'))
+	FROM credits.operations WHERE id = n
+$$;
+SELECT pg_temp.price(credits_set_operation('keep', 1, 0.5, 'page', 10, 'floor', 2, active_until => '2041-01-01 00:00+00'));
+SELECT pg_temp.price(credits_set_operation('keep', unit_cost => 0.25));
+SELECT pg_temp.price(credits_set_operation('keep', clear => '{unit_name,rounding,included_units}'));
+-- nothing new is no new price
+SELECT credits_set_operation('keep') = credits_set_operation('keep', 1.0, minimum => 2) AS same,
+	   (SELECT count(*) FROM credits.operations WHERE name = 'keep') AS prices;
+-- one that begins later starts from what is in force then, and is not changed by what is set before
+SELECT pg_temp.price(credits_set_operation('keep', minimum => 7, active_from => '2040-06-01 00:00+00'));
+SELECT pg_temp.price(credits_set_operation('keep', base_cost => 3));
+SELECT pg_temp.price(credits_set_operation('keep', unit_name => 'sheet', active_from => '2040-07-01 00:00+00'));
+-- retired, again, and back without an end
+SELECT credits_retire_operation('keep', '2040-08-01 00:00+00') AS retired \gset
+SELECT credits_retire_operation('keep', '2040-08-01 00:00+00') = :retired AS again, credits_retire_operation('keep', '2040-09-01 00:00+00') = :retired AS later;
+SET credits.test_clock = '2040-08-01 00:00:00+00';
+SELECT pg_temp.price(credits_set_operation('keep'));
+SELECT pg_temp.price(credits_set_operation('keep', active_until => '2040-09-01 00:00+00'));
+SELECT pg_temp.price(credits_set_operation('keep', clear => '{active_until}'));
+SELECT credits_set_operation('keep', minimum => 1, clear => '{minimum}');
+\echo :SQLSTATE
+SELECT credits_set_operation('keep', clear => '{active_from}');
+\echo :SQLSTATE
+SELECT credits_set_operation('keep', clear => '{cost}');
+\echo :SQLSTATE
 
 -- leave nothing due to the tests that follow
 RESET ROLE;

@@ -27,7 +27,7 @@ FROM credits.packages WHERE id = 158002 \gx
 -- what is for sale, to whoever asks
 SET ROLE regress_credits_app;
 SELECT name, credits, price, currency, unit, expires_in, active_until, metadata FROM credits.current_packages
-WHERE id >= 158001 ORDER BY name;
+WHERE package_id >= 158001 ORDER BY name;
 SELECT * FROM credits_price('pack:1', 'small') \gx
 SELECT credits, bonus, total, amount_minor, price_per_credit, jsonb_pretty(grants) AS grants
 FROM credits_price(account => 'pack:1', package => 'large') \gx
@@ -127,6 +127,7 @@ SELECT credits_set_package('x', 1, 'NaN', 'EUR');
 SELECT credits_set_package('x', 1, 'Infinity', 'EUR');
 \echo :SQLSTATE
 SELECT credits_set_package('x', 1, repeat('9', 1000)::numeric, 'EUR');
+SELECT credits_set_package('x', 1, 1e100000, 'EUR');
 \echo :SQLSTATE
 SELECT credits_set_package('x', 1, 92233720368547758.08, 'EUR');
 \echo :SQLSTATE
@@ -186,6 +187,17 @@ SELECT credits_set_package('x', 1, 1, 'EUR', extras => '[{"credits": 1, "expires
 \set VERBOSITY default
 SELECT credits_set_package('x', 1, 1, 'EUR', extras => '[{"credits": 1, "expires": "30 days"}]');
 \echo :SQLSTATE
+-- what is repeated of it ends between two characters
+DO $$
+DECLARE
+	detail text;
+BEGIN
+	PERFORM credits_set_package('x', 1, 1, 'EUR', extras => jsonb_build_array(jsonb_build_object('x' || repeat(chr(228), 40), 1)));
+EXCEPTION WHEN SQLSTATE '22023' THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RAISE NOTICE '%', convert_from(convert_to(detail, 'UTF8'), 'UTF8') = detail;
+END
+$$;
 SELECT credits_set_package('x', 1, 1, 'EUR', extras => (SELECT jsonb_agg('{"credits": 1}'::jsonb) FROM generate_series(1, 101)));
 \echo :SQLSTATE
 SELECT count(*) FROM credits.packages WHERE name = 'x';
@@ -259,4 +271,39 @@ SELECT 1, 'x', 0, 1, 'EUR', NULL, NULL, 0, '[]', now(), NULL, NULL, now(), 'x';
 INSERT INTO credits.packages
 SELECT 1, 'x', 1, 1, 'eur', NULL, NULL, 0, '[]', now(), NULL, NULL, now(), 'x';
 \set VERBOSITY default
+-- another offer starts from the one in force
+RESET ROLE;
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2040-01-01 00:00:00+00';
+CREATE FUNCTION pg_temp.offer(n bigint) RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', credits, price, currency, coalesce(expires_in::text, '-'), extras, coalesce(unit, '-'), priority, coalesce(metadata::text, '-'),
+		active_from, coalesce(active_until::text, '-'))
+	FROM credits.packages WHERE id = n
+$$;
+SELECT pg_temp.offer(credits_set_package('keep', 100, 5, 'EUR', '1 year', '[{"credits": 10, "expires_in": "30 days"}]', 'credit', 60,
+	active_until => '2041-01-01 00:00+00', metadata => '{"a": 1}'));
+SELECT pg_temp.offer(credits_set_package('keep', price => 6));
+SELECT pg_temp.offer(credits_set_package('keep', extras => '[{"credits": 20}]', clear => '{expires_in,unit,metadata}'));
+SELECT pg_temp.offer(credits_set_package('keep', clear => '{extras,priority,active_until}'));
+-- nothing new is no new offer
+SELECT credits_set_package('keep') = credits_set_package('keep', 100, 6.00, 'EUR') AS same, (SELECT count(*) FROM credits.packages WHERE name = 'keep') AS offers;
+-- what a currency cannot have is refused, whichever was kept
+SELECT credits_set_package('keep', price => 6.5) IS NOT NULL AS set;
+SELECT credits_set_package('keep', currency => 'JPY');
+\echo :SQLSTATE
+SELECT credits_set_package('keep', clear => '{price}');
+\echo :SQLSTATE
+SELECT credits_set_package('keep', unit => 'x', clear => '{unit}');
+\echo :SQLSTATE
+SELECT credits_set_package('keep', clear => '{credit}');
+\echo :SQLSTATE
+SELECT credits_set_package('keep.not', price => 6);
+\echo :SQLSTATE
+-- retired, again, and back
+SELECT credits_retire_package('keep') = credits_retire_package('keep') AS again;
+SELECT pg_temp.offer(credits_set_package('keep'));
+-- one that is to begin, set to begin now
+SELECT pg_temp.offer(credits_set_package('keep.soon', 1, 1, 'EUR', active_from => '2040-02-01 00:00+00'));
+SELECT pg_temp.offer(credits_set_package('keep.soon', price => 2));
+RESET ROLE;
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 158001 AND 159999;

@@ -40,7 +40,7 @@ RETURNS SETOF record LANGUAGE sql AS $$
 $$;
 -- the database has the other tests' rows, too
 CREATE TEMP VIEW pools_log AS SELECT * FROM credits.transactions WHERE id BETWEEN 730001 AND 739999;
-CREATE TEMP VIEW pools_holds AS SELECT * FROM credits.holds WHERE id BETWEEN 730001 AND 739999;
+CREATE TEMP VIEW pools_holds AS SELECT * FROM credits.holds WHERE hold_id BETWEEN 730001 AND 739999;
 GRANT SELECT ON pools_log, pools_holds TO regress_credits_admin;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2030-01-15 12:00:00+00';
@@ -181,11 +181,11 @@ SELECT credits_deduct('po.p:ann', 1, pool => 'po.p:team');
 SELECT account, window_start, used, remaining FROM credits.pool_members WHERE account = 'po.p:ann';
 
 -- caps of 0, of each window, and none
-SELECT kind FROM credits_change_member('po.p:team', 'po.p:ann', 0);
+SELECT kind FROM credits_change_member('po.p:team', 'po.p:ann', 0, clear => '{per,timezone}');
 SELECT credits_deduct('po.p:ann', 1, pool => 'po.p:team');
 \echo :SQLSTATE
 SELECT account, amount FROM credits_deduct('po.p:ann', 1, pool => 'po.p:team', mode => 'pool_first');
-SELECT kind FROM credits_change_member('po.p:team', 'po.p:ann', NULL);
+SELECT kind FROM credits_change_member('po.p:team', 'po.p:ann', clear => '{cap}');
 SELECT account, amount FROM credits_deduct('po.p:ann', 500, 'big', pool => 'po.p:team');
 SELECT account, cap, per, timezone, window_start, used, remaining FROM credits.pool_members WHERE account = 'po.p:ann';
 SELECT kind FROM credits_change_member('po.p:team', 'po.p:ann', 9223372036854775807, 'lifetime');
@@ -256,7 +256,7 @@ SELECT credits_deduct('po.c:1', 1, pool => 'po.c:pool');
 -- a longer window has it, from the day on that was counted
 SELECT kind FROM credits_change_member('po.c:pool', 'po.c:1', 100, 'month', 'Europe/Berlin');
 SELECT cap, per, timezone, window_start, used, remaining FROM credits.pool_members WHERE account = 'po.c:1';
-SELECT kind FROM credits_change_member('po.c:pool', 'po.c:1', 100, 'lifetime');
+SELECT kind FROM credits_change_member('po.c:pool', 'po.c:1', 100, 'lifetime', clear => '{timezone}');
 SELECT cap, per, timezone, window_start, used, remaining FROM credits.pool_members WHERE account = 'po.c:1';
 SELECT * FROM pools_used() WHERE pool = 'po.c:pool';
 -- a shorter one begins now: what was spent before does not count, nor does its refund
@@ -393,18 +393,18 @@ SET credits.test_clock = '2032-03-01 12:00:00+00';
 SELECT kind, balance FROM credits_open_account('po.h:pool', 500);
 SELECT kind FROM credits_open_account('po.h:1', 20);
 SELECT kind FROM credits_add_member('po.h:pool', 'po.h:1', 100, 'day');
-SELECT * FROM credits_hold('po.h:1', 60, '1 hour', 'h1', 'chat', 'request:1', '{"n": 1}', 'po.h:pool');
-SELECT * FROM credits_hold('po.h:1', 60, '1 hour', 'h1', 'chat', 'request:1', '{"n": 1}', 'po.h:pool');
+SELECT * FROM credits_hold('po.h:1', 60, 'h1', 'chat', 'request:1', '{"n": 1}', '1 hour', 'po.h:pool');
+SELECT * FROM credits_hold('po.h:1', 60, 'h1', 'chat', 'request:1', '{"n": 1}', '1 hour', 'po.h:pool');
 SELECT id AS h1 FROM pools_log WHERE idempotency_key = 'h1' AND kind = 'hold' \gset
-SELECT account, member, status, reserved, remaining FROM pools_holds WHERE id = :h1;
+SELECT account, member, status, reserved, remaining FROM pools_holds WHERE hold_id = :h1;
 SELECT credits_hold('po.h:1', 41, pool => 'po.h:pool');
 \echo :SQLSTATE
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
 -- partial, then final, with the key of the member
-SELECT * FROM credits_capture(:h1, 10, false, 'h2');
+SELECT * FROM credits_capture(:h1, 10, 'h2', final => false);
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
-SELECT * FROM credits_capture(:h1, 20, true, 'h3', reference => 'request:1');
-SELECT * FROM credits_capture(:h1, 20, true, 'h3', reference => 'request:1');
+SELECT * FROM credits_capture(:h1, 20, 'h3', final => true, reference => 'request:1');
+SELECT * FROM credits_capture(:h1, 20, 'h3', final => true, reference => 'request:1');
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
 SELECT credits_deduct('po.h:1', 20, 'h3');
 \echo :SQLSTATE
@@ -423,31 +423,31 @@ SELECT r.kind, r.amount, r.balance FROM pools_log AS t, credits_refund(t.id, 65)
 WHERE t.target_id = :h2 AND t.kind = 'capture';
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
 -- release, extend, time out
-SELECT transaction_id AS h3 FROM credits_hold('po.h:1', 50, '1 hour', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h3 FROM credits_hold('po.h:1', 50, expires_in => '1 hour', pool => 'po.h:pool') \gset
 SELECT kind, account, amount, held FROM credits_extend_hold(:h3, '3 hours', 'e1');
 SELECT kind, account, amount, held, replayed FROM credits_extend_hold(:h3, '3 hours', 'e1');
 SELECT kind, account, amount, balance, held FROM credits_release(:h3, 'l1', 'cancelled', account => 'po.h:1');
 SELECT kind, account, amount, balance, held, replayed FROM credits_release(:h3, 'l1', 'cancelled', account => 'po.h:1');
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
-SELECT transaction_id AS h4 FROM credits_hold('po.h:1', 65, '1 hour', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h4 FROM credits_hold('po.h:1', 65, expires_in => '1 hour', pool => 'po.h:pool') \gset
 SELECT credits_deduct('po.h:1', 1, pool => 'po.h:pool');
 SET credits.test_clock = '2032-03-01 13:00:00+00';
--- the view has no clock of holds: the cap gets it back when the pool is settled
+-- the cap has it back, before anybody settles the pool
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
-SELECT status, released FROM pools_holds WHERE id = :h4;
+SELECT status, released FROM pools_holds WHERE hold_id = :h4;
 SELECT credits_capture(:h4);
 \echo :SQLSTATE
 SELECT amount FROM credits_deduct('po.h:1', 1, pool => 'po.h:pool');
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
 -- one that times out the day after gives the cap of that day nothing
-SELECT transaction_id AS h5 FROM credits_hold('po.h:1', 50, '1 day', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h5 FROM credits_hold('po.h:1', 50, expires_in => '1 day', pool => 'po.h:pool') \gset
 SET credits.test_clock = '2032-03-02 12:00:00+00';
 SELECT amount FROM credits_deduct('po.h:1', 30, pool => 'po.h:pool');
 SET credits.test_clock = '2032-03-02 13:00:00+00';
 SELECT amount FROM credits_allocate('po.h:pool', 1);
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
 -- what a capture adds to a hold of the day before counts today, and is not given back
-SELECT transaction_id AS h6 FROM credits_hold('po.h:1', 10, '1 day', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h6 FROM credits_hold('po.h:1', 10, expires_in => '1 day', pool => 'po.h:pool') \gset
 SET credits.test_clock = '2032-03-03 12:00:00+00';
 SELECT amount FROM credits_capture(:h6, 25, allow_more => true);
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
@@ -459,23 +459,23 @@ FROM pools_log WHERE id >= :h1 AND account_id = (SELECT id FROM credits.accounts
 SELECT * FROM credits_verify('po.h:pool');
 
 -- split holds
-SELECT * FROM credits_hold('po.h:1', 50, '1 hour', 'h7', pool => 'po.h:pool', mode => 'own_first');
+SELECT * FROM credits_hold('po.h:1', 50, 'h7', expires_in => '1 hour', pool => 'po.h:pool', mode => 'own_first');
 SELECT id AS h7 FROM pools_log WHERE idempotency_key = 'h7' \gset
-SELECT account, member, status, reserved, captured, released, remaining FROM pools_holds WHERE id >= :h7 ORDER BY id;
+SELECT account, member, status, reserved, captured, released, remaining FROM pools_holds WHERE hold_id >= :h7 ORDER BY hold_id;
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
-SELECT credits_capture(id) FROM pools_holds WHERE id > :h7;
+SELECT credits_capture(hold_id) FROM pools_holds WHERE hold_id > :h7;
 \echo :SQLSTATE
 SELECT credits_capture(:h7, 51);
 \echo :SQLSTATE
-SELECT account, kind, amount, balance, held FROM credits_capture(:h7, 15, false, 'c7');
-SELECT account, kind, amount, balance, held FROM credits_capture(:h7, 15, false, 'c8');
-SELECT account, kind, amount, balance, held, replayed FROM credits_capture(:h7, 15, false, 'c8');
-SELECT account, member, status, reserved, captured, released, remaining FROM pools_holds WHERE id >= :h7 ORDER BY id;
+SELECT account, kind, amount, balance, held FROM credits_capture(:h7, 15, 'c7', final => false);
+SELECT account, kind, amount, balance, held FROM credits_capture(:h7, 15, 'c8', final => false);
+SELECT account, kind, amount, balance, held, replayed FROM credits_capture(:h7, 15, 'c8', final => false);
+SELECT account, member, status, reserved, captured, released, remaining FROM pools_holds WHERE hold_id >= :h7 ORDER BY hold_id;
 SELECT account, kind, amount, balance, held FROM credits_extend_hold(:h7, '2 hours');
-SELECT DISTINCT expires_at FROM pools_holds WHERE id >= :h7;
+SELECT DISTINCT expires_at FROM pools_holds WHERE hold_id >= :h7;
 SELECT account, kind, amount, balance, held FROM credits_capture(:h7, 4, idempotency_key => 'c9');
 SELECT account, kind, amount, balance, held, replayed FROM credits_capture(:h7, 4, idempotency_key => 'c9');
-SELECT account, member, status, reserved, captured, released, remaining FROM pools_holds WHERE id >= :h7 ORDER BY id;
+SELECT account, member, status, reserved, captured, released, remaining FROM pools_holds WHERE hold_id >= :h7 ORDER BY hold_id;
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
 SELECT credits_balance('po.h:1') AS own, credits_balance('po.h:pool') AS pool;
 -- the refund of a capture that both paid: the pool's part first
@@ -499,7 +499,7 @@ SELECT account, kind, amount, balance, held FROM credits_capture(:h11, 40, allow
 -- or the pool's, up to the cap, once the account's part is captured
 SELECT credits_balance('po.h:1') AS own, (SELECT used FROM credits.pool_members WHERE account = 'po.h:1') AS used;
 SELECT transaction_id AS h13 FROM credits_hold('po.h:1', credits_balance('po.h:1') + 5, pool => 'po.h:pool', mode => 'own_first') \gset
-SELECT account, kind, held FROM credits_capture(:h13, (SELECT reserved FROM pools_holds WHERE id = :h13), false);
+SELECT account, kind, held FROM credits_capture(:h13, (SELECT reserved FROM pools_holds WHERE hold_id = :h13), final => false);
 SELECT credits_capture(:h13, 1000, allow_more => true);
 \echo :SQLSTATE
 SELECT credits_capture(:h13, 32, allow_more => true);
@@ -508,7 +508,7 @@ SELECT account, kind, balance, held FROM credits_capture(:h13, 9, allow_more => 
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
 SELECT r.account, r.amount FROM pools_log AS t, credits_refund(t.id) AS r WHERE t.idempotency_key IS NULL AND t.target_id = :h13 + 1 AND t.kind = 'capture';
 SELECT amount FROM credits_allocate('po.h:1', 100);
-SELECT transaction_id AS h12 FROM credits_hold('po.h:1', 100, '1 hour', pool => 'po.h:pool', mode => 'own_first') \gset
+SELECT transaction_id AS h12 FROM credits_hold('po.h:1', 100, expires_in => '1 hour', pool => 'po.h:pool', mode => 'own_first') \gset
 SET credits.test_clock = '2032-03-03 15:00:00+00';
 SELECT credits_capture(:h12);
 \echo :SQLSTATE
@@ -523,9 +523,9 @@ SELECT * FROM credits_verify('po.h:1');
 
 -- a member that goes while it holds
 SET credits.test_clock = '2032-03-04 12:00:00+00';
-SELECT transaction_id AS h13 FROM credits_hold('po.h:1', 30, '1 hour', pool => 'po.h:pool') \gset
-SELECT transaction_id AS h14 FROM credits_hold('po.h:1', 30, '1 hour', pool => 'po.h:pool') \gset
-SELECT transaction_id AS h15 FROM credits_hold('po.h:1', 30, '1 hour', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h13 FROM credits_hold('po.h:1', 30, expires_in => '1 hour', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h14 FROM credits_hold('po.h:1', 30, expires_in => '1 hour', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h15 FROM credits_hold('po.h:1', 30, expires_in => '1 hour', pool => 'po.h:pool') \gset
 SELECT kind FROM credits_remove_member('po.h:pool', 'po.h:1');
 SELECT credits_capture(:h13, 31, allow_more => true);
 \echo :SQLSTATE
@@ -539,11 +539,11 @@ SET credits.test_clock = '2032-03-04 14:00:00+00';
 SELECT amount FROM credits_deduct('po.h:1', 5, pool => 'po.h:pool');
 SELECT used FROM credits.pool_members WHERE account = 'po.h:1';
 -- changes that find a hold timed out: the row is written once
-SELECT transaction_id AS h16 FROM credits_hold('po.h:1', 30, '1 hour', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h16 FROM credits_hold('po.h:1', 30, expires_in => '1 hour', pool => 'po.h:pool') \gset
 SET credits.test_clock = '2032-03-04 16:00:00+00';
 SELECT kind, held FROM credits_change_member('po.h:pool', 'po.h:1', 90, 'day');
 SELECT used, remaining FROM credits.pool_members WHERE account = 'po.h:1';
-SELECT transaction_id AS h17 FROM credits_hold('po.h:1', 30, '1 hour', pool => 'po.h:pool') \gset
+SELECT transaction_id AS h17 FROM credits_hold('po.h:1', 30, expires_in => '1 hour', pool => 'po.h:pool') \gset
 SET credits.test_clock = '2032-03-04 18:00:00+00';
 SELECT kind, held FROM credits_remove_member('po.h:pool', 'po.h:1');
 SELECT count(*) FROM credits.members WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'po.h:1');
@@ -667,10 +667,10 @@ SELECT r.account, r.amount FROM pools_log AS t, credits_refund(t.id) AS r WHERE 
 SELECT pool, account, cap, used, remaining FROM credits.pool_members WHERE pool LIKE 'po.n:%' ORDER BY pool, account;
 SELECT * FROM pools_used() WHERE pool LIKE 'po.n:%';
 -- holds at each level, timed out: three of them, all settled in one call by two accounts
-SELECT transaction_id AS n1 FROM credits_hold('po.n:ann', 10, '1 hour', pool => 'po.n:team1') \gset
-SELECT kind, account, amount FROM credits_hold('po.n:ann', 11, '1 hour', pool => 'po.n:org');
-SELECT kind, account, amount FROM credits_hold('po.n:bob', 12, '1 hour', pool => 'po.n:org');
-SELECT kind, account, amount FROM credits_hold('po.n:ann', 20, '1 hour', pool => 'po.n:group', mode => 'own_first');
+SELECT transaction_id AS n1 FROM credits_hold('po.n:ann', 10, expires_in => '1 hour', pool => 'po.n:team1') \gset
+SELECT kind, account, amount FROM credits_hold('po.n:ann', 11, expires_in => '1 hour', pool => 'po.n:org');
+SELECT kind, account, amount FROM credits_hold('po.n:bob', 12, expires_in => '1 hour', pool => 'po.n:org');
+SELECT kind, account, amount FROM credits_hold('po.n:ann', 20, expires_in => '1 hour', pool => 'po.n:group', mode => 'own_first');
 SELECT pool, account, used FROM credits.pool_members WHERE pool LIKE 'po.n:%' ORDER BY pool, account;
 SET credits.test_clock = '2032-06-01 02:00:00+00';
 SELECT kind, account, amount, balance, held FROM credits_deduct('po.n:team1', 1, pool => 'po.n:org');
@@ -678,7 +678,7 @@ SELECT pool, account, used FROM credits.pool_members WHERE pool LIKE 'po.n:%' OR
 SELECT kind, account, amount, balance, held FROM credits_deduct('po.n:ann', 11, 'n6', pool => 'po.n:group', mode => 'own_first');
 SELECT pool, account, used FROM credits.pool_members WHERE pool LIKE 'po.n:%' ORDER BY pool, account;
 -- more than was held, along the way of today
-SELECT transaction_id AS n2 FROM credits_hold('po.n:ann', 10, '1 hour', pool => 'po.n:group') \gset
+SELECT transaction_id AS n2 FROM credits_hold('po.n:ann', 10, expires_in => '1 hour', pool => 'po.n:group') \gset
 SELECT credits_capture(:n2, 60, allow_more => true);
 \echo :SQLSTATE
 SELECT kind, amount FROM credits_capture(:n2, 15, allow_more => true);
@@ -686,7 +686,7 @@ SELECT pool, account, used FROM credits.pool_members WHERE pool LIKE 'po.n:%' OR
 SELECT kind, amount, held, terms ? 'via' AS via FROM pools_log WHERE id >= :n2 ORDER BY id;
 SELECT * FROM pools_used() WHERE pool LIKE 'po.n:%';
 -- a level that is gone: no way up, and what was held through it still settles
-SELECT transaction_id AS n3 FROM credits_hold('po.n:bob', 10, '1 hour', pool => 'po.n:group') \gset
+SELECT transaction_id AS n3 FROM credits_hold('po.n:bob', 10, expires_in => '1 hour', pool => 'po.n:group') \gset
 SELECT kind FROM credits_remove_member('po.n:org', 'po.n:team1');
 SELECT credits_deduct('po.n:bob', 1, pool => 'po.n:group');
 \echo :SQLSTATE
@@ -694,7 +694,7 @@ SELECT kind, amount FROM credits_release(:n3);
 SELECT pool, account, used FROM credits.pool_members WHERE pool LIKE 'po.n:%' ORDER BY pool, account;
 -- a hold goes on by the way that it was made, also where there is another one now
 SELECT kind FROM credits_add_member('po.n:org', 'po.n:team1', 100);
-SELECT transaction_id AS n4 FROM credits_hold('po.n:bob', 10, '1 hour', pool => 'po.n:org') \gset
+SELECT transaction_id AS n4 FROM credits_hold('po.n:bob', 10, expires_in => '1 hour', pool => 'po.n:org') \gset
 SELECT kind FROM credits_remove_member('po.n:team1', 'po.n:bob');
 SELECT kind FROM credits_add_member('po.n:team2', 'po.n:bob');
 SELECT amount FROM credits_deduct('po.n:bob', 1, pool => 'po.n:org');
@@ -822,6 +822,62 @@ SELECT credits_pool_summary('pool:nobody', 'pool:nobody');
 SELECT credits_pool_summary(NULL, 'x');
 \echo :SQLSTATE
 RESET ROLE;
+
+-- what there is, up to an amount, and what caps and limits leave of it
+SET credits.test_clock = '2034-01-01 00:00:00+00';
+SELECT balance FROM credits_open_account('po.u:1', 10);
+SELECT balance FROM credits_open_account('po.u:pool', 100);
+SELECT kind FROM credits_add_member('po.u:pool', 'po.u:1', 40);
+SET ROLE regress_credits_app;
+SELECT account, amount, balance FROM credits_deduct_up_to('po.u:1', 15, 'k1', pool => 'po.u:pool', mode => 'own_first');
+SELECT account, amount, balance, replayed FROM credits_deduct_up_to('po.u:1', 15, 'k1', pool => 'po.u:pool', mode => 'own_first');
+SELECT account, amount, balance FROM credits_deduct_up_to('po.u:1', 50, pool => 'po.u:pool', mode => 'own_first');
+SELECT account, amount, balance FROM credits_deduct_up_to('po.u:1', 50, 'k2', pool => 'po.u:pool');
+SELECT account, amount, balance, replayed FROM credits_deduct_up_to('po.u:1', 50, 'k2', pool => 'po.u:pool');
+SELECT transaction_id AS none, account, amount, balance, held FROM credits_hold_up_to('po.u:1', 50, pool => 'po.u:pool', mode => 'pool_first') \gset
+RESET ROLE;
+SELECT kind FROM credits_change_member('po.u:pool', 'po.u:1', 70);
+SELECT balance FROM credits_allocate('po.u:1', 12);
+SET ROLE regress_credits_app;
+SELECT account, amount, balance, held FROM credits_hold_up_to('po.u:1', 100, 'k3', pool => 'po.u:pool', mode => 'pool_first');
+RESET ROLE;
+SELECT pool, account, cap, used FROM credits.pool_members WHERE pool = 'po.u:pool';
+-- limits of either account
+SELECT kind FROM credits_change_member('po.u:pool', 'po.u:1', clear => '{cap}');
+SELECT balance FROM credits_allocate('po.u:1', 100);
+SELECT kind FROM credits_set_limits('po.u:1', max_spend => 50, max_spend_per_day => 30);
+SELECT kind FROM credits_set_limits('po.u:pool', max_spend => 45);
+SELECT account, amount, balance FROM credits_deduct_up_to('po.u:1', 100);
+SELECT account, amount, balance FROM credits_deduct_up_to('po.u:1', 100);
+SELECT account, amount, balance FROM credits_deduct_up_to('po.u:1', 100, pool => 'po.u:pool', mode => 'own_first');
+SET credits.test_clock = '2034-01-02 00:00:00+00';
+SELECT balance FROM credits_allocate('po.u:pool', 100);
+SELECT account, amount, balance FROM credits_deduct_up_to('po.u:1', 100, pool => 'po.u:pool', mode => 'own_first');
+SELECT account, amount, balance FROM credits_deduct_up_to('po.u:1', 100, pool => 'po.u:pool', mode => 'pool_first');
+SELECT a.name, t.kind, t.amount, t.balance_after FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
+WHERE a.name ~ '^po[.]u:' AND t.kind IN ('deduction', 'hold') ORDER BY t.id;
+SELECT * FROM credits_verify() WHERE account ~ '^po[.]';
+
+-- changing one thing leaves the others
+SET ROLE regress_credits_admin;
+SELECT kind FROM credits_open_account('po.k:pool', 1000);
+SELECT kind FROM credits_open_account('po.k:1');
+SELECT kind FROM credits_add_member('po.k:pool', 'po.k:1', 100, 'day', 'Asia/Tokyo');
+SELECT kind FROM credits_change_member('po.k:pool', 'po.k:1', 50);
+SELECT cap, per, timezone FROM credits.pool_members WHERE account = 'po.k:1';
+SELECT kind FROM credits_change_member('po.k:pool', 'po.k:1', per => 'week');
+SELECT cap, per, timezone FROM credits.pool_members WHERE account = 'po.k:1';
+SELECT kind FROM credits_change_member('po.k:pool', 'po.k:1', timezone => 'Europe/Berlin', clear => '{cap}');
+SELECT cap, per, timezone FROM credits.pool_members WHERE account = 'po.k:1';
+SELECT kind FROM credits_change_member('po.k:pool', 'po.k:1', clear => '{per,timezone}');
+SELECT cap, per, timezone FROM credits.pool_members WHERE account = 'po.k:1';
+SELECT credits_change_member('po.k:pool', 'po.k:1', 5, clear => '{cap}');
+\echo :SQLSTATE
+SELECT credits_change_member('po.k:pool', 'po.k:1', clear => '{pool}');
+\echo :SQLSTATE
+SELECT credits_change_member('po.k:pool', 'po.k:1', clear => '{caps}');
+\echo :SQLSTATE
+SELECT * FROM credits_verify('po.k:pool');
 
 -- leave nothing due to the tests that follow
 RESET ROLE;

@@ -30,7 +30,7 @@ SELECT credits_price('price:1', amount => 100);
 SELECT total, currency FROM credits_price('price:1', amount => 100, currency => 'EUR');
 SELECT credits_price('price:2', amount => 100);
 \echo :SQLSTATE
-SELECT unit, currency, price, active_until, id FROM credits.current_unit_prices WHERE id >= 160001 ORDER BY unit, currency;
+SELECT unit, currency, price, active_until, unit_price_id FROM credits.current_unit_prices WHERE unit_price_id >= 160001 ORDER BY unit, currency;
 
 -- the total is rounded to the minor unit, half up, and nothing else is
 SELECT credits_set_unit_price('JPY', 0.25, 'token') AS jpy, credits_set_unit_price('KWD', 0.00025, 'token') AS kwd,
@@ -61,7 +61,7 @@ FROM unnest(ARRAY[1, 999, 1000, 4999, 5000, 9999, 10000, 20000]) WITH ORDINALITY
 -- a currency may have its own, or none at all, or none of its own
 SELECT credits_set_volume_discount('{2000}', '{20}', 'EUR', 'token');
 SELECT credits_set_volume_discount('{}', '{}', 'JPY', 'token');
-SELECT * FROM credits.current_volume_discounts WHERE id >= 160001 ORDER BY unit, currency, from_credits;
+SELECT * FROM credits.current_volume_discounts WHERE volume_discount_id >= 160001 ORDER BY unit, currency, from_credits;
 SELECT c.currency, p.volume_discount
 FROM unnest(ARRAY['USD', 'EUR', 'JPY']) WITH ORDINALITY AS c (currency, n),
 	 LATERAL credits_price('price:1', amount => 5000, currency => c.currency) AS p ORDER BY c.n;
@@ -194,7 +194,7 @@ INSERT INTO credits.volume_discounts SELECT 1, 'x', 'EUR', '{1}', '{1,2}', now()
 
 -- every computation can be computed again from what it names
 SET credits.test_clock = '2030-04-15 00:00:00+00';
-SELECT credits_set_promotion('price:off', 'percent', 12.5, per_account => NULL) AS off \gset
+SELECT credits_set_promotion('price:off', 'percent', 12.5, clear => '{per_account}') AS off \gset
 CREATE TEMP TABLE kept AS
 SELECT p.computation AS c
 FROM unnest(ARRAY['EUR', 'USD', 'KWD', 'CLF']) AS currency, generate_series(1, 20001, 1234) AS amount,
@@ -214,4 +214,16 @@ LEFT JOIN LATERAL (
 	SELECT x.percent FROM credits.volume_discounts AS v, unnest(v.from_credits, v.percents) AS x (f, percent)
 	WHERE v.id = (c ->> 'volume_discount_id')::bigint AND x.f <= (c ->> 'amount')::bigint ORDER BY x.f DESC LIMIT 1
 ) AS t ON true;
+-- another price starts from the one in force
+SET credits.test_clock = '2040-01-01 00:00:00+00';
+SELECT credits_set_unit_price('EUR', 0.5, 'keep', active_until => '2041-01-01 00:00+00') IS NOT NULL AS set;
+SELECT credits_set_unit_price('EUR', 0.6, 'keep') IS NOT NULL AS set;
+SELECT credits_set_unit_price('EUR', unit => 'keep') = credits_set_unit_price('EUR', 0.60, 'keep') AS same;
+SELECT credits_set_unit_price('EUR', unit => 'keep', clear => '{active_until}') IS NOT NULL AS set;
+SELECT price, active_until FROM credits.unit_prices WHERE unit = 'keep' ORDER BY id;
+SELECT credits_set_unit_price('USD', unit => 'keep');
+\echo :SQLSTATE
+SELECT credits_set_unit_price('EUR', clear => '{price}');
+\echo :SQLSTATE
+SELECT credits_retire_unit_price('EUR', 'keep') = credits_retire_unit_price('EUR', 'keep') AS again;
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 160001 AND 161999;

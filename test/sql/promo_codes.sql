@@ -14,10 +14,10 @@ SELECT kind, balance FROM credits_open_account('promo:3');
 
 -- with nothing but a code and credits, and with everything
 SELECT credits_create_promo_code('Welcome', 50);
-SELECT credits_create_promo_code(E' \t spring-30% \n', 30, max_uses => 2, expires_at => '2030-04-01',
-	starts_at => '2030-03-01', per_account => 2, credits_expire_in => '1 month',
+SELECT credits_create_promo_code(E' \t spring-30% \n', 30, max_uses => 2, active_until => '2030-04-01',
+	active_from => '2030-03-01', per_account => 2, expires_in => '1 month',
 	new_accounts_within => '90 days', metadata => '{"campaign": "spring"}');
-SELECT * FROM credits.promo_codes WHERE id BETWEEN 330001 AND 339999 ORDER BY id;
+SELECT * FROM credits.promo_codes WHERE code_id BETWEEN 330001 AND 339999 ORDER BY code_id;
 
 -- one that exists, in letters of either case, for whatever else
 SELECT credits_create_promo_code('welcome', 50);
@@ -48,43 +48,43 @@ SELECT credits_create_promo_code('x', -1);
 \echo :SQLSTATE
 SELECT credits_create_promo_code('x', 1, max_uses => 0);
 \echo :SQLSTATE
-SELECT credits_create_promo_code('x', 1, expires_at => '2030-01-01');
+SELECT credits_create_promo_code('x', 1, active_until => '2030-01-01');
 \echo :SQLSTATE
-SELECT credits_create_promo_code('x', 1, expires_at => '-infinity');
+SELECT credits_create_promo_code('x', 1, active_until => '-infinity');
 \echo :SQLSTATE
-SELECT credits_create_promo_code('x', 1, starts_at => '2030-02-01', expires_at => '2030-02-01');
+SELECT credits_create_promo_code('x', 1, active_from => '2030-02-01', active_until => '2030-02-01');
 \echo :SQLSTATE
-SELECT credits_create_promo_code('x', 1, starts_at => 'infinity');
+SELECT credits_create_promo_code('x', 1, active_from => 'infinity');
 \echo :SQLSTATE
 SELECT credits_create_promo_code('x', 1, per_account => NULL);
 \echo :SQLSTATE
 SELECT credits_create_promo_code('x', 1, per_account => 0);
 \echo :SQLSTATE
-SELECT credits_create_promo_code('x', 1, credits_expire_in => '0');
+SELECT credits_create_promo_code('x', 1, expires_in => '0');
 \echo :SQLSTATE
-SELECT credits_create_promo_code('x', 1, credits_expire_in => '-1 day');
+SELECT credits_create_promo_code('x', 1, expires_in => '-1 day');
 \echo :SQLSTATE
 SELECT credits_create_promo_code('x', 1, new_accounts_within => '2000 years');
 \echo :SQLSTATE
 SELECT credits_create_promo_code('x', 1, metadata => to_jsonb(repeat('x', 17000)));
 \echo :SQLSTATE
 SELECT length(credits_create_promo_code(repeat('x', 64), 9223372036854775807, 9223372036854775807,
-	'infinity', '-infinity', 2147483647, '1000 years', '1000 years'));
+	2147483647, '-infinity', 'infinity', '1000 years', '1000 years'));
 
 -- at random
 SELECT count(*), count(DISTINCT code), min(length(code)), max(length(code)),
 	   bool_and(code ~ '^[0-9A-HJKMNP-TV-Z]{16}$') AS unambiguous
 FROM credits_create_promo_codes(1000, 5) AS code;
 SELECT count(*), bool_and(code ~ '^PRE-[0-9A-HJKMNP-TV-Z]{16}$') AS unambiguous
-FROM credits_create_promo_codes(3, 5, ' pre-', max_uses => 7, expires_at => '2031-01-01', starts_at => '2030-01-02',
-	per_account => 3, credits_expire_in => '1 day', new_accounts_within => '2 days', metadata => '{"a": 1}') AS code;
-SELECT regexp_replace(code, '-.*', '') AS prefix, status, credits, uses, max_uses, per_account, starts_at, expires_at,
-	   credits_expire_in, new_accounts_within, metadata, created_at
-FROM credits.promo_codes WHERE code LIKE 'PRE-%' ORDER BY id;
+FROM credits_create_promo_codes(3, 5, ' pre-', max_uses => 7, active_until => '2031-01-01', active_from => '2030-01-02',
+	per_account => 3, expires_in => '1 day', new_accounts_within => '2 days', metadata => '{"a": 1}') AS code;
+SELECT regexp_replace(code, '-.*', '') AS prefix, status, credits, uses, max_uses, per_account, active_from, active_until,
+	   expires_in, new_accounts_within, metadata, created_at
+FROM credits.promo_codes WHERE code LIKE 'PRE-%' ORDER BY code_id;
 -- each of them once, unless it is told otherwise
-SELECT max_uses, count(*) FROM credits.promo_codes WHERE credits = 5 AND id BETWEEN 330001 AND 339999 GROUP BY max_uses ORDER BY max_uses;
+SELECT max_uses, count(*) FROM credits.promo_codes WHERE credits = 5 AND code_id BETWEEN 330001 AND 339999 GROUP BY max_uses ORDER BY max_uses;
 SELECT max(length(code)) FROM credits_create_promo_codes(2, 6, repeat('y', 32), NULL) AS code;
-SELECT max_uses, count(*) FROM credits.promo_codes WHERE credits = 6 AND id BETWEEN 330001 AND 339999 GROUP BY max_uses;
+SELECT max_uses, count(*) FROM credits.promo_codes WHERE credits = 6 AND code_id BETWEEN 330001 AND 339999 GROUP BY max_uses;
 SELECT credits_create_promo_codes(NULL, 5);
 \echo :SQLSTATE
 SELECT credits_create_promo_codes(0, 5);
@@ -117,7 +117,7 @@ RESET ROLE;
 SELECT terms FROM credits.transactions WHERE id = 330005;
 SELECT id, account_id, transaction_id, amount, remaining, priority, source, expires_at FROM credits.grants WHERE id BETWEEN 330002 AND 339999;
 SELECT * FROM credits.redemptions WHERE code_id = 330001;
-SELECT code, status, uses FROM credits.promo_codes WHERE id = 330001;
+SELECT code, status, uses FROM credits.promo_codes WHERE code_id = 330001;
 SET ROLE regress_credits_app;
 
 -- once for each account; a retry is the first receipt
@@ -152,7 +152,7 @@ SELECT credits_redeem('promo:1', 'spring-30%');
 SELECT credits_redeem('promo:3', 'spring-30%');
 \echo :SQLSTATE
 RESET ROLE;
-SELECT code, status, uses, max_uses FROM credits.promo_codes WHERE id = 330002;
+SELECT code, status, uses, max_uses FROM credits.promo_codes WHERE code_id = 330002;
 SELECT uses FROM credits.codes WHERE id IN (330001, 330002) ORDER BY id;
 -- not redeemed by the account, then: is it for this account: PT409, PT403
 SELECT credits_create_promo_code('new', 7, 10, new_accounts_within => '2 months');
@@ -176,7 +176,7 @@ SET credits.test_clock = '2031-03-02 00:00:00+00';
 SELECT credits_redeem('promo:6', 'edge');
 \echo :SQLSTATE
 -- ended
-SELECT credits_create_promo_code('end', 7, expires_at => '2031-04-01');
+SELECT credits_create_promo_code('end', 7, active_until => '2031-04-01');
 SET credits.test_clock = '2031-03-31 23:59:59.999999+00';
 SELECT kind FROM credits_redeem('promo:1', 'end');
 SET credits.test_clock = '2031-04-01 00:00:00+00';
@@ -190,14 +190,13 @@ SELECT source, amount, remaining, expires_at FROM credits.grants WHERE account_i
 
 -- switched off
 SET ROLE regress_credits_admin;
-SELECT credits_deactivate_promo_code(' Welcome ') IS NOT NULL AS done;
-SELECT code, status, uses FROM credits.promo_codes WHERE id = 330001;
+SELECT credits_deactivate_promo_code(' Welcome ') AS was_active;
+SELECT code, status, uses FROM credits.promo_codes WHERE code_id = 330001;
 SELECT credits_redeem('promo:3', 'welcome');
 \echo :SQLSTATE
 -- a retry is answered all the same
 SELECT amount, replayed FROM credits_redeem('promo:2', 'welcome', 'k1');
-SELECT credits_deactivate_promo_code('welcome');
-\echo :SQLSTATE
+SELECT credits_deactivate_promo_code('welcome') AS was_active;
 SELECT credits_deactivate_promo_code('nothing');
 \echo :SQLSTATE
 SELECT credits_deactivate_promo_code(NULL);
@@ -210,7 +209,7 @@ SELECT credits_create_promo_code('welcome', 1);
 -- two calls in one transaction; and undone
 BEGIN;
 SELECT credits_create_promo_code('undone', 1);
-SELECT credits_deactivate_promo_code('undone') IS NOT NULL AS done;
+SELECT credits_deactivate_promo_code('undone') AS was_active;
 SELECT credits_redeem('promo:3', 'undone');
 ROLLBACK;
 SELECT credits_redeem('promo:3', 'undone');

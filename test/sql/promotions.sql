@@ -27,13 +27,13 @@ SELECT credits_set_package('promo:pack', 1000, 49.99, 'EUR', extras => '[{"credi
 SELECT credits_set_promotion(name => 'SPRING', kind => 'percent', value => 15, per_account => 2, max_uses => 3,
 	active_from => '2030-01-01 00:00+00', active_until => '2030-02-01 00:00+00');
 SELECT credits_set_promotion('TEN', 'fixed', 10, 'EUR');
-SELECT credits_set_promotion('MORE', 'bonus', 250, expires_in => '60 days', per_account => NULL);
+SELECT credits_set_promotion('MORE', 'bonus', 250, expires_in => '60 days', clear => '{per_account}');
 SELECT credits_set_promotion('HALF', 'percent', 50);
 SELECT id, name, kind, value, currency, expires_in, plans, per_account, max_uses, active_from, active_until, created_at,
 	   role = session_user AS by_me
 FROM credits.promotions WHERE id >= 162001 ORDER BY id;
 SELECT name, kind, value, currency, expires_in, plans, per_account, max_uses, uses, left_over, active_until
-FROM credits.current_promotions WHERE id >= 162001 ORDER BY id;
+FROM credits.current_promotions WHERE promotion_id >= 162001 ORDER BY promotion_id;
 
 -- what they do to a package and to an amount, after the volume discount
 SET ROLE regress_credits_app;
@@ -80,7 +80,7 @@ UPDATE credits.promotion_uses SET released_at = now() WHERE purchase_id = -2;
 UPDATE credits.promotion_totals SET uses = 1 WHERE promotion = 'SPRING';
 SELECT promotion_discount FROM credits_price('promo:1', 'promo:pack', promotion => 'SPRING');
 -- other terms under the same name go on counting
-SELECT credits_set_promotion('SPRING', 'percent', 20, per_account => NULL, max_uses => 1) AS again \gset
+SELECT credits_set_promotion('SPRING', 'percent', 20, clear => '{per_account}', max_uses => 1) AS again \gset
 SELECT name, value, max_uses, uses, left_over FROM credits.current_promotions WHERE name = 'SPRING';
 SAVEPOINT used;
 SELECT credits_price('promo:2', 'promo:pack', promotion => 'SPRING');
@@ -105,7 +105,7 @@ SELECT subscription_id AS sub, status FROM credits_subscribe('promo:1', 'promo:p
 SELECT credits_set_plan('promo:pro', 200) IS NOT NULL AS newer \gset
 SELECT promotion_discount FROM credits_price('promo:1', 'promo:pack', promotion => 'THANKS');
 SAVEPOINT status;
-SELECT status FROM credits_subscription_unpaid(:sub);
+SELECT status FROM credits_mark_unpaid(:sub);
 SELECT credits_price('promo:1', 'promo:pack', promotion => 'THANKS');
 \echo :SQLSTATE
 ROLLBACK TO status;
@@ -119,36 +119,36 @@ ROLLBACK;
 
 -- a purchase uses a promotion from its start, once; if it comes to nothing, that is given back
 SET ROLE regress_credits_app;
-SELECT purchase_id AS first, price FROM credits_purchase_start('promo:1', 'promo:pack', promotion => 'TEN', idempotency_key => 'k1') \gset
+SELECT purchase_id AS first, price FROM credits_start_purchase('promo:1', 'promo:pack', promotion => 'TEN', idempotency_key => 'k1') \gset
 \echo :price
-SELECT purchase_id = :first AS same, price FROM credits_purchase_start('promo:1', 'promo:pack', promotion => 'TEN', idempotency_key => 'k1');
-SELECT credits_purchase_start('promo:1', 'promo:pack', promotion => 'TEN');
+SELECT purchase_id = :first AS same, price FROM credits_start_purchase('promo:1', 'promo:pack', promotion => 'TEN', idempotency_key => 'k1');
+SELECT credits_start_purchase('promo:1', 'promo:pack', promotion => 'TEN');
 \echo :SQLSTATE
-SELECT price FROM credits_purchase_start('promo:2', 'promo:pack', promotion => 'TEN');
+SELECT price FROM credits_start_purchase('promo:2', 'promo:pack', promotion => 'TEN');
 RESET ROLE;
-SELECT credits_purchase_fail(:first);
-SELECT credits_purchase_fail(:first);
+SELECT credits_fail_purchase(:first);
+SELECT credits_fail_purchase(:first);
 SELECT uses FROM credits.promotion_totals WHERE promotion = 'TEN';
 SELECT account_id, promotion, promotion_id, created_at, released_at FROM credits.promotion_uses
 WHERE promotion = 'TEN' ORDER BY purchase_id;
-SELECT purchase_id AS second FROM credits_purchase_start('promo:1', 'promo:pack', promotion => 'TEN') \gset
+SELECT purchase_id AS second FROM credits_start_purchase('promo:1', 'promo:pack', promotion => 'TEN') \gset
 -- who has paid the lower price gets it, above the limit too
-SELECT outcome FROM credits_purchase_complete(:first, 'pay-1', 39.99);
-SELECT outcome FROM credits_purchase_complete(:first, 'pay-1', 39.99);
+SELECT outcome FROM credits_complete_purchase(:first, 'pay-1', 39.99);
+SELECT outcome FROM credits_complete_purchase(:first, 'pay-1', 39.99);
 SELECT count(*) AS uses, (SELECT uses FROM credits.promotion_totals WHERE promotion = 'TEN') AS total
 FROM credits.promotion_uses WHERE promotion = 'TEN' AND released_at IS NULL;
-SELECT outcome FROM credits_purchase_complete(:second, 'pay-2', 39.99);
+SELECT outcome FROM credits_complete_purchase(:second, 'pay-2', 39.99);
 -- money that goes back gives no use back
-SELECT * FROM credits_purchase_refund(:first) \g /dev/null
+SELECT * FROM credits_refund_purchase(:first) \g /dev/null
 SELECT uses FROM credits.promotion_totals WHERE promotion = 'TEN';
 -- what was bought, at its real price
 SELECT amount, source, price, currency, expires_at FROM credits.grants WHERE account_id = :one ORDER BY id;
 SELECT quote ->> 'promotion' AS promotion, quote ->> 'promotion_discount' AS discount, quote ->> 'total' AS total, price
 FROM credits.purchases WHERE id = :second;
 -- retired or not, it was sold so
-SELECT purchase_id AS third FROM credits_purchase_start('promo:2', 'promo:pack', promotion => 'MORE') \gset
+SELECT purchase_id AS third FROM credits_start_purchase('promo:2', 'promo:pack', promotion => 'MORE') \gset
 SELECT credits_retire_promotion('MORE') AS retired \gset
-SELECT outcome FROM credits_purchase_complete(:third, 'pay-3', 49.99);
+SELECT outcome FROM credits_complete_purchase(:third, 'pay-3', 49.99);
 SELECT amount, source, price, expires_at FROM credits.grants WHERE account_id = :two ORDER BY id;
 
 -- versions and retirement
@@ -159,7 +159,7 @@ SELECT promotion_discount FROM credits_price('promo:1', 'promo:pack', promotion 
 SET credits.test_clock = '2030-02-01 00:00:00+00';
 SELECT credits_price('promo:1', 'promo:pack', promotion => 'SPRING');
 \echo :SQLSTATE
-SELECT name FROM credits.current_promotions WHERE id >= 162001 ORDER BY id;
+SELECT name FROM credits.current_promotions WHERE promotion_id >= 162001 ORDER BY promotion_id;
 SET credits.test_clock = '2030-03-01 00:00:00+00';
 SELECT promotion_discount FROM credits_price('promo:1', 'promo:pack', promotion => 'SPRING');
 SELECT credits_retire_promotion('SPRING', '2030-03-15');
@@ -260,6 +260,94 @@ INSERT INTO credits.promotions SELECT 1, 'x', 'fixed', 1, NULL, NULL, NULL, 1, 1
 INSERT INTO credits.promotions SELECT 1, 'x', 'bonus', 'NaN', NULL, NULL, NULL, 1, 1, now(), NULL, now(), 'x';
 INSERT INTO credits.promotions SELECT 1, 'x', 'percent', 1, NULL, NULL, NULL, 0, 1, now(), NULL, now(), 'x';
 \set VERBOSITY default
+-- whatever starts, ends and is paid in whatever order: of two buyers, one gets what
+-- there is once; the other gets what the money buys without it
+RESET ROLE;
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2035-01-01 00:00:00+00';
+SELECT credits_set_package('promo:once', 1000, 10, 'EUR', extras => '[{"credits": 100, "source": "promotional"}, {"credits": 1, "unit": "image"}]') IS NOT NULL AS pack,
+	   credits_open_account('promo:3', unit => 'note') IS NOT NULL AS account \gset
+CREATE FUNCTION pg_temp.begin(account text, promotion text) RETURNS bigint LANGUAGE sql AS $$
+	SELECT purchase_id FROM public.credits_start_purchase(account, 'promo:once', promotion => promotion)
+$$;
+CREATE FUNCTION pg_temp.pay(id bigint, money numeric) RETURNS text LANGUAGE sql AS $$
+	SELECT outcome FROM public.credits_complete_purchase(id, 'once-' || id, money)
+$$;
+CREATE FUNCTION pg_temp.told(variadic ids bigint[]) RETURNS TABLE (promotion text, credits bigint, price numeric, money numeric, gave text, events text, released boolean) LANGUAGE sql AS $$
+	SELECT p.promotion, p.credits, p.price, p.money,
+		(SELECT string_agg(concat_ws(' ', g.amount, g.source, g.price), ', ' ORDER BY g.id) FROM credits.grants AS g WHERE g.id = ANY (p.grant_ids)),
+		(SELECT string_agg(concat_ws(' ', e.kind, e.detail ->> 'promotion', e.detail ->> 'price', e.detail ->> 'credits', e.detail ->> 'offered'), ', ' ORDER BY e.id)
+		 FROM credits.events AS e WHERE e.detail ->> 'purchase_id' = p.id::text),
+		(SELECT u.released_at IS NOT NULL FROM credits.promotion_uses AS u WHERE u.purchase_id = p.id)
+	FROM credits.purchases AS p WHERE p.id = ANY (ids) ORDER BY p.id
+$$;
+-- the first is paid while the second has the only use
+SELECT credits_set_promotion('LAST', 'percent', 50, max_uses => 1) IS NOT NULL AS set;
+SELECT pg_temp.begin('promo:1', 'LAST') AS a \gset
+SELECT credits_expire_purchase(:a), pg_temp.begin('promo:2', 'LAST') AS b \gset
+SELECT pg_temp.pay(:a, 5) AS a, pg_temp.pay(:b, 5) AS b;
+SELECT pg_temp.pay(:a, 5) AS a;
+SELECT * FROM pg_temp.told(:a, :b);
+-- what is refunded of it is a share of what it gave
+SELECT money, credits FROM credits_refund_purchase(:a, 2.50);
+-- the first is paid while the use is free again
+SELECT credits_set_promotion('LAST2', 'percent', 50, max_uses => 1) IS NOT NULL AS set;
+SELECT pg_temp.begin('promo:1', 'LAST2') AS a \gset
+SELECT credits_expire_purchase(:a), pg_temp.begin('promo:2', 'LAST2') AS b \gset
+SELECT credits_fail_purchase(:b), pg_temp.pay(:a, 5) AS a, pg_temp.pay(:b, 7) AS b;
+SELECT * FROM pg_temp.told(:a, :b);
+-- twice by one account; the second buyer pays so much that nothing is missing
+SELECT credits_set_promotion('MINE', 'fixed', 9.99, 'EUR') IS NOT NULL AS set;
+SELECT pg_temp.begin('promo:1', 'MINE') AS a \gset
+SELECT credits_expire_purchase(:a), pg_temp.begin('promo:1', 'MINE') AS b \gset
+SELECT pg_temp.pay(:b, 0.01) AS b, pg_temp.pay(:a, 10) AS a;
+SELECT * FROM pg_temp.told(:a, :b);
+-- free credits that came with it; nobody paid less
+SELECT credits_set_promotion('BONUS', 'bonus', 77, max_uses => 1) IS NOT NULL AS set;
+SELECT pg_temp.begin('promo:1', 'BONUS') AS a \gset
+SELECT credits_expire_purchase(:a), pg_temp.begin('promo:2', 'BONUS') AS b \gset
+SELECT pg_temp.pay(:b, 10) AS b, pg_temp.pay(:a, 10) AS a;
+SELECT * FROM pg_temp.told(:a, :b);
+-- what was free, or almost, buys nothing without it
+SELECT credits_set_promotion('FREE', 'percent', 100, max_uses => 1) IS NOT NULL AS set;
+SELECT pg_temp.begin('promo:1', 'FREE') AS a \gset
+SELECT credits_expire_purchase(:a), pg_temp.begin('promo:2', 'FREE') AS b \gset
+SELECT pg_temp.pay(:a, 0) AS a, pg_temp.pay(:b, 0) AS b, pg_temp.pay(:a, 0.001) AS again;
+SELECT * FROM pg_temp.told(:a, :b);
+SELECT name, max_uses, uses, left_over FROM credits.current_promotions WHERE max_uses = 1 ORDER BY name;
+
+-- other terms start from those in force
+RESET ROLE;
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2040-01-01 00:00:00+00';
+CREATE FUNCTION pg_temp.terms(n bigint) RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', kind, value, coalesce(currency, '-'), coalesce(expires_in::text, '-'), coalesce(per_account::text, '-'), coalesce(max_uses::text, '-'),
+		coalesce(plans::text, '-'), active_from, coalesce(active_until::text, '-'))
+	FROM credits.promotions WHERE id = n
+$$;
+SELECT pg_temp.terms(credits_set_promotion('KEEP', 'fixed', 5, 'EUR', max_uses => 100, plans => '{a,b}', active_until => '2041-01-01 00:00+00'));
+SELECT pg_temp.terms(credits_set_promotion('KEEP', value => 6));
+SELECT pg_temp.terms(credits_set_promotion('KEEP', clear => '{per_account,plans,active_until}'));
+SELECT pg_temp.terms(credits_set_promotion('KEEP', per_account => 2));
+SELECT credits_set_promotion('KEEP') = credits_set_promotion('KEEP', 'fixed', 6.0, max_uses => 100) AS same;
+-- another kind has a value of its own, and nothing that is of the old one
+SELECT credits_set_promotion('KEEP', 'percent');
+\echo :SQLSTATE
+SELECT pg_temp.terms(credits_set_promotion('KEEP', 'bonus', 50, expires_in => '1 month'));
+SELECT pg_temp.terms(credits_set_promotion('KEEP', 'percent', 10));
+SELECT credits_set_promotion('KEEP', expires_in => '1 month');
+\echo :SQLSTATE
+SELECT credits_set_promotion('KEEP', 'fixed', 10);
+\echo :SQLSTATE
+SELECT credits_set_promotion('KEEP', clear => '{kind}');
+\echo :SQLSTATE
+SELECT credits_set_promotion('KEEP', clear => '{uses}');
+\echo :SQLSTATE
+SELECT credits_set_promotion('KEPT', value => 1);
+\echo :SQLSTATE
+SELECT credits_retire_promotion('KEEP') = credits_retire_promotion('KEEP') AS again;
+SELECT pg_temp.terms(credits_set_promotion('KEEP'));
+RESET ROLE;
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 162001 AND 163999;
 
 -- leave nothing due to the tests that follow

@@ -26,7 +26,7 @@ SELECT credits_referral_code(NULL);
 SELECT credits_referral_code('');
 \echo :SQLSTATE
 RESET ROLE;
-SELECT id, account_id, kind, max_uses, uses, per_account, starts_at, expires_at FROM credits.codes WHERE id BETWEEN 350001 AND 359999 ORDER BY id;
+SELECT id, account_id, kind, max_uses, uses, per_account, active_from, active_until FROM credits.codes WHERE id BETWEEN 350001 AND 359999 ORDER BY id;
 
 -- off unless one side gets something
 SELECT credits_redeem('ref:bob', :'ann');

@@ -119,7 +119,7 @@ SELECT credits_refund(:spend, NULL, 'r3');
 RESET ROLE;
 SELECT kind FROM credits_open_account('back:3');
 SELECT count(*) FROM (VALUES ('gift', 10), ('subscription', 20), ('manual', 30), ('purchase', 40))
-	AS v (source, amount), LATERAL credits_allocate('back:3', v.amount, v.source);
+	AS v (source, amount), LATERAL credits_allocate('back:3', v.amount, source => v.source);
 SELECT transaction_id AS spend FROM credits_deduct('back:3', 75) \gset
 SELECT source, remaining, status FROM credits.grants WHERE account_id = 120003 ORDER BY id;
 SELECT balance FROM credits_refund(:spend, 10);
@@ -138,7 +138,7 @@ WHERE account_id = 120003 ORDER BY transaction_id, ordinal;
 RESET ROLE;
 SHOW credits.refund_grace;
 SELECT kind FROM credits_open_account('back:4');
-SELECT balance FROM credits_allocate('back:4', 10, 'gift', expires_at => '2030-02-01 00:00:00+00');
+SELECT balance FROM credits_allocate('back:4', 10, source => 'gift', expires_at => '2030-02-01 00:00:00+00');
 SELECT transaction_id AS spend FROM credits_deduct('back:4', 6) \gset
 SET credits.test_clock = '2030-03-01 12:00:00+00';
 SET ROLE regress_credits_app;
@@ -168,7 +168,7 @@ SELECT * FROM credits_verify('back:4');
 
 -- expired meanwhile: expire
 SELECT kind FROM credits_open_account('back:5');
-SELECT balance FROM credits_allocate('back:5', 10, 'gift', expires_at => '2030-05-01 00:00:00+00');
+SELECT balance FROM credits_allocate('back:5', 10, source => 'gift', expires_at => '2030-05-01 00:00:00+00');
 SELECT balance FROM credits_allocate('back:5', 10);
 SELECT transaction_id AS spend FROM credits_deduct('back:5', 13) \gset
 SET credits.test_clock = '2030-06-01 00:00:00+00';
@@ -198,7 +198,7 @@ SELECT * FROM credits_verify('back:5');
 -- the setting decides where the call does not
 SET credits.refund_grace = '0';
 SELECT kind FROM credits_open_account('back:6');
-SELECT balance FROM credits_allocate('back:6', 10, 'gift', expires_at => '2030-07-01 00:00:00+00');
+SELECT balance FROM credits_allocate('back:6', 10, source => 'gift', expires_at => '2030-07-01 00:00:00+00');
 SELECT transaction_id AS spend FROM credits_deduct('back:6', 10) \gset
 SET credits.test_clock = '2030-08-01 00:00:00+00';
 SELECT kind, amount, balance FROM credits_refund(:spend, 3);
@@ -213,7 +213,7 @@ RESET credits.refund_grace;
 
 -- spent in grace and refunded within, and after it
 SELECT kind FROM credits_open_account('back:7');
-SELECT balance FROM credits_allocate('back:7', 10, 'gift', expires_at => '2030-09-01 00:00:00+00');
+SELECT balance FROM credits_allocate('back:7', 10, source => 'gift', expires_at => '2030-09-01 00:00:00+00');
 SELECT transaction_id AS spend FROM credits_deduct('back:7', 10) \gset
 SET credits.test_clock = '2030-09-02 00:00:00+00';
 SELECT balance FROM credits_refund(:spend);
@@ -228,7 +228,7 @@ SELECT created_at, kind, amount, balance FROM credits_history('back:7');
 
 -- voided meanwhile: given back and voided again
 SELECT kind FROM credits_open_account('back:8');
-SELECT transaction_id AS allocation FROM credits_allocate('back:8', 10, 'gift') \gset
+SELECT transaction_id AS allocation FROM credits_allocate('back:8', 10, source => 'gift') \gset
 SELECT balance FROM credits_allocate('back:8', 10);
 SELECT transaction_id AS spend FROM credits_deduct('back:8', 14) \gset
 -- nothing remains of the first: nothing to void
@@ -246,7 +246,7 @@ SELECT * FROM credits_summary('back:8');
 
 -- one spend out of a grant that lives, one expired, one voided, one used up
 SELECT kind FROM credits_open_account('back:9');
-SELECT balance FROM credits_allocate('back:9', 10, 'gift', '2030-10-01', priority => 1);
+SELECT balance FROM credits_allocate('back:9', 10, source => 'gift', expires_at => '2030-10-01', priority => 1);
 SELECT transaction_id AS allocation FROM credits_allocate('back:9', 10, priority => 2) \gset
 SELECT balance FROM credits_allocate('back:9', 10, priority => 3);
 SELECT balance FROM credits_allocate('back:9', 10, priority => 4);

@@ -23,7 +23,7 @@ SELECT count(*) FROM credits.subscriptions WHERE due_at <= credits.now();
 CREATE VIEW pg_temp.what_periods_gave AS
 SELECT p.subscription_id AS sub, p.number AS no, p.starts_at, p.ends_at, p.status, p.credits, p.given, p.unused, p.rolled,
 	   g.expires_at AS rolled_until
-FROM credits.periods AS p LEFT JOIN credits.grants AS g ON g.id = p.rolled_grant_id
+FROM credits.periods AS p LEFT JOIN credits.grants AS g ON g.id = ANY (p.rolled_grant_ids)
 ORDER BY p.subscription_id, p.starts_at;
 
 -- a month's end: clamped, and back again
@@ -52,11 +52,11 @@ SELECT kind, count(*) FROM credits.events WHERE account_id = 420001 AND kind <> 
 -- rollover: least(maximum, greatest(unused, minimum)), of the ending period only
 SELECT credits_set_plan('renew:maximum', 100, rollover => 'maximum', rollover_maximum => 40, rollover_minimum => 5);
 SELECT credits_set_plan('renew:share', 15, rollover => 'share', rollover_share => 0.5, rollover_periods => 2);
-SELECT credits_set_plan('renew:ever', 100, rollover => 'maximum', rollover_periods => NULL);
+SELECT credits_set_plan('renew:ever', 100, rollover => 'maximum', clear => '{rollover_periods}');
 SELECT o.kind FROM generate_series(2, 4) AS n, credits_open_account('renew:' || n) AS o;
-SELECT subscription_id FROM credits_subscribe('renew:2', 'renew:maximum', '2060-06-01 00:00+00');
-SELECT subscription_id FROM credits_subscribe('renew:3', 'renew:share', '2060-06-01 00:00+00');
-SELECT subscription_id FROM credits_subscribe('renew:4', 'renew:ever', '2060-06-01 00:00+00');
+SELECT subscription_id FROM credits_subscribe('renew:2', 'renew:maximum', starts_at => '2060-06-01 00:00+00');
+SELECT subscription_id FROM credits_subscribe('renew:3', 'renew:share', starts_at => '2060-06-01 00:00+00');
+SELECT subscription_id FROM credits_subscribe('renew:4', 'renew:ever', starts_at => '2060-06-01 00:00+00');
 SELECT balance FROM credits_deduct('renew:2', 30);
 SELECT balance FROM credits_deduct('renew:3', 10);
 SELECT balance FROM credits_deduct('renew:4', 99);
@@ -234,12 +234,66 @@ SET credits.test_clock = '2072-09-01 04:00:00+00';
 CALL credits_renew();
 SELECT * FROM pg_temp.what_periods_gave WHERE sub IN (420021, 420022);
 
+SELECT status FROM credits_cancel_subscription(420020, 'now');
+-- a maximum is of what each period rolls over, a total of all that is left of it: the oldest gives way
+SELECT credits_set_plan('renew:bounded', 1000, rollover => 'maximum', rollover_maximum => 500, clear => '{rollover_periods}');
+SELECT credits_set_plan('renew:total', 1000, rollover => 'maximum', rollover_total => 500, clear => '{rollover_periods}');
+SELECT credits_set_plan('renew:nothing left', 1000, rollover => 'maximum', rollover_total => 0, clear => '{rollover_periods}');
+SELECT o.kind FROM generate_series(19, 22) AS n, credits_open_account('renew:' || n) AS o;
+SELECT subscription_id FROM credits_subscribe('renew:19', 'renew:bounded');
+SELECT subscription_id FROM credits_subscribe('renew:20', 'renew:total');
+SELECT subscription_id FROM credits_subscribe('renew:21', 'renew:nothing left');
+SELECT d.balance FROM generate_series(19, 21) AS n, credits_deduct('renew:' || n, 700) AS d;
+SET credits.test_clock = '2072-10-01 04:00:00+00';
+CALL credits_renew();
+SELECT d.balance FROM generate_series(19, 21) AS n, credits_deduct('renew:' || n, 600) AS d;
+SET credits.test_clock = '2072-11-01 04:00:00+00';
+CALL credits_renew();
+SELECT p.subscription_id AS sub, array_agg(p.rolled ORDER BY p.starts_at) AS rolled,
+	array_agg(g.remaining ORDER BY p.starts_at) AS remaining
+FROM credits.periods AS p LEFT JOIN credits.grants AS g ON g.id = ANY (p.rolled_grant_ids)
+WHERE p.subscription_id BETWEEN 420023 AND 420025 GROUP BY 1 ORDER BY 1;
+SELECT created_at, kind, amount, balance FROM credits_history('renew:20') LIMIT 5;
+SELECT terms FROM credits.transactions WHERE account_id = 420020 AND kind = 'void';
+-- what was rolled over is rolled over again with what else is left, up to the maximum
+SELECT credits_set_plan('renew:again', 100, rollover => 'maximum', rollover_maximum => 150, rollover_again => true);
+SELECT subscription_id FROM credits_subscribe('renew:22', 'renew:again');
+SET credits.test_clock = '2073-01-01 04:00:00+00';
+CALL credits_renew();
+SELECT balance FROM credits_deduct('renew:22', 120);
+SET credits.test_clock = '2073-02-01 04:00:00+00';
+CALL credits_renew();
+SELECT balance FROM credits_deduct('renew:22', 230);
+SET credits.test_clock = '2073-04-01 04:00:00+00';
+CALL credits_renew();
+SELECT number, given, unused, again, rolled FROM credits.periods WHERE subscription_id = 420026 ORDER BY starts_at;
+SELECT credits_balance('renew:22');
+
+-- what is kept for ever is kept of the last period, too: canceled at its end, within it, unpaid or paused
+SELECT o.kind FROM generate_series(23, 27) AS n, credits_open_account('renew:' || n) AS o;
+SELECT array_agg(s.subscription_id) FROM generate_series(23, 27) AS n, credits_subscribe('renew:' || n, 'renew:ever') AS s;
+SELECT d.balance FROM generate_series(23, 27) AS n, credits_deduct('renew:' || n, 10 + n) AS d;
+SELECT status, cancel_at FROM credits_cancel_subscription(420027);
+SELECT status FROM credits_cancel_subscription(420028, 'now');
+SELECT status, cancel_at FROM credits_cancel_subscription(420029, credits => 'expire');
+SELECT status FROM credits_mark_unpaid(420030);
+SELECT status FROM credits_pause_subscription(420031);
+SELECT id, status, due_at FROM credits.subscriptions WHERE id BETWEEN 420027 AND 420031 ORDER BY id;
+SET credits.test_clock = '2073-05-02 04:00:00+00';
+CALL credits_renew();
+CALL credits_renew();
+SELECT sub, unused, rolled, rolled_until FROM pg_temp.what_periods_gave WHERE sub BETWEEN 420027 AND 420031;
+SELECT n, credits_balance('renew:' || n) FROM generate_series(23, 27) AS n;
+SELECT id, status, due_at FROM credits.subscriptions WHERE id BETWEEN 420027 AND 420031 ORDER BY id;
+-- and once: a payment rolls nothing over again
+SELECT balance FROM credits_mark_paid(420030);
+
 -- all or nothing, and once
 BEGIN;
-SET LOCAL credits.test_clock = '2072-10-10 00:00:00+00';
+SET LOCAL credits.test_clock = '2073-06-10 00:00:00+00';
 CALL credits_renew();
 ROLLBACK;
-SELECT count(*) FROM credits.periods WHERE starts_at >= '2072-09-10' AND subscription_id BETWEEN 420001 AND 429999;
+SELECT count(*) FROM credits.periods WHERE starts_at >= '2073-06-10' AND subscription_id BETWEEN 420001 AND 429999;
 \set ON_ERROR_ROLLBACK on
 CALL credits_renew(0);
 CALL credits_renew(NULL);

@@ -154,7 +154,7 @@ RESET ROLE;
 CREATE FUNCTION regress_shop.refuse_one() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF NEW.amount = -3 THEN
-		RAISE EXCEPTION 'not this one';
+		RAISE EXCEPTION '%', COALESCE(current_setting('regress.reason', true), 'not this one');
 	END IF;
 	RETURN NULL;
 END
@@ -174,6 +174,14 @@ CALL credits_settle(1);
 BEGIN;
 CALL credits_settle(1);
 COMMIT;
+-- each reason is an event once, also if another one comes in between
+SET regress.reason = 'nor now';
+CALL credits_settle(1);
+SET regress.reason = 'not this one';
+CALL credits_settle(1);
+SELECT detail ->> 'message' AS message, count(*)
+FROM credits.events WHERE kind = 'settle_failed' AND id BETWEEN 160001 AND 169999
+GROUP BY 1 ORDER BY 1;
 RESET ROLE;
 DROP TRIGGER refuse_one ON credits.transactions;
 DROP FUNCTION regress_shop.refuse_one();
@@ -190,6 +198,86 @@ SELECT balance FROM credits_adjust('settle:5', 7, 'no overflow');
 SET credits.test_clock = '2041-03-01 00:00:00+00';
 CALL credits_settle();
 SELECT balance, granted FROM credits.accounts WHERE name = 'settle:5';
+
+-- settled in parts, five steps each, or all at once: the same log
+CREATE FUNCTION regress_shop.make(account text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM credits_open_account(account);
+	PERFORM credits_allocate(account, i, expires_at => '2041-05-01'::timestamptz + (i % 3) * interval '1 day',
+			priority => i % 2) FROM generate_series(1, 6) AS i;
+	-- from several grants, which the first gives back to before and the others after they expire
+	PERFORM credits_hold(account, 12, expires_in => '29 days'),
+		credits_hold(account, 6, expires_in => '31 days 12 hours'), credits_hold(account, 2, expires_in => '40 days');
+	PERFORM credits_allocate(account, 10 * i, effective_at => '2041-05-02'::timestamptz + (i % 2) * interval '1 day',
+			expires_at => CASE WHEN i < 3 THEN '2041-05-05'::timestamptz END) FROM generate_series(1, 4) AS i;
+END
+$$;
+CREATE VIEW regress_shop.logs AS
+SELECT a.name, a.due_at, a.balance, a.held, l.log
+FROM credits.accounts AS a CROSS JOIN LATERAL (
+	SELECT string_agg(concat_ws(' ', t.created_at, t.kind, t.amount, t.held, t.balance_after, t.held_after,
+			(SELECT string_agg(g.amount || ':' || d.amount, ',' ORDER BY d.ordinal)
+			 FROM credits.draws AS d JOIN credits.grants AS g ON g.id = d.grant_id
+			 WHERE d.transaction_id = t.id)), E'\n' ORDER BY t.id) AS log
+	FROM credits.transactions AS t WHERE t.account_id = a.id) AS l
+WHERE a.name ~ '^settle:(parts|once)';
+SET credits.test_clock = '2041-04-01 00:00:00+00';
+SELECT regress_shop.make('settle:parts'), regress_shop.make('settle:once');
+SET credits.test_clock = '2041-07-01 00:00:00+00';
+SELECT kind FROM credits_set_low_balance('settle:once', 0);
+CALL credits_settle(1);
+RESET ROLE;
+SELECT count(DISTINCT (due_at, balance, held, regexp_replace(log, '\n[^\n]*threshold[^\n]*$', ''))) FROM regress_shop.logs;
+SELECT log FROM regress_shop.logs WHERE name = 'settle:parts';
+
+-- what parts have done is kept, whatever ends them: here the sixth grant
+SET ROLE regress_credits_admin;
+SELECT kind FROM credits_open_account('settle:kept', 100);
+SELECT count(*) FROM generate_series(1, 7) AS i, LATERAL credits_allocate('settle:kept', i, expires_at => '2041-08-01') AS r;
+RESET ROLE;
+CREATE FUNCTION regress_shop.refuse_six() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.amount = -6 THEN
+		RAISE EXCEPTION 'not this one';
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER refuse_six AFTER INSERT ON credits.transactions
+	FOR EACH ROW EXECUTE FUNCTION regress_shop.refuse_six();
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2041-08-02 00:00:00+00';
+CALL credits_settle(1);
+SELECT balance, due_at FROM credits.accounts WHERE name = 'settle:kept';
+SELECT g.status, count(*), sum(g.remaining) FROM credits.grants AS g JOIN credits.accounts AS a ON a.id = g.account_id
+WHERE a.name = 'settle:kept' GROUP BY g.status ORDER BY g.status;
+SELECT credits_balance('settle:kept'), balance, expired, expiring_at FROM credits_summary('settle:kept');
+SELECT done, failed FROM credits.job_runs ORDER BY id DESC LIMIT 1;
+SELECT * FROM credits_verify('settle:kept');
+RESET ROLE;
+DROP TRIGGER refuse_six ON credits.transactions;
+DROP FUNCTION regress_shop.refuse_six();
+SET ROLE regress_credits_admin;
+-- a call settles the rest, and a job goes on, in one transaction too
+BEGIN;
+SELECT balance FROM credits_deduct('settle:kept', 1);
+SELECT balance, due_at FROM credits.accounts WHERE name = 'settle:kept';
+ROLLBACK;
+BEGIN;
+CALL credits_settle(1);
+SELECT balance, due_at FROM credits.accounts WHERE name = 'settle:kept';
+COMMIT;
+
+-- one that has much to do comes after all others, and counts when it is done
+SELECT kind FROM credits_open_account('settle:kept:1');
+SELECT count(*) FROM generate_series(1, 6) AS i, LATERAL credits_allocate('settle:kept', i, expires_at => '2041-09-01') AS r;
+SELECT count(*) FROM generate_series(1, 6) AS i, LATERAL credits_allocate('settle:kept:1', i, expires_at => '2041-09-01') AS r;
+SELECT count(*) FROM generate_series(1, 2) AS i, LATERAL credits_allocate('settle:batch:' || i, i, expires_at => '2041-09-01') AS r;
+SET credits.test_clock = '2041-09-02 00:00:00+00';
+SELECT max(id) AS last FROM credits.transactions \gset
+CALL credits_settle(1);
+SELECT a.name, t.amount FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
+WHERE t.id > :last ORDER BY t.id;
 
 SET ROLE regress_credits_app;
 \set VERBOSITY sqlstate

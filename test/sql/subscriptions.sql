@@ -19,7 +19,7 @@ ALTER SEQUENCE credits.events_id_seq RESTART 430001;
 ALTER SEQUENCE credits.plans_id_seq RESTART 430001;
 ALTER SEQUENCE credits.subscriptions_id_seq RESTART 430001;
 SET ROLE regress_credits_admin;
-SELECT credits_set_plan('subs:pro', 100, price => 10, currency => 'EUR', rollover => 'maximum', rollover_periods => NULL);
+SELECT credits_set_plan('subs:pro', 100, price => 10, currency => 'EUR', rollover => 'maximum', clear => '{rollover_periods}');
 SELECT credits_set_plan('subs:trial', 100, trial => '14 days', trial_credits => 5);
 SELECT credits_set_plan('subs:images', 10, unit => 'image');
 SELECT o.kind FROM generate_series(1, 9) AS n, credits_open_account('subs:' || n) AS o;
@@ -103,15 +103,15 @@ SELECT * FROM pg_temp.what_periods_gave WHERE sub = :pausing;
 
 -- unpaid: not renewed until it is paid
 SELECT subscription_id AS owing FROM credits_subscribe('subs:8', 'subs:pro') \gset
-SELECT status, replayed FROM credits_subscription_unpaid(:owing);
-SELECT status, replayed FROM credits_subscription_unpaid(:owing);
-SELECT status, replayed FROM credits_subscription_unpaid(:owing, 'unpaid');
+SELECT status, replayed FROM credits_mark_unpaid(:owing);
+SELECT status, replayed FROM credits_mark_unpaid(:owing);
+SELECT status, replayed FROM credits_mark_unpaid(:owing, 'unpaid');
 SELECT credits_resume_subscription(:owing);
 SET credits.test_clock = '2070-10-05 00:00:00+00';
 CALL credits_renew();
 SELECT credits_balance('subs:8');
-SELECT status, period_start, balance, replayed FROM credits_subscription_paid(:owing);
-SELECT status, period_start, balance, replayed FROM credits_subscription_paid(:owing);
+SELECT status, period_start, balance, replayed FROM credits_mark_paid(:owing);
+SELECT status, period_start, balance, replayed FROM credits_mark_paid(:owing);
 SELECT * FROM pg_temp.what_periods_gave WHERE sub = :owing;
 
 -- given when they are paid, in any order
@@ -121,16 +121,16 @@ SELECT :'status', :'balance';
 SET credits.test_clock = '2070-11-05 00:00:00+00';
 CALL credits_renew();
 SELECT credits_balance('subs:9');
-SELECT status, period_start, balance, replayed FROM credits_subscription_paid(:paying, '2070-11-01 00:00+00');
-SELECT status, period_start, balance, replayed FROM credits_subscription_paid(:paying, '2070-11-01 00:00+00');
-SELECT status, period_start, balance, replayed FROM credits_subscription_paid(:paying, '2070-10-01 00:00+00');
-SELECT status, period_start, balance, replayed FROM credits_subscription_paid(:paying, '2070-12-01 00:00+00');
-SELECT credits_subscription_paid(:paying, '2070-10-02 00:00+00');
+SELECT status, period_start, balance, replayed FROM credits_mark_paid(:paying, '2070-11-01 00:00+00');
+SELECT status, period_start, balance, replayed FROM credits_mark_paid(:paying, '2070-11-01 00:00+00');
+SELECT status, period_start, balance, replayed FROM credits_mark_paid(:paying, '2070-10-01 00:00+00');
+SELECT status, period_start, balance, replayed FROM credits_mark_paid(:paying, '2070-12-01 00:00+00');
+SELECT credits_mark_paid(:paying, '2070-10-02 00:00+00');
 -- without a beginning it is the period that holds now
 SELECT o.kind, p.subscription_id AS paying2, p.status FROM credits_open_account('subs:10') AS o,
 	credits_subscribe('subs:10', 'subs:pro', collection => 'payment', anchor => '2070-11-20 00:00+00') AS p \gset
-SELECT status, period_start, period_end, balance, replayed FROM credits_subscription_paid(:paying2);
-SELECT status, period_start, period_end, balance, replayed FROM credits_subscription_paid(:paying2);
+SELECT status, period_start, period_end, balance, replayed FROM credits_mark_paid(:paying2);
+SELECT status, period_start, period_end, balance, replayed FROM credits_mark_paid(:paying2);
 SELECT * FROM pg_temp.what_periods_gave WHERE sub = :paying;
 SET credits.test_clock = '2070-12-01 00:00:00+00';
 CALL credits_renew();
@@ -163,7 +163,7 @@ SET credits.test_clock = '2071-03-01 00:00:00+00';
 CALL credits_renew() \gset
 SELECT * FROM pg_temp.what_periods_gave WHERE sub = :old;
 SELECT credits_subscribe('subs:11', 'subs:pro');
-SELECT credits_set_plan('subs:pro', 100, price => 10, currency => 'EUR', rollover => 'maximum', rollover_periods => NULL);
+SELECT credits_set_plan('subs:pro', 100, price => 10, currency => 'EUR', rollover => 'maximum', clear => '{rollover_periods}');
 SELECT plan, version, balance FROM credits_cancel_subscription(:old, 'now', 'expire');
 SELECT plan, version, balance FROM credits_subscribe('subs:11', 'subs:pro');
 
@@ -176,7 +176,7 @@ SELECT status, cancel_at FROM credits_cancel_subscription(:trial);
 SET credits.test_clock = '2071-04-01 00:00:00+00';
 CALL credits_renew() \gset
 SELECT * FROM pg_temp.what_periods_gave WHERE sub = :trial;
-SELECT kind, detail ->> 'status' AS status FROM credits.events WHERE detail ->> 'subscription' = :'trial' ORDER BY id;
+SELECT kind, detail ->> 'status' AS status FROM credits.events WHERE detail ->> 'subscription_id' = :'trial' ORDER BY id;
 
 -- errors
 RESET ROLE;
@@ -226,12 +226,12 @@ SELECT (pg_temp.refused(command)).* FROM (VALUES
 	('SELECT credits_pause_subscription(430003)'),
 	('SELECT credits_resume_subscription(NULL)'),
 	('SELECT credits_resume_subscription(0)'),
-	('SELECT credits_subscription_unpaid(430005, NULL)'),
-	('SELECT credits_subscription_unpaid(430005, ''active'')'),
-	('SELECT credits_subscription_unpaid(430003)'),
-	('SELECT credits_subscription_paid(NULL)'),
-	('SELECT credits_subscription_paid(430003)'),
-	('SELECT credits_subscription_paid(430005, ''infinity'')')
+	('SELECT credits_mark_unpaid(430005, NULL)'),
+	('SELECT credits_mark_unpaid(430005, ''active'')'),
+	('SELECT credits_mark_unpaid(430003)'),
+	('SELECT credits_mark_paid(NULL)'),
+	('SELECT credits_mark_paid(430003)'),
+	('SELECT credits_mark_paid(430005, ''infinity'')')
 ) AS v (command);
 -- credits beyond what can be counted
 SELECT credits_set_plan('subs:huge', 9223372036854775807, rollover => 'share', rollover_share => 1);
@@ -249,8 +249,8 @@ SELECT credits_subscribe('subs:1', 'subs:pro');
 SELECT credits_cancel_subscription(430005);
 SELECT credits_pause_subscription(430005);
 SELECT credits_resume_subscription(430005);
-SELECT credits_subscription_paid(430005);
-SELECT credits_subscription_unpaid(430005);
+SELECT credits_mark_paid(430005);
+SELECT credits_mark_unpaid(430005);
 SELECT FROM credits.subscriptions;
 SET ROLE regress_credits_admin;
 UPDATE credits.subscriptions SET status = 'active';

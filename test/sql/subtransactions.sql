@@ -277,4 +277,72 @@ SELECT count(credits_deduct('sub:3', 1)), count(pg_sleep(0.001)) FROM generate_s
 RESET statement_timeout;
 SELECT credits_balance('sub:3') = :before AS unchanged;
 
+-- many calls on one account in one transaction: each finds the account and the grant that burns
+-- first as they are by then, whatever was undone or done otherwise in between
+SELECT kind FROM credits_open_account('sub:4');
+SELECT count(credits_allocate('sub:4', i, reference => 'grant ' || i)) FROM generate_series(1, 6) AS i;
+BEGIN;
+SELECT balance FROM credits_deduct('sub:4', 2);
+DECLARE before CURSOR FOR SELECT credits_balance('sub:4');
+SAVEPOINT s;
+SELECT balance FROM credits_deduct('sub:4', 3);
+SELECT balance FROM credits_deduct('sub:4', 2);
+FETCH before;
+ROLLBACK TO s;
+SELECT balance FROM credits_deduct('sub:4', 3);
+SAVEPOINT s;
+-- burns first from now on
+SELECT balance FROM credits_allocate('sub:4', 10, priority => 1);
+SELECT balance FROM credits_deduct('sub:4', 4);
+SELECT balance FROM credits_deduct('sub:4', 4);
+ROLLBACK TO s;
+SELECT balance FROM credits_deduct('sub:4', 1) \gset
+SELECT credits_balance('sub:4') = :balance AS same;
+SELECT transaction_id AS spend FROM credits_deduct('sub:4', 5) \gset
+-- what is given back burns again before the others
+SELECT balance FROM credits_refund(:spend);
+SELECT balance FROM credits_hold('sub:4', 1);
+-- changed past the functions
+RESET ROLE;
+UPDATE credits.accounts SET metadata = '{"a": 1}' WHERE name = 'sub:4';
+SET ROLE regress_credits_admin;
+SELECT balance FROM credits_deduct('sub:4', 1);
+SELECT sum((credits_deduct(CASE WHEN i % 2 = 0 THEN 'sub:4' ELSE 'sub:3' END, 1)).amount) FROM generate_series(1, 10) AS i;
+COMMIT;
+SELECT t.kind, t.amount, string_agg(g.amount || ':' || d.amount, ' ' ORDER BY d.ordinal) AS draws
+FROM credits.transactions AS t
+JOIN credits.draws AS d ON d.transaction_id = t.id JOIN credits.grants AS g ON g.id = d.grant_id
+WHERE t.account_id = (SELECT id FROM credits.accounts WHERE name = 'sub:4') AND t.kind <> 'allocation'
+GROUP BY t.id ORDER BY t.id;
+-- refunds to the grant that burns first, and to one before it
+BEGIN;
+SELECT transaction_id AS spend FROM credits_deduct('sub:4', 3) \gset
+SELECT balance FROM credits_deduct('sub:4', 1);
+SELECT balance FROM credits_refund(:spend, 1);
+SELECT balance FROM credits_deduct('sub:4', 1);
+SELECT balance FROM credits_refund(:spend);
+SELECT balance FROM credits_deduct('sub:4', 1);
+SELECT balance FROM credits_release((credits_hold('sub:4', 2)).transaction_id);
+SELECT balance FROM credits_deduct('sub:4', 1);
+COMMIT;
+SELECT t.kind, t.amount, string_agg(g.amount || ':' || d.amount, ' ' ORDER BY d.ordinal) AS draws
+FROM credits.transactions AS t
+JOIN credits.draws AS d ON d.transaction_id = t.id JOIN credits.grants AS g ON g.id = d.grant_id
+WHERE t.account_id = (SELECT id FROM credits.accounts WHERE name = 'sub:4') AND t.id >= :spend
+GROUP BY t.id ORDER BY t.id;
+DO $$
+BEGIN
+	FOR i IN 1..500 LOOP
+		BEGIN
+			PERFORM credits_deduct('sub:3', 1), credits_transfer('sub:3', 'sub:1', 1);
+			IF i % 3 = 0 THEN
+				PERFORM 1 / 0;
+			END IF;
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+	END LOOP;
+END
+$$;
+
 SELECT * FROM credits_verify();

@@ -97,10 +97,10 @@ RESET ROLE;
 -- credits keep what they are: source, priority, expiry, their share of the price
 SELECT kind FROM credits_open_account('move:3');
 SELECT kind FROM credits_open_account('move:4', 5);
-SELECT balance FROM credits_allocate('move:3', 10, 'promotional', '2030-02-01');
-SELECT balance FROM credits_allocate('move:3', 30, 'subscription', '2030-03-01', priority => 5, price => 10, currency => 'EUR');
-SELECT balance FROM credits_allocate('move:3', 100, 'purchase', price => 9.90, currency => 'USD');
-SELECT balance FROM credits_allocate('move:3', 50, 'gift', effective_at => '2030-01-15');
+SELECT balance FROM credits_allocate('move:3', 10, source => 'promotional', expires_at => '2030-02-01');
+SELECT balance FROM credits_allocate('move:3', 30, source => 'subscription', expires_at => '2030-03-01', priority => 5, price => 10, currency => 'EUR');
+SELECT balance FROM credits_allocate('move:3', 100, source => 'purchase', price => 9.90, currency => 'USD');
+SELECT balance FROM credits_allocate('move:3', 50, source => 'gift', effective_at => '2030-01-15');
 SELECT max(id) - 3 AS promo, max(id) - 2 AS plan, max(id) - 1 AS bought, max(id) AS pending FROM credits.grants \gset
 SELECT transaction_id AS id, balance FROM credits_transfer('move:3', 'move:4', 60) \gset
 -- what is still to come is not moved
@@ -114,7 +114,7 @@ SELECT transaction_id - :id AS transaction, ordinal, grant_id - :pending AS gran
 WHERE transaction_id >= :id ORDER BY transaction_id, ordinal;
 SELECT jsonb_object_agg(key::bigint - :pending, value) FROM credits.transactions, jsonb_each(terms) WHERE id = :id + 1;
 -- the whole of a grant takes its whole price; thirds are rounded
-SELECT balance FROM credits_allocate('move:3', 3, 'promotional', price => 1, currency => 'EUR');
+SELECT balance FROM credits_allocate('move:3', 3, source => 'promotional', price => 1, currency => 'EUR');
 SELECT balance FROM credits_transfer('move:3', 'move:4', 1);
 SELECT balance FROM credits_transfer('move:3', 'move:4', 2);
 SELECT amount, price FROM credits.grants WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'move:4') ORDER BY id DESC LIMIT 2;
@@ -132,7 +132,7 @@ SELECT v.* FROM (VALUES ('move:1'), ('move:2'), ('move:3'), ('move:4')) AS a (na
 
 -- a grant in grace, and one that is held in part
 SELECT kind FROM credits_open_account('move:5');
-SELECT balance FROM credits_allocate('move:5', 10, 'trial', '2030-04-01');
+SELECT balance FROM credits_allocate('move:5', 10, source => 'trial', expires_at => '2030-04-01');
 SELECT transaction_id AS spend FROM credits_deduct('move:5', 8) \gset
 SET credits.test_clock = '2030-04-02 00:00:00+00';
 SELECT balance FROM credits_refund(:spend);
@@ -172,8 +172,8 @@ SELECT kind, balance FROM credits_set_limits('move:7');
 SET credits.test_clock = '2030-05-01 00:00:00+00';
 SELECT kind, balance FROM credits_open_account('move:8');
 SELECT kind, balance FROM credits_open_account('move:9', 1);
-SELECT balance FROM credits_allocate('move:8', 10, 'promotional', '2030-06-01');
-SELECT balance FROM credits_allocate('move:8', 20, 'purchase');
+SELECT balance FROM credits_allocate('move:8', 10, source => 'promotional', expires_at => '2030-06-01');
+SELECT balance FROM credits_allocate('move:8', 20, source => 'purchase');
 SELECT transaction_id AS id FROM credits_transfer('move:8', 'move:9', 25) \gset
 SELECT * FROM credits_reverse_transfer(:id, 'mistake');
 SELECT remaining, status, source FROM credits.grants WHERE account_id IN
@@ -226,7 +226,7 @@ SELECT credits_reverse_transfer(:id, 'mistake', NULL, 'r1');
 \echo :SQLSTATE
 -- spent, held, sent on meanwhile: only the rest is there
 SELECT balance FROM credits_deduct('move:9', 3);
-SELECT transaction_id AS hold, balance, held FROM credits_hold('move:9', 2, '1 year') \gset
+SELECT transaction_id AS hold, balance, held FROM credits_hold('move:9', 2, expires_in => '1 year') \gset
 SELECT transaction_id AS onward, balance FROM credits_transfer('move:9', 'move:1', 1) \gset
 SELECT credits_reverse_transfer(:id, 'mistake', 16);
 \echo :SQLSTATE
@@ -253,7 +253,7 @@ SELECT credits_reverse_transfer(:id, 'too late');
 -- expired at the giver's alone: by a grace that only the receiver's grant has
 SELECT kind FROM credits_open_account('move:10');
 SELECT kind FROM credits_open_account('move:11');
-SELECT balance FROM credits_allocate('move:10', 10, 'promotional', '2030-07-01');
+SELECT balance FROM credits_allocate('move:10', 10, source => 'promotional', expires_at => '2030-07-01');
 SELECT max(id) AS given FROM credits.grants \gset
 SELECT transaction_id AS id FROM credits_transfer('move:10', 'move:11', 6) \gset
 SELECT transaction_id AS spend FROM credits_deduct('move:11', 6) \gset
@@ -266,7 +266,7 @@ FROM credits_history('move:10') ORDER BY transaction_id;
 SELECT remaining, status FROM credits.grants WHERE id = :given;
 SELECT balance FROM credits_summary('move:11');
 -- the giver's grant voided meanwhile
-SELECT balance FROM credits_allocate('move:10', 10, 'promotional');
+SELECT balance FROM credits_allocate('move:10', 10, source => 'promotional');
 SELECT max(id) AS given FROM credits.grants \gset
 SELECT transaction_id AS id FROM credits_transfer('move:10', 'move:11', 6) \gset
 SELECT balance FROM credits_void_grant(:given, 'fraud');
@@ -332,7 +332,7 @@ SELECT transaction_id AS id FROM credits_transfer('move:16', 'move:17', 6) \gset
 SELECT kind FROM credits_reverse_transfer(:id, 'mistake', 2);
 BEGIN; :forge
 UPDATE credits.grants SET expires_at = NULL, priority = 1 WHERE transaction_id = :id + 1;
-SELECT account, transaction_id - :id AS transaction, problem, detail LIKE '%given on' AS given FROM credits_verify('move:17');
+SELECT account, transaction_id - :id AS transaction, problem, detail LIKE '%given with' AS given FROM credits_verify('move:17');
 ROLLBACK;
 BEGIN; :forge
 UPDATE credits.grants SET price = 5, currency = 'EUR' WHERE transaction_id = :id + 1;
@@ -355,6 +355,37 @@ ROLLBACK;
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.name LIKE 'move:%';
 SET credits.test_clock = '2036-01-01 00:00:00+00';
 CALL credits_settle() \gset
+SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.name LIKE 'move:%';
+
+-- what there is, up to an amount, and as far as the receiver has room
+SET ROLE regress_credits_admin;
+SET credits.test_clock = '2036-02-01 00:00:00+00';
+SELECT balance FROM credits_open_account('move:upto', 30);
+SELECT balance FROM credits_open_account('move:limited', 0);
+SELECT kind FROM credits_set_limits('move:limited', max_balance => 20);
+SET ROLE regress_credits_app;
+SELECT kind, amount, balance, replayed FROM credits_transfer_up_to('move:upto', 'move:limited', 25, 'u1', 'gift', '{"a": 1}');
+SELECT kind, amount, balance, replayed FROM credits_transfer_up_to('move:upto', 'move:limited', 25, 'u1');
+SELECT transaction_id AS none, kind, amount, balance FROM credits_transfer_up_to('move:upto', 'move:limited', 1, 'u2') \gset
+SELECT kind, amount, balance, replayed FROM credits_transfer_up_to('move:upto', 'move:limited', 1, 'u2');
+SELECT credits_transfer('move:upto', 'move:limited', 1, 'u2');
+\echo :SQLSTATE
+SELECT kind, amount, balance FROM credits_transfer_up_to('move:limited', 'move:upto', 100);
+SELECT kind, amount, balance FROM credits_transfer_up_to('move:limited', 'move:upto', 100);
+SET ROLE regress_credits_admin;
+SELECT credits_reverse_transfer(:none, 'of nothing');
+\echo :SQLSTATE
+-- nor is the receiver's row the transfer
+SELECT credits_reverse_transfer(:none + 1, 'of nothing');
+\echo :SQLSTATE
+-- a spend that would be too little is none
+SELECT kind FROM credits_set_limits('move:upto', min_spend => 31);
+SELECT kind, amount, balance FROM credits_transfer_up_to('move:upto', 'move:limited', 31);
+SELECT credits_transfer_up_to('move:upto', 'move:limited', 5);
+\echo :SQLSTATE
+SELECT a.name, t.kind, t.amount, t.balance_after, t.draws IS NULL AS no_draws, t.terms IS NULL AS no_terms, t.reason
+FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
+WHERE a.name IN ('move:upto', 'move:limited') ORDER BY t.id;
 SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.name LIKE 'move:%';
 
 -- leave nothing due to the tests that follow

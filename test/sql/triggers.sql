@@ -119,7 +119,7 @@ CREATE FUNCTION regress_shop.cashback() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
 	r record;
 BEGIN
-	SELECT * INTO r FROM public.credits_allocate('trg:2', -NEW.amount, 'promotional',
+	SELECT * INTO r FROM public.credits_allocate('trg:2', -NEW.amount, source => 'promotional',
 		idempotency_key => 'cashback ' || NEW.id);
 	RAISE NOTICE 'cashback %, balance %', r.amount, r.balance;
 	RETURN NULL;
@@ -137,7 +137,7 @@ CREATE OR REPLACE FUNCTION regress_shop.cashback() RETURNS trigger LANGUAGE plpg
 DECLARE
 	r record;
 BEGIN
-	SELECT * INTO r FROM public.credits_allocate('trg:1', 1, 'promotional');
+	SELECT * INTO r FROM public.credits_allocate('trg:1', 1, source => 'promotional');
 	RAISE NOTICE 'cashback %, balance %', r.amount, r.balance;
 	RETURN NULL;
 END
@@ -242,6 +242,35 @@ SELECT amount, held FROM credits_hold('trg:3', 10, pool => 'trg:2', mode => 'poo
 SELECT credits_balance('trg:2') - :two AS two, credits_balance('trg:3') - :three AS three;
 DROP TRIGGER fees ON credits.transactions;
 
+-- what statements of ours may change, triggers that they fire may not
+SELECT credits_set_package('trg:pack', 100, 10, 'USD') IS NOT NULL AS package,
+	credits_set_promotion('TRGLESS', 'percent', 10, max_uses => 5) IS NOT NULL AS promotion;
+SELECT purchase_id AS purchase FROM credits_start_purchase('trg:1', 'trg:pack', promotion => 'TRGLESS') \gset
+CREATE FUNCTION regress_shop.meddle() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_ARGV[0] = 'totals' THEN
+		UPDATE credits.promotion_totals SET uses = 0;
+	ELSE
+		UPDATE credits.purchases SET price = 0;
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER meddle AFTER UPDATE ON credits.purchases
+	FOR EACH ROW WHEN (NEW.status = 'failed') EXECUTE FUNCTION regress_shop.meddle('totals');
+SELECT credits_fail_purchase(:purchase, 'declined');
+\echo :SQLSTATE
+DROP TRIGGER meddle ON credits.purchases;
+CREATE TRIGGER meddle AFTER UPDATE ON credits.purchases
+	FOR EACH ROW WHEN (NEW.status = 'failed') EXECUTE FUNCTION regress_shop.meddle('purchases');
+SELECT credits_fail_purchase(:purchase, 'declined');
+\echo :SQLSTATE
+DROP TRIGGER meddle ON credits.purchases;
+SELECT status, price FROM credits.purchases WHERE id = :purchase;
+SELECT t.uses FROM credits.promotion_totals AS t JOIN credits.purchases AS p ON p.promotion = t.promotion WHERE p.id = :purchase;
+SELECT credits_fail_purchase(:purchase, 'declined') IS NOT NULL AS failed;
+SELECT status FROM credits.purchases WHERE id = :purchase;
+
 -- a trigger of an application's own table spends
 SET ROLE regress_credits_admin;
 CREATE TABLE regress_shop.requests (id bigint PRIMARY KEY, account text, cost bigint, balance bigint);
@@ -266,5 +295,5 @@ DROP FUNCTION regress_shop.charge;
 RESET ROLE;
 DROP FUNCTION regress_shop.tell, regress_shop.embezzle, regress_shop.annotate, regress_shop.hush,
 	regress_shop.round_up, regress_shop.cashback, regress_shop.tell_many, regress_shop.check_later,
-	regress_shop.fees;
+	regress_shop.fees, regress_shop.meddle;
 SELECT * FROM credits_verify();

@@ -7,7 +7,7 @@ ALTER SEQUENCE credits.transactions_id_seq RESTART 190001;
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind FROM credits_open_account('check:1', 100);
 SELECT kind FROM credits_open_account('check:2', 100);
-SELECT balance FROM credits_allocate('check:1', 50, 'gift', '2030-02-01', reason => 'welcome');
+SELECT balance FROM credits_allocate('check:1', 50, source => 'gift', expires_at => '2030-02-01', reason => 'welcome');
 SELECT balance FROM credits_deduct('check:1', 60, 'k1', 'chat', 'r1');
 SELECT balance FROM credits_refund(190004, 5);
 SELECT * FROM credits_verify('check:1');
@@ -228,7 +228,7 @@ ROLLBACK;
 
 -- promises that are still to come
 SELECT kind FROM credits_open_account('check:3');
-SELECT balance FROM credits_allocate('check:3', 40, 'gift', '2031-01-01', '2030-06-01');
+SELECT balance FROM credits_allocate('check:3', 40, source => 'gift', expires_at => '2031-01-01', effective_at => '2030-06-01');
 BEGIN; :disable
 UPDATE credits.grants SET amount = 400, remaining = 400 WHERE account_id = 190003;
 SELECT account, problem, detail FROM credits_verify('check:3');

@@ -9,8 +9,8 @@ SET credits.test_clock = '2030-01-01 00:00:00+00';
 SELECT kind FROM credits_open_account('void:1', 10);
 
 -- untouched, partly spent, still to come
-SELECT balance FROM credits_allocate('void:1', 20, 'gift');
-SELECT balance FROM credits_allocate('void:1', 30, 'gift');
+SELECT balance FROM credits_allocate('void:1', 20, source => 'gift');
+SELECT balance FROM credits_allocate('void:1', 30, source => 'gift');
 SELECT balance FROM credits_allocate('void:1', 40, effective_at => '2030-06-01');
 SELECT transaction_id AS spend FROM credits_deduct('void:1', 25) \gset
 SELECT id, source, amount, remaining, status FROM credits.grants WHERE account_id = 200001 ORDER BY id;

@@ -25,7 +25,7 @@ SELECT kind FROM credits_open_account('warn:3');
 SELECT kind FROM credits_open_account('warn:4');
 
 -- given long before: by both leads; within one: by the other; within both: by none
-SELECT balance FROM credits_allocate('warn:1', 10, 'promotional', expires_at => '2080-01-10 12:00+00');
+SELECT balance FROM credits_allocate('warn:1', 10, source => 'promotional', expires_at => '2080-01-10 12:00+00');
 SELECT balance FROM credits_allocate('warn:2', 20, expires_at => '2080-01-05 00:00+00');
 SELECT balance FROM credits_allocate('warn:3', 30, expires_at => '2080-01-01 18:00+00');
 SELECT balance FROM credits_allocate('warn:1', 40);
@@ -98,6 +98,7 @@ SET credits.test_clock = '2080-05-01 23:30:00+00';
 CALL credits_warn();
 RESET ROLE;
 RESET credits.expiry_warning;
+CALL credits_warn() \gset
 SET ROLE regress_credits_admin;
 
 -- one that fails does not stop the rest; it is not tried again
@@ -169,7 +170,36 @@ CALL credits_warn() \gset
 SET credits.test_clock = '2080-10-29 00:00:00+00';
 CALL credits_warn() \gset
 RESET client_min_messages;
-SELECT name, created_at, detail - 'account' - 'subscription' AS detail FROM warned WHERE kind = 'subscription_renewing';
+SELECT name, created_at, detail - 'account' - 'subscription_id' AS detail FROM warned WHERE kind = 'subscription_renewing';
+
+-- a setting that changes between two batches: the lead at hand goes on
+RESET ROLE;
+SET credits.test_clock = '2081-01-01 00:00:00+00';
+SET client_min_messages = error;
+CALL credits_settle() \gset
+CALL credits_renew() \gset
+CALL credits_warn() \gset
+RESET client_min_messages;
+SELECT count(*) FROM generate_series(1, 4) AS n, LATERAL credits_allocate('warn:1', n, expires_at => '2081-02-01 00:00+00');
+SET credits.test_clock = '2081-01-26 00:00:00+00';
+CREATE FUNCTION regress_shop.change_leads() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('credits.expiry_warning', NEW.id % 10 + 20 || ' days', false);
+	RETURN NULL;
+END
+$$;
+SET credits.expiry_warning = '6 days';
+CREATE TRIGGER change_leads AFTER INSERT ON credits.events
+	FOR EACH ROW WHEN (NEW.kind = 'grant_expiring') EXECUTE FUNCTION regress_shop.change_leads();
+CALL credits_warn(1);
+SELECT created_at, detail->'lead' AS lead, count(*) FROM warned WHERE kind = 'grant_expiring' AND created_at > '2081-01-02'
+GROUP BY 1, 2;
+SELECT kind, lead FROM credits.warnings WHERE kind = 'expiry' ORDER BY lead DESC;
+DROP TRIGGER change_leads ON credits.events;
+DROP FUNCTION regress_shop.change_leads;
+RESET credits.expiry_warning;
+CALL credits_warn() \gset
+SET ROLE regress_credits_admin;
 
 CALL credits_warn(0);
 \echo :SQLSTATE

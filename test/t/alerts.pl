@@ -152,7 +152,7 @@ is(scalar(@none = heard()), 0, 'threshold 0: no alert while something is left');
 # by the clock, an adjustment and a void
 $spender->value(q(SET credits.test_clock = '2030-01-01 00:00+00'));
 $spender->value(q(SELECT credits_open_account('user:6')));
-$spender->value(q(SELECT credits_allocate('user:6', 100, 'trial', expires_at => '2030-02-01 00:00+00')));
+$spender->value(q(SELECT credits_allocate('user:6', 100, source => 'trial', expires_at => '2030-02-01 00:00+00')));
 $spender->value(q(SET credits.test_clock = '2030-03-01 00:00+00'));
 $spender->value(q(CALL credits_settle()));
 @alerts = heard();

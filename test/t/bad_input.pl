@@ -27,6 +27,7 @@ my $node = credits_node('bad_input', conf => "fsync = off\nlog_min_messages = lo
 $node->safe_psql('postgres', <<'SQL');
 CREATE SCHEMA bad;
 CREATE TABLE bad.keys (id text);
+CREATE SEQUENCE bad.sequence;
 INSERT INTO bad.keys VALUES ('k1'), ('k2');
 
 -- the SQLSTATEs of the documentation
@@ -49,23 +50,23 @@ FROM generate_series(1, 18) AS i;
 SELECT credits_add_member('pool:2', 'pool:1'), credits_add_member('pool:3', 'pool:2', 5000);
 SELECT credits_set_limits('acc:' || i, max_balance => 2000, excess => 'clip', max_spend => 25, max_spend_per_day => 200)
 FROM generate_series(16, 18) AS i;
-SELECT credits_hold('acc:' || i, 20, '100 years', 'hold ' || i) FROM generate_series(1, 18) AS i;
-SELECT credits_hold('acc:2', 2000, '100 years', 'split', pool => 'pool:1', mode => 'own_first');
+SELECT credits_hold('acc:' || i, 20, 'hold ' || i, expires_in => '100 years') FROM generate_series(1, 18) AS i;
+SELECT credits_hold('acc:2', 2000, 'split', expires_in => '100 years', pool => 'pool:1', mode => 'own_first');
 SELECT credits_transfer('other:1', 'acc:' || i, 10, 'transfer ' || i) FROM generate_series(1, 5) AS i;
 SELECT credits_create_promo_code('CODE', 5, per_account => 1000), credits_create_promo_code('USED-UP', 5, 1);
 SELECT credits_redeem('other:2', 'USED-UP'), credits_create_gift('other:3', 5), credits_referral_code('other:4');
 SELECT credits_set_operation('operation', 1, 0.5, 'page', 2);
 SELECT credits_set_package('package', 10, 1, 'EUR'), credits_set_unit_price('EUR', 0.1),
-	credits_set_promotion('promotion', 'percent', 10, per_account => NULL);
+	credits_set_promotion('promotion', 'percent', 10, clear => '{per_account}');
 SELECT credits_set_plan('plan', 30, price => 3, currency => 'EUR', rollover => 'share', rollover_share => 0.5, trial => '1 day', trial_credits => 1),
-	credits_set_plan('other', 70, 'week', 2, price => 7, currency => 'EUR', rollover => 'maximum', rollover_periods => NULL);
+	credits_set_plan('other', 70, 'week', 2, price => 7, currency => 'EUR', rollover => 'maximum', clear => '{rollover_periods}');
 SELECT credits_subscribe('acc:1', 'plan', trial => false, external_id => 'sub_1', idempotency_key => 'subscribe'),
 	credits_subscribe('acc:2', 'plan'), credits_subscribe('acc:3', 'other', collection => 'payment'),
 	credits_subscribe('acc:4', 'other', starts_at => '2029-11-30 12:00', anchor => '2029-12-31', timezone => 'Asia/Tokyo');
-SELECT credits_pause_subscription(2), credits_change_plan(4, 'plan', 'period_end');
-SELECT credits_purchase_start('acc:1', 'package', idempotency_key => 'purchase ' || i) FROM generate_series(1, 4) AS i;
-SELECT credits_purchase_complete(1, 'pay_1', 1), credits_purchase_complete(2, 'pay_2', 1), credits_purchase_fail(3);
-SELECT credits_purchase_refund(1, 0.5, reference => 'refund'), credits_purchase_dispute(2, 'dispute');
+SELECT credits_pause_subscription(2), credits_change_plan(4, 'plan', at => 'period_end');
+SELECT credits_start_purchase('acc:1', 'package', idempotency_key => 'purchase ' || i) FROM generate_series(1, 4) AS i;
+SELECT credits_complete_purchase(1, 'pay_1', 1), credits_complete_purchase(2, 'pay_2', 1), credits_fail_purchase(3);
+SELECT credits_refund_purchase(1, 0.5, reference => 'refund'), credits_open_chargeback(2, 'chargeback');
 SELECT credits_stripe_add_secret('secret', 'whsec_bad_0123456789'), credits_stripe_set_price('price_1', 'plan'),
 	credits_stripe_set_customer('cus_1', 'acc:5');
 -- what only the owner can do
@@ -90,6 +91,13 @@ CREATE FUNCTION bad.event() RETURNS jsonb LANGUAGE sql AS $$
 			"parent": {"type": "subscription_item_details", "subscription_item_details": {"subscription": "sub_new", "proration": false}}}]},
 		"payments": {"object": "list", "data": [{"payment": {"type": "payment_intent", "payment_intent": "pi_1"}}]}}}}'::jsonb
 $$;
+-- an invoice of which lines are missing, and a payment for what is not ours
+SELECT credits_stripe_webhook(e::text, bad.signed(convert_to(e::text, 'UTF8')))
+FROM (SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_more"'), '{data,object,id}', '"in_more"'),
+		'{data,object,lines,has_more}', 'true')
+	UNION ALL
+	SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_foreign"'), '{type}', '"checkout.session.completed"'), '{data,object}',
+		'{"id": "cs_1", "mode": "payment", "payment_status": "paid", "payment_intent": "pi_foreign", "amount_total": 5, "currency": "eur"}')) AS v (e);
 SELECT credits_pause_account('acc:19', 'paused');
 SELECT credits_close_account('acc:20', 'closed');
 
@@ -140,7 +148,7 @@ INSERT INTO bad.valid VALUES
 	('idempotency_key', 'NULL'), ('reference', $$'reference'$$), ('operation', $$'operation'$$),
 	('transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'key 1')$$),
 	('expired', $$'grace'$$), ('delta', '4'), ('grant_id', $$(SELECT max(id) FROM credits.grants WHERE remaining > 0 AND account_id < 10)$$),
-	('at', $$'2030-01-01'$$), ('limit', '10'), ('before_id', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
+	('at', $$'2030-01-01'$$), ('max_rows', '10'), ('before_id', 'NULL'), ('after_id', 'NULL'), ('after_account', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
 	('since', $$'2029-01-01'$$), ('until', $$'2031-01-01'$$), ('batch_size', '100'), ('settled', 'NULL'),
 	('failed', 'NULL'), ('schedule', $$'* * * * *'$$), ('value', $$'2030-01-01'$$), ('argument', $$'name'$$),
 	('hold_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'hold 1')$$), ('expires_in', $$'200 years'$$),
@@ -156,14 +164,20 @@ INSERT INTO bad.valid VALUES
 	('extras', $$'[{"credits": 5, "expires_in": "1 day"}]'$$), ('kind', $$'fixed'$$), ('plans', 'NULL'), ('from_credits', $$'{10,20}'$$), ('percents', $$'{1,2.5}'$$),
 	('job', 'NULL'), ('anchor', $$'2029-12-31'$$), ('period', $$'month'$$), ('every', '2'), ('n', '3'), ('done', 'NULL'), ('warned', 'NULL'),
 	('renewed', 'NULL'), ('rollover', $$'share'$$), ('rollover_maximum', 'NULL'), ('rollover_share', '0.5'), ('rollover_minimum', '1'),
-	('rollover_periods', '2'), ('trial_credits', '3'), ('trial', 'true'), ('catch_up', $$'latest'$$), ('features', $$'{"a": 1}'$$),
-	('plan', $$'other'$$), ('external_id', $$'sub_2'$$), ('collection', $$'payment'$$), ('subscription', '1'), ('status', $$'unpaid'$$),
-	('period_start', $$'2030-01-01'$$), ('proration', $$'full'$$), ('purchase', '1'), ('payment_reference', $$'pay_3'$$), ('paid', '1'),
+	('rollover_periods', '2'), ('rollover_total', '40'), ('rollover_again', 'false'), ('trial_credits', '3'), ('trial', 'true'), ('catch_up', $$'latest'$$), ('grace', $$'3 days'$$), ('features', $$'{"a": 1}'$$),
+	('plan', $$'other'$$), ('external_id', $$'sub_2'$$), ('collection', $$'payment'$$), ('subscription_id', '1'), ('status', $$'unpaid'$$),
+	('period_start', $$'2030-01-01'$$), ('proration', $$'full'$$), ('purchase_id', '1'), ('payment_reference', $$'pay_3'$$),
 	('money', '0.1'), ('secret', $$'whsec_other_0123456789'$$), ('id', $$'price_2'$$), ('customer', $$'cus_2'$$),
-	('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
+	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
+	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
+	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
+	('credits.advance_sequence', 'id', '2'),
+	('public.credits_allocate', 'expires_in', 'NULL'),
+	('public.credits_open_account', 'initial_credits', 'NULL'),
+	('public.credits_open_account', 'unit', $$'credit'$$),
 	('public.credits_set_plan', 'name', $$'plan'$$),
 	('public.credits_set_plan', 'trial', $$'3 days'$$),
 	('public.credits_set_plan', 'unit', 'NULL'),
@@ -171,20 +185,21 @@ INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_cancel_subscription', 'at', $$'now'$$),
 	('public.credits_cancel_subscription', 'credits', $$'expire'$$),
 	('public.credits_change_plan', 'at', $$'now'$$),
-	('public.credits_preview_change', 'at', $$'now'$$),
-	('public.credits_resume_subscription', 'subscription', '2'),
-	('public.credits_subscription_paid', 'subscription', '3'),
-	('public.credits_purchase_complete', 'purchase', '4'),
-	('public.credits_purchase_fail', 'purchase', '4'),
-	('public.credits_purchase_expire', 'purchase', '4'),
-	('public.credits_purchase_refund', 'credits', 'NULL'),
-	('public.credits_purchase_dispute_won', 'purchase', '2'),
-	('public.credits_purchase_dispute_won', 'reference', $$'dispute'$$),
-	('public.credits_purchase_dispute_lost', 'purchase', '2'),
-	('public.credits_purchase_dispute_lost', 'reference', $$'dispute'$$),
+	('public.credits_preview_plan_change', 'at', $$'now'$$),
+	('public.credits_resume_subscription', 'subscription_id', '2'),
+	('public.credits_mark_paid', 'subscription_id', '3'),
+	('public.credits_set_invoice', 'subscription_id', '3'),
+	('public.credits_complete_purchase', 'purchase_id', '4'),
+	('public.credits_fail_purchase', 'purchase_id', '4'),
+	('public.credits_expire_purchase', 'purchase_id', '4'),
+	('public.credits_refund_purchase', 'credits', 'NULL'),
+	('public.credits_close_chargeback', 'purchase_id', '2'),
+	('public.credits_close_chargeback', 'reference', $$'chargeback'$$),
+	('public.credits_close_chargeback', 'outcome', $$'lost'$$),
 	('public.credits_stripe_remove_secret', 'name', $$'secret'$$),
 	('public.credits_stripe_set_price', 'package', 'NULL'),
-	('public.credits_purchase_start', 'amount', 'NULL'),
+	('public.credits_stripe_invoice_lines', 'lines', $$'[]'$$),
+	('public.credits_start_purchase', 'amount', 'NULL'),
 	('public.credits_retire_package', 'name', $$'package'$$),
 	('public.credits_retire_promotion', 'name', $$'promotion'$$),
 	('public.credits_retire_unit_price', 'unit', $$'credit'$$),
@@ -197,7 +212,11 @@ INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_cancel_gift', 'account', $$'other:3'$$),
 	('public.credits_deduct_many', 'items', $$ARRAY[ROW('acc:1', 3, NULL, 'op', 'ref', '{}')]::credits.deduction[]$$),
 	('public.credits_allocate_many', 'items',
-	 $$ARRAY[ROW('acc:1', 3, 'gift', '2031-01-01', NULL, 5, 1.5, 'EUR', NULL, 'reason', 'ref', '{}')]::credits.allocation[]$$),
+	 $$ARRAY[ROW('acc:1', 3, NULL, 'ref', 'reason', '{}', 'gift', '2031-01-01', NULL, NULL, 5, 1.5, 'EUR')]::credits.allocation[]$$),
+	('public.credits_hold_many', 'items', $$ARRAY[ROW('acc:1', 3, NULL, 'op', 'ref', '{}', '100 years')]::credits.hold_item[]$$),
+	('public.credits_capture_many', 'items',
+	 $$ARRAY[ROW((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold 2'), 1, NULL, 'ref', '{}', false, false, 'acc:2')]::credits.capture_item[]$$),
+	('public.credits_transfer_many', 'items', $$ARRAY[ROW('acc:1', 'acc:2', 3, NULL, 'reason', '{}')]::credits.transfer_item[]$$),
 	('public.credits_reverse_transfer', 'transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'transfer 1')$$);
 
 CREATE TABLE bad.value (type regtype, value text);
@@ -229,7 +248,7 @@ UNION ALL
 SELECT 'jsonb', v FROM unnest(ARRAY['NULL', $$'null'$$, $$'{}'$$, $$'[]'$$, $$'""'$$, $$'0'$$, $$to_jsonb(repeat('x', 17000))$$,
 	$$to_jsonb(repeat('x', 10000000))$$, $$(repeat('[', 1000) || repeat(']', 1000))::jsonb$$]) AS v
 UNION ALL
-SELECT 'text[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$, $$'{""}'$$, $$'{{a,b},{c,d}}'$$, $$'[5:6]={a,b}'$$,
+SELECT 'text[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$, $$'{""}'$$, $$'{timezone}'$$, $$'{currency,timezone,rollover,extras}'$$, $$'{name}'$$, $$'{active_until,active_until}'$$, $$'{{a,b},{c,d}}'$$, $$'[5:6]={a,b}'$$,
 	$$array_fill('x'::text, ARRAY[100000])$$, $$ARRAY[repeat('x', 10000000)]$$]) AS v
 UNION ALL
 SELECT 'bigint[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL,1}'$$, $$'{{1,2},{3,4}}'$$, $$'[5:6]={1,2}'$$, $$'{-1,0}'$$,
@@ -254,14 +273,28 @@ SELECT 'credits.deduction[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$
 	$$ARRAY[ARRAY[ROW('acc:1', 1, NULL, NULL, NULL, NULL)], ARRAY[ROW('acc:2', 1, NULL, NULL, NULL, NULL)]]::credits.deduction[]$$,
 	$$(SELECT array_agg(ROW('acc:1', 1, NULL, NULL, NULL, NULL)::credits.deduction) FROM generate_series(1, 100001))$$]) AS v
 UNION ALL
+SELECT 'credits.hold_item[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$,
+	$$ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.hold_item[]$$,
+	$$ARRAY[ROW('acc:1', 1, '', '', '', NULL, '-1 day'), ROW('acc:20', 1, NULL, NULL, NULL, NULL, '100000 years')]::credits.hold_item[]$$]) AS v
+UNION ALL
+SELECT 'credits.capture_item[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$,
+	$$ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.capture_item[]$$,
+	$$ARRAY[ROW(-1, -1, '', '', NULL, NULL, NULL, ''), ROW(1, 9223372036854775807, NULL, NULL, NULL, true, true, 'acc:1')]::credits.capture_item[]$$,
+	$$(SELECT array_agg(ROW(id, 9223372036854775807, NULL, NULL, NULL, NULL, true, NULL)::credits.capture_item) FROM credits.transactions WHERE kind = 'hold')$$]) AS v
+UNION ALL
+SELECT 'credits.transfer_item[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$,
+	$$ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL)]::credits.transfer_item[]$$,
+	$$ARRAY[ROW('acc:1', 'acc:1', 1, '', '', NULL), ROW('acc:20', 'acc:1', 1, NULL, NULL, NULL), ROW('acc:1', 'acc:20', 9223372036854775807, NULL, NULL, NULL),
+		ROW('acc:1', 'no such thing', 0, NULL, repeat('x', 10000000), NULL)]::credits.transfer_item[]$$]) AS v
+UNION ALL
 SELECT 'credits.allocation[]', v FROM unnest(ARRAY['NULL', $$'{}'$$, $$'{NULL}'$$,
-	$$ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
-	$$ARRAY[ROW('acc:1', 0, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
-	$$ARRAY[ROW('acc:1', 1, 'nonsense', NULL, NULL, -1, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
-	$$ARRAY[ROW('acc:1', 1, 'gift', '-infinity', 'infinity', 40000, 'NaN', 'x', '', '', '', NULL)]::credits.allocation[]$$,
-	$$ARRAY[ROW('acc:1', 9223372036854775807, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-		ROW('acc:20', 1, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, repeat('x', 10000000), NULL, NULL)]::credits.allocation[]$$,
-	$$(SELECT array_agg(ROW('acc:1', 1, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::credits.allocation)
+	$$ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
+	$$ARRAY[ROW('acc:1', 0, NULL, NULL, NULL, NULL, 'gift', NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
+	$$ARRAY[ROW('acc:1', 1, NULL, NULL, NULL, NULL, 'nonsense', NULL, NULL, NULL, -1, NULL, NULL)]::credits.allocation[]$$,
+	$$ARRAY[ROW('acc:1', 1, '', '', '', NULL, 'gift', '-infinity', NULL, 'infinity', 40000, 'NaN', 'x')]::credits.allocation[]$$,
+	$$ARRAY[ROW('acc:1', 9223372036854775807, NULL, NULL, NULL, NULL, 'gift', NULL, NULL, NULL, NULL, NULL, NULL),
+		ROW('acc:20', 1, NULL, NULL, repeat('x', 10000000), NULL, 'gift', NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]$$,
+	$$(SELECT array_agg(ROW('acc:1', 1, NULL, NULL, NULL, NULL, 'gift', NULL, NULL, NULL, NULL, NULL, NULL)::credits.allocation)
 	   FROM generate_series(1, 100001))$$]) AS v
 UNION ALL
 SELECT 'boolean', v FROM unnest(ARRAY['NULL', 'true', 'false']) AS v
@@ -300,8 +333,11 @@ BEGIN
 	-- each call finds the same
 	before := bad.facts();
 	FOR c IN
-		SELECT f.function, f.prokind, a.n, a.name, v.value, f.valid
-		FROM (SELECT oid, function, prokind, array_agg(coalesce(v.value, 'NULL') ORDER BY n) AS valid
+		-- there are two functions of one name for items, which the type tells apart
+		SELECT f.function, f.prokind, a.n, a.name, v.value AS shown, f.valid,
+			   CASE WHEN a.name = 'items' THEN format('(%s)::%s', v.value, a.type) ELSE v.value END AS value
+		FROM (SELECT oid, function, prokind, array_agg(CASE WHEN a.name = 'items' AND a.type = 'jsonb'::regtype THEN format('to_jsonb(%s)', v.value)
+					ELSE coalesce(v.value, 'NULL') END ORDER BY n) AS valid
 			  FROM bad.argument AS a
 			  LEFT JOIN LATERAL (SELECT w.value FROM bad.valid AS w WHERE w.argument = a.name AND w.function IN ('', a.function)
 								 ORDER BY w.function DESC LIMIT 1) AS v ON true
@@ -316,7 +352,7 @@ BEGIN
 		unchanged := r.state = '00000' OR before = bad.facts();
 		-- each call on the same accounts
 		ROLLBACK;
-		INSERT INTO bad.tried VALUES (c.function, c.name, c.value, r.state, r.message, unchanged);
+		INSERT INTO bad.tried VALUES (c.function, c.name, c.shown, r.state, r.message, unchanged);
 		COMMIT;
 	END LOOP;
 END
@@ -561,11 +597,11 @@ BEGIN
 				statement := format('SELECT credits_try_deduct(%s, %s, %s, NULL, NULL, %s, %s)', account, amount, key, meta, pool);
 			WHEN choice < 0.27 THEN
 				function := 'hold';
-				statement := format('SELECT credits_hold(%s, %s, %s, %s, %s, %s, %s, %s)', account, amount, span, key,
-					bad.some(0.9, bad.pick('NULL', '''op'''), texts), bad.some(0.9, bad.pick('NULL', '''ref'''), texts), meta, pool);
+				statement := format('SELECT credits_hold(%s, %s, %s, %s, %s, %s, %s, %s)', account, amount, key,
+					bad.some(0.9, bad.pick('NULL', '''op'''), texts), bad.some(0.9, bad.pick('NULL', '''ref'''), texts), meta, span, pool);
 			WHEN choice < 0.32 THEN
 				function := 'capture';
-				statement := format('SELECT credits_capture(%s, %s, %s, %s, %s, metadata => %s, account => %s)', hold_id,
+				statement := format('SELECT credits_capture(%s, %s, final => %s, idempotency_key => %s, allow_more => %s, metadata => %s, account => %s)', hold_id,
 					bad.pick('NULL', amount), bad.pick('true', 'false', 'NULL'), key, bad.pick('true', 'false'), meta,
 					bad.pick('NULL', 'NULL', 'NULL', account));
 			WHEN choice < 0.35 THEN
@@ -615,8 +651,8 @@ BEGIN
 				function := 'promo_code';
 				statement := format('SELECT credits_create_promo_code(%s, %s, %s, %s, %s, %s, %s, %s, %s)',
 					bad.some(0.9, quote_literal('c' || floor(random() * 30)), texts), bad.some(0.9, '3', bigints),
-					bad.some(0.9, bad.pick('NULL', '5'), bigints), bad.pick('NULL', instant), bad.pick('NULL', instant),
-					bad.some(0.9, '2', integers), bad.pick('NULL', span), bad.pick('NULL', 'NULL', span), meta);
+					bad.some(0.9, bad.pick('NULL', '5'), bigints), bad.some(0.9, '2', integers),
+					bad.pick('NULL', instant), bad.pick('NULL', instant), bad.pick('NULL', span), bad.pick('NULL', 'NULL', span), meta);
 			WHEN choice < 0.475 THEN
 				function := 'redeem';
 				statement := format(bad.pick('SELECT credits_redeem(%s, %s, %s, %s)', 'SELECT credits_try_redeem(%s, %s, %s, %s)'),
@@ -625,8 +661,8 @@ BEGIN
 			WHEN choice < 0.485 THEN
 				function := 'gift';
 				statement := bad.pick(
-					format('SELECT credits_create_gift(%s, %s, %s, %s, %s, %s)', account, amount, bad.pick('NULL', instant),
-						bad.some(0.9, 'NULL', texts), key, meta),
+					format('SELECT credits_create_gift(%s, %s, %s, %s, %s, %s)', account, amount, key, meta,
+						bad.some(0.9, 'NULL', texts), bad.pick('NULL', span)),
 					format('SELECT credits_cancel_gift(%s, %s)',
 						bad.some(0.9, coalesce(quote_literal(codes[1 + floor(random() * array_length(codes, 1))::int]), '''c1'''), texts), key),
 					format('SELECT credits_gift_many(%s, ARRAY[%s, %s], %s, %s)', account, other, bad.pick('''acc:3''', '''acc:20''', '''acc:5'''),
@@ -638,9 +674,9 @@ BEGIN
 					format('SELECT credits_deduct_many(ARRAY[ROW(%s, %s, %s, NULL, NULL, %s), ROW(%s, 3, NULL, NULL, NULL, NULL),
 						ROW(%s, 1, NULL, NULL, NULL, NULL)]::credits.deduction[], %s)', account, amount, key, meta, other, account,
 						bad.pick('true', 'false')),
-					format('SELECT credits_allocate_many(ARRAY[ROW(%s, %s, %s, %s, NULL, NULL, NULL, NULL, %s, NULL, NULL, %s),
-						ROW(%s, 3, ''gift'', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[], %s, %s)',
-						account, amount, bad.some(0.9, '''trial''', texts), bad.pick('NULL', instant), key, meta, other,
+					format('SELECT credits_allocate_many(ARRAY[ROW(%s, %s, %s, NULL, NULL, %s, %s, %s, NULL, NULL, NULL, NULL, NULL),
+						ROW(%s, 3, NULL, NULL, NULL, NULL, ''gift'', NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[], %s, %s)',
+						account, amount, key, meta, bad.some(0.9, '''trial''', texts), bad.pick('NULL', instant), other,
 						bad.pick('true', 'false'), bad.pick('true', 'false', 'false')));
 			WHEN choice < 0.51 THEN
 				function := 'set_limits';
@@ -651,7 +687,7 @@ BEGIN
 					bad.some(0.9, bad.pick('NULL', '5000'), bigints), bad.some(0.9, '''UTC''', texts), bad.pick('NULL', reason));
 			WHEN choice < 0.57 THEN
 				function := 'allocate';
-				statement := format('SELECT credits_allocate(%s, %s, %s, %s, %s, %s, price => %s, idempotency_key => %s, reason => %s)', account, amount,
+				statement := format('SELECT credits_allocate(%s, %s, source => %s, expires_at => %s, effective_at => %s, priority => %s, price => %s, idempotency_key => %s, reason => %s)', account, amount,
 					bad.some(0.97, quote_literal(sources[1 + floor(random() * 8)]), texts),
 					bad.pick('NULL', instant), bad.pick('NULL', 'NULL', 'NULL', instant), bad.some(0.95, 'NULL', integers),
 					CASE WHEN random() < 0.9 THEN bad.pick('NULL, currency => NULL', '9.99, currency => ''EUR''')

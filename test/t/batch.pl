@@ -163,8 +163,8 @@ sub deductions
 sub allocations
 {
 	my @items = map {
-		sprintf "('%s', %d, '%s', now() + interval '%d milliseconds', NULL, NULL, NULL, NULL, 'k%d', NULL, NULL, NULL)",
-		  account(), 1 + int rand 5, rand() < 0.5 ? 'promotional' : 'purchase', 3_600_000, ++$number
+		sprintf "('%s', %d, 'k%d', NULL, NULL, NULL, '%s', now() + interval '%d milliseconds', NULL, NULL, NULL, NULL, NULL)",
+		  account(), 1 + int rand 5, ++$number, rand() < 0.5 ? 'promotional' : 'purchase', 3_600_000
 	} 1 .. 100;
 	return 'ARRAY[' . join(', ', @items) . ']::credits.allocation[]';
 }
@@ -219,7 +219,7 @@ sub next_call
 	elsif ($what < 0.93)
 	{
 		# times out under the batches
-		%call = (sql => sprintf "SELECT count(credits_hold('%s', 2, '50 milliseconds'))", account());
+		%call = (sql => sprintf "SELECT count(credits_hold('%s', 2, expires_in => '50 milliseconds'))", account());
 	}
 	elsif ($what < 0.96)
 	{
@@ -321,7 +321,7 @@ SKIP:
 my $begun = time;
 $session->value(q(SELECT credits_open_account('heap')));
 is( $session->value(q(SELECT count(*) FROM credits_allocate_many(ARRAY(
-		SELECT ('heap', 1, 'manual', NULL, NULL, NULL, NULL, NULL, 'g' || i, NULL, NULL, NULL)::credits.allocation
+		SELECT ('heap', 1, 'g' || i, NULL, NULL, NULL, 'manual', NULL, NULL, NULL, NULL, NULL, NULL)::credits.allocation
 		FROM generate_series(1, 100000) AS i)) WHERE ok)),
 	100_000, 'largest: 100,000 grants of one account');
 is( $session->value(q(SELECT count(*) FILTER (WHERE ok), count(*) FILTER (WHERE code = 'PT402') FROM credits_deduct_many(ARRAY(

@@ -293,7 +293,7 @@ foreach my $n (0 .. $#subscriptions)
 	my $clock = POSIX::strftime('%Y-%m-%d %H:%M:%S+00', gmtime($anchor + YEARS * 365.25 * DAY));
 	$sql .= "SET credits.test_clock = '$clock';\n"
 	  . "SELECT credits_open_account('calendar:$n', 0);\n"
-	  . "SELECT credits_subscribe('calendar:$n', '$period $every', to_timestamp($anchor), '$zone', metadata => '$n');\n";
+	  . "SELECT credits_subscribe('calendar:$n', '$period $every', starts_at => to_timestamp($anchor), timezone => '$zone', metadata => '$n');\n";
 	# the job: what a subscription that is so late has left, and what is due of the others
 	$sql .= "CALL credits_renew();\n" if $period eq 'week' || $n == $#subscriptions;
 }

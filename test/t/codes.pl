@@ -47,7 +47,7 @@ sub uses_of
 {
 	my ($code) = @_;
 	return $admin->value(
-		qq(SELECT uses, (SELECT count(*) FROM credits.redemptions AS r WHERE r.code_id = c.id)
+		qq(SELECT uses, (SELECT count(*) FROM credits.redemptions AS r WHERE r.code_id = c.code_id)
 			FROM credits.promo_codes AS c WHERE code = '$code'));
 }
 

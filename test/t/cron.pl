@@ -105,6 +105,15 @@ is(jobs($clients, 'jobs'), 't|* * * * *|CALL billing.credits_settle()|postgres|t
 	'the job names the schema');
 is(all_jobs($clients, 'jobs', 'postgres'), expected_jobs('billing'), 'and so do the others');
 
+# where pg_cron logs in
+sub hosts
+{
+	my ($node, $dbname) = @_;
+	return $node->safe_psql($dbname, q(SELECT string_agg(DISTINCT nodename, ' ') FROM cron.job));
+}
+is(hosts($workers, 'postgres'), 'localhost', 'workers need not log in');
+is(hosts($clients, 'jobs'), $clients->host, 'cron.host counts, if it is set');
+
 # other schedules
 is($workers->safe_psql($there, q(SELECT credits_schedule('*/5 * * * *'))), '1', 'another schedule is a change');
 is($workers->safe_psql($there, q(SELECT credits_schedule('*/5 * * * *'))), '0', 'once');
@@ -116,6 +125,10 @@ is($workers->safe_psql($there, 'SELECT schedule, role FROM credits.jobs'),
 	"*/5 * * * *|postgres\n* * * * *|postgres\n*/10 * * * *|postgres\n30 * * * *|postgres",
 	'the view tells the schedules, far from pg_cron');
 is($workers->safe_psql($there, 'SELECT credits_schedule()'), '1', 'and back');
+is($workers->safe_psql($there, 'SELECT DISTINCT problem FROM credits.jobs'),
+	'registered, never ran: pg_cron has no record of a run', 'and that they have not run yet');
+is($workers->safe_psql('postgres', 'SELECT DISTINCT problem FROM credits.jobs'),
+	'registered, never ran: pg_cron has no record of a run', 'also where pg_cron is');
 is($workers->safe_psql($there, q(SELECT credits_unschedule(job => 'credits_warn'))), '1', 'one job less');
 is($workers->safe_psql($there, q(SELECT schedule IS NULL FROM credits.jobs WHERE job = 'credits_warn')), 't',
 	'the view knows');
@@ -154,6 +167,38 @@ foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $cl
 	is($node->safe_psql($dbname, q(SELECT id FROM credits.accounts WHERE name = 'poisoned')), '1',
 		"$dbname: the trigger stands on the right account");
 }
+
+# With Debian's access rules, and pg_cron as it comes: by TCP a password is asked for, by
+# the socket the role is let in that is called like the server's user.
+my $debian = PostgreSQL::Test::Cluster->new('debian');
+$debian->init;
+$debian->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'pg_cron'
+listen_addresses = '127.0.0.1'
+CONF
+unlink $debian->data_dir . '/pg_hba.conf';
+$debian->append_conf('pg_hba.conf', <<'CONF');
+local all all peer
+host all all 127.0.0.1/32 scram-sha-256
+host all all ::1/128 scram-sha-256
+CONF
+$debian->start;
+$debian->safe_psql('postgres', 'CREATE EXTENSION pg_cron; CREATE DATABASE app; CREATE ROLE operator LOGIN');
+create_credits($debian, $_) foreach qw(postgres app);
+is($debian->safe_psql('postgres', 'SELECT credits_schedule()'), '4', 'scheduled by the superuser');
+is(hosts($debian, 'postgres'), $debian->host, 'for the socket');
+is($debian->safe_psql('postgres', 'SELECT credits_schedule()'), '0', 'once more changes nothing');
+$debian->safe_psql('postgres', q(
+	SELECT credits_unschedule();
+	SELECT cron.schedule('credits_settle in postgres', '* * * * *', 'CALL public.credits_settle()')));
+is($debian->safe_psql('postgres', 'SELECT credits_schedule()'), '4', 'what was registered otherwise is mended');
+is(hosts($debian, 'postgres'), $debian->host, 'all for the socket');
+
+my ($grants) = slurp_file("$FindBin::RealBin/../../doc/schedule.md") =~ /^(GRANT USAGE ON SCHEMA cron .*?)^```/ms;
+$debian->safe_psql('app', 'GRANT credits_admin TO operator');
+$debian->safe_psql('postgres', $grants =~ s/my_operator/operator/gr);
+is($debian->safe_psql('app', 'SET ROLE operator; SELECT credits_schedule()'), '4',
+	'scheduled from another database by another role, with the privileges that the page names');
 
 # Wait for the next full minute and a little.
 foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $clients, 'postgres', 'billing.' ])
@@ -194,6 +239,25 @@ foreach my $place ([ $workers, 'postgres' ], [ $clients, 'jobs' ])
 		$node->name . ': pg_cron says so too');
 }
 
+ok( wait_until(
+		sub {
+			$debian->safe_psql('app', q(SELECT problem FROM credits.jobs WHERE job = 'credits_settle')) =~
+			  /^registered, never ran: connection failed.*operator.*localhost/;
+		},
+		80, 0.5),
+	'which is not let in, as the view says');
+ok( wait_until(
+		sub {
+			$debian->safe_psql('postgres', q(
+				SELECT count(*) FROM credits.jobs
+				WHERE job IN ('credits_settle', 'credits_renew') AND ended_at IS NOT NULL AND problem IS NULL)) == 2;
+		},
+		20, 0.5),
+	'while the superuser is') or diag($debian->safe_psql('postgres', 'SELECT * FROM cron.job_run_details'));
+like($debian->safe_psql('postgres', 'CREATE ROLE auditor; GRANT credits_auditor TO auditor;
+		SET ROLE auditor; SELECT problem FROM credits.jobs ORDER BY 1 NULLS LAST LIMIT 1'),
+	qr/^registered, never ran/, 'and of jobs that had no turn yet, to an auditor, too');
+
 is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '4', 'unscheduled from another database');
 is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '0', 'once');
 is(jobs($workers, 'postgres'), 't|* * * * *|CALL public.credits_settle()|postgres|t|t',
@@ -217,5 +281,15 @@ sqlstate_is($workers, 'SELECT credits_unschedule()', '00000', 'and back', user =
 sqlstate_is($workers, 'SELECT credits_schedule()', '42501', 'an application may not', user => 'app');
 sqlstate_is($workers, 'SELECT credits_unschedule()', '42501', 'neither', user => 'app');
 
+# DROP EXTENSION leaves the jobs; the statement that doc/troubleshooting.md gives removes
+# them
+my ($remove) = slurp_file("$FindBin::RealBin/../../doc/troubleshooting.md") =~
+  /^(SELECT cron\.unschedule.*?;)$/m;
+$workers->safe_psql($there, 'SELECT credits_schedule(); DROP EXTENSION credits');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '4', 'DROP EXTENSION leaves the jobs');
+is($workers->safe_psql('postgres', $remove =~ s/ in app'/ in other app'/r), "t\nt\nt\nt", 'and can be removed');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '0', 'all of them');
 $_->stop foreach $workers, $clients;
+
+$debian->stop;
 done_testing();

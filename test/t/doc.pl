@@ -10,9 +10,12 @@
 #
 # What the extension has and what the pages describe are compared too:
 # functions, settings, relations and SQLSTATEs, and every link between pages.
+# What stands between "<!-- generated ... -->" and "<!-- end -->" comes from the
+# catalog, and has to be what the catalog says now.
 #
-# With CREDITS_DOC_REWRITE=1 in the environment, what was printed is written into
-# the pages where it differs, to be read with git diff before it is believed:
+# With CREDITS_DOC_REWRITE=1 in the environment, what was printed or generated is
+# written into the pages where it differs, to be read with git diff before it is
+# believed:
 #
 #	make install && CREDITS_DOC_REWRITE=1 make installcheck REGRESS= ISOLATION= \
 #		PROVE_TESTS=test/t/doc.pl
@@ -32,7 +35,7 @@ my @pages = ('README.md', map { s!^\Q$top\E/!!r } sort glob("$top/doc/*.md"));
 my %text = map { $_ => slurp_file("$top/$_") } @pages;
 
 # Topics that share a page with another one.
-my %shared_page = (schema => 'security', chain => 'log', codes => 'redeem');
+my %shared_page = (schema => 'security', chain => 'log', codes => 'redeem', events => 'alerts', references => 'tables');
 
 # schema-qualified words that are no objects of the database
 my %file = map { $_ => 1 } qw(control so h c out);
@@ -142,7 +145,7 @@ sub test_page
 	my ($page) = @_;
 	my @blocks = blocks($page);
 	my @examples;
-	my $database = 'doc_' . lc($page =~ s!.*/|\.md$!!gr);
+	my $database = 'doc_' . lc($page =~ s/\.md$//r =~ s/\W/_/gr);
 
 	foreach my $i (0 .. $#blocks)
 	{
@@ -207,6 +210,8 @@ sub test_page
 		}
 	}
 	rewrite($page, @changes) if $rewrite && @changes;
+	is(run_tables($database, '-v', 'check=1'), '', "$page: every reference leads somewhere")
+	  if $node->safe_psql($database, q{SELECT 1 FROM pg_extension WHERE extname = 'credits'});
 }
 
 # Puts what was printed into the page, in place of what was expected.
@@ -225,10 +230,53 @@ sub rewrite
 		@got = split /\n/, join("\n", @got) =~ s/\n{3,}/\n\n/gr;
 		splice @lines, $result->{line}, scalar @{ $result->{lines} }, @got;
 	}
+	write_page($page, join "\n", @lines);
+}
+
+sub write_page
+{
+	my ($page, $new) = @_;
+
 	open my $file, '>', "$top/$page" or die "$page: $!";
-	print $file join "\n", @lines;
+	print $file $new;
 	close $file;
 	diag("$page rewritten");
+}
+
+# Compares the generated part of a page with what the catalog gives.
+sub test_generated
+{
+	my ($page, $name, $want) = @_;
+	my $part = qr/(<!-- generated $name.*? -->\n)(.*?)(?=<!-- end -->\n)/s;
+	my (undef, $got) = $text{$page} =~ $part
+	  or die "$page has no generated part $name";
+
+	is($got, "\n$want\n", "$page: $name as in the catalog")
+	  or $rewrite && write_page($page, $text{$page} =~ s/$part/$1\n$want\n/r);
+}
+
+# Every function with its page and its comment, in the order of the pages.
+sub test_function_index
+{
+	my $index = 'doc/README.md';
+	my %comments = map { split /\t/, $_, 2 } split /\n/,
+	  $node->safe_psql('doc_catalog', q{
+		SELECT DISTINCT ON (proname) concat_ws(E'\t', proname, obj_description(oid, 'pg_proc'))
+		FROM pg_proc
+		WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'credits\_%'
+		ORDER BY proname, oid});
+	my $table = "| function | |\n|---|---|\n";
+
+	foreach my $page ($text{$index} =~ /\]\(([a-z_]+\.md)\)/g)
+	{
+		foreach my $name (map { s/\\//gr } headings("doc/$page"))
+		{
+			my $comment = delete $comments{$name} // next;
+
+			$table .= "| [$name]($page#" . anchor($name) . ") | $comment |\n";
+		}
+	}
+	test_generated($index, 'functions', $table);
 }
 
 # One query's rows, first column, as the keys of a hash.
@@ -272,7 +320,7 @@ sub test_names
 	cmp_ok(scalar keys %functions, '>', 15, 'the extension has functions');
 	cmp_ok(scalar keys %settings, '>=', 5, 'the extension has settings');
 
-	foreach my $page (grep { $_ ne 'README.md' } @pages)
+	foreach my $page (grep { !/README/ } @pages)
 	{
 		$described{$_} = 1 foreach map { s/[`\\]//gr } headings($page);
 	}
@@ -302,6 +350,27 @@ sub test_names
 		is(missing(\%codes, \%listed), '', "$page: doc/errors.md lists its SQLSTATEs")
 		  if $page ne 'doc/errors.md';
 	}
+}
+
+# The diagrams of the tables, as the script beside the page draws them now.
+sub test_tables
+{
+	my $page = run_tables('doc_catalog');
+
+	unlike($page, qr/^[^:|]+: \S+\.\S+$/m, 'doc/tables.sql knows all tables and references');
+	test_generated('doc/tables.md', 'tables', $page);
+}
+
+# What doc/tables.sql prints in a database.
+sub run_tables
+{
+	my ($database, @options) = @_;
+	my $output = '';
+
+	run_log([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', @options, '-f', "$top/doc/tables.sql",
+			'-d', $node->connstr($database) ], '>', \$output)
+	  or die 'doc/tables.sql failed';
+	return $output;
 }
 
 # Has an interpreter look at the blocks in its language.
@@ -350,7 +419,7 @@ sub test_links
 			my $target = $path eq '' ? $page : ($folder // '') . $path;
 			1 while $target =~ s![^/]+/\.\./!!;
 
-			$linked{$target} = 1 if $page eq 'README.md';
+			$linked{$target} = 1 if $page eq 'doc/README.md';
 			push @broken, $link
 			  unless -e "$top/$target"
 			  && (!defined $anchor
@@ -358,8 +427,8 @@ sub test_links
 		}
 		is("@broken", '', "$page: every link resolves");
 	}
-	is(missing({ map { $_ => 1 } grep { $_ ne 'README.md' } @pages }, \%linked),
-		'', 'README.md links to every page');
+	is(missing({ map { $_ => 1 } grep { $_ ne 'doc/README.md' } @pages }, \%linked),
+		'', 'doc/README.md links to every page');
 
 	my %topics = map { m!/\d+_(\w+)\.sql$! ? ($shared_page{$1} // $1 => 1) : () }
 	  glob("$top/sql/*.sql");
@@ -383,6 +452,8 @@ $node->safe_psql('postgres', 'CREATE EXTENSION pg_cron') if $cron;
 
 test_links();
 test_names();
+test_function_index();
+test_tables();
 test_syntax('python', 'python3', '-c',
 	'import sys; compile(open(sys.argv[1]).read(), sys.argv[1], "exec")');
 test_syntax('js', 'node', '--check');

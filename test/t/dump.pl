@@ -5,6 +5,7 @@ use warnings FATAL => 'all';
 
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use CreditsStripe;
 use CreditsTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -103,6 +104,41 @@ $target->safe_psql('postgres', 'CREATE DATABASE again');
 $source->command_ok([ 'pg_dump', '-s', '-f', "$dumps/schema.sql", 'postgres' ], 'pg_dump -s');
 unlike(slurp_file("$dumps/schema.sql"), qr/CREATE (TABLE|FUNCTION|TRIGGER|VIEW|TYPE|INDEX|SEQUENCE) credits/,
 	'the dump leaves members to CREATE EXTENSION');
+
+# what a dump does not have: Stripe's signing secrets, which is said where it is looked for
+my $body = '{"id": "evt_1", "type": "customer.created", "created": 1, "data": {"object": {"id": "cus_1"}}}';
+
+sub webhook
+{
+	my ($dbname) = @_;
+	my $session = CreditsTest::Session->new($target, dbname => $dbname);
+	my $answer = $session->query(sprintf q(SELECT result FROM credits_stripe_webhook('%s'::text, '%s')),
+		$body, stripe_signature($body, time));
+	$session->quit;
+	return $answer;
+}
+
+sub verify_warns
+{
+	my ($dbname) = @_;
+	$target->psql($dbname, 'SELECT credits_verify()', stderr => \my $warning);
+	return $warning;
+}
+
+$target->safe_psql('postgres', 'CREATE DATABASE stripe; CREATE DATABASE stripe_copy');
+create_credits($target, 'stripe');
+$target->safe_psql('stripe', sprintf q(SELECT credits_stripe_add_secret('live', '%s')), stripe_secret());
+is(webhook('stripe')->{code}, '00000', 'a webhook');
+is(verify_warns('stripe'), '', 'no warning as long as the secret is there');
+$target->command_ok([ 'pg_dump', '-f', "$dumps/stripe.sql", 'stripe' ], 'pg_dump');
+$target->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dumps/stripe.sql", 'stripe_copy' ], 'psql');
+is(webhook('stripe_copy')->{code}, '28000', 'without the secret, webhooks are refused');
+like(verify_warns('stripe_copy'), qr/WARNING:.*webhook.*refused.*HINT:.*credits_stripe_add_secret/s,
+	'of which credits_verify warns');
+is($target->safe_psql('stripe_copy', 'SELECT secrets FROM credits.stripe_refusals'), '0', 'and the view says so');
+$target->safe_psql('stripe_copy', sprintf q(SELECT credits_stripe_add_secret('live', '%s')), stripe_secret());
+is(webhook('stripe_copy')->{code}, '00000', 'with it they are not');
+is(verify_warns('stripe_copy'), '', 'and nobody warns');
 
 $target->stop;
 

@@ -22,7 +22,7 @@ sub hold
 {
 	my ($amount, $span) = @_;
 	$span //= '1 hour';
-	return $blocker->value("SELECT transaction_id FROM credits_hold('a', $amount, '$span')");
+	return $blocker->value("SELECT transaction_id FROM credits_hold('a', $amount, expires_in => '$span')");
 }
 
 sub state_of
@@ -34,7 +34,7 @@ sub hold_is
 {
 	my ($id, $expected, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is( $blocker->value("SELECT status, captured, released FROM credits.holds WHERE id = $id"),
+	is( $blocker->value("SELECT status, captured, released FROM credits.holds WHERE hold_id = $id"),
 		$expected, $name);
 }
 
@@ -67,8 +67,8 @@ is(state_of(), '940|0|60', 'and paid once');
 # with one key
 my $answers;
 foreach my $call (
-	"credits_hold('a', 10, '1 hour', 'h')",
-	'credits_capture(%s, 20, false, \'c\')',
+	"credits_hold('a', 10, 'h', expires_in => '1 hour')",
+	'credits_capture(%s, 20, final => false, idempotency_key => \'c\')',
 	'credits_extend_hold(%s, \'2 hours\', \'e\')',
 	'credits_release(%s, \'r\')')
 {
@@ -85,7 +85,7 @@ is(state_of(), '910|10|80', 'and what they make of the account');
 
 # one hold, part by part: no more than there is
 $id = hold(50);
-($codes) = together(receipt_sql("credits_capture($id, 3, false)"));
+($codes) = together(receipt_sql("credits_capture($id, 3, final => false)"));
 is_deeply($codes, { '00000' => 16, PT409 => 4 }, 'sixteen threes of fifty');
 hold_is($id, 'open|48|0', 'and two are left');
 
@@ -160,10 +160,10 @@ cmp_ok($moved, '>', 50, "$moved transfers");
 problems_are($node, '', 'verify');
 
 # a crash: what was committed is there, what was not is not
-my $kept = $blocker->value(q(SELECT transaction_id FROM credits_hold('ring:0', 1, '1 hour', 'kept')));
+my $kept = $blocker->value(q(SELECT transaction_id FROM credits_hold('ring:0', 1, 'kept', expires_in => '1 hour')));
 $id = hold(5);
 $sessions[0]->value('BEGIN');
-my $lost = $sessions[0]->value(q(SELECT transaction_id FROM credits_hold('ring:1', 1, '1 hour', 'lost')));
+my $lost = $sessions[0]->value(q(SELECT transaction_id FROM credits_hold('ring:1', 1, 'lost', expires_in => '1 hour')));
 $sessions[1]->value('BEGIN');
 $sessions[1]->value("SELECT credits_capture($id)");
 kill_cluster($node);
@@ -172,8 +172,8 @@ $blocker = CreditsTest::Session->new($node);
 hold_is($kept, 'open|0|0', 'a hold outlives a crash');
 hold_is($id, 'open|0|0', 'a capture that was not committed does not');
 is($blocker->value("SELECT count(*) FROM credits.hold_states WHERE id = $lost"), 0, 'nor does such a hold');
-is($blocker->value(q(SELECT replayed FROM credits_hold('ring:0', 1, '1 hour', 'kept'))), 't', 'its key is known');
-is($blocker->value(q(SELECT replayed FROM credits_hold('ring:1', 1, '1 hour', 'lost'))), 'f', 'the other is free');
+is($blocker->value(q(SELECT replayed FROM credits_hold('ring:0', 1, 'kept', expires_in => '1 hour'))), 't', 'its key is known');
+is($blocker->value(q(SELECT replayed FROM credits_hold('ring:1', 1, 'lost', expires_in => '1 hour'))), 'f', 'the other is free');
 is($blocker->value("SELECT held FROM credits_capture($kept)"), 0, 'and can be captured');
 problems_are($node, '', 'verify');
 

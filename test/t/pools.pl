@@ -80,18 +80,18 @@ sub request
 	return (spend => "SELECT * FROM credits_deduct('" . one_of(@names) . "', $amount)")
 	  if $what < 0.34;
 	return (
-		hold => "SELECT * FROM credits_hold('$account', $amount, '"
-		  . (20 + int rand 300)
-		  . " milliseconds', "
+		hold => "SELECT * FROM credits_hold('$account', $amount, "
 		  . key()
-		  . ", $paid)") if $what < 0.56;
+		  . ", expires_in => '"
+		  . (20 + int rand 300)
+		  . " milliseconds', $paid)") if $what < 0.56;
 	if ($what < 0.74 && @holds)
 	{
 		my $hold = $holds[ -1 - int rand(@holds < 20 ? @holds : 20) ];
 		my $how = rand;
-		return (spend => "SELECT * FROM credits_capture($hold, $amount, false, " . key() . ')') if $how < 0.2;
+		return (spend => "SELECT * FROM credits_capture($hold, $amount, " . key() . ', final => false)') if $how < 0.2;
 		return (spend => "SELECT * FROM credits_capture($hold)") if $how < 0.4;
-		return (spend => "SELECT * FROM credits_capture($hold, $amount, true, " . key() . ', allow_more => true)')
+		return (spend => "SELECT * FROM credits_capture($hold, $amount, " . key() . ', allow_more => true)')
 		  if $how < 0.7;
 		return (other => "SELECT * FROM credits_release($hold, " . key() . ')') if $how < 0.85;
 		return (other => "SELECT * FROM credits_extend_hold($hold, '500 milliseconds')");
@@ -105,7 +105,7 @@ sub request
 	{
 		my ($in, $who) = pair();
 		my $how = rand;
-		return (other => "SELECT * FROM credits_change_member('$in', '$who', " . terms() . ')') if $how < 0.4;
+		return (other => "SELECT * FROM credits_change_member('$in', '$who', " . (rand() < 0.3 ? "clear => '{cap}'" : terms()) . ')') if $how < 0.4;
 		return (other => "SELECT * FROM credits_add_member('$in', '$who', " . terms() . ')') if $how < 0.8;
 		return (other => "SELECT * FROM credits_remove_member('$in', '$who')");
 	}

@@ -18,7 +18,7 @@ my $node = credits_node('renew', conf => "fsync = on\n");
 my @plans = (
 	"'day', 10, 'day', rollover => 'maximum', rollover_maximum => 7, rollover_periods => 2",
 	"'week', 70, 'week', rollover => 'share', rollover_share => 0.33, rollover_periods => 3",
-	"'month', 300, rollover => 'maximum', rollover_periods => NULL, rollover_minimum => 3",
+	"'month', 300, rollover => 'maximum', clear => '{rollover_periods}', rollover_minimum => 3",
 	"'year', 4000, 'year', trial => '1 month', trial_credits => 40",
 	"'latest', 300, catch_up => 'latest'",
 	"'none', 30, 'month', 2, price => 10, currency => 'EUR'");
@@ -133,8 +133,8 @@ is(outcome('ended', $years), outcome('alone', $years), 'then it goes on, and com
 # no unique key is all that stands between two renewals of one period
 is($node->safe_psql('ended', q(
 	SELECT count(*) FROM credits.transactions AS t
-	WHERE t.kind = 'allocation' AND t.terms ? 'period'
-	GROUP BY t.terms->>'subscription', t.terms->>'period', t.terms ? 'rolled' HAVING count(*) > 1)),
+	WHERE t.kind = 'allocation' AND t.terms ? 'period_start'
+	GROUP BY t.terms->>'subscription_id', t.terms->>'period_start', t.terms ? 'rolled' HAVING count(*) > 1)),
 	'', 'the log has each period once');
 
 $node->stop;

@@ -75,9 +75,15 @@ my %writes = (
 	credits_retire_operation => q(SELECT credits_retire_operation('chat')),
 	credits_charge => q(SELECT credits_charge('bulk:1', 'chat')),
 	credits_try_charge => q(SELECT credits_try_charge('bulk:1', 'chat')),
+	credits_hold_many => q(SELECT credits_hold_many('[{"account": "bulk:1", "amount": 1}]'::jsonb)),
+	credits_capture_many => q(SELECT credits_capture_many('[{"hold_id": 1}]'::jsonb)),
+	credits_transfer_many => q(SELECT credits_transfer_many('[{"from_account": "bulk:1", "to_account": "bulk:2", "amount": 1}]'::jsonb)),
+	credits_deduct_up_to => q(SELECT credits_deduct_up_to('bulk:1', 1)),
+	credits_hold_up_to => q(SELECT credits_hold_up_to('bulk:1', 1)),
+	credits_transfer_up_to => q(SELECT credits_transfer_up_to('bulk:1', 'bulk:2', 1)),
 	credits_deduct_many => q(SELECT credits_deduct_many(ARRAY[('bulk:1', 1, NULL, NULL, NULL, NULL)]::credits.deduction[])),
 	credits_allocate_many =>
-	  q(SELECT credits_allocate_many(ARRAY[('bulk:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[])),
+	  q(SELECT credits_allocate_many(ARRAY[('bulk:1', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[])),
 	credits_open_accounts => q(SELECT credits_open_accounts('credits.accounts', 'name', 'x:')),);
 sqlstate_is($standby, $writes{$_}, '25006', "$_ on a standby") foreach sort keys %writes;
 sqlstate_is($primary, "SET default_transaction_read_only = on; $writes{$_}", '25006', "$_ in a read-only transaction")
@@ -128,16 +134,16 @@ SELECT credits_deduct('crossing', 15, 'cross');
 SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'cross'), 10);
 SELECT credits_deduct('crossing', 15);
 SELECT credits_try_deduct('crossing', 1);
-SELECT credits_allocate('crossing', 100, 'trial', expires_at => now() + interval '1 hour');
+SELECT credits_allocate('crossing', 100, source => 'trial', expires_at => now() + interval '1 hour');
 SELECT credits_pause_account('crossing', 'error');
 BEGIN;
 SELECT credits_deduct('bulk:2', 500);
 ROLLBACK;
 SELECT credits_void_grant((SELECT max(id) FROM credits.grants), 'error');
 SELECT credits_deduct('bulk:' || n, 1) FROM generate_series(1, 50) AS n;
-SELECT credits_hold('bulk:5', 5, '300 years', 'held');
+SELECT credits_hold('bulk:5', 5, 'held', expires_in => '300 years');
 SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:5'), 3);
-SELECT credits_hold('member:1', 30, '1 hour', pool => 'pool:team', mode => 'own_first');
+SELECT credits_hold('member:1', 30, expires_in => '1 hour', pool => 'pool:team', mode => 'own_first');
 SELECT credits_deduct('member:2', 3, pool => 'pool:top');
 SELECT credits_transfer('bulk:3', 'bulk:4', 5);
 SELECT credits_change_member('pool:team', 'member:2', 50), credits_remove_member('pool:team', 'member:1');
@@ -163,7 +169,7 @@ foreach my $sql (
 	q(DELETE FROM credits.accounts),
 	q(DELETE FROM credits.grants),
 	q(DELETE FROM credits.transactions),
-	q(TRUNCATE credits.transactions),
+	q(TRUNCATE credits.transactions CASCADE),
 	q(UPDATE credits.hold_states SET released = reserved),
 	q(DELETE FROM credits.hold_states))
 {
@@ -191,6 +197,49 @@ is($session->value(q(SELECT credits_create_promo_code('AFTER', 1))), 'AFTER', 'f
 is($session->query(q(SELECT credits_set_operation('after', 1)))->{code}, '00000', 'failover: the next price');
 problems_are($subscriber, '', 'failover: verify');
 $session->quit;
+
+# Sequences are advanced beside those who draw from them: first all that is in the
+# way is that they are called, then they are behind, too.
+$session = CreditsTest::Session->new($subscriber);
+foreach my $behind (0, 1)
+{
+	my @ids = split /\n/, $session->value(q(SELECT 'credits.' || relname FROM pg_class
+		WHERE relnamespace = 'credits'::regnamespace AND relkind = 'S'));
+	if ($behind)
+	{
+		$session->value("SELECT setval('$_', 1, false)") foreach @ids;
+	}
+	my @writers = map { CreditsTest::Session->new($subscriber) } 1 .. 4;
+	my @dbas = map { CreditsTest::Session->new($subscriber) } 1 .. 2;
+	my (%failed, %begun);
+	my ($synced, $calls) = (0, 0);
+	$_->send('SELECT credits_sync_sequences()') foreach @dbas;
+	$_->send("SELECT credits_allocate('bulk:' || n, 1) FROM generate_series(1, 20) AS n") foreach @writers;
+	while ($synced < 300)
+	{
+		foreach my $ready (wait_any(@writers, @dbas))
+		{
+			my $answer = $ready->take;
+			if (grep { $_ == $ready } @dbas)
+			{
+				die "$answer->{code} @{$answer->{messages}}" if $answer->{code} ne '00000';
+				$synced++;
+				$ready->send('SELECT credits_sync_sequences()');
+				next;
+			}
+			$calls++;
+			# what began before may have drawn from what was behind
+			$failed{ $answer->{code} }++ if $answer->{code} ne '00000' && ($begun{$ready} || !$behind);
+			$begun{$ready} = $synced;
+			$ready->send("SELECT credits_allocate('bulk:' || n, 1) FROM generate_series(1, 20) AS n");
+		}
+	}
+	$_->receive foreach @writers, @dbas;
+	$_->quit foreach @writers, @dbas;
+	is_deeply(\%failed, {}, ($behind ? 'behind' : 'ahead') . ": no id is drawn twice in $calls calls beside credits_sync_sequences");
+}
+$session->quit;
+problems_are($subscriber, '', 'sequences: verify');
 
 # a database in which nothing has happened yet
 my $empty = CreditsTest::Session->new($subscriber);

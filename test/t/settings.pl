@@ -34,6 +34,13 @@ sub balance_with
 	return $answer;
 }
 
+# what doc/settings.md says of a new session
+my $new = CreditsTest::Session->new($node);
+is($new->query('SHOW credits.low_balance')->{code}, '42704', 'a setting is unknown in a new session');
+is($new->query(q(LOAD 'credits'))->{code}, '00000', 'until the library is loaded');
+is($new->value('SHOW credits.low_balance'), '10', 'which shows it');
+$new->quit;
+
 my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
 is(balance_with($superuser, q(SET credits.test_clock = '2020-01-15 00:00+00')), '00000 150',
 	'a superuser stops the clock before the library is loaded');

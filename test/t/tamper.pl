@@ -22,8 +22,8 @@ sub fresh
 {
 	my ($name) = @_;
 	$super->value("SELECT credits_open_account('$name', 100)");
-	$super->value("SELECT credits_allocate('$name', 50, 'promotional', expires_at => '2100-01-01 00:00+00')");
-	$super->value("SELECT credits_allocate('$name', 40, 'gift', effective_at => '2090-01-01 00:00+00')");
+	$super->value("SELECT credits_allocate('$name', 50, source => 'promotional', expires_at => '2100-01-01 00:00+00')");
+	$super->value("SELECT credits_allocate('$name', 40, source => 'gift', effective_at => '2090-01-01 00:00+00')");
 	$super->value("SELECT credits_deduct('$name', 30, 'first', reference => 'r1')");
 	$super->value("SELECT credits_deduct('$name', 20, 'second', reference => 'r2')");
 	$super->value("SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'second'"
@@ -86,8 +86,8 @@ is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean to begin 
 $super->value($_) foreach (
 	q(SET credits.test_clock = '2020-01-01 00:00+00'),
 	q(SELECT credits_open_account('g', 0)),
-	q(SELECT credits_allocate('g', 10, 'trial', expires_at => '2020-02-01 00:00+00')),
-	q(SELECT credits_allocate('g', 10, 'trial', expires_at => '2020-02-05 00:00+00')),
+	q(SELECT credits_allocate('g', 10, source => 'trial', expires_at => '2020-02-01 00:00+00')),
+	q(SELECT credits_allocate('g', 10, source => 'trial', expires_at => '2020-02-05 00:00+00')),
 	q(SELECT credits_deduct('g', 15, 'g1')),
 	q(SET credits.test_clock = '2020-02-02 00:00+00'),
 	q(SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'g1'), 6)),
@@ -108,10 +108,10 @@ $super->value($_) foreach (
 	q(SELECT credits_open_account('m', 10)),
 	q(SELECT credits_set_limits('m', max_spend => 50)),
 	q(SELECT credits_add_member('h', 'm', 30)),
-	q(SELECT credits_hold('h', 10, '100 years', 'open')),
-	q(SELECT credits_hold('h', 20, '1 day', 'captured')),
-	q(SELECT credits_hold('h', 5, '1 day', 'released')),
-	q(SELECT credits_hold('h', 7, '1 hour', 'expired')),
+	q(SELECT credits_hold('h', 10, 'open', expires_in => '100 years')),
+	q(SELECT credits_hold('h', 20, 'captured', expires_in => '1 day')),
+	q(SELECT credits_hold('h', 5, 'released', expires_in => '1 day')),
+	q(SELECT credits_hold('h', 7, 'expired', expires_in => '1 hour')),
 	q(SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'captured'), 8, final => false)),
 	q(SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'captured'), 15, allow_more => true,
 		idempotency_key => 'more')),
@@ -136,14 +136,14 @@ my $second = "$mine AND idempotency_key = 'second'";
 foreach my $sql (
 	"UPDATE $log SET amount = -1 WHERE $first",
 	"DELETE FROM $log WHERE $first",
-	"TRUNCATE $log",
+	"TRUNCATE $log CASCADE",
 	"UPDATE credits.accounts SET balance = 1000 WHERE name = 'a'",
 	"UPDATE credits.accounts SET head = '' WHERE name = 'a'",
 	"DELETE FROM credits.accounts WHERE name = 'a'",
-	'TRUNCATE credits.accounts',
+	'TRUNCATE credits.accounts CASCADE',
 	"UPDATE credits.grants SET remaining = amount WHERE $mine",
 	"DELETE FROM credits.grants WHERE $mine",
-	'TRUNCATE credits.grants',
+	'TRUNCATE credits.grants CASCADE',
 	'UPDATE credits.hold_states SET released = reserved',
 	'DELETE FROM credits.hold_states',
 	'TRUNCATE credits.hold_states',
@@ -259,6 +259,7 @@ tampered("$_ of a grant", 'a', "UPDATE credits.grants SET $_ WHERE $promotional"
   foreach "expires_at = '2099-01-01'", "expires_at = '2110-01-01'", 'expires_at = NULL',
 	q(expires_at = '2110-01-01', granted_until = '2100-01-01 00:00+00'), 'priority = 99', "source = 'purchase'",
 	"price = 5, currency = 'EUR'", "effective_at = effective_at - interval '1 day'";
+tampered('what a grant has lost edited', 'b', "UPDATE credits.grants SET lost = lost - 1 WHERE status = 'voided'", 'grants');
 tampered('voided grant taken for used up', 'b', "UPDATE credits.grants SET status = 'used' WHERE status = 'voided'", 'grants');
 tampered('prolonged expiry edited', 'g',
 	"UPDATE credits.grants SET expires_at = expires_at - interval '1 hour' WHERE account_id = credits.account_id('g')",
@@ -308,6 +309,170 @@ tampered('transfer made a gift', 'm',
 	"UPDATE $log SET terms = replace(terms::text, 'signup', 'gift')::jsonb WHERE kind = 'transfer' AND amount > 0", 'chain terms');
 tampered('reversal edited', 'h', "UPDATE $log SET amount = 10 WHERE $held AND kind = 'reversal'", 'chain refund draws');
 tampered('limits taken away', 'm', "UPDATE credits.accounts SET limited = false WHERE name = 'm'", 'limits');
+
+# pools: h is one, of which m is a member; o is above h
+$super->value($_) foreach (
+	q(SET credits.test_clock = '2021-01-10 00:00+00'),
+	q(SELECT credits_open_account('o', 100)),
+	q(SELECT credits_open_account('i', 100, unit => 'image')),
+	q(SELECT credits_add_member('o', 'h', 40)),
+	q(SELECT credits_change_member('h', 'm', 35)),
+	q(SELECT credits_deduct('m', 3, pool => 'o')),
+	q(SELECT credits_deduct('m', 2, pool => 'h')),
+	q(RESET credits.test_clock));
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with pools');
+my $row = 'pool_id, account_id, cap, per, timezone, created_at, window_start, used, since_id';
+my $of_h = "pool_id = credits.account_id('h')";
+tampered('ring closed', 'h',
+	"INSERT INTO credits.members ($row) SELECT account_id, pool_id, cap, per, timezone, created_at, window_start, used, since_id "
+	  . "FROM credits.members WHERE pool_id = credits.account_id('o')", 'members', all => 1);
+tampered('pool in itself', 'h',
+	"INSERT INTO credits.members ($row) SELECT pool_id, pool_id, cap, per, timezone, created_at, window_start, used, since_id "
+	  . "FROM credits.members WHERE $of_h", 'members');
+tampered('member of another unit', 'h',
+	"UPDATE credits.members SET account_id = credits.account_id('i') WHERE $of_h", 'members');
+tampered('member that is no account', 'h', "UPDATE credits.members SET account_id = 999999 WHERE $of_h", 'members orphan');
+tampered('members of no pool', '', "UPDATE credits.members SET pool_id = 999999 WHERE $of_h", 'members orphan', all => 1);
+tampered("$_->[0] of a cap", 'h', "UPDATE credits.members SET $_->[1] WHERE $of_h", 'members')
+  foreach [ 'window', "used = 0, window_start = window_start + interval '20 days'" ],
+  [ 'earlier window', "window_start = window_start - interval '2 years'" ],
+  [ 'beginning of the count', 'used = 0, since_id = (SELECT max(id) FROM credits.transactions)' ],
+  [ 'an earlier beginning of the count', 'since_id = 1' ], [ 'time zone', "timezone = 'Asia/Tokyo'" ],
+  [ 'kind of window', "per = 'day'" ], [ 'unknown window', "per = 'year'" ];
+
+tampered('use of a cap', 'h', "UPDATE credits.members SET used = 0 WHERE $of_h", 'members', all => 1);
+
+# charges, and the prices that they name
+$super->value($_) foreach (
+	q(SET credits.test_clock = '2021-01-20 00:00+00'),
+	q(SELECT credits_set_operation('chat', 1, 0.25, 'token', 10, 'ceil', 2)),
+	q(SELECT credits_set_operation('image', 7)),
+	q(SELECT credits_open_account('p', 100)),
+	q(SELECT credits_charge('p', 'chat', 50.5, 'charge')),
+	q(SELECT credits_charge('p', 'chat', 1)),
+	q(SELECT credits_charge('p', 'image', 1)),
+	q(SELECT credits_add_member('o', 'p')),
+	q(SELECT credits_charge('p', 'image', 12, pool => 'o', mode => 'own_first')),
+	q(SELECT credits_charge('p', 'chat', 0)),
+	q(RESET credits.test_clock));
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with charges');
+my $chat = "name = 'chat'";
+tampered("price: $_->[0]", 'p', "UPDATE credits.operations SET $_->[1] WHERE $chat", 'price')
+  foreach [ 'cost of a unit', 'unit_cost = 0.2' ], [ 'included units', 'included_units = 1' ], [ 'rounding', "rounding = 'floor'" ],
+  [ 'minimum', 'minimum = 3' ], [ 'operation', "name = 'talk'" ], [ 'beginning', "active_from = '2021-02-01'" ];
+tampered('price deleted', 'p', "DELETE FROM credits.operations WHERE $chat", 'price');
+tampered('price that a pool paid with', 'p', q(UPDATE credits.operations SET base_cost = 8 WHERE name = 'image'), 'price');
+tampered("quantity of a charge $_", 'p',
+	"UPDATE $log SET terms = jsonb_set(terms, '{quantity}', '$_') WHERE idempotency_key = 'charge'", 'chain price')
+  foreach '"5"', '"5.5.5"', '"NaN"', '5', 'null';
+
+# purchases, money that went back, and promotions
+$super->value($_) foreach (
+	q(SELECT credits_open_account('s')),
+	q(SELECT credits_set_package('pack', 100, 10, 'USD', extras => '[{"credits": 10}]')),
+	q(SELECT credits_set_promotion('less', 'percent', 10, per_account => 5)),
+	q(SELECT credits_set_promotion('more', 'bonus', 33)),
+	q(SELECT credits_start_purchase('s', 'pack', promotion => 'less', idempotency_key => 'paid')),
+	q(SELECT credits_start_purchase('s', 'pack', promotion => 'less', idempotency_key => 'failed')),
+	q(SELECT credits_start_purchase('s', 'pack', promotion => 'less', idempotency_key => 'pending')),
+	q(SELECT credits_start_purchase('s', 'pack', promotion => 'more', idempotency_key => 'bonus')),
+	q(SELECT credits_complete_purchase(id, 'pay_1', 11) FROM credits.purchases WHERE idempotency_key = 'paid'),
+	q(SELECT credits_complete_purchase(id, 'pay_2', 10) FROM credits.purchases WHERE idempotency_key = 'bonus'),
+	q(SELECT credits_fail_purchase(id) FROM credits.purchases WHERE idempotency_key = 'failed'),
+	q(SELECT credits_deduct('s', 200)),
+	q(SELECT credits_refund_purchase(id, 3, reference => 're') FROM credits.purchases WHERE idempotency_key = 'paid'),
+	q(SELECT credits_refund_purchase(id, credits => 7, reference => 're') FROM credits.purchases WHERE idempotency_key = 'bonus'),
+	q(SELECT credits_open_chargeback(id, 'dp', 2) FROM credits.purchases WHERE idempotency_key = 'paid'));
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with purchases');
+my $paid = "idempotency_key = 'paid'";
+my $purchase = "(SELECT id FROM credits.purchases WHERE $paid)";
+tampered("purchase: $_->[0]", 's', "UPDATE credits.purchases SET $_->[1] WHERE $paid", 'purchase')
+  foreach [ 'money', 'money = 9.5' ], [ 'less money', 'money = 1, price = 2' ], [ 'credits', 'credits = 101' ],
+  [ 'currency', "currency = 'EUR'" ], [ 'transaction', 'transaction_id = 1' ], [ 'grants', 'grant_ids = grant_ids[2:]' ],
+  [ 'grants of nobody', 'grant_ids = ARRAY[999999]' ];
+tampered('purchase: grants of another account', 's', "UPDATE credits.purchases SET grant_ids = "
+	  . "(SELECT array_agg(id) FROM credits.grants WHERE account_id = credits.account_id('b')) WHERE $paid", 'purchase', all => 1);
+tampered('purchase of another account', 's', "UPDATE credits.purchases SET account_id = credits.account_id('b') WHERE $paid",
+	'purchase promotion', all => 1);
+tampered('purchase of no account', 's', "UPDATE credits.purchases SET account_id = 999999 WHERE $paid", 'purchase', all => 1);
+tampered("reversal: $_->[0]", 's', "UPDATE credits.reversals SET $_->[1] WHERE purchase_id = $purchase AND reference = 're'", 'purchase')
+  foreach [ 'money', 'money = 1' ], [ 'credits', 'credits = 20' ], [ 'withdrawn', "status = 'withdrawn'" ];
+tampered('chargeback won', 's', "UPDATE credits.reversals SET status = 'won' WHERE reference = 'dp'", 'purchase');
+tampered('reversal deleted', 's', "DELETE FROM credits.reversals WHERE reference = 'dp'", 'purchase');
+tampered('reversal of nothing', 's', "UPDATE credits.reversals SET purchase_id = 999999 WHERE reference = 'dp'", 'purchase orphan',
+	all => 1);
+tampered('debt forgiven', 's', "DELETE FROM credits.debts WHERE account_id = credits.account_id('s')", 'debt purchase');
+my @uses = (
+	[ 'deleted', "DELETE FROM credits.promotion_uses WHERE purchase_id = $purchase" ],
+	[ 'released', "UPDATE credits.promotion_uses SET released_at = now() WHERE purchase_id = $purchase" ],
+	[ 'taken', q(UPDATE credits.promotion_uses SET released_at = NULL WHERE released_at IS NOT NULL) ],
+	[ 'of other terms', "UPDATE credits.promotion_uses SET promotion_id = promotion_id + 1 WHERE purchase_id = $purchase" ],
+	[ 'of another account', "UPDATE credits.promotion_uses SET account_id = 1 WHERE purchase_id = $purchase" ],
+	[ 'of another promotion', "UPDATE credits.promotion_uses SET promotion = 'more' WHERE purchase_id = $purchase" ]);
+foreach (@uses)
+{
+	tampered("use of a promotion: $_->[0]", 's', $_->[1], 'promotion', all => 1);
+}
+tampered('use of a promotion: of no purchase', '', "UPDATE credits.promotion_uses SET purchase_id = 999999 WHERE purchase_id = $purchase",
+	'orphan promotion', all => 1);
+tampered('uses in all', '', "UPDATE credits.promotion_totals SET uses = uses - 1 WHERE promotion = 'less'", 'promotion', all => 1);
+tampered('uses in all deleted', '', "DELETE FROM credits.promotion_totals WHERE promotion = 'less'", 'promotion', all => 1);
+
+# periods of subscriptions: one with a change of plan that gave more and one that
+# took back, one that rolled over
+$super->value($_) foreach (
+	q(SET credits.test_clock = '2021-03-01 00:00+00'),
+	q(SELECT credits_set_plan('small', 30, rollover => 'maximum')),
+	q(SELECT credits_set_plan('large', 90, rollover => 'maximum')),
+	q(SELECT credits_open_account('r')),
+	q(SELECT credits_subscribe('r', 'small')),
+	q(SELECT credits_deduct('r', 5)),
+	q(SET credits.test_clock = '2021-04-01 00:00+00'),
+	q(CALL credits_renew()),
+	q(SET credits.test_clock = '2021-04-10 00:00+00'),
+	q(SELECT credits_change_plan(max(id), 'large', at => 'now') FROM credits.subscriptions),
+	q(SET credits.test_clock = '2021-04-20 00:00+00'),
+	q(SELECT credits_change_plan(max(id), 'small', at => 'now') FROM credits.subscriptions),
+	q(RESET credits.test_clock));
+is($super->value(q(SELECT count(*), count(*) FILTER (WHERE rolled_grant_ids <> '{}'), max(cardinality(grant_ids)) FROM credits.periods)), '2|1|2',
+	'periods with more than one grant, and one rolled over');
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with periods');
+tampered("period: $_->[0]", 'r', "UPDATE credits.periods SET $_->[1]", 'period')
+  foreach [ 'given', 'given = given - 1' ], [ 'credits', 'credits = credits + 1' ], [ 'transaction', 'transaction_id = 1' ],
+  [ 'rolled', 'rolled = rolled + 1' ], [ 'rolled forgotten', "rolled = NULL, rolled_grant_ids = '{}'" ],
+  [ 'rolled grant', "rolled_grant_ids = '{1}' WHERE rolled > 0" ], [ 'grants', 'grant_ids = grant_ids[1:1] WHERE cardinality(grant_ids) = 2' ],
+  [ 'grants of nobody', 'grant_ids = grant_ids || 999999::bigint' ];
+tampered('period deleted', 'r', 'DELETE FROM credits.periods', 'period');
+tampered('period of another account', 'r', "UPDATE credits.periods SET account_id = 1", 'period', all => 1);
+# a period that follows what was paid: less is due than was used, and some was paid back
+$super->value($_) foreach (
+	q(SET credits.test_clock = '2021-05-01 00:00+00'),
+	q(SELECT credits_open_account('paid')),
+	q(SELECT credits_subscribe('paid', 'small', collection => 'payment', external_id => 'paid')),
+	(map { qq(SELECT credits_set_invoice((SELECT id FROM credits.subscriptions WHERE external_id = 'paid'), '$_->[0]',
+		'[{"starts_at": "$_->[1]", "ends_at": "$_->[2]", "credits": $_->[3], "reversed": $_->[4]}]')) }
+		  [ 'in_1', '2021-05-01 00:00+00', '2021-06-01 00:00+00', 30, 10 ]),
+	q(SELECT credits_deduct('paid', 20)),
+	(map { qq(SELECT credits_set_invoice((SELECT id FROM credits.subscriptions WHERE external_id = 'paid'), '$_->[0]',
+		'[{"starts_at": "$_->[1]", "ends_at": "$_->[2]", "credits": $_->[3], "reversed": $_->[4]}]')) }
+		  [ 'in_2', '2021-05-10 00:00+00', '2021-06-01 00:00+00', -15, 0 ],
+		  [ 'in_3', '2021-06-01 00:00+00', '2021-07-01 00:00+00', 30, 0 ]),
+	q(RESET credits.test_clock));
+is($super->value(q(SELECT string_agg(concat_ws(' ', paid, granted, taken, carried, given), ', ' ORDER BY ends_at) FROM credits.periods
+	WHERE account_id = credits.account_id('paid'))), '30 30 10 5 20, 30 30 5 0 25', 'periods that follow what was paid');
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with them');
+tampered("paid period: $_->[0]", 'paid', "UPDATE credits.periods SET $_->[1] AND account_id = credits.account_id('paid')", 'period')
+  foreach [ 'paid', 'paid = paid + 1 WHERE true' ], [ 'granted', 'granted = granted + 1 WHERE true' ],
+  [ 'taken', 'taken = taken + 1, given = given - 1 WHERE true' ], [ 'carried', 'carried = carried + 1 WHERE true' ],
+  [ 'taken as carried', 'taken = taken - 1, given = given + 1, carried = carried + 1 WHERE taken > 5' ];
+tampered("paid part: $_->[0]", 'paid', "UPDATE credits.paid_parts SET $_->[1]", 'period')
+  foreach [ 'credits', "credits = credits + 1 WHERE reference = 'in_1'" ], [ 'credited', "credits = credits + 1 WHERE reference = 'in_2'" ],
+  [ 'reversed', "reversed = 0 WHERE reference = 'in_1'" ], [ 'end', "ends_at = ends_at - interval '1 day' WHERE reference = 'in_2'" ];
+tampered('paid part deleted', 'paid', "DELETE FROM credits.paid_parts WHERE reference = 'in_3'", 'period');
+tampered('paid part of no period', '', "UPDATE credits.paid_parts SET ends_at = ends_at + interval '1 day' WHERE reference = 'in_3'", 'orphan period', all => 1);
+tampered('paid part of no subscription', '', "UPDATE credits.paid_parts SET subscription_id = 999999 WHERE reference = 'in_2'", 'orphan period', all => 1);
+tampered('period of no subscription', 'r', 'UPDATE credits.periods SET subscription_id = 999999', 'orphan period', all => 1);
+tampered('subscription of no account', '', 'UPDATE credits.subscriptions SET account_id = 999999', 'orphan', all => 1);
 
 # A thorough forger, who reads the documentation and redoes the chain: nothing
 # inside the database can tell, the digest kept elsewhere can.

@@ -83,11 +83,8 @@ SQL
 	$new->init(@options);
 	my $option = unknown_option($old, $new);
 	$old->stop;
-	if ($option ne '')
-	{
-		note "$name: skipped, no table can be upgraded: the old server sets $option on columns, the new one has no such option";
-		return;
-	}
+	skip "$name: no table can be upgraded: the old server sets $option on columns, the new one has no such option", 1
+	  if $option ne '';
 	chdir $PostgreSQL::Test::Utils::tmp_check;
 	$new->command_ok(
 		[
@@ -107,7 +104,7 @@ SQL
 	is($new->safe_psql('postgres', q(SELECT proacl FROM pg_proc WHERE proname = 'credits_deduct')), $acl,
 		"$name: the same rights");
 	is($new->safe_psql('postgres', q(SELECT string_agg(DISTINCT tgenabled::text, ' ') FROM pg_trigger
-			WHERE tgrelid::regclass::text LIKE 'credits.%')), 'A', "$name: triggers always fire");
+			WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'credits.%')), 'A', "$name: triggers always fire");
 	is($new->safe_psql('postgres', q(SELECT replayed FROM credits_deduct('bulk:1', 2, 'b:1:1'))),
 		't', "$name: a replay");
 	is($new->safe_psql('postgres', q(SELECT amount FROM credits_deduct('bulk:1', 3, 'after'))),

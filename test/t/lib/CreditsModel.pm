@@ -88,6 +88,8 @@ sub play
 {
 	my ($model, $request, $receipt) = @_;
 	my ($play, $kind) = @{ $plays{ $request->{op} } };
+	# a final capture of nothing is a release
+	$kind = 'release' if $request->{op} eq 'capture' && $request->{final} && ($request->{amount} // 1) == 0;
 
 	$model->{receipt} = $receipt;
 	$model->{touched} = {};
@@ -509,15 +511,19 @@ sub draw
 sub play_spend
 {
 	my ($model, $request, $receipt) = @_;
-	my $amount = $request->{amount};
+	my $asked = $request->{amount};
+	my $amount = $request->{up_to} ? -$receipt->{amount} : $asked;
 	my $account = $model->look($request->{account});
 
+	wrong("takes $amount of up to $asked") if $amount < 0 || $amount > $asked;
 	if (!defined $request->{pool})
 	{
 		$model->touch($account);
 		$model->not_paused($account);
-		$model->count_spend($account, $amount, $amount);
-		$model->draw($request, $account, $amount);
+		$model->complain("takes $amount of up to $asked from " . balance($account))
+		  if $amount < $asked && !$account->{limits} && !$model->could($account, sub { $amount == $_[0]{balance} });
+		$model->count_spend($account, $amount, $amount) if $amount;
+		$model->draw($request, $account, $amount) if $amount;
 		return ($account, -$amount);
 	}
 
@@ -528,7 +534,7 @@ sub play_spend
 	wrong("takes $own of $amount from the member")
 	  if $own < 0 || $rest < 0 || !$own && $receipt->{account} eq $account->{name};
 	$model->touch($account) if $own;
-	$model->touch($pool) if $rest;
+	$model->touch($pool) if $rest || !$own;
 	$model->not_paused($account, $pool);
 	my $way = $model->way($account->{name}, $pool->{name}) or wrong("$account->{name} is no member of $pool->{name}");
 	my $left = $model->open_way($way);
@@ -536,9 +542,11 @@ sub play_spend
 	# and the rules say how much that has to be
 	my $mode = $request->{mode} // 'pool_only';
 	my $right =
-		$mode eq 'own_first' ? $model->could($account, sub { $own == min($amount, $_[0]{balance}) })
-	  : $mode eq 'pool_first' ? $model->could($pool, sub { $rest == min($amount, $_[0]{balance}, $left) })
+		$mode eq 'own_first' ? $model->could($account, sub { $own == min($asked, $_[0]{balance}) })
+	  : $mode eq 'pool_first' ? $model->could($pool, sub { $rest == min($asked, $_[0]{balance}, $left) })
 	  : $own == 0;
+	# limits, too, leave less
+	$right = 1 if $request->{up_to} && ($account->{limits} || $pool->{limits});
 	my $caps = join ' ', map { "$_->{pool}-$_->{account}:$_->{used}/" . ($_->{cap} // '') } @$way;
 	$model->complain("takes $own of $amount from the member, $mode, who has " . balance($account)
 		  . ', the pool ' . balance($pool) . ", caps $caps") unless $right;
@@ -688,6 +696,14 @@ sub play_capture
 	my $main = $open[0]{account};
 	my (@spends, %captured);
 
+	if (defined $request->{amount} && $rest == 0)
+	{
+		return $model->play_release($request, $receipt) if $request->{final};
+		$model->touch($main);
+		$model->not_closed(parties($hold));
+		return ($main, 0);
+	}
+
 	if ($rest > $left)
 	{
 		my $extra = $rest - $left;
@@ -806,14 +822,18 @@ sub play_transfer
 {
 	my ($model, $request, $receipt) = @_;
 	my ($from, $to) = map { $model->look($_) } @$request{qw(account to)};
-	my $amount = $request->{amount};
+	my $amount = $request->{up_to} ? -$receipt->{amount} : $request->{amount};
 	my @moved;
 
+	wrong("moves $amount of up to $request->{amount}") if $amount < 0 || $amount > $request->{amount};
 	$model->touch($_) foreach $from, $to;
 	$model->not_paused($from);
 	room($to, $amount, 0);
-	$model->count_spend($from, $amount, $amount);
-	foreach my $draw (@{ burn($from, $amount) })
+	$model->complain("moves $amount of up to $request->{amount} from " . balance($from))
+	  if $amount < $request->{amount} && !$from->{limits} && !$to->{limits}
+	  && !$model->could($from, sub { $amount == $_[0]{balance} });
+	$model->count_spend($from, $amount, $amount) if $amount;
+	foreach my $draw (@{ $amount ? burn($from, $amount) : [] })
 	{
 		my ($grant, $drawn) = @$draw;
 		my $new = $model->give(

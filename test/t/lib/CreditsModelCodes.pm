@@ -93,7 +93,7 @@ sub make
 		$promo{within} = 1_000_000 + int rand 4_000_000 if rand() < 0.2;
 		$promos{"CODE$n"} = \%promo;
 		push @sql, "SELECT credits_create_promo_code('code$n', $promo{credits}, " . ($promo{max_uses} // 'NULL') . ', '
-		  . timestamp($promo{expires}) . ', ' . timestamp($promo{starts}) . ", $promo{per_account}, "
+		  . "$promo{per_account}, " . timestamp($promo{starts}) . ', ' . timestamp($promo{expires}) . ', '
 		  . interval($promo{lasts}) . ', ' . interval($promo{within}) . ')';
 	}
 	foreach my $n (1 .. 4)
@@ -195,12 +195,11 @@ sub play_create_gift
 
 	$model->touch($account);
 	$model->not_paused($account);
-	CreditsModel::wrong('expired already') if ($request->{expires} // $never) <= $receipt->{at};
 	$model->count_spend($account, $amount, $amount);
 	my $part = CreditsModel::part_of(CreditsModel::spend_of(
 			$account, CreditsModel::burn($account, $amount),
 			id => $receipt->{id}, at => $receipt->{at}), 0);
-	$part->{expires} = min($request->{expires} // $never, map { $_->[0]{expires} // $never } @{ $part->{draws} });
+	$part->{expires} = min(defined $request->{lasts} ? $receipt->{at} + $request->{lasts} : $never, map { $_->[0]{expires} // $never } @{ $part->{draws} });
 	$model->{holds}{ $receipt->{id} }{parts} = [$part];
 	$model->{gifts}{ $receipt->{id} } = { part => $part };
 	$account->{holds}{ $receipt->{id} } = $part;

@@ -12,10 +12,12 @@ use warnings FATAL => 'all';
 use Digest::SHA qw(hmac_sha256_hex);
 use Exporter 'import';
 use JSON::PP;
+use List::Util qw(sum0);
 
 our @EXPORT = qw(
   stripe_event stripe_call stripe_fixtures stripe_session stripe_intent stripe_charge
-  stripe_refund stripe_dispute stripe_subscription stripe_invoice stripe_invoice_payment
+  stripe_refund stripe_dispute stripe_subscription stripe_invoice stripe_invoice_item
+  stripe_invoice_payment stripe_credit_note
   stripe_secret stripe_signature permutations
 );
 
@@ -113,7 +115,8 @@ sub stripe_subscription
 	return object_of('subscription', %members);
 }
 
-# An invoice of a subscription; lines: [price, start, end, amount, proration].
+# An invoice of a subscription; lines: [price, start, end, amount, proration, more], more: quantity,
+# invoice_item, subscription_item, id.
 sub stripe_invoice
 {
 	my ($shape, %p) = @_;
@@ -121,16 +124,19 @@ sub stripe_invoice
 	my $lines = delete $p{lines};
 	my $payment = delete $p{payment};
 	my $metadata = delete $p{subscription_metadata} // {};
-	my $invoice = object_of('invoice', currency => 'usd', %p);
+	my $more = delete $p{has_more} ? JSON::PP::true : JSON::PP::false;
+	my $invoice = object_of('invoice', currency => 'usd', total => sum0(map { $_->[3] } @$lines), %p);
 	my $line = $invoice->{lines}{data}[0] // {};
 	my @lines;
 
 	foreach (@$lines)
 	{
-		my ($price, $start, $end, $amount, $proration) = @$_;
+		my ($price, $start, $end, $amount, $proration, $of) = @$_;
 		my $copy = $json->decode($json->encode($line));
 		my $flag = $proration ? JSON::PP::true : JSON::PP::false;
 		delete $copy->{$_} foreach qw(parent pricing price plan proration subscription type);
+		$copy->{id} = $of->{id} // "il_" . @lines . "_of_$p{id}";
+		$copy->{quantity} = $of->{quantity} // 1;
 		$copy->{amount} = $amount;
 		$copy->{period} = { start => $start, end => $end };
 		if ($shape eq 'old')
@@ -138,18 +144,20 @@ sub stripe_invoice
 			$copy->{price} = { id => $price, product => "prod_of_$price", object => 'price' };
 			$copy->{proration} = $flag;
 			$copy->{subscription} = $subscription;
-			$copy->{type} = 'subscription';
+			$copy->{type} = $of->{invoice_item} ? 'invoiceitem' : 'subscription';
+			$copy->{$_} = $of->{$_} foreach qw(invoice_item subscription_item);
 		}
 		else
 		{
-			$copy->{pricing} = { type => 'price_details',
+			$copy->{pricing} = { type => 'price_details', unit_amount_decimal => undef,
 				price_details => { price => $price, product => "prod_of_$price" } };
 			$copy->{parent} = { type => 'subscription_item_details', invoice_item_details => undef,
-				subscription_item_details => { subscription => $subscription, proration => $flag } };
+				subscription_item_details => { subscription => $subscription, proration => $flag,
+					invoice_item => $of->{invoice_item}, subscription_item => $of->{subscription_item} } };
 		}
 		push @lines, $copy;
 	}
-	$invoice->{lines} = { object => 'list', data => \@lines, has_more => JSON::PP::false };
+	$invoice->{lines} = { object => 'list', data => \@lines, has_more => $more };
 	delete $invoice->{$_} foreach qw(parent subscription subscription_details payment_intent charge payments);
 	if ($shape eq 'old')
 	{
@@ -163,6 +171,38 @@ sub stripe_invoice
 			subscription_details => { subscription => $subscription, metadata => $metadata } };
 	}
 	return $invoice;
+}
+
+# A proration that waits for its invoice.
+sub stripe_invoice_item
+{
+	my ($shape, %p) = @_;
+	my ($subscription, $price, $period, $item) = delete @p{qw(subscription price period subscription_item)};
+	my %item = (object => 'invoiceitem', currency => 'usd', quantity => 1, invoice => undef, proration => JSON::PP::true,
+		period => { start => $period->[0], end => $period->[1] }, %p);
+	if ($shape eq 'old')
+	{
+		@item{qw(subscription subscription_item)} = ($subscription, $item);
+		$item{price} = { id => $price, product => "prod_of_$price", object => 'price' };
+	}
+	else
+	{
+		$item{parent} = { type => 'subscription_details',
+			subscription_details => { subscription => $subscription, subscription_item => $item } };
+		$item{pricing} = { type => 'price_details', price_details => { price => $price, product => "prod_of_$price" } };
+	}
+	return \%item;
+}
+
+# A credit note of an invoice; lines: [id of the line, amount].
+sub stripe_credit_note
+{
+	my (%p) = @_;
+	my $lines = delete $p{lines} // [];
+	return { object => 'credit_note', currency => 'usd', status => 'issued', refunds => [],
+		amount => sum0(map { $_->[1] } @$lines), %p,
+		lines => { object => 'list', has_more => JSON::PP::false,
+			data => [ map { { type => 'invoice_line_item', invoice_line_item => $_->[0], amount => $_->[1] } } @$lines ] } };
 }
 
 # What links a payment with an invoice in new versions.

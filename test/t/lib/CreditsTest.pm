@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(
   credits_node create_credits sqlstate_is problems_are kill_cluster
-  populate facts_of receipt_sql wait_any wait_until
+  populate facts_of receipt_sql wait_any wait_until client_python client_node
 );
 
 # A running cluster with the extension in database postgres.
@@ -49,6 +49,25 @@ sub create_credits
 {
 	my ($node, $dbname) = @_;
 	$node->safe_psql($dbname // 'postgres', 'CREATE EXTENSION credits');
+}
+
+# A Python that has psycopg 3, as a command; nothing if there is none.
+sub client_python
+{
+	foreach my $python (qw(python3 /usr/bin/python3))
+	{
+		return ($python) if system("$python -c 'import psycopg' >/dev/null 2>&1") == 0;
+	}
+	return;
+}
+
+# The same of a Node that has pg; where Debian's packages are, Node of other origin does
+# not look.
+sub client_node
+{
+	my @node = ('env', 'NODE_PATH=' . join(':', $ENV{NODE_PATH} // (), '/usr/share/nodejs'), 'node');
+
+	return system("@node -e 'require(\"pg\")' >/dev/null 2>&1") == 0 ? @node : ();
 }
 
 # Run one statement and compare its SQLSTATE.
@@ -154,15 +173,15 @@ SELECT credits_open_account('empty:1');
 SELECT credits_open_account('bulk:' || n, 1000) FROM generate_series(1, 50) AS n;
 
 SET credits.actor = E'Zoë "the\nadmin"\t\\';
-SELECT credits_allocate('user:1', 500, 'purchase', price => 49.90, currency => 'EUR',
+SELECT credits_allocate('user:1', 500, source => 'purchase', price => 49.90, currency => 'EUR',
 	idempotency_key => 'invoice:1', reason => E'line one\nline two', reference => 'in_1',
 	metadata => '{"b": [1, 2.50, null], "a": "ü \u2028 \\ / \" \n"}');
-SELECT credits_allocate('user:1', 50, 'promotional', expires_at => '2020-02-01 00:00+00');
-SELECT credits_allocate('user:1', 70, 'gift', expires_at => '2020-02-01 00:00+00',
+SELECT credits_allocate('user:1', 50, source => 'promotional', expires_at => '2020-02-01 00:00+00');
+SELECT credits_allocate('user:1', 70, source => 'gift', expires_at => '2020-02-01 00:00+00',
 	effective_at => '2020-01-15 00:00+00');
-SELECT credits_allocate('user:1', 5, 'manual', effective_at => '2200-01-01 00:00+00', priority => 0);
+SELECT credits_allocate('user:1', 5, source => 'manual', effective_at => '2200-01-01 00:00+00', priority => 0);
 RESET credits.actor;
-SELECT credits_allocate('user:2', 9007199254740993, 'subscription', expires_at => '2200-02-01 00:00+00');
+SELECT credits_allocate('user:2', 9007199254740993, source => 'subscription', expires_at => '2200-02-01 00:00+00');
 SELECT credits_allocate('ユーザー:é "q" \ x', 20, reason => '理由 🎉');
 
 SET credits.test_clock = '2020-01-02 00:00:00.000001+00';
@@ -199,12 +218,12 @@ SELECT credits_change_member('pool:team', 'member:1', 200, 'week'), credits_remo
 SELECT credits_set_limits('member:1', max_balance => 100, excess => 'clip', max_spend => 90, max_spend_per_day => 150,
 	max_spend_per_month => 1000, timezone => 'Europe/Berlin', reason => 'as agreed');
 SELECT credits_set_limits('pool:top', min_spend => 2);
-SELECT credits_hold('member:1', 30, '1 hour', 'hold:1', 'chat', 'request:1', '{"model": "large"}', 'pool:team', 'own_first');
-SELECT credits_hold('bulk:10', 100, '1 hour', 'hold:2');
-SELECT credits_hold('bulk:10', 50, '1 hour', 'hold:3');
-SELECT credits_hold('bulk:10', 25, '1 hour', 'hold:4');
-SELECT credits_hold('bulk:10', 20, '100 years', 'hold:5');
-SELECT credits_hold('member:2', 10, '100 years', 'hold:6', pool => 'pool:top');
+SELECT credits_hold('member:1', 30, 'hold:1', 'chat', 'request:1', '{"model": "large"}', '1 hour', 'pool:team', 'own_first');
+SELECT credits_hold('bulk:10', 100, 'hold:2', expires_in => '1 hour');
+SELECT credits_hold('bulk:10', 50, 'hold:3', expires_in => '1 hour');
+SELECT credits_hold('bulk:10', 25, 'hold:4', expires_in => '1 hour');
+SELECT credits_hold('bulk:10', 20, 'hold:5', expires_in => '100 years');
+SELECT credits_hold('member:2', 10, 'hold:6', expires_in => '100 years', pool => 'pool:top');
 SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:1'), 25,
 	idempotency_key => 'capture:1', metadata => '{"tokens": 25}');
 SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:2'), 40, final => false);
@@ -222,34 +241,34 @@ SELECT credits_reverse_transfer((SELECT id FROM credits.transactions WHERE idemp
 -- codes of each kind, redeemed and not; priced operations; batches
 SET credits.referral_credits = 5;
 SET credits.referrer_credits = 7;
-SELECT credits_create_promo_code('welcome', 10, 3, '2100-01-01', credits_expire_in => '1 year', metadata => '{"campaign": "spring"}'),
+SELECT credits_create_promo_code('welcome', 10, 3, active_until => '2100-01-01', expires_in => '1 year', metadata => '{"campaign": "spring"}'),
 	credits_create_promo_code('GONE', 5), credits_deactivate_promo_code('GONE');
 SELECT credits_redeem('bulk:' || n, 'Welcome', 'code:' || n) FROM generate_series(20, 22) AS n;
 SELECT credits_try_redeem('bulk:23', 'WELCOME');
 SELECT (credits_create_gift('bulk:24', 30, message => 'für dich', idempotency_key => 'gift:' || n)).code
 FROM generate_series(1, 3) AS n;
-SELECT credits_redeem('bulk:25', (SELECT code FROM credits.gifts ORDER BY id LIMIT 1), 'code:25');
-SELECT credits_cancel_gift((SELECT code FROM credits.gifts ORDER BY id LIMIT 1 OFFSET 1), reason => 'second thoughts');
+SELECT credits_redeem('bulk:25', (SELECT code FROM credits.gifts ORDER BY gift_id LIMIT 1), 'code:25');
+SELECT credits_cancel_gift((SELECT code FROM credits.gifts ORDER BY gift_id LIMIT 1 OFFSET 1), reason => 'second thoughts');
 SELECT credits_gift_many('bulk:24', '{bulk:26,bulk:27}', 3);
 SELECT credits_open_account('referred:1'), credits_redeem('referred:1', credits_referral_code('bulk:29'));
 SELECT credits_set_operation('chat', 1, 0.25, 'token', 10), credits_set_operation('chat', 2, active_from => '2150-01-01');
 SELECT credits_charge('bulk:30', 'chat', 50, 'charge:1');
 SELECT credits_deduct_many(ARRAY[('bulk:31', 5, 'many:1', NULL, NULL, NULL), ('bulk:31', 10000, NULL, NULL, NULL, NULL)]::credits.deduction[]);
-SELECT credits_allocate_many(ARRAY[('bulk:31', 5, 'gift', NULL, NULL, NULL, NULL, NULL, NULL, 'lot', NULL, NULL)]::credits.allocation[]);
+SELECT credits_allocate_many(ARRAY[('bulk:31', 5, NULL, NULL, 'lot', NULL, 'gift', NULL, NULL, NULL, NULL, NULL, NULL)]::credits.allocation[]);
 -- purchases in every state, and debts, paid and not
 SELECT credits_set_package('pack', 100, 9.99, 'USD', extras => '[{"credits": 10}, {"credits": 3, "unit": "image"}]'),
 	credits_set_promotion('less', 'percent', 10, max_uses => 5), credits_set_unit_price('EUR', 0.05);
 SELECT credits_open_account('buyer:' || n) FROM generate_series(1, 6) AS n;
-SELECT credits_purchase_start('buyer:' || n, 'pack', promotion => CASE WHEN n = 2 THEN 'less' END,
+SELECT credits_start_purchase('buyer:' || n, 'pack', promotion => CASE WHEN n = 2 THEN 'less' END,
 	idempotency_key => 'buy', metadata => '{"cart": "ü"}') FROM generate_series(1, 6) AS n;
-SELECT credits_purchase_complete(id, 'pay_' || id, price) FROM credits.purchases ORDER BY id LIMIT 3;
-SELECT credits_purchase_fail(max(id), 'declined'), credits_purchase_expire(max(id) - 1) FROM credits.purchases;
-SELECT credits_purchase_complete(max(id) - 2, 'too little', 1) FROM credits.purchases;
+SELECT credits_complete_purchase(id, 'pay_' || id, price) FROM credits.purchases ORDER BY id LIMIT 3;
+SELECT credits_fail_purchase(max(id), 'declined'), credits_expire_purchase(max(id) - 1) FROM credits.purchases;
+SELECT credits_complete_purchase(max(id) - 2, 'too little', 1) FROM credits.purchases;
 SELECT credits_deduct('buyer:' || n, credits_balance('buyer:' || n) - 20) FROM generate_series(1, 3) AS n;
-SELECT credits_purchase_refund(min(id), 5, reference => 're_1', reason => 'für dich'),
-	credits_purchase_dispute(min(id) + 1, 'dp_1'), credits_purchase_dispute(min(id) + 2, 'dp_2', 3) FROM credits.purchases;
-SELECT credits_purchase_dispute_won(min(id) + 1, 'dp_1'), credits_purchase_dispute_lost(min(id) + 2, 'dp_2') FROM credits.purchases;
-SELECT credits_allocate('buyer:1', 7, 'purchase');
+SELECT credits_refund_purchase(min(id), 5, reference => 're_1', reason => 'für dich'),
+	credits_open_chargeback(min(id) + 1, 'dp_1'), credits_open_chargeback(min(id) + 2, 'dp_2', 3) FROM credits.purchases;
+SELECT credits_close_chargeback(min(id) + 1, 'dp_1', 'won'), credits_close_chargeback(min(id) + 2, 'dp_2', 'lost') FROM credits.purchases;
+SELECT credits_allocate('buyer:1', 7, source => 'purchase');
 SET credits.test_clock = '2020-03-02 00:00+00';
 CALL credits_settle();
 SQL

@@ -1,0 +1,122 @@
+-- log: the immutable record of all transactions, written and protected by triggers
+
+CREATE SEQUENCE credits.transactions_id_seq;
+
+CREATE TABLE credits.transactions (
+	id bigint NOT NULL,
+	account_id bigint NOT NULL,
+	created_at timestamptz NOT NULL,
+	amount bigint NOT NULL,
+	held bigint NOT NULL,
+	balance_after bigint NOT NULL,
+	held_after bigint NOT NULL,
+	target_id bigint,
+	member_id bigint,
+	request bigint,
+	kind text NOT NULL,
+	role text NOT NULL,
+	idempotency_key text COLLATE "C",
+	operation text,
+	reference text,
+	draws bigint[],
+	terms jsonb,
+	reason text,
+	metadata jsonb,
+	actor text,
+	salt bytea,
+	hash bytea NOT NULL,
+	CONSTRAINT transactions_not_negative
+		CHECK (balance_after >= 0 AND held_after >= 0)
+);
+
+ALTER SEQUENCE credits.transactions_id_seq OWNED BY credits.transactions.id;
+ALTER TABLE credits.transactions ADD CONSTRAINT transactions_pkey PRIMARY KEY (id);
+CREATE INDEX transactions_account_id_idx ON credits.transactions
+	(account_id, created_at, id);
+-- a key belongs to the account that spends, even if a pool pays
+CREATE UNIQUE INDEX transactions_idempotency_key_idx ON credits.transactions
+	((COALESCE(member_id, account_id)), idempotency_key)
+	WHERE idempotency_key IS NOT NULL;
+CREATE INDEX transactions_target_id_idx ON credits.transactions
+	(target_id) WHERE target_id IS NOT NULL;
+
+COMMENT ON TABLE credits.transactions IS
+	'the log: one immutable row per change of an account, chained by hash';
+COMMENT ON COLUMN credits.transactions.created_at IS
+	'when the change took effect; never runs backwards within an account';
+COMMENT ON COLUMN credits.transactions.amount IS 'change of the balance';
+COMMENT ON COLUMN credits.transactions.held IS 'change of the held credits';
+COMMENT ON COLUMN credits.transactions.target_id IS
+	'the transaction that this one refers to, such as the deduction that a refund gives back';
+COMMENT ON COLUMN credits.transactions.member_id IS
+	'the account that spent it, if the account of the row is a pool';
+COMMENT ON COLUMN credits.transactions.request IS
+	'fingerprint of the request, to distinguish a retry from a reused key';
+COMMENT ON COLUMN credits.transactions.role IS 'session_user that made the change';
+COMMENT ON COLUMN credits.transactions.draws IS
+	'{{grant id, amount}, ...}: what was taken from (negative) or given to each grant, in order';
+COMMENT ON COLUMN credits.transactions.terms IS
+	'the terms on which the row is based: by grant id, the terms of a grant that it makes, or the new expiry of one that it prolongs; for a hold, when it times out';
+COMMENT ON COLUMN credits.transactions.actor IS
+	'the application''s own actor, from the setting credits.actor';
+COMMENT ON COLUMN credits.transactions.salt IS
+	'random bytes hashed together with reason, metadata and actor';
+COMMENT ON COLUMN credits.transactions.hash IS
+	'sha256 of the previous row''s hash and this row''s canonical form: see doc/log.md';
+
+SELECT pg_catalog.pg_extension_config_dump('credits.transactions', '');
+SELECT pg_catalog.pg_extension_config_dump('credits.transactions_id_seq', '');
+GRANT SELECT ON credits.transactions, credits.transactions_id_seq
+	TO credits_admin, credits_auditor;
+
+CREATE FUNCTION credits.write_log() RETURNS trigger
+AS 'MODULE_PATHNAME', 'credits_write_log' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION credits.write_log IS
+	'trigger: writes the log rows of a change to an account, and refuses changes that bypass the functions';
+REVOKE ALL ON FUNCTION credits.write_log FROM PUBLIC;
+
+CREATE FUNCTION credits.refuse_change() RETURNS trigger
+AS 'MODULE_PATHNAME', 'credits_refuse_change' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION credits.refuse_change IS
+	'trigger: refuses changes that are not allowed on its table';
+REVOKE ALL ON FUNCTION credits.refuse_change FROM PUBLIC;
+
+CREATE TRIGGER accounts_write_log
+	AFTER UPDATE ON credits.accounts
+	FOR EACH ROW EXECUTE FUNCTION credits.write_log();
+-- Neither the functions of credits nor the apply worker of logical replication
+-- fire statement triggers, so these see only direct commands.
+CREATE TRIGGER accounts_refuse_removal
+	BEFORE DELETE OR TRUNCATE ON credits.accounts
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER grants_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.grants
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER transactions_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.transactions
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER transactions_refuse_row_change
+	BEFORE UPDATE OR DELETE ON credits.transactions
+	FOR EACH ROW EXECUTE FUNCTION credits.refuse_change();
+
+ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log;
+ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_refuse_removal;
+ALTER TABLE credits.grants ENABLE ALWAYS TRIGGER grants_refuse_change;
+ALTER TABLE credits.transactions ENABLE ALWAYS TRIGGER transactions_refuse_change;
+ALTER TABLE credits.transactions ENABLE ALWAYS TRIGGER transactions_refuse_row_change;
+
+CREATE VIEW credits.draws AS
+SELECT t.id AS transaction_id,
+	   t.account_id,
+	   t.kind,
+	   d.ordinal,
+	   t.draws[d.ordinal][1] AS grant_id,
+	   t.draws[d.ordinal][2] AS amount,
+	   t.created_at
+FROM credits.transactions AS t
+CROSS JOIN LATERAL
+	pg_catalog.generate_subscripts(t.draws, 1) AS d (ordinal);
+COMMENT ON VIEW credits.draws IS
+	'what each transaction took from (negative) or gave to each grant, in order';
+
+GRANT SELECT ON credits.draws TO credits_admin, credits_auditor;

@@ -1,0 +1,37 @@
+-- alerts: durable events, and NOTIFY low_balance
+
+CREATE SEQUENCE credits.events_id_seq;
+
+CREATE TABLE credits.events (
+	id bigint NOT NULL,
+	account_id bigint,
+	transaction_id bigint,
+	created_at timestamptz NOT NULL,
+	kind text NOT NULL,
+	detail jsonb NOT NULL
+);
+
+ALTER SEQUENCE credits.events_id_seq OWNED BY credits.events.id;
+ALTER TABLE credits.events ADD CONSTRAINT events_pkey PRIMARY KEY (id);
+CREATE INDEX events_account_id_idx ON credits.events (account_id, id);
+
+COMMENT ON TABLE credits.events IS
+	'events that may require action: low balances, refusals, accounts that could not be settled';
+COMMENT ON COLUMN credits.events.kind IS
+	'low_balance; refused: deduction_refused, hold_refused, redemption_refused, redemption_throttled; jobs: grant_expiring, subscription_renewing, renewal_failed, settle_failed; and what became of a purchase, payment, chargeback, subscription, trial or plan, such as purchase_completed: doc/alerts.md lists all';
+
+SELECT pg_catalog.pg_extension_config_dump('credits.events', '');
+SELECT pg_catalog.pg_extension_config_dump('credits.events_id_seq', '');
+GRANT SELECT ON credits.events, credits.events_id_seq
+	TO credits_admin, credits_auditor;
+
+CREATE FUNCTION credits.alert() RETURNS trigger
+AS 'MODULE_PATHNAME', 'credits_alert' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION credits.alert IS
+	'trigger: raises NOTIFY low_balance when a balance falls below its threshold or to zero';
+REVOKE ALL ON FUNCTION credits.alert FROM PUBLIC;
+
+CREATE TRIGGER accounts_alert
+	AFTER UPDATE ON credits.accounts
+	FOR EACH ROW EXECUTE FUNCTION credits.alert();
+ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_alert;

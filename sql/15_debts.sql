@@ -1,0 +1,37 @@
+-- debts: credits to be taken back that were already spent
+
+-- The part of claimed that is not gone, owed or paid was taken from the grant.
+CREATE TABLE credits.debts (
+	grant_id bigint NOT NULL,
+	account_id bigint NOT NULL,
+	claimed bigint NOT NULL,
+	gone bigint NOT NULL,
+	owed bigint NOT NULL,
+	paid bigint NOT NULL,
+	payers bigint[],
+	CONSTRAINT debts_not_negative
+		CHECK (gone >= 0 AND owed >= 0 AND paid >= 0
+			AND claimed >= gone + owed + paid)
+);
+
+ALTER TABLE credits.debts ADD CONSTRAINT debts_pkey PRIMARY KEY (grant_id);
+CREATE INDEX debts_account_id_idx ON credits.debts (account_id, grant_id);
+
+COMMENT ON TABLE credits.debts IS
+	'one row per grant of which credits were ever to be taken back because their money was paid back, or less of a subscription was due';
+COMMENT ON COLUMN credits.debts.claimed IS
+	'the total of the grant to be taken back; what is not gone, owed or paid was taken from the grant';
+COMMENT ON COLUMN credits.debts.gone IS
+	'the part of it that the grant had lost by expiring or being voided: nobody owes it';
+COMMENT ON COLUMN credits.debts.owed IS
+	'the part of it that was spent, held or given away and is not paid yet; accounts.debt is the sum over the account''s grants';
+COMMENT ON COLUMN credits.debts.paid IS 'the part of it that was owed and that other grants have paid';
+COMMENT ON COLUMN credits.debts.payers IS 'the grants that paid it: {{grant, amount}, ...}';
+
+SELECT pg_catalog.pg_extension_config_dump('credits.debts', '');
+GRANT SELECT ON credits.debts TO credits_admin, credits_auditor;
+
+CREATE TRIGGER debts_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.debts
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+ALTER TABLE credits.debts ENABLE ALWAYS TRIGGER debts_refuse_change;

@@ -1,0 +1,34 @@
+-- replication: what logical replication does not do by itself
+
+CREATE FUNCTION credits.advance_sequence(sequence regclass, id bigint)
+RETURNS void
+AS 'MODULE_PATHNAME', 'credits_advance_sequence' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION credits.advance_sequence IS
+	'advance a sequence to an id, unless it is there or ahead of it';
+REVOKE ALL ON FUNCTION credits.advance_sequence FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.credits_sync_sequences()
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT credits.advance_sequence('credits.accounts_id_seq', coalesce(max(id), 0)) FROM credits.accounts;
+	SELECT credits.advance_sequence('credits.grants_id_seq', coalesce(max(id), 0)) FROM credits.grants;
+	SELECT credits.advance_sequence('credits.transactions_id_seq', coalesce(max(id), 0)) FROM credits.transactions;
+	SELECT credits.advance_sequence('credits.events_id_seq', coalesce(max(id), 0)) FROM credits.events;
+	SELECT credits.advance_sequence('credits.operations_id_seq', coalesce(max(id), 0)) FROM credits.operations;
+	SELECT credits.advance_sequence('credits.codes_id_seq', coalesce(max(id), 0)) FROM credits.codes;
+	SELECT credits.advance_sequence('credits.job_runs_id_seq', coalesce(max(id), 0)) FROM credits.job_runs;
+	SELECT credits.advance_sequence('credits.plans_id_seq', coalesce(max(id), 0)) FROM credits.plans;
+	SELECT credits.advance_sequence('credits.subscriptions_id_seq', coalesce(max(id), 0)) FROM credits.subscriptions;
+	SELECT credits.advance_sequence('credits.packages_id_seq', coalesce(max(id), 0)) FROM credits.packages;
+	SELECT credits.advance_sequence('credits.unit_prices_id_seq', coalesce(max(id), 0)) FROM credits.unit_prices;
+	SELECT credits.advance_sequence('credits.volume_discounts_id_seq', coalesce(max(id), 0)) FROM credits.volume_discounts;
+	SELECT credits.advance_sequence('credits.promotions_id_seq', coalesce(max(id), 0)) FROM credits.promotions;
+	SELECT credits.advance_sequence('credits.purchases_id_seq', coalesce(max(id), 0)) FROM credits.purchases;
+	SELECT
+$$;
+COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS
+	'advance the id sequences to the newest rows, never back, after logical replication has copied rows but not sequences';
+REVOKE ALL ON FUNCTION @extschema@.credits_sync_sequences FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_sync_sequences TO credits_admin;

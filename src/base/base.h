@@ -1,0 +1,17 @@
+/*
+ * base.h
+ *	  Includes all headers of this directory that most files need.
+ */
+#ifndef CREDITS_BASE_BASE_H
+#define CREDITS_BASE_BASE_H
+
+#include "base/args.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/json.h"
+#include "base/names.h"
+#include "base/settings.h"
+
+
+
+#endif							/* CREDITS_BASE_BASE_H */

@@ -1,0 +1,327 @@
+/*
+ * settings.c
+ *	  Definition of the settings (GUC variables), in alphabetical order.
+ */
+#include "credits.h"
+
+#include <limits.h>
+
+#include "base/base.h"
+
+#include "utils/guc.h"
+
+char	   *setting_actor;
+static char *setting_event_retention;
+static char *setting_expiry_warning;
+int			setting_initial_balance;
+int			setting_low_balance;
+int			setting_max_balance;
+int			setting_debt_payment;
+int			setting_excess;
+int			setting_max_spend;
+int			setting_max_spend_per_day;
+int			setting_max_spend_per_month;
+int			setting_min_spend;
+char	   *setting_purchase_expiry;
+int			setting_redeem_failures;
+char	   *setting_redeem_window;
+char	   *setting_referral_account_age;
+int			setting_referral_cap;
+int			setting_referral_credits;
+int			setting_referrer_credits;
+char	   *setting_refund_grace;
+static char *setting_renewal_warning;
+int			setting_stripe_tolerance;
+char	   *setting_test_clock;
+
+static const struct config_enum_entry debt_payment_options[] = {
+	{"purchase", DEBT_PAYMENT_PURCHASE, false},
+	{"any", DEBT_PAYMENT_ANY, false},
+	{NULL, 0, false}
+};
+
+const char *const excess_names[] = {"refuse", "clip"};
+
+static const struct config_enum_entry excess_options[] = {
+	{"refuse", EXCESS_REFUSE, false},
+	{"clip", EXCESS_CLIP, false},
+	{NULL, 0, false}
+};
+
+/*
+ * Check hook of credits.actor: limits its length.
+ */
+static bool
+check_actor(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) <= MAX_NAME_BYTES)
+		return true;
+	GUC_check_errdetail("It has %zu bytes; at most %d are allowed.",
+						strlen(*newval), MAX_NAME_BYTES);
+	return false;
+}
+
+/*
+ * Defines all settings.  Called once, when the library is loaded.
+ */
+void
+settings_define(void)
+{
+	DefineCustomStringVariable("credits.actor",
+							   "Who acts, in the application's own terms; recorded with each transaction.",
+							   NULL,
+							   &setting_actor,
+							   "",
+							   PGC_USERSET,
+							   0,
+							   check_actor,
+							   NULL,
+							   NULL);
+	DefineCustomEnumVariable("credits.debt_payment",
+							 "Which new grants pay an account's debt: those of source purchase, or any.",
+							 NULL,
+							 &setting_debt_payment,
+							 DEBT_PAYMENT_PURCHASE,
+							 debt_payment_options,
+							 PGC_SUSET,
+							 0,
+							 NULL,
+							 NULL,
+							 NULL);
+	DefineCustomStringVariable("credits.event_retention",
+							   "How long events are kept; 0 means forever.",
+							   NULL,
+							   &setting_event_retention,
+							   "0",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_event_retention,
+							   NULL);
+	DefineCustomEnumVariable("credits.excess",
+							 "What happens to an allocation that exceeds the highest balance, unless the account has a limit of its own.",
+							 NULL,
+							 &setting_excess,
+							 EXCESS_REFUSE,
+							 excess_options,
+							 PGC_SUSET,
+							 0,
+							 NULL,
+							 NULL,
+							 NULL);
+	DefineCustomStringVariable("credits.expiry_warning",
+							   "How long before a grant expires events announce it, as a list; empty means never.",
+							   NULL,
+							   &setting_expiry_warning,
+							   "7 days, 1 day",
+							   PGC_SUSET,
+							   0,
+							   clock_check_intervals,
+							   clock_assign_expiry_warning,
+							   NULL);
+	DefineCustomIntVariable("credits.initial_balance",
+							"Credits that a new account gets unless the call says otherwise.",
+							NULL,
+							&setting_initial_balance,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.low_balance",
+							"Balance below which an account alerts unless it has a threshold of its own; 0 means never.",
+							NULL,
+							&setting_low_balance,
+							10,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.max_balance",
+							"Highest balance that an account may be given unless it has a limit of its own; 0 means no limit.",
+							NULL,
+							&setting_max_balance,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.max_spend",
+							"Largest single spend of an account unless it has a limit of its own; 0 means no limit.",
+							NULL,
+							&setting_max_spend,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.max_spend_per_day",
+							"Most that an account may spend in a day unless it has a limit of its own; 0 means no limit.",
+							NULL,
+							&setting_max_spend_per_day,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.max_spend_per_month",
+							"Most that an account may spend in a month unless it has a limit of its own; 0 means no limit.",
+							NULL,
+							&setting_max_spend_per_month,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.min_spend",
+							"Smallest single spend of an account unless it has a limit of its own; 0 means no limit.",
+							NULL,
+							&setting_min_spend,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomStringVariable("credits.purchase_expiry",
+							   "How long a purchase waits for its payment; 0 means forever.",
+							   NULL,
+							   &setting_purchase_expiry,
+							   "24 hours",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_purchase_expiry,
+							   NULL);
+	DefineCustomIntVariable("credits.redeem_failures",
+							"How many codes an account may fail to redeem in one credits.redeem_window; 0 means any number.",
+							NULL,
+							&setting_redeem_failures,
+							10,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomStringVariable("credits.redeem_window",
+							   "For how long a failure to redeem a code counts; 0 means not at all.",
+							   NULL,
+							   &setting_redeem_window,
+							   "1 hour",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_redeem_window,
+							   NULL);
+	DefineCustomStringVariable("credits.referral_account_age",
+							   "Age from which an account can no longer redeem a referral code; 0 means no limit.",
+							   NULL,
+							   &setting_referral_account_age,
+							   "30 days",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_referral_account_age,
+							   NULL);
+	DefineCustomIntVariable("credits.referral_cap",
+							"How often the referral code of one account can be redeemed; 0 means no limit.",
+							NULL,
+							&setting_referral_cap,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.referral_credits",
+							"Credits for an account that redeems a referral code.",
+							NULL,
+							&setting_referral_credits,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.referrer_credits",
+							"Credits for the account whose referral code is redeemed.",
+							NULL,
+							&setting_referrer_credits,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomStringVariable("credits.refund_grace",
+							   "How long credits can be spent that a refund gives back to an expired grant; with 0, they expire immediately.",
+							   NULL,
+							   &setting_refund_grace,
+							   "7 days",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_refund_grace,
+							   NULL);
+	DefineCustomStringVariable("credits.renewal_warning",
+							   "How long before a subscription is renewed events announce it, as a list; empty means never.",
+							   NULL,
+							   &setting_renewal_warning,
+							   "3 days",
+							   PGC_SUSET,
+							   0,
+							   clock_check_intervals,
+							   clock_assign_renewal_warning,
+							   NULL);
+	DefineCustomIntVariable("credits.stripe_tolerance",
+							"How old the signature of a webhook may be, or how far in the future.",
+							NULL,
+							&setting_stripe_tolerance,
+							300,
+							1,
+							SECS_PER_DAY,
+							PGC_SUSET,
+							GUC_UNIT_S,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomStringVariable("credits.test_clock",
+							   "Instant that replaces the current time, for tests; empty means the current time.",
+							   NULL,
+							   &setting_test_clock,
+							   "",
+							   PGC_SUSET,
+							   GUC_NOT_IN_SAMPLE,
+							   clock_check_test_clock,
+							   clock_assign_test_clock,
+							   NULL);
+	MarkGUCPrefixReserved("credits");
+}

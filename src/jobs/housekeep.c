@@ -1,0 +1,113 @@
+/*
+ * housekeep.c
+ *	  credits_housekeep: a job that expires unpaid purchases and deletes old
+ *	  events.
+ */
+#include "credits.h"
+
+#include "ledger/job.h"
+#include "ledger/ledger.h"
+#include "sell/purchases.h"
+
+#include "catalog/pg_type.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(credits_housekeep);
+
+/* purchases that another session has locked are skipped: it will finish them */
+static SqlStatement find_purchases = {
+	"SELECT p.expires_at, p.id FROM credits.purchases AS p"
+	" WHERE p.status = 'pending' AND (p.expires_at, p.id) > ($1, $2)"
+	" AND p.expires_at <= $3 ORDER BY p.expires_at, p.id LIMIT $4"
+	" FOR UPDATE SKIP LOCKED",
+	(const Oid[]) {
+		TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, InvalidOid
+	}
+};
+
+/*
+ * There is no index on created_at.  Ids and times increase together, more or
+ * less, so it is enough to look at the events with the lowest ids.
+ */
+static SqlStatement delete_events = {
+	"DELETE FROM credits.events WHERE id IN ("
+	"SELECT e.id FROM credits.events AS e WHERE e.created_at < $1 AND e.id IN ("
+	"SELECT f.id FROM credits.events AS f ORDER BY f.id LIMIT $2)"
+	" FOR UPDATE SKIP LOCKED)",
+	(const Oid[]) {TIMESTAMPTZOID, INT4OID, InvalidOid}
+};
+
+/*
+ * Deletes up to "limit" events that are older than credits.event_retention.
+ */
+static int64
+sweep_events(int limit)
+{
+	TimestampTz now = clock_now();
+	TimestampTz until = clock_before(now, clock_event_retention());
+	Datum		values[2];
+
+	/* keep those that may still count as failures to redeem a code */
+	if (clock_redeem_window())
+		until = Min(until, clock_before(now, clock_redeem_window()));
+	values[0] = TimestampTzGetDatum(until);
+	values[1] = Int32GetDatum(limit);
+	return statements_run(&delete_events, values, NULL)->nrows;
+}
+
+/*
+ * Expires a purchase that was not paid in time.
+ */
+static JobOutcome
+expire_purchase(const DueItem *item, int *steps)
+{
+	return purchases_expire(item->id) ? ITEM_DONE : ITEM_SKIPPED;
+}
+
+/*
+ * Begins a part of the job: part 0 expires purchases, part 1 deletes events,
+ * unless they are kept forever.  Returns false if there are no more parts.
+ */
+static bool
+begin_part(JobRange *range)
+{
+	if (range->number == 0)
+		range->find = &find_purchases;
+	else
+		range->sweep = sweep_events;
+	return range->number == 0 ||
+		(range->number == 1 && clock_event_retention());
+}
+
+/*
+ * Reports that a purchase could not be expired or, with id 0, that events
+ * could not be deleted.
+ */
+static void
+housekeep_failed(int64 id, ErrorData *error)
+{
+	const char *message = error->message ? error->message : "";
+
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 id ? errmsg("purchase " INT64_FORMAT " could not be expired: %s",
+						 id, message) :
+			 errmsg("old events could not be deleted: %s", message),
+			 error->hint ? errhint("%s", error->hint) : 0));
+}
+
+static const Job housekeep_job = {
+	.name = "credits_housekeep",
+	.work = expire_purchase,
+	.failed = housekeep_failed,
+	.begin = begin_part
+};
+
+/*
+ * SQL procedure: expires unpaid purchases and deletes old events.
+ */
+Datum
+credits_housekeep(PG_FUNCTION_ARGS)
+{
+	return job_call(fcinfo, &housekeep_job);
+}

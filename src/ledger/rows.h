@@ -1,0 +1,223 @@
+/*
+ * rows.h
+ *	  The rows of accounts, grants, transactions and events.
+ */
+#ifndef CREDITS_LEDGER_ROWS_H
+#define CREDITS_LEDGER_ROWS_H
+
+#include "ledger/kinds.h"
+#include "store/store.h"
+#include "common/sha2.h"
+
+#pragma GCC visibility push(hidden)
+
+/* column numbers of credits.accounts, for triggers */
+enum
+{
+	Anum_accounts_id = 1,
+	Anum_accounts_name,
+	Anum_accounts_unit,
+	Anum_accounts_status,
+	Anum_accounts_metadata,
+	Anum_accounts_limited,
+	Anum_accounts_debt,
+	Anum_accounts_created_at,
+	Anum_accounts_low_balance,
+	Anum_accounts_due_at,
+	Anum_accounts_granted,
+	Anum_accounts_refunded,
+	Anum_accounts_expired,
+	Anum_accounts_held,
+	Anum_accounts_balance,
+	Anum_accounts_spent,
+	Anum_accounts_transaction_count,
+	Anum_accounts_last_transaction_id,
+	Anum_accounts_last_at,
+	Anum_accounts_head
+};
+
+typedef enum AccountStatus
+{
+	ACCOUNT_UNKNOWN = -1,		/* somebody has modified the table */
+	ACCOUNT_ACTIVE,
+	ACCOUNT_PAUSED,
+	ACCOUNT_CLOSED
+} AccountStatus;
+
+typedef enum GrantStatus
+{
+	GRANT_UNKNOWN = -1,			/* somebody has modified the table */
+	GRANT_PENDING,
+	GRANT_OPEN,
+	GRANT_USED,
+	GRANT_EXPIRED,
+	GRANT_VOIDED
+} GrantStatus;
+
+/* A row of credits.accounts */
+typedef struct Account
+{
+	ItemPointerData tid;
+	int64		id;
+	text	   *name;
+	text	   *unit;
+	AccountStatus status;
+	Datum		metadata;		/* jsonb, not detoasted, 0 if none */
+	bool		limited;		/* has limits of its own? */
+	int64		debt;			/* sum of what its grants owe */
+	TimestampTz created_at;
+	bool		has_low_balance;
+	int64		low_balance;
+	TimestampTz due_at;			/* when it must be settled, DT_NOEND if never */
+	int64		granted;
+	int64		refunded;
+	int64		expired;
+	int64		held;
+	int64		balance;
+	int64		spent;
+	int64		transaction_count;
+	int64		last_transaction_id;
+	TimestampTz last_at;
+	int			head_len;		/* 0 before the first transaction */
+	uint8		head[PG_SHA256_DIGEST_LENGTH];
+	struct						/* values when the row was read */
+	{
+		TimestampTz due_at;
+		int64		held;
+		int64		balance;
+		int64		transaction_count;
+		int64		last_transaction_id;
+		TimestampTz last_at;
+	}			stored;
+} Account;
+
+/* A row of credits.grants */
+typedef struct Grant
+{
+	ItemPointerData tid;		/* invalid if not stored yet */
+	bool		changed;		/* to be written? */
+	int64		id;
+	int64		account_id;
+	int64		transaction_id;
+	TimestampTz effective_at;
+	TimestampTz expires_at;		/* DT_NOEND if never */
+	TimestampTz granted_until;	/* original expires_at if it was prolonged,
+								 * DT_NOBEGIN if not */
+	int64		amount;
+	int64		remaining;
+	int64		lost;			/* by expiry, voiding or a change of plan */
+	int64		stored;			/* remaining when it was read, 0 if new */
+	bool		was_open;		/* was it open when it was read? */
+	int32		priority;
+	text	   *source;
+	Datum		price;			/* numeric, 0 if none */
+	text	   *currency;
+	GrantStatus status;
+} Grant;
+
+/* How much a transaction takes from (negative) or gives to a grant */
+typedef struct Draw
+{
+	int64		grant_id;
+	int64		amount;
+} Draw;
+
+/* a macro, because pgindent would spread the literal over four lines */
+#define DRAW(grant, credits) ((Draw) {(grant), (credits)})
+
+/*
+ * A row of credits.transactions, the log.  Pointers are NULL where the column
+ * is.
+ */
+typedef struct Entry
+{
+	ItemPointerData tid;
+	int64		id;
+	int64		account_id;
+	TimestampTz created_at;
+	int64		amount;
+	int64		held;
+	int64		balance_after;
+	int64		held_after;
+	bool		has_target;
+	int64		target_id;
+	int64		member_id;		/* account that spent from this pool, or 0 */
+	bool		has_request;
+	int64		request;		/* hash of the request's fingerprint */
+	TransactionKind kind;
+	const char *unknown_kind;	/* name of the kind, if it is KIND_UNKNOWN */
+	const char *role;
+	text	   *key;
+	text	   *operation;
+	text	   *reference;
+	bool		has_draws;
+	int			ndraws;
+	Draw	   *draws;
+	Jsonb	   *terms;			/* see terms.c and doc/log.md */
+	text	   *reason;
+	Jsonb	   *metadata;
+	text	   *actor;
+	int			salt_len;
+	uint8	   *salt;			/* SALT_BYTES, unless the table is damaged */
+	uint8		hash[PG_SHA256_DIGEST_LENGTH];
+} Entry;
+
+/* A row of credits.events */
+typedef struct Event
+{
+	ItemPointerData tid;
+	int64		id;
+	int64		account_id;		/* 0 if none */
+	int64		transaction_id; /* 0 if none */
+	TimestampTz created_at;
+	const char *kind;
+	Jsonb	   *detail;
+} Event;
+
+extern void rows_init(void);
+extern StoreTable accounts_table;
+extern StoreTable grants_table;
+extern StoreTable transactions_table;
+extern StoreTable events_table;
+extern StoreIndex accounts_by_id;
+extern StoreIndex accounts_by_name;
+extern StoreIndex accounts_by_due_at;
+extern StoreIndex grants_by_id;
+extern StoreIndex grants_by_account_id;
+extern StoreIndex grants_in_burn_order;
+extern StoreIndex grants_by_effective_at;
+extern StoreIndex transactions_by_id;
+extern StoreIndex transactions_by_account_id;
+extern StoreIndex transactions_by_key;
+extern StoreIndex transactions_by_target_id;
+extern StoreIndex events_by_account_id;
+extern const char *const account_status_names[];
+extern const char *const grant_status_names[];
+extern char *rows_account_name(const Account *account);
+extern bool rows_find_account(Store *store, Snapshot snapshot, text *name,
+							  int64 id, Account *account);
+extern bool rows_lock_account(Store *store, Snapshot snapshot,
+							  Account *account, bool skip_locked);
+extern TM_Result rows_update_account(Store *store, Snapshot snapshot,
+									 Account *account);
+extern void rows_remember_account(const Account *account, ItemPointer tid,
+								  const Grant *first_grant,
+								  ItemPointer grant_tid);
+extern bool rows_recall_first_grant(Store *store, Snapshot snapshot,
+									const Account *account, int64 id,
+									Grant *grant);
+extern bool rows_insert_account(Store *store, const Account *account);
+extern bool rows_find_grant(Store *store, Snapshot snapshot, int64 id,
+							Grant *grant);
+extern void rows_write_grant(Store *store, Snapshot snapshot, Grant *grant);
+extern const char *rows_kind_name(const Entry *entry);
+extern int64 rows_moved(const Entry *entry);
+extern bool rows_find_entry(Store *store, Snapshot snapshot, int64 id,
+							Entry *entry);
+extern bool rows_find_key(Store *store, Snapshot snapshot, int64 account_id,
+						  text *key, Entry *entry);
+extern void rows_insert_entry(Store *store, Entry *entry);
+
+#pragma GCC visibility pop
+
+#endif							/* CREDITS_LEDGER_ROWS_H */

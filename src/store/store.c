@@ -1,0 +1,823 @@
+/*
+ * store.c
+ *	  Locking, inserting, updating and deleting rows.
+ *
+ * Rows are written with the executor's row-level functions, so that
+ * constraints, indexes and row triggers work, but nothing is parsed or
+ * planned.  The structures that the executor would build for each statement
+ * (result relations, compiled constraints, slots) are kept between calls in a
+ * Store.  An invalidation of one of the extension's tables marks a Store as
+ * stale, and the next call builds a new one.
+ *
+ * Each topic describes its own tables and indexes, as StoreTables and
+ * StoreIndexes in its file.  The tables that every posting needs are opened
+ * with the Store, the others when they are first used.
+ *
+ * Memory: while a call uses a Store, its memory context is a child of the
+ * current (sub)transaction's, so that an error frees it; between calls it is a
+ * child of TopMemoryContext.  A call that is made within another one, from a
+ * user's trigger on the log, does not find a kept Store and builds its own.
+ *
+ * Indexes are opened for writing only when a row is inserted, or updated in a
+ * way that is not heap-only.  A spend updates the account and its grants
+ * heap-only, and does not open theirs.
+ */
+#include "credits.h"
+
+#include "store/internals.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_trigger.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* the tables that are opened with every Store */
+static StoreTable *const *core_tables = NULL;
+static int	ncore_tables = 0;
+
+/* the Store kept from the last call, NULL while a call uses it */
+static Store *kept = NULL;
+
+/* raise an error instead of waiting for a row lock? */
+static bool nowait = false;
+
+/*
+ * Initializes this directory.  The tables passed, which the caller must not
+ * free, are opened with every Store.
+ */
+void
+store_init(StoreTable *const *tables, int n)
+{
+	core_tables = tables;
+	ncore_tables = n;
+	tables_init();
+}
+
+/*
+ * Returns whether a relation is the table described.
+ */
+bool
+store_is_table(Relation rel, StoreTable *table)
+{
+	tables_resolve(table);
+	return RelationGetRelid(rel) == table->oid;
+}
+
+/*
+ * Raises an error in a read-only transaction, in a parallel operation and
+ * during recovery.
+ */
+void
+store_check_writable(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	PreventCommandDuringRecovery(function);
+}
+
+/*
+ * Locks the tables that are opened with every Store, in the mode for writing.
+ */
+void
+store_lock_core(void)
+{
+	int			i;
+
+	for (i = 0; i < ncore_tables; i++)
+		store_lock_table(core_tables[i]);
+}
+
+/*
+ * Locks a table in the mode for writing.
+ */
+void
+store_lock_table(StoreTable *table)
+{
+	tables_resolve(table);
+	LockRelationOid(table->oid, RowExclusiveLock);
+}
+
+/*
+ * Leaves out the triggers that check foreign keys among our own tables, if any
+ * are enabled: what a row refers to has been read under its account's lock.
+ * Other triggers after a row are noted again: were one noted that is not there,
+ * each update would read the old row for it.
+ */
+static void
+leave_out_checks(Relation rel, TriggerDesc *triggers)
+{
+	int			n = 0;
+	int			i;
+
+	triggers->trig_insert_after_row = false;
+	triggers->trig_update_after_row = false;
+	triggers->trig_delete_after_row = false;
+	for (i = 0; i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+		int16		type = trigger->tgtype;
+
+		if (tables_is_check_of_ours(rel, trigger))
+			continue;
+		if (TRIGGER_FOR_ROW(type) && TRIGGER_FOR_AFTER(type))
+		{
+			triggers->trig_insert_after_row |= TRIGGER_FOR_INSERT(type) != 0;
+			triggers->trig_update_after_row |= TRIGGER_FOR_UPDATE(type) != 0;
+			triggers->trig_delete_after_row |= TRIGGER_FOR_DELETE(type) != 0;
+		}
+		triggers->triggers[n++] = *trigger;
+	}
+	triggers->numtriggers = n;
+}
+
+/*
+ * Builds the structures for writing to a table, in the current memory context.
+ */
+static void
+build_table(Table *table)
+{
+	Relation	rel = table->rel;
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+	TupleDesc	tupdesc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
+	const TupleTableSlotOps *ops = table_slot_callbacks(rel);
+	ListCell   *lc;
+	int			i = 0;
+
+	InitResultRelInfo(rri, rel, 0, NULL, 0);
+	if (rri->ri_TrigDesc)
+		leave_out_checks(rel, rri->ri_TrigDesc);
+
+	/*
+	 * The executor would make these slots itself, but with the relcache's
+	 * tuple descriptor, which must not stay pinned between calls.
+	 */
+	rri->ri_TrigOldSlot = MakeSingleTupleTableSlot(tupdesc, ops);
+	rri->ri_TrigNewSlot = MakeSingleTupleTableSlot(tupdesc, ops);
+
+	table->rri = rri;
+	table->slot = MakeSingleTupleTableSlot(tupdesc, ops);
+	table->scan_slot = MakeSingleTupleTableSlot(tupdesc, ops);
+
+	table->indexes_open = false;
+	table->index_oids = RelationGetIndexList(rel);
+	rri->ri_NumIndices = list_length(table->index_oids);
+	rri->ri_IndexRelationDescs = (RelationPtr)
+		palloc0(rri->ri_NumIndices * sizeof(Relation));
+	rri->ri_IndexRelationInfo = (IndexInfo **)
+		palloc0(rri->ri_NumIndices * sizeof(IndexInfo *));
+	foreach(lc, table->index_oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
+		IndexInfo  *info = BuildIndexInfo(index);
+
+		/* needed by store_insert_unless */
+		if (info->ii_Unique)
+			BuildSpeculativeIndexInfo(index, info);
+		rri->ri_IndexRelationInfo[i++] = info;
+		index_close(index, NoLock);
+	}
+}
+
+/*
+ * Lets ExecGetTriggerResultRel find a table's ResultRelInfo, so that it does
+ * not make another one when triggers are fired.
+ */
+static void
+announce_table(Table *table, EState *estate)
+{
+	estate->es_opened_result_relations =
+		lappend(estate->es_opened_result_relations, table->rri);
+}
+
+/*
+ * Returns whether all indexes of a table are B-trees or hash indexes.  Other
+ * access methods may store data in ii_AmCache between inserts that points into
+ * the relation cache, so a Store with such an index must not be kept.
+ */
+static bool
+only_plain_indexes(Table *table)
+{
+	ListCell   *lc;
+
+	foreach(lc, table->index_oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
+		Oid			method = index->rd_rel->relam;
+
+		index_close(index, NoLock);
+		if (method != BTREE_AM_OID && method != HASH_AM_OID)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Prepares an opened table for use in a Store.
+ */
+static void
+prepare_table(Store *store, Table *table, Relation rel)
+{
+	MemoryContext old = MemoryContextSwitchTo(store->context);
+
+	table->rel = rel;
+	/* structures built before the last invalidation may be stale */
+	if (table->rri && store->generation == tables_generation())
+		table->rri->ri_RelationDesc = rel;
+	else
+	{
+		build_table(table);
+		store->keep = store->keep &&
+			tables_has_only_our_triggers(rel, table->rri->ri_TrigDesc) &&
+			only_plain_indexes(table);
+	}
+	announce_table(table, store->estate);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Returns a table of a Store, and opens it if it is not open yet.
+ */
+Table *
+store_table(Store *store, StoreTable *which)
+{
+	Table	   *table;
+
+	if (which->number == 0)
+		tables_resolve(which);
+	table = &store->tables[which->number - 1];
+	table->which = which;
+	if (table->rel == NULL)
+		prepare_table(store, table, tables_open(which, RowExclusiveLock));
+	return table;
+}
+
+/*
+ * Opens a Store: the one kept from the last call if it is still valid, or a
+ * new one.  The caller must close it with store_close, unless an error occurs.
+ */
+Store *
+store_open(void)
+{
+	Relation	rels[MAX_TABLES];
+	Store	   *store;
+	bool		stable;
+	int			i;
+
+	do
+	{
+		stable = true;
+		for (i = 0; i < ncore_tables; i++)
+			rels[i] = tables_open(core_tables[i], RowExclusiveLock);
+		for (i = 0; i < ncore_tables; i++)
+			stable = stable && core_tables[i]->generation ==
+				tables_generation();
+
+		/*
+		 * Locking one table may have processed an invalidation of another
+		 * that was opened before it: start again.
+		 */
+		for (i = 0; !stable && i < ncore_tables; i++)
+			table_close(rels[i], NoLock);
+	} while (!stable);
+
+	/* a call made from a trigger of this one must not use the same Store */
+	store = kept;
+	kept = NULL;
+	if (store && store->generation != tables_generation())
+	{
+		MemoryContextDelete(store->context);
+		store = NULL;
+	}
+	if (store)
+		MemoryContextSetParent(store->context, CurTransactionContext);
+	else
+	{
+		MemoryContext context = AllocSetContextCreate(CurTransactionContext,
+													  "credits store",
+													  ALLOCSET_DEFAULT_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		store = palloc0(sizeof(Store));
+		store->context = context;
+		store->generation = tables_generation();
+		store->keep = true;
+		store->estate = CreateExecutorState();
+		MemoryContextSwitchTo(old);
+	}
+	for (i = 0; i < ncore_tables; i++)
+	{
+		Table	   *table = &store->tables[core_tables[i]->number - 1];
+
+		table->which = core_tables[i];
+		prepare_table(store, table, rels[i]);
+	}
+	return store;
+}
+
+/*
+ * Releases the resources that a table holds only during a call.
+ */
+static void
+close_table(Table *table)
+{
+	ResultRelInfo *rri = table->rri;
+	int			i;
+
+
+	/*
+	 * Not ExecCloseIndices, which releases the locks on the indexes: the next
+	 * call in this transaction would have to take them again.
+	 */
+	for (i = 0; table->indexes_open && i < rri->ri_NumIndices; i++)
+		close_inserted_index_compat(rri->ri_IndexRelationDescs[i],
+									rri->ri_IndexRelationInfo[i]);
+	table->indexes_open = false;
+	ExecClearTuple(table->slot);
+	ExecClearTuple(table->scan_slot);
+	ExecClearTuple(table->rri->ri_TrigOldSlot);
+	ExecClearTuple(table->rri->ri_TrigNewSlot);
+	table_close(table->rel, NoLock);
+	table->rel = NULL;
+}
+
+/*
+ * Closes a Store, and keeps it for the next call if it may be kept.
+ */
+void
+store_close(Store *store)
+{
+	int			i;
+
+	for (i = 0; i < MAX_TABLES; i++)
+		if (store->tables[i].rel)
+			close_table(&store->tables[i]);
+	list_free(store->estate->es_opened_result_relations);
+	store->estate->es_opened_result_relations = NIL;
+	ResetPerTupleExprContext(store->estate);
+
+	/* "kept" is set if a call within this one has left its Store */
+	if (store->keep && kept == NULL && store->generation == tables_generation())
+	{
+		MemoryContextSetParent(store->context, TopMemoryContext);
+		kept = store;
+	}
+	else
+		MemoryContextDelete(store->context);
+}
+
+/*
+ * Returns a snapshot for finding rows.  In REPEATABLE READ and above it is the
+ * transaction's.  In READ COMMITTED it is a new one; unless "fresh", the
+ * statement's own snapshot is used instead if it sees everything that this
+ * transaction has done.
+ *
+ * The snapshot is not registered: see open_scan.
+ */
+Snapshot
+store_snapshot(bool fresh)
+{
+	if (IsolationUsesXactSnapshot())
+		return GetTransactionSnapshot();
+	if (!fresh && ActiveSnapshotSet() &&
+		GetActiveSnapshot()->snapshot_type == SNAPSHOT_MVCC &&
+		GetActiveSnapshot()->curcid == GetCurrentCommandId(false))
+		return GetActiveSnapshot();
+	return GetLatestSnapshot();
+}
+
+/*
+ * Begins a set of changes.  Their AFTER triggers fire in store_end_changes.
+ */
+void
+store_begin_changes(Store *store)
+{
+	AfterTriggerBeginQuery();
+}
+
+/*
+ * Ends a set of changes: fires AFTER triggers, and makes the changes visible
+ * to the next command of the transaction.
+ */
+void
+store_end_changes(Store *store)
+{
+	AfterTriggerEndQuery(store->estate);
+	CommandCounterIncrement();
+}
+
+/*
+ * Opens the indexes of a table for writing, unless they are open.
+ */
+static void
+open_indexes(Table *table)
+{
+	ListCell   *lc;
+	int			i = 0;
+
+	if (table->indexes_open)
+		return;
+	foreach(lc, table->index_oids)
+	{
+		table->rri->ri_IndexRelationDescs[i++] =
+			index_open(lfirst_oid(lc), RowExclusiveLock);
+	}
+	table->indexes_open = true;
+}
+
+/*
+ * Returns the next id from the sequence of a table.
+ */
+int64
+store_next_id(StoreTable *table)
+{
+	tables_resolve(table);
+	return nextval_internal(table->sequence_oid, false);
+}
+
+/*
+ * Fills a table's slot with a row that is to be written.
+ */
+static void
+fill_slot(Table *table, const void *row)
+{
+	TupleTableSlot *slot = table->slot;
+	int			i;
+
+	ExecClearTuple(slot);
+	codec_write(table->which, row, slot->tts_values, slot->tts_isnull);
+	/* the columns after those described have been dropped */
+	for (i = table->which->ncolumns; i < slot->tts_tupleDescriptor->natts; i++)
+	{
+		slot->tts_values[i] = (Datum) 0;
+		slot->tts_isnull[i] = true;
+	}
+	ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * Returns whether a table's slot still holds the given row.
+ */
+static bool
+slot_has(const Table *table, const void *row)
+{
+	TupleTableSlot *slot = table->slot;
+	TupleDesc	tupdesc = slot->tts_tupleDescriptor;
+	Datum	   *values = palloc0(tupdesc->natts * sizeof(Datum));
+	bool	   *isnull = palloc(tupdesc->natts * sizeof(bool));
+	int			i;
+
+	memset(isnull, true, tupdesc->natts * sizeof(bool));
+	codec_write(table->which, row, values, isnull);
+	slot_getallattrs(slot);
+	for (i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+
+		if (slot->tts_isnull[i] != isnull[i] ||
+			(!isnull[i] && !datum_image_eq(slot->tts_values[i], values[i],
+										   att->attbyval, att->attlen)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Returns the row's TID within its struct, which is invalid if the row has not
+ * been stored yet.
+ */
+static ItemPointer
+place_of(const StoreTable *table, const void *row)
+{
+	return (ItemPointer) ((char *) unconstify(void *, row) + table->tid);
+}
+
+/*
+ * Raises the error for a row that somebody has changed although this
+ * transaction holds the lock that protects it, be it on the row or on its
+ * account.
+ */
+void
+store_raise_changed(const StoreTable *table, const void *row)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent update"),
+			 errdetail("The row of table \"credits.%s\" with %s has changed independently of the lock that guards it.",
+					   table->name, codec_name(table, row)),
+			 errhint("Retry the transaction.")));
+}
+
+/*
+ * Inserts a row, and queues its AFTER triggers.
+ */
+static void
+insert_row(Table *table, EState *estate, const void *row)
+{
+	ResultRelInfo *rri = table->rri;
+	TriggerDesc *triggers = rri->ri_TrigDesc;
+	List	   *recheck;
+
+	fill_slot(table, row);
+
+	/*
+	 * Hashes, ids and sums have been computed from the row, so it must be
+	 * stored as it is.
+	 */
+	if (triggers && triggers->trig_insert_before_row &&
+		(!ExecBRInsertTriggers(estate, rri, table->slot) ||
+		 !slot_has(table, row)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("a trigger must not change or suppress rows of table \"credits.%s\"",
+						RelationGetRelationName(table->rel)),
+				 errhint("Let the trigger return NEW as it came, or make it an AFTER trigger.")));
+	ExecConstraints(rri, table->slot, estate);
+	table_tuple_insert(table->rel, table->slot, GetCurrentCommandId(true), 0,
+					   NULL);
+	open_indexes(table);
+	recheck = ExecInsertIndexTuples_compat(rri, table->slot, estate, false,
+										   false, NULL, NIL, false);
+	ExecARInsertTriggers(estate, rri, table->slot, recheck, NULL);
+	list_free(recheck);
+	ResetPerTupleExprContext(estate);
+}
+
+/*
+ * Inserts a row.
+ */
+void
+store_insert(Store *store, StoreTable *which, const void *row)
+{
+	insert_row(store_table(store, which), store->estate, row);
+}
+
+/*
+ * Updates a row to the new values in the struct, after waiting for a
+ * transaction that is updating or has locked it.  A result other than TM_Ok
+ * means that the version in the struct is no longer the newest one, and
+ * nothing was written.
+ */
+TM_Result
+store_update(Store *store, StoreTable *which, Snapshot snapshot,
+			 const void *row)
+{
+	Table	   *table = store_table(store, which);
+	ItemPointer tid = place_of(which, row);
+	EState	   *estate = store->estate;
+	ResultRelInfo *rri = table->rri;
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	UpdateIndexesCompat update_indexes;
+	TM_Result	result;
+	List	   *recheck = NIL;
+
+	fill_slot(table, row);
+	ExecConstraints(rri, table->slot, estate);
+	result = table_tuple_update(table->rel, tid, table->slot,
+								GetCurrentCommandId(true), snapshot,
+								InvalidSnapshot, true, &failure, &lockmode,
+								&update_indexes);
+	if (result != TM_Ok)
+		return result;
+	if (UPDATE_NEEDS_INDEXES(update_indexes))
+	{
+		open_indexes(table);
+		recheck = ExecInsertIndexTuples_compat(rri, table->slot, estate, true,
+											   false, NULL, NIL,
+											   UPDATE_ONLY_SUMMARIZING(update_indexes));
+	}
+	ExecARUpdateTriggers(estate, rri, NULL, NULL, tid, NULL, table->slot,
+						 recheck, NULL, false);
+	list_free(recheck);
+	ResetPerTupleExprContext(estate);
+	return TM_Ok;
+}
+
+/*
+ * Returns the TID of the row that was last written to a table.
+ */
+ItemPointer
+store_place(Store *store, StoreTable *which)
+{
+	return &store_table(store, which)->slot->tts_tid;
+}
+
+/*
+ * Inserts a row that is new, or updates one that exists.  In the latter case
+ * the caller must hold the lock that protects the row; an error is raised if
+ * somebody has changed it nevertheless.
+ */
+void
+store_write(Store *store, StoreTable *which, Snapshot snapshot,
+			const void *row)
+{
+	if (!ItemPointerIsValid(place_of(which, row)))
+		store_insert(store, which, row);
+	else if (store_update(store, which, snapshot, row) != TM_Ok)
+		store_raise_changed(which, row);
+}
+
+/*
+ * Deletes a row.  The caller must hold the lock that protects it; an error is
+ * raised if somebody has changed it nevertheless.
+ */
+void
+store_delete(Store *store, StoreTable *which, Snapshot snapshot,
+			 const void *row)
+{
+	Table	   *table = store_table(store, which);
+	ItemPointer tid = place_of(which, row);
+	TM_FailureData failure;
+
+	if (table_tuple_delete(table->rel, tid, GetCurrentCommandId(true),
+						   snapshot, InvalidSnapshot, true, &failure,
+						   false) != TM_Ok)
+		store_raise_changed(which, row);
+	ExecARDeleteTriggers(store->estate, table->rri, tid, NULL, NULL, false);
+}
+
+/*
+ * Returns whether another transaction has locked or is changing the last row
+ * that was read from a table with scan_read or scan_peek, so that updating it
+ * would probably have to wait.  The answer is only a hint: it may be outdated
+ * when the caller uses it.
+ */
+bool
+store_is_being_changed(Store *store, StoreTable *which)
+{
+	TupleTableSlot *slot = store_table(store, which)->scan_slot;
+	HeapTupleHeader header;
+	TransactionId xmax;
+
+	/* without a heap tuple there is no answer, and a hint is not essential */
+	if (TTS_EMPTY(slot) || !TTS_IS_BUFFERTUPLE(slot))
+		return false;
+	header = ((BufferHeapTupleTableSlot *) slot)->base.tuple->t_data;
+	if (header->t_infomask & HEAP_XMAX_INVALID)
+		return false;
+	/* don't look up the members of a multixact, which is slow: assume yes */
+	if (header->t_infomask & HEAP_XMAX_IS_MULTI)
+		return true;
+	xmax = HeapTupleHeaderGetRawXmax(header);
+	return TransactionIdIsNormal(xmax) &&
+		!TransactionIdIsCurrentTransactionId(xmax) &&
+		TransactionIdIsInProgress(xmax);
+}
+
+/*
+ * Sets whether store_lock raises an error (55P03) instead of waiting for a row
+ * lock.  Returns the previous value, which the caller must restore, also after
+ * an error.
+ */
+bool
+store_set_nowait(bool value)
+{
+	bool		before = nowait;
+
+	nowait = value;
+	return before;
+}
+
+/*
+ * Locks a row against updates, and reads its newest version into the struct.
+ * In REPEATABLE READ and above, only the version that the snapshot sees can be
+ * locked.  A result other than TM_Ok means that it was not: the row was
+ * deleted or, with skip_locked, is locked by another transaction, or has
+ * changed since the snapshot.
+ */
+TM_Result
+store_lock(Store *store, StoreTable *which, Snapshot snapshot, void *row,
+		   bool skip_locked)
+{
+	Table	   *table = store_table(store, which);
+	TM_FailureData failure;
+	ItemPointerData tid = *place_of(which, row);
+	TM_Result	result;
+
+	result = table_tuple_lock(table->rel, &tid, snapshot, table->scan_slot,
+							  GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive,
+							  skip_locked ? LockWaitSkip :
+							  nowait ? LockWaitError : LockWaitBlock,
+							  IsolationUsesXactSnapshot() ? 0 :
+							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+							  &failure);
+	if (result == TM_Ok)
+		codec_read(which, table->scan_slot, row);
+	return result;
+}
+
+/*
+ * Returns the indexes of an open table that decide whether a row is there
+ * already: the one meant, and any that is alike.  While REINDEX CONCURRENTLY
+ * runs there are two, and rows are inserted into both: what yields to a row in
+ * the one only would violate the other.
+ */
+static List *
+arbiters_of(Table *table, StoreIndex *unique)
+{
+	Relation	index = tables_open_index(unique, RowExclusiveLock);
+	List	   *arbiters = list_make1_oid(RelationGetRelid(index));
+	int			i;
+
+	for (i = 0; i < table->rri->ri_NumIndices; i++)
+	{
+		Relation	other = table->rri->ri_IndexRelationDescs[i];
+
+		if (tables_are_alike(index, other))
+			arbiters = list_append_unique_oid(arbiters, RelationGetRelid(other));
+	}
+	index_close(index, NoLock);
+	return arbiters;
+}
+
+/*
+ * Inserts a row, unless there is one with the same key in a unique index;
+ * returns false in that case.  Waits for a transaction that is inserting such
+ * a row.
+ *
+ * This does what INSERT ... ON CONFLICT DO NOTHING does (see ExecInsert).
+ */
+bool
+store_insert_unless(Store *store, StoreIndex *unique, const void *row)
+{
+	Table	   *table = store_table(store, unique->table);
+	ResultRelInfo *rri = table->rri;
+	List	   *arbiters;
+
+	open_indexes(table);
+	arbiters = arbiters_of(table, unique);
+	for (;;)
+	{
+		ItemPointerData conflict;
+		bool		failed = false;
+		uint32		token;
+		List	   *recheck;
+
+		fill_slot(table, row);
+		table->slot->tts_tableOid = RelationGetRelid(table->rel);
+		/* this also waits for an insertion in progress */
+		if (!ExecCheckIndexConstraints_compat(rri, table->slot, store->estate,
+											  &conflict, arbiters))
+			return false;
+		ExecConstraints(rri, table->slot, store->estate);
+
+		/*
+		 * Another session may insert the same key now.  So the insertion is
+		 * speculative: others that find the tuple wait only until it is
+		 * confirmed or killed, and not for the end of the transaction.
+		 */
+		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+		table_tuple_insert_speculative(table->rel, table->slot,
+									   GetCurrentCommandId(true), 0, NULL,
+									   token);
+		recheck = ExecInsertIndexTuples_compat(rri, table->slot, store->estate,
+											   false, true, &failed, arbiters,
+											   false);
+		table_tuple_complete_speculative(table->rel, table->slot, token,
+										 !failed);
+		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
+		ResetPerTupleExprContext(store->estate);
+		/* there was a conflict, and the tuple has been killed: start again */
+		if (failed)
+		{
+			list_free(recheck);
+			continue;
+		}
+		ExecARInsertTriggers(store->estate, rri, table->slot, recheck, NULL);
+		return true;
+	}
+}
+
+/*
+ * Inserts a row into a table that is rarely written, without a Store.
+ */
+void
+store_insert_alone(StoreTable *which, const void *row)
+{
+	EState	   *estate = CreateExecutorState();
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	Table		table = {.which = which};
+
+	table.rel = tables_open(which, RowExclusiveLock);
+	build_table(&table);
+	announce_table(&table, estate);
+	AfterTriggerBeginQuery();
+	insert_row(&table, estate, row);
+	AfterTriggerEndQuery(estate);
+	close_table(&table);
+	MemoryContextSwitchTo(old);
+	FreeExecutorState(estate);
+}

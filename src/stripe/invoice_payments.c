@@ -1,0 +1,271 @@
+/*
+ * invoice_payments.c
+ *	  The money of Stripe's invoices: that which was paid, as purchases, and that
+ *	  which went back.
+ *
+ * What went back of a payment is a row of credits.stripe_payments, and which
+ * payments an invoice was paid by is in credits.stripe_links.  Either may be
+ * known before the other, and before the invoice.
+ *
+ * The purchase of an invoice has no grants: its credits follow from its lines
+ * (shares.c).  It is there for its money, its refunds and its chargebacks.
+ *
+ * Tested in test/sql/stripe.sql.
+ */
+#include "credits.h"
+
+#include "ledger/ledger.h"
+#include "sell/purchases.h"
+#include "sell/reversals.h"
+#include "store/statements.h"
+#include "stripe/billing.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+static SqlStatement find_payments = {
+	.text = "SELECT p.refunded, p.disputed, p.detail, p.currency "
+	"FROM credits.stripe_links AS l "
+	"JOIN credits.stripe_payments AS p ON p.payment = l.payment "
+	"WHERE l.invoice = $1 ORDER BY l.payment",
+	.types = (const Oid[]) {TEXTOID, InvalidOid}
+};
+
+static SqlStatement update_payment = {
+	.text = "UPDATE credits.stripe_payments AS p SET currency = $2, "
+	"refunded = $3, disputed = $4, detail = $5 WHERE p.payment = $1",
+	.types = (const Oid[]) {
+		TEXTOID, TEXTOID, INT8OID, INT8OID, JSONBOID, InvalidOid
+	}
+};
+
+static SqlStatement insert_payment = {
+	.text = "INSERT INTO credits.stripe_payments "
+	"(payment, currency, refunded, disputed, detail) "
+	"VALUES ($1, $2, $3, $4, $5)",
+	.types = (const Oid[]) {
+		TEXTOID, TEXTOID, INT8OID, INT8OID, JSONBOID, InvalidOid
+	}
+};
+
+/*
+ * Stores what went back of a payment, which must be locked.
+ */
+void
+invoice_payments_write(const char *payment, const char *currency,
+					   int64 refunded, int64 disputed, Jsonb *detail)
+{
+	Datum		values[5];
+	bool		isnull[5] = {false};
+
+	values[0] = CStringGetTextDatum(payment);
+	values[1] = currency ? CStringGetTextDatum(currency) : (Datum) 0;
+	isnull[1] = currency == NULL;
+	values[2] = Int64GetDatum(refunded);
+	values[3] = Int64GetDatum(disputed);
+	values[4] = JsonbPGetDatum(detail);
+	if (statements_run(&update_payment, values, isnull)->nrows == 0)
+		(void) statements_run(&insert_payment, values, isnull);
+}
+
+/*
+ * Returns a part of the detail of a payment, NULL if there is none.
+ */
+static JsonbContainer *
+part_of(Jsonb *detail, const char *name)
+{
+	JsonbValue *value = stripe_get(&detail->root, name);
+
+	return value && value->type == jbvBinary ? value->val.binary.data : NULL;
+}
+
+/*
+ * Reads the number that an object has for an id.  Returns false if it has none.
+ */
+static bool
+number_of(JsonbContainer *object, const char *id, int64 *amount)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(object, id, strlen(id),
+													 NULL);
+
+	if (value == NULL || value->type != jbvNumeric)
+		return false;
+	*amount = DatumGetInt64(DirectFunctionCall1(numeric_int8,
+												NumericGetDatum(value->val.numeric)));
+	return true;
+}
+
+/*
+ * Returns how much of what was refunded of a payment belongs to credit notes,
+ * which count by themselves.
+ */
+static int64
+refunded_by_notes(int64 refunded, Jsonb *detail, List *notes)
+{
+	JsonbContainer *refunds = part_of(detail, "refunds");
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int64		unknown = refunded;
+	int64		belongs = 0;
+	ListCell   *lc;
+
+	/* refunds that are reported with the charge only have no id yet */
+	if (refunds)
+	{
+		it = JsonbIteratorInit(refunds);
+		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (token == WJB_VALUE && value.type == jbvNumeric)
+				unknown -= DatumGetInt64(DirectFunctionCall1(numeric_int8,
+															 NumericGetDatum(value.val.numeric)));
+		}
+	}
+	unknown = Max(unknown, 0);
+	foreach(lc, notes)
+	{
+		CreditNote *note = lfirst(lc);
+
+		if (note->refunds == NULL)
+			continue;
+		it = JsonbIteratorInit(&note->refunds->root);
+		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+		{
+			char	   *id;
+			int64		amount;
+
+			CHECK_FOR_INTERRUPTS();
+			if (token != WJB_KEY)
+				continue;
+			id = pnstrdup(value.val.string.val, value.val.string.len);
+			if (refunds && number_of(refunds, id, &amount))
+				belongs += amount;
+			else if (unknown > 0 &&
+					 number_of(&note->refunds->root, id, &amount))
+			{
+				amount = Min(amount, unknown);
+				unknown -= amount;
+				belongs += amount;
+			}
+		}
+	}
+	return belongs;
+}
+
+/*
+ * Returns how much of the money of an invoice went back, apart from what its
+ * credit notes refunded.
+ */
+int64
+invoice_payments_back(const Invoice *invoice, List *notes)
+{
+	Datum		value = CStringGetTextDatum(invoice->invoice);
+	SqlResult  *payments = statements_run(&find_payments, &value, NULL);
+	int64		back = 0;
+	uint64		i;
+	bool		isnull;
+
+	for (i = 0; i < payments->nrows; i++)
+	{
+		int64		refunded = DatumGetInt64(statements_value(payments, i, 1, &isnull));
+		int64		disputed = DatumGetInt64(statements_value(payments, i, 2, &isnull));
+		Jsonb	   *detail = DatumGetJsonbP(statements_value(payments, i, 3, &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		back += Max(refunded - refunded_by_notes(refunded, detail, notes), 0) +
+			disputed;
+	}
+	return back;
+}
+
+/*
+ * Sets the refunds and chargebacks of an invoice's purchase to what went back of
+ * one of its payments.
+ */
+static void
+reverse(int64 purchase_id, Jsonb *detail, const char *currency,
+		StripeOutcome *outcome)
+{
+	static const char *const kinds[] = {"charges", "disputes"};
+	int			k;
+
+	for (k = 0; k < (int) lengthof(kinds); k++)
+	{
+		JsonbContainer *reversals = part_of(detail, kinds[k]);
+		JsonbIterator *it;
+		JsonbIteratorToken token;
+		JsonbValue	value;
+
+		if (reversals == NULL)
+			continue;
+		it = JsonbIteratorInit(reversals);
+		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+		{
+			char	   *id;
+			bool		lost = false;
+			int64		amount = 0;
+
+			CHECK_FOR_INTERRUPTS();
+			if (token != WJB_KEY)
+				continue;
+			id = pnstrdup(value.val.string.val, value.val.string.len);
+			if (k == 0)
+				(void) number_of(reversals, id, &amount);
+			else
+			{
+				(void) JsonbIteratorNext(&it, &value, true);
+				if (value.type != jbvBinary)
+					continue;
+				(void) stripe_int64(value.val.binary.data, "amount", &amount);
+				lost = stripe_true(value.val.binary.data, "lost");
+			}
+			if (reversals_set(purchase_id,
+							  cstring_to_text(*id ? id : "refunds"),
+							  k == 0 ?
+							  (amount > 0 ? REVERSAL_MADE : REVERSAL_WITHDRAWN) :
+							  amount == 0 ? REVERSAL_WON :
+							  lost ? REVERSAL_LOST : REVERSAL_OPEN,
+							  stripe_money(amount, currency)))
+				outcome->changed = true;
+		}
+	}
+}
+
+/*
+ * Records the money that was paid for an invoice as a purchase, and what went
+ * back of it.
+ */
+void
+invoice_payments_record(const Invoice *invoice, int64 account_id,
+						StripeOutcome *outcome)
+{
+	Datum		value = CStringGetTextDatum(invoice->invoice);
+	text	   *currency;
+	SqlResult  *payments;
+	int64		id;
+	uint64		i;
+
+	if (invoice->amount_paid <= 0 || invoice->currency == NULL)
+		return;
+	currency = stripe_currency(invoice->currency);
+	id = purchases_record(account_id, cstring_to_text(invoice->invoice),
+						  stripe_money(invoice->amount_paid, invoice->currency),
+						  currency);
+	payments = statements_run(&find_payments, &value, NULL);
+	for (i = 0; i < payments->nrows; i++)
+	{
+		bool		isnull;
+		Datum		code = statements_value(payments, i, 4, &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		/* money that went back in another currency cannot be compared */
+		if (isnull || !same_text(stripe_currency(TextDatumGetCString(code)),
+								 currency))
+			continue;
+		reverse(id, DatumGetJsonbP(statements_value(payments, i, 3, &isnull)),
+				invoice->currency, outcome);
+	}
+}

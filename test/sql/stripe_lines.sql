@@ -1,0 +1,288 @@
+-- stripe_lines: credits follow the lines of invoices that are paid
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+\set SHOW_CONTEXT never
+ALTER SEQUENCE credits.accounts_id_seq RESTART 640001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 640001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 640001;
+ALTER SEQUENCE credits.events_id_seq RESTART 640001;
+ALTER SEQUENCE credits.purchases_id_seq RESTART 640001;
+ALTER SEQUENCE credits.subscriptions_id_seq RESTART 640001;
+SET credits.test_clock = '2026-01-20 00:00:00+00';
+SELECT credits_stripe_add_secret('lines', 'whsec_lines_0123456789');
+SELECT credits_set_plan('line:basic', 1000, price => 10, currency => 'USD', trial_credits => 50, trial => '14 days') IS NOT NULL AS set,
+	credits_set_plan('line:pro', 3000, price => 30, currency => 'USD') IS NOT NULL AS set;
+SELECT credits_stripe_set_price('price_basic', 'line:basic'), credits_stripe_set_price('price_pro', 'line:pro');
+
+-- HMAC-SHA256 by its definition in RFC 2104
+CREATE FUNCTION pg_temp.pad(key bytea, mask int) RETURNS bytea LANGUAGE sql AS $$
+	SELECT string_agg(set_byte('\x00', 0, CASE WHEN i < length(key) THEN get_byte(key, i) ELSE 0 END # mask), '' ORDER BY i)
+	FROM generate_series(0, 63) AS i
+$$;
+CREATE TEMP SEQUENCE event_seq;
+-- an event, on a day of January 2026
+CREATE FUNCTION pg_temp.send(type text, object jsonb, day numeric DEFAULT 1) RETURNS text LANGUAGE sql AS $$
+	SELECT r.result || COALESCE(': ' || (r.detail->>'missing'), '')
+	FROM (SELECT jsonb_build_object('id', 'evt_640' || nextval('pg_temp.event_seq'), 'type', type, 'created', 1767225600 + 86400 * (day - 1),
+			'data', jsonb_build_object('object', object))::text) AS e (event),
+		encode(sha256(pg_temp.pad('whsec_lines_0123456789', 92) || sha256(pg_temp.pad('whsec_lines_0123456789', 54)
+			|| ('1768867200.' || event)::bytea)), 'hex') AS h (hmac),
+		public.credits_stripe_webhook(event, 't=1768867200,v1=' || hmac) AS r
+$$;
+CREATE FUNCTION pg_temp.subscription(n int, price text DEFAULT 'price_basic', more jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', 'sub_l' || n, 'status', 'active', 'customer', 'cus_l' || n, 'created', 1767225600, 'start_date', 1767225600,
+		'billing_cycle_anchor', 1767225600, 'metadata', jsonb_build_object('account', 'line:' || n),
+		'items', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('id', 'si_' || n, 'price', jsonb_build_object('id', price))))) || more
+$$;
+-- a line for some days of January, or an invoice item
+CREATE FUNCTION pg_temp.line(id text, price text, amount int, more jsonb DEFAULT '{}', first int DEFAULT 1, last int DEFAULT 32) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', id, 'amount', amount,
+		'period', jsonb_build_object('start', 1767225600 + 86400 * (first - 1), 'end', 1767225600 + 86400 * (last - 1)),
+		'pricing', jsonb_build_object('unit_amount_decimal', '1000', 'price_details', jsonb_build_object('price', price))) || more
+$$;
+CREATE FUNCTION pg_temp.invoice(id text, n int, lines jsonb, more jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', id, 'customer', 'cus_l' || n, 'currency', 'usd', 'total', s.total, 'amount_paid', s.total,
+		'parent', jsonb_build_object('subscription_details', jsonb_build_object('subscription', 'sub_l' || n)),
+		'lines', jsonb_build_object('has_more', false, 'data', lines)) || more
+	FROM (SELECT sum((l->>'amount')::int) AS total FROM jsonb_array_elements(lines) AS l) AS s
+$$;
+CREATE FUNCTION pg_temp.item(id text, n int, price text, amount int, more jsonb DEFAULT '{}', first int DEFAULT 11) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT pg_temp.line(id, price, amount, jsonb_build_object('proration', true, 'currency', 'usd',
+		'parent', jsonb_build_object('subscription_details', jsonb_build_object('subscription', 'sub_l' || n, 'subscription_item', 'si_' || n))) || more, first)
+$$;
+-- a line that an invoice item became
+CREATE FUNCTION pg_temp.billed(item text, price text, amount int, first int DEFAULT 11) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT pg_temp.line('il_' || item, price, amount, jsonb_build_object('parent', jsonb_build_object('subscription_item_details',
+		jsonb_build_object('invoice_item', item, 'proration', true))), first)
+$$;
+CREATE FUNCTION pg_temp.start(n int, price text DEFAULT 'price_basic', more jsonb DEFAULT '{}') RETURNS text LANGUAGE sql AS $$
+	SELECT pg_temp.send('customer.subscription.created', pg_temp.subscription(n, price, more))
+	FROM public.credits_open_account('line:' || n)
+$$;
+CREATE FUNCTION pg_temp.has(n int) RETURNS text LANGUAGE sql AS $$
+	SELECT s.balance || COALESCE(' debt ' || NULLIF(s.debt, 0), '') FROM public.credits_summary('line:' || n) AS s
+$$;
+
+-- quantities, and a second item with the same period
+SELECT pg_temp.start(1);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l1', 1, jsonb_build_array(
+	pg_temp.line('il_1', 'price_basic', 5000, '{"quantity": 5}'), pg_temp.line('il_2', 'price_pro', 3000))));
+SELECT pg_temp.has(1);
+-- a refund of a quarter, before it is linked with the invoice
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l1", "payment_intent": "pi_l1", "amount_refunded": 2000, "currency": "usd"}');
+SELECT pg_temp.has(1);
+SELECT pg_temp.send('invoice_payment.paid', '{"id": "inpay_l1", "invoice": "in_l1", "payment": {"payment_intent": "pi_l1"}}');
+SELECT pg_temp.has(1);
+-- a dispute of the rest, which is lost
+SELECT pg_temp.send('charge.dispute.created', '{"id": "dp_l1", "payment_intent": "pi_l1", "charge": "ch_l1", "amount": 6000, "currency": "usd", "status": "needs_response"}', 2);
+SELECT pg_temp.send('charge.dispute.closed', '{"id": "dp_l1", "payment_intent": "pi_l1", "charge": "ch_l1", "amount": 6000, "currency": "usd", "status": "lost"}', 3);
+SELECT pg_temp.has(1);
+SELECT r.reference, r.kind, r.status, r.money FROM credits.reversals AS r JOIN credits.purchases AS p ON p.id = r.purchase_id
+WHERE p.payment_reference = 'in_l1' ORDER BY 1;
+SELECT kind, detail->>'reversal_reference' AS reference FROM credits.events WHERE id BETWEEN 640001 AND 649999 AND kind LIKE 'chargeback%' ORDER BY id;
+-- its credits follow the invoice, not a call
+SELECT credits_refund_purchase(id) FROM credits.purchases WHERE payment_reference = 'in_l1';
+\echo :SQLSTATE
+SELECT credits_open_chargeback(id, 'dp_own') FROM credits.purchases WHERE payment_reference = 'in_l1';
+\echo :SQLSTATE
+SELECT credits_close_chargeback(id, 'dp_l1', 'won') FROM credits.purchases WHERE payment_reference = 'in_l1';
+\echo :SQLSTATE
+
+-- an upgrade after 10 of 31 days: in advance, until there is an invoice that is not paid
+SELECT pg_temp.start(2);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l2', 2, jsonb_build_array(pg_temp.line('il_3', 'price_basic', 1000))));
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_1', 2, 'price_basic', -677), 11);
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_2', 2, 'price_pro', 2032), 11);
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(2, 'price_pro'), 11);
+SELECT pg_temp.has(2), (SELECT plan FROM credits.subscription_list WHERE external_id = 'sub_l2');
+SELECT pg_temp.send('invoice.finalized', pg_temp.invoice('in_l2b', 2, jsonb_build_array(
+	pg_temp.billed('ii_1', 'price_basic', -677), pg_temp.billed('ii_2', 'price_pro', 2032)), '{"status": "open", "amount_paid": 0}'), 12);
+SELECT pg_temp.has(2);
+SELECT pg_temp.send('invoice.payment_failed', pg_temp.invoice('in_l2b', 2, jsonb_build_array(
+	pg_temp.billed('ii_1', 'price_basic', -677), pg_temp.billed('ii_2', 'price_pro', 2032)), '{"status": "open", "amount_paid": 0}'), 13);
+SELECT pg_temp.has(2);
+SELECT pg_temp.send('invoice.marked_uncollectible', pg_temp.invoice('in_l2b', 2, jsonb_build_array(
+	pg_temp.billed('ii_1', 'price_basic', -677), pg_temp.billed('ii_2', 'price_pro', 2032)), '{"status": "uncollectible", "amount_paid": 0}'), 14);
+SELECT pg_temp.has(2);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l2b', 2, jsonb_build_array(
+	pg_temp.billed('ii_1', 'price_basic', -677), pg_temp.billed('ii_2', 'price_pro', 2032)), '{"status": "paid"}'), 15);
+SELECT pg_temp.has(2);
+-- the item comes again, later and late: the invoice knows better
+SELECT pg_temp.send('invoiceitem.updated', pg_temp.item('ii_2', 2, 'price_pro', 9999), 16);
+SELECT pg_temp.send('invoiceitem.updated', pg_temp.item('ii_2', 2, 'price_pro', 1), 10);
+SELECT pg_temp.has(2);
+SELECT key, invoice, amount, proration, negative, billed, problem FROM credits.stripe_lines WHERE subscription = 'sub_l2' ORDER BY key;
+
+-- an upgrade that is deleted, and one that is void
+SELECT pg_temp.start(3);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l3', 3, jsonb_build_array(pg_temp.line('il_4', 'price_basic', 1000))));
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_3', 3, 'price_pro', 2032), 11);
+SELECT pg_temp.has(3);
+SELECT pg_temp.send('invoiceitem.deleted', pg_temp.item('ii_3', 3, 'price_pro', 2032), 12);
+SELECT pg_temp.has(3);
+SELECT pg_temp.send('invoice.voided', pg_temp.invoice('in_l3b', 3, jsonb_build_array(pg_temp.billed('ii_4', 'price_pro', 2032))), 12);
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_4', 3, 'price_pro', 2032), 11);
+SELECT pg_temp.has(3);
+
+-- when_paid waits, and finalized does not
+SELECT credits_stripe_set_price('price_slow', 'line:pro', upgrade => 'when_paid'), credits_stripe_set_price('price_bank', 'line:pro', give => 'finalized');
+SELECT pg_temp.start(4, 'price_slow');
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_5', 4, 'price_slow', 2032), 11);
+SELECT pg_temp.has(4);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l4', 4, jsonb_build_array(pg_temp.billed('ii_5', 'price_slow', 2032))), 12);
+SELECT pg_temp.has(4);
+SELECT pg_temp.start(5, 'price_bank');
+SELECT pg_temp.send('invoice.finalized', pg_temp.invoice('in_l5', 5, jsonb_build_array(pg_temp.line('il_5', 'price_bank', 3000)), '{"status": "open"}'));
+SELECT pg_temp.has(5);
+SELECT pg_temp.send('invoice.voided', pg_temp.invoice('in_l5', 5, jsonb_build_array(pg_temp.line('il_5', 'price_bank', 3000)), '{"status": "void"}'), 2);
+SELECT pg_temp.has(5);
+
+-- an invoice that was made by hand has items of two subscriptions: neither loses what it has
+SELECT pg_temp.start(71), pg_temp.start(72);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l71', 71, jsonb_build_array(pg_temp.line('il_71', 'price_basic', 1000))));
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l72', 72, jsonb_build_array(pg_temp.line('il_72', 'price_basic', 1000))));
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_71', 71, 'price_pro', 2032), 11);
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_72', 72, 'price_pro', 2032), 11);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l73', 71, jsonb_build_array(pg_temp.billed('ii_71', 'price_pro', 2032) || '{"subscription": "sub_l71"}',
+	pg_temp.billed('ii_72', 'price_pro', 2032) || '{"subscription": "sub_l72"}')) - 'parent', 12);
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_73', 72, 'price_pro', 97, first => 31), 13);
+SELECT pg_temp.has(71), pg_temp.has(72);
+
+-- lines that are missing
+SELECT pg_temp.start(6);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l6', 6, jsonb_build_array(pg_temp.billed('ii_6', 'price_pro', 2032)),
+	jsonb_build_object('total', 3032, 'amount_paid', 3032, 'lines', jsonb_build_object('has_more', true, 'data', jsonb_build_array(pg_temp.billed('ii_6', 'price_pro', 2032))))));
+SELECT pg_temp.has(6);
+SELECT * FROM credits.stripe_attention WHERE subject LIKE '%l6';
+SELECT kind, detail FROM credits.events WHERE id BETWEEN 640001 AND 649999 AND kind = 'stripe_incomplete';
+SELECT credits_stripe_invoice_lines('in_none', '[]');
+\echo :SQLSTATE
+SELECT credits_stripe_invoice_lines('in_l6', NULL);
+\echo :SQLSTATE
+SELECT credits_stripe_invoice_lines('in_l6', '{"data": [], "has_more": true}');
+\echo :SQLSTATE
+SELECT credits_stripe_invoice_lines('in_l6', '{"has_more": false}');
+\echo :SQLSTATE
+SELECT credits_stripe_invoice_lines('in_l6', '7');
+\echo :SQLSTATE
+SELECT credits_stripe_invoice_lines('in_l6', '[7]');
+\echo :SQLSTATE
+SELECT event_id, type, result FROM credits_stripe_invoice_lines('in_l6', jsonb_build_object('has_more', false, 'data',
+	jsonb_build_array(pg_temp.billed('ii_6', 'price_pro', 2032), pg_temp.line('il_6', 'price_basic', 1000))));
+SELECT pg_temp.has(6);
+SELECT event_id, type, result FROM credits_stripe_invoice_lines('in_l6', jsonb_build_array(pg_temp.billed('ii_6', 'price_pro', 2032), pg_temp.line('il_6', 'price_basic', 1000)));
+SELECT pg_temp.has(6);
+SELECT count(*) FROM credits.stripe_attention WHERE subject LIKE '%l6';
+
+-- the first period until a future anchor: 12 of 31 days, whether or not it is flagged
+SELECT pg_temp.start(7, more => '{"billing_cycle_anchor": 1769904000}');
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l7', 7, jsonb_build_array(pg_temp.line('il_7', 'price_basic', 387, first => 20))));
+SELECT pg_temp.has(7);
+SELECT pg_temp.start(8, more => '{"billing_cycle_anchor": 1769904000}');
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l8', 8, jsonb_build_array(pg_temp.line('il_8', 'price_basic', 387, '{"proration": true}', 20))));
+SELECT pg_temp.has(8);
+
+-- a credit note of half a line, whose refund does not count again
+SELECT pg_temp.start(9);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l9', 9, jsonb_build_array(
+	pg_temp.line('il_9', 'price_basic', 1000), pg_temp.line('il_10', 'price_pro', 3000)), '{"payment_intent": "pi_l9"}'));
+SELECT pg_temp.send('credit_note.created', '{"id": "cn_1", "invoice": "in_l9", "amount": 500, "subtotal": 500, "refunds": [{"refund": "re_l9", "amount_refunded": 500}],
+	"lines": {"data": [{"type": "invoice_line_item", "invoice_line_item": "il_9", "amount": 500}]}}', 2);
+SELECT pg_temp.has(9);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l9", "payment_intent": "pi_l9", "amount_refunded": 500, "currency": "usd"}', 2);
+SELECT pg_temp.has(9);
+SELECT pg_temp.send('refund.created', '{"id": "re_l9", "charge": "ch_l9", "payment_intent": "pi_l9", "amount": 500, "currency": "usd", "status": "succeeded"}', 2);
+SELECT pg_temp.has(9);
+-- one of no line, and one that is voided
+SELECT pg_temp.send('credit_note.created', '{"id": "cn_2", "invoice": "in_l9", "amount": 400, "lines": {"data": [{"type": "custom_line_item", "amount": 400}]}}', 3);
+SELECT pg_temp.has(9);
+SELECT pg_temp.send('credit_note.voided', '{"id": "cn_2", "invoice": "in_l9", "amount": 400, "lines": {"data": [{"type": "custom_line_item", "amount": 400}]}}', 4);
+SELECT pg_temp.has(9);
+SELECT pg_temp.send('credit_note.created', '{"id": "cn_3", "invoice": "in_unknown", "amount": 400}', 3);
+
+-- prices that are not mapped, give nothing, are metered, free, or of another length
+SELECT pg_temp.start(10);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l10', 10, jsonb_build_array(
+	pg_temp.line('il_11', 'price_basic', 1000), pg_temp.line('il_12', 'price_fee', 700), pg_temp.line('il_13', 'price_usage', 20, '{"price": {"id": "price_usage", "recurring": {"usage_type": "metered"}}}'),
+	pg_temp.line('il_14', 'price_pro', 300, '{}', 1, 366), pg_temp.line('il_15', 'price_pro', 40, '{}', 5, 5))));
+SELECT pg_temp.has(10);
+SELECT subject, reason, invoice, amount, currency, resolve FROM credits.stripe_attention WHERE subject ~ 'l10' ORDER BY subject;
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(10), 2);
+SELECT credits_stripe_set_price('price_fee', give => 'nothing');
+SELECT event_id, result, detail->>'missing' AS missing FROM credits_stripe_reprocess() WHERE event_id LIKE 'evt_640%' ORDER BY event_id;
+SELECT pg_temp.has(10);
+SELECT credits_stripe_dismiss('in_l10/il_14', 'was allocated');
+SELECT credits_stripe_dismiss('in_l10/il_14', 'was allocated');
+SELECT credits_stripe_dismiss('in_l10/il_15', 'a setup fee');
+SELECT credits_stripe_dismiss('in_l10/il_99', 'not there');
+\echo :SQLSTATE
+SELECT credits_stripe_dismiss('in_l10/il_15', NULL);
+\echo :SQLSTATE
+SELECT subject FROM credits.stripe_attention WHERE subject ~ 'l10';
+SELECT subject, what, reason FROM credits.stripe_dismissals ORDER BY 1;
+SELECT credits_stripe_set_price('price_fee', 'line:pro', give => 'nothing');
+\echo :SQLSTATE
+SELECT credits_stripe_set_price('price_fee', 'line:pro', give => 'often');
+\echo :SQLSTATE
+SELECT credits_stripe_set_price('price_fee', 'line:pro', upgrade => 'never');
+\echo :SQLSTATE
+SELECT credits_set_plan('line:free', 30) IS NOT NULL AS set;
+SELECT credits_stripe_set_price('price_free', 'line:free');
+SELECT pg_temp.start(11, 'price_free');
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l11', 11, jsonb_build_array(pg_temp.line('il_16', 'price_free', 0, '{"pricing": {"unit_amount_decimal": "0", "price_details": {"price": "price_free"}}}'))));
+SELECT pg_temp.has(11);
+
+-- a trial, as its line says, and as the subscription does; then a tiny proration is none
+SELECT pg_temp.start(12);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l12', 12, jsonb_build_array(pg_temp.line('il_17', 'price_basic', 0, '{}', 10, 24))));
+SELECT pg_temp.has(12);
+SELECT pg_temp.start(13, more => '{"status": "trialing", "trial_start": 1768003200, "trial_end": 1769212800}');
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l13', 13, jsonb_build_array(pg_temp.line('il_18', 'price_basic', 0, '{"pricing": {"price_details": {"price": "price_basic"}}}', 10, 24))));
+SELECT pg_temp.has(13);
+SELECT pg_temp.start(14);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l14', 14, jsonb_build_array(pg_temp.line('il_19', 'price_basic', 1000),
+	pg_temp.line('il_20', 'price_basic', 0, '{"proration": true, "period": {"start": 1769903990, "end": 1769904000}}'))));
+SELECT pg_temp.has(14);
+
+-- a price is mapped anew: what is sold keeps its plan
+SELECT pg_temp.start(15);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l15', 15, jsonb_build_array(pg_temp.line('il_21', 'price_basic', 1000, '{"subscription_item": "si_15"}'))));
+SELECT credits_stripe_set_price('price_basic', 'line:pro');
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(15), 2);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l15b', 15, jsonb_build_array(pg_temp.line('il_22', 'price_basic', 1000, '{"subscription_item": "si_15"}', 32, 60))), 19);
+SELECT pg_temp.has(15), (SELECT plan FROM credits.subscription_list WHERE external_id = 'sub_l15');
+SELECT pg_temp.start(16);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l16', 16, jsonb_build_array(pg_temp.line('il_23', 'price_basic', 1000))));
+SELECT pg_temp.has(16);
+SELECT price, plan, give FROM credits.stripe_price_versions WHERE price = 'price_basic' ORDER BY id;
+SELECT credits_stripe_set_price('price_basic', 'line:basic');
+
+-- the shape of old versions: an upgrade on an invoice of its own
+SELECT pg_temp.start(17);
+SELECT pg_temp.send('invoice.paid', '{"id": "in_l17", "subscription": "sub_l17", "currency": "usd", "total": 1000, "amount_paid": 1000, "payment_intent": "pi_l17", "lines": {"has_more": false, "data": [
+	{"id": "il_24", "type": "subscription", "amount": 1000, "quantity": 1, "subscription": "sub_l17", "subscription_item": "si_17", "price": {"id": "price_basic", "unit_amount": 1000},
+	 "period": {"start": 1767225600, "end": 1769904000}}]}}');
+SELECT pg_temp.send('invoice.paid', '{"id": "in_l17b", "subscription": "sub_l17", "currency": "usd", "total": 1355, "amount_paid": 1355, "payment_intent": "pi_l17b", "lines": {"has_more": false, "data": [
+	{"id": "il_25", "type": "invoiceitem", "invoice_item": "ii_7", "amount": -677, "proration": true, "proration_details": {"credited_items": {"invoice": "in_l17"}}, "price": {"id": "price_basic"},
+	 "period": {"start": 1768089600, "end": 1769904000}},
+	{"id": "il_26", "type": "invoiceitem", "invoice_item": "ii_8", "amount": 2032, "proration": true, "price": {"id": "price_pro"}, "period": {"start": 1768089600, "end": 1769904000}}]}}', 11);
+SELECT pg_temp.has(17);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l17", "payment_intent": "pi_l17b", "invoice": "in_l17b", "amount_refunded": 1355, "currency": "usd"}', 12);
+SELECT pg_temp.has(17);
+
+-- what the account's limits forbid is paid nevertheless, and comes once they allow it
+SELECT pg_temp.start(18);
+SELECT credits_set_limits('line:18', max_balance => 500) IS NOT NULL AS set;
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l18', 18, jsonb_build_array(pg_temp.line('il_27', 'price_basic', 1000))));
+SELECT pg_temp.has(18);
+SELECT reason, resolve FROM credits.stripe_attention WHERE subject = 'sub_l18';
+SELECT credits_set_limits('line:18', max_balance => 5000) IS NOT NULL AS set;
+SELECT count(*) FROM credits_stripe_reprocess() WHERE event_id LIKE 'evt_640%';
+SELECT pg_temp.has(18);
+SELECT count(*) FROM credits.stripe_attention WHERE subject = 'sub_l18';
+
+SELECT account, problem, detail FROM credits_verify() WHERE account LIKE 'line:%';
+SELECT subject, waiting FROM credits.stripe_subjects WHERE waiting IS NOT NULL AND subject ~ '_l[0-9]';
+-- nothing is left due
+SET credits.test_clock = '2110-01-01 00:00:00+00';
+CALL credits_settle() \g /dev/null

@@ -1,0 +1,260 @@
+package CreditsBillingModel;
+
+# What the events of a subscription come to, whatever their order: sums over the facts
+# that they state.  Written from the rules alone (doc/stripe.md), and not from the code
+# that is tested.
+
+use strict;
+use warnings FATAL => 'all';
+
+use CreditsBilling;
+use Exporter 'import';
+use List::Util qw(any first max min sum0);
+use Math::BigInt lib => 'GMP,FastCalc';
+
+our @EXPORT = qw(billing_model);
+
+my %rank = (draft => 0, open => 1, uncollectible => 2, paid => 3, void => 4);
+
+# events; now: seconds; spent and given: by the end of a period, what was spent of its
+# credits, and what had been given for it when that was.
+sub billing_model
+{
+	my ($events, $now, $spent, $given) = @_;
+	my $facts = facts_of($events);
+	my %end = (balance => 0, debt => 0, granted => 0, periods => {}, attention => 0);
+	my $carried = 0;
+	my %groups;
+
+	push @{ $groups{ $_->{end} }{ $_->{group} } }, $_ foreach lines_that_count($facts, \%end);
+	foreach my $p (sort { $a <=> $b } keys %groups)
+	{
+		my ($positive, $negative, $reversed, $lives) = (0, 0, 0, 0);
+		foreach my $group (values %{ $groups{$p} })
+		{
+			my $exact = sum_of(map { $_->{credits} } @$group);
+			my $credits = rounded($exact);
+			my $back = (grep { !at_least_one($_->{share}) } @$group) ? int_of(sum_of(map { product_of($_->{credits}, $_->{share}) } @$group)) : $credits;
+			if ($credits >= 0)
+			{
+				$positive += $credits;
+				$reversed += max(0, min($credits, $back));
+				my $settled = min(map { $_->{settled} } grep { !$_->{negative} } @$group) // $p;
+				my $life = $settled > $p ? $settled + $p - min(map { $_->{start} } @$group) : $p;
+				$lives += $credits if $life > $now;
+			}
+			else
+			{
+				$negative += -$credits - max(0, min(-$credits, -$back));
+			}
+		}
+		my $used = $spent->{$p} // 0;
+		my $granted = max($given->{$p} // 0, $positive);
+		my $take = min($negative + $carried + $granted - $positive, $granted);
+		my $taken = min($take, $granted - $used);
+		my $claim = min($reversed, $positive - min($negative, $positive));
+		my $left = $granted - $used - $taken;
+		$end{periods}{$p} = { granted => $positive, net => $positive - min($negative, $positive) - $claim };
+		$end{granted} += $positive;
+		$end{debt} += max(0, $claim - $left) if $used;
+		# of a period that is over, only what was settled late
+		$end{balance} += max(0, min($left - $claim, $lives == $positive ? $left : $lives - $take - $claim - $used));
+		$carried = min($take - $taken, $used);
+	}
+	return \%end;
+}
+
+# --------------------------------------------------------------------------
+# facts: the newest of each object, and what only grows
+
+sub facts_of
+{
+	my ($events) = @_;
+	my %f = map { $_ => {} } qw(invoices items notes refunds disputes charges links anchors);
+	foreach my $event (sort { $a->{created} <=> $b->{created} || $a->{id} cmp $b->{id} } @$events)
+	{
+		my ($type, $o) = @$event{qw(type object)};
+		if ($type =~ /^invoice\.(finalized|paid|payment_failed|voided|marked_uncollectible)$/)
+		{
+			my $known = $f{invoices}{ $o->{id} };
+			$f{invoices}{ $o->{id} } = $o unless $known && $rank{ $known->{status} } > $rank{ $o->{status} };
+			$f{links}{ $o->{payment_intent} } = $o->{id} if $o->{payment_intent};
+		}
+		elsif ($type =~ /^invoiceitem\.(\w+)$/)
+		{
+			my $gone = ($f{items}{ $o->{id} } // {})->{gone} || $1 eq 'deleted';
+			$f{items}{ $o->{id} } = { %$o, gone => $gone };
+		}
+		elsif ($type eq 'invoice_payment.paid') { $f{links}{ $o->{payment}{payment_intent} } = $o->{invoice} }
+		elsif ($type =~ /^credit_note/) { $f{notes}{ $o->{id} } = $o }
+		elsif ($type eq 'charge.refunded')
+		{
+			push @{ $f{charges}{ $o->{payment_intent} } }, [ $event->{created}, $o->{amount_refunded} ];
+		}
+		elsif ($type =~ /dispute/) { $f{disputes}{ $o->{id} } = $o }
+		elsif ($type =~ /refund/) { $f{refunds}{ $o->{id} } = { %$o, told => $event->{created} } }
+		elsif ($type =~ /^customer\.subscription/)
+		{
+			$f{status} = $o->{status} unless ($f{status} // '') eq 'canceled';
+			$f{named} ||= defined $o->{metadata}{account};
+			$f{anchors}{ $o->{billing_cycle_anchor} } = $event->{created};
+			push @{ $f{trials} }, [ $o->{trial_start}, $o->{trial_end} ] if $o->{trial_end};
+		}
+		elsif ($type eq 'lines') { $f{complete}{ $o->{invoice} } = $o->{lines} }
+		elsif ($type eq 'checkout.session.completed') { $f{named} ||= defined $o->{client_reference_id} }
+	}
+	return \%f;
+}
+
+# Money back for an invoice, without the refunds of its credit notes: what the charges
+# say, or what the refunds say, whichever knows of more.
+sub money_back
+{
+	my ($f, $invoice) = @_;
+	my ($by_charges, $by_refunds, $disputed) = (0, 0, 0);
+	foreach my $payment (grep { $f->{links}{$_} eq $invoice->{id} } keys %{ $f->{links} })
+	{
+		my @refunds = grep { $_->{payment_intent} eq $payment } values %{ $f->{refunds} };
+		my @failed = grep { $_->{status} =~ /^(failed|canceled)$/ } @refunds;
+		my $stand = sum0(map { $_->{amount} } @refunds) - sum0(map { $_->{amount} } @failed);
+		my $charge = max(0, map {
+			my ($at, $amount) = @$_;
+			$amount - sum0(map { $_->{amount} } grep { $_->{created} <= $at && $_->{told} > $at } @failed)
+		} @{ $f->{charges}{$payment} // [] });
+		$by_refunds += $stand;
+		$by_charges += max($stand, $charge);
+		$disputed += sum0(map { $_->{amount} } grep { $_->{payment_intent} eq $payment && $_->{status} !~ /^(won|warning_.*)$/ }
+			values %{ $f->{disputes} });
+	}
+	foreach my $note (grep { $_->{invoice} eq $invoice->{id} } values %{ $f->{notes} })
+	{
+		my %amounts = ($note->{refund} ? ($note->{refund} => $note->{amount}) : (),
+			map { $_->{refund} => $_->{amount_refunded} } @{ $note->{refunds} // [] });
+		foreach my $id (keys %amounts)
+		{
+			my $refund = $f->{refunds}{$id};
+			next if $refund && $refund->{status} =~ /^(failed|canceled)$/;
+			$by_charges -= $amounts{$id};
+			$by_refunds -= $amounts{$id} if $refund;
+		}
+	}
+	return max(0, $by_charges, $by_refunds) + $disputed;
+}
+
+# --------------------------------------------------------------------------
+# lines, in one form
+
+sub plain
+{
+	my ($o) = @_;
+	my $details = $o->{parent} && ($o->{parent}{subscription_item_details} // $o->{parent}{invoice_item_details});
+	my $pricing = $o->{pricing};
+	my $price = $pricing ? $pricing->{price_details}{price} : $o->{price}{id};
+	my $credited = ($details // $o)->{proration_details};
+	return { id => $o->{id}, start => $o->{period}{start}, end => $o->{period}{end}, amount => $o->{amount},
+		quantity => $o->{quantity} // 1, price => $price, plan => billing_prices()->{$price},
+		unit => $pricing ? $pricing->{unit_amount_decimal} : $o->{price}{unit_amount},
+		proration => ($details && defined $details->{proration} ? $details : $o)->{proration},
+		item => $o->{object} eq 'invoiceitem' ? $o->{id} : $details ? $details->{invoice_item} : $o->{invoice_item},
+		negative => $o->{amount} < 0 || $credited && $credited->{credited_items} };
+}
+
+# The lines that count, each with its exact credits and its reversed share.
+sub lines_that_count
+{
+	my ($f, $end) = @_;
+	my (@lines, %invoiced);
+	foreach my $invoice (values %{ $f->{invoices} })
+	{
+		my $o = $invoice->{parent} ? $invoice->{parent}{subscription_details} : $invoice->{subscription_details};
+		$f->{named} ||= defined $o->{metadata}{account};
+		my $back = ratio(money_back($f, $invoice), max(0, $invoice->{total}));
+		my $complete = $f->{complete}{ $invoice->{id} };
+		foreach my $line (map { plain($_) } @{ $complete // $invoice->{lines}{data} })
+		{
+			my @noted = map {
+				my $note = $_;
+				map {
+					!$_->{invoice_line_item} ? ratio($_->{amount}, max(0, $invoice->{total}))
+					  : $_->{invoice_line_item} eq $line->{id} ? ratio($_->{amount}, max(0, $line->{amount})) : ()
+				} @{ $note->{lines}{data} }
+			} grep { $_->{invoice} eq $invoice->{id} && $_->{status} ne 'void' } values %{ $f->{notes} };
+			my $settled = $invoice->{status} eq 'paid' ? $invoice->{status_transitions}{paid_at}
+			  : ($line->{plan}{give} // '') eq 'finalized' && $invoice->{status} eq 'open' ? $invoice->{status_transitions}{finalized_at} : undef;
+			# what was on no invoice before its period was over was given in advance
+			my $waited = $line->{item} && ($line->{plan}{upgrade} // '') ne 'when_paid'
+			  && ($invoice->{status_transitions}{finalized_at} // 0) >= $line->{end};
+			my $share = sum_of($back, @noted);
+			push @lines, { %$line, group => $invoice->{id}, share => at_least_one($share) ? ratio(1, 1) : $share, counts => defined $settled && ($complete || !$invoice->{lines}{has_more}),
+				settled => $waited ? $line->{start} : $settled };
+			$invoiced{ $line->{item} } = 1 if $line->{item};
+		}
+	}
+	foreach my $item (values %{ $f->{items} })
+	{
+		my $line = plain($item);
+		push @lines, { %$line, group => '(pending)', share => ratio(0, 1), settled => $line->{start},
+			counts => !$item->{gone} && ($line->{plan}{upgrade} // '') ne 'when_paid' }
+		  unless $invoiced{ $item->{id} };
+	}
+	@lines = grep { $_->{plan} && ($_->{plan}{give} // '') ne 'nothing' } @lines;
+	# it begins with its own event, once it is paid, tried or active
+	return () unless $f->{named} && $f->{status};
+	return () unless $f->{trials} || $f->{status} !~ /^(incomplete|incomplete_expired|canceled)$/
+	  || grep { $_->{status} eq 'paid' } values %{ $f->{invoices} };
+	$_->{credits} = credits_of($f, \@lines, $_) foreach @lines;
+	$end->{attention} = grep { $_->{counts} && !defined $_->{credits} } @lines;
+	return grep { $_->{counts} && defined $_->{credits} } @lines;
+}
+
+sub credits_of
+{
+	my ($f, $lines, $line) = @_;
+	my ($plan, $p) = @$line{qw(plan end)};
+	my ($every, $period) = @$plan{qw(every period)};
+	# of an item that nobody paid for nobody knows whether it gives or takes
+	return ratio(0, 1) if $line->{item} && $line->{amount} == 0 && !$line->{negative};
+	my $tried = any { $_->[0] <= $line->{start} && $line->{start} < $_->[1] } @{ $f->{trials} // [] };
+	return ratio($plan->{trial_credits}, 1)
+	  if $line->{amount} == 0 && !$line->{negative} && ($line->{unit} > 0 || $tried);
+	my $start = min(map { $_->{start} } grep { $_->{end} == $p && !$_->{proration} && time_plus($_->{start}, $every, $period) == $p } @$lines);
+	foreach my $anchor (defined $start ? () : sort { $f->{anchors}{$b} <=> $f->{anchors}{$a} } keys %{ $f->{anchors} })
+	{
+		my $near = int(($p - $anchor) / 86400 / $every / { day => 1, week => 7, month => 30.44, year => 365.25 }->{$period});
+		my $k = first { time_plus($anchor, $_ * $every, $period) == $p } $near - 2 .. $near + 2;
+		next unless defined $k;
+		$start = time_plus($anchor, ($k - 1) * $every, $period);
+		last;
+	}
+	$start //= time_plus($p, -$every, $period);
+	my ($seconds, $whole) = ($p - $line->{start}, $p - $start);
+	return undef if 2 * $seconds > 3 * $whole;
+	return ratio($plan->{credits} * $line->{quantity} * $seconds * ($line->{negative} ? -1 : 1), $whole);
+}
+
+# --------------------------------------------------------------------------
+# numbers: fractions, as a numerator and a denominator
+
+sub ratio { my ($a, $b) = @_; return $b ? [ Math::BigInt->new($a), Math::BigInt->new($b) ] : [ Math::BigInt->bzero, Math::BigInt->bone ] }
+
+sub sum_of
+{
+	my ($sum, @rest) = @_;
+	foreach my $x (@rest)
+	{
+		$sum = $sum->[1] == $x->[1] ? [ $sum->[0] + $x->[0], $x->[1] ] : [ $sum->[0] * $x->[1] + $x->[0] * $sum->[1], $sum->[1] * $x->[1] ];
+	}
+	return $sum;
+}
+
+sub product_of { my ($x, $y) = @_; return [ $x->[0] * $y->[0], $x->[1] * $y->[1] ] }
+
+sub at_least_one { my ($x) = @_; return $x->[0] >= $x->[1] }
+
+# half away from zero
+sub rounded { my ($x) = @_; my $n = ((2 * abs($x->[0]) + $x->[1]) / (2 * $x->[1]))->numify; return $x->[0] < 0 ? -$n : $n }
+
+# towards zero
+sub int_of { my ($x) = @_; my $n = (abs($x->[0]) / $x->[1])->numify; return $x->[0] < 0 ? -$n : $n }
+
+1;

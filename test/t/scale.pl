@@ -1,0 +1,250 @@
+# The time of a call is proportional to the grants, draws and holds that it is
+# about, and depends on nothing else; its memory is limited; and a job that is cut
+# short keeps what it has done.
+#
+# CREDITS_SCALE changes how many grants there are, CREDITS_SCALE_RATIO how much
+# longer each may take than each of a thousand.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CreditsTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use List::Util qw(min);
+use Time::HiRes qw(time);
+
+my $few = 1000;
+my $many = $ENV{CREDITS_SCALE} // 20000;
+# what took quadratic time took four times as long and more
+my $ratio = $ENV{CREDITS_SCALE_RATIO} // 2.5;
+my $rounds = 3;
+
+my $node = credits_node('scale', conf => "fsync = off\nautovacuum = off\nmax_wal_size = 4GB\n");
+my $session = CreditsTest::Session->new($node);
+$session->value("SET credits.test_clock = '2030-01-01'");
+
+sub at
+{
+	my ($clock) = @_;
+	$session->value("SET credits.test_clock = '$clock'");
+	return;
+}
+
+# Gives an account that many grants, each a credit.
+sub give
+{
+	my ($account, $count, $expires) = @_;
+	$session->value("SELECT kind FROM credits_open_account('$account')");
+	for (my $left = $count; $left > 0; $left -= 10000)
+	{
+		my $n = min($left, 10000);
+		$session->value(qq(
+			SELECT count(*) FROM credits_allocate_many((
+				SELECT array_agg(ROW('$account', 1, NULL, NULL, NULL, NULL, 'manual', $expires, NULL, NULL, NULL, NULL, NULL)::credits.allocation)
+				FROM generate_series(1, $n)))));
+	}
+	return;
+}
+
+# Runs a statement, and returns how long it took and what it returned.
+sub took
+{
+	my ($sql) = @_;
+	my $start = time;
+	my $value = $session->value($sql);
+	return (time - $start, $value);
+}
+
+# Adds the times of calls about a number of grants to those of others.
+sub add_times
+{
+	my ($n, $name, $times) = @_;
+	my $id;
+	my $time = sub {
+		my ($call, $sql) = @_;
+		(my $seconds, $id) = took("SELECT transaction_id FROM $sql");
+		$times->{$call} += $seconds;
+	};
+	at('2030-01-01');
+	give("from:$name", $n, 'NULL');
+	give("once:$name", $n, 'NULL');
+	give("expiring:$name", $n, "'2030-02-01'");
+	$session->value("SELECT kind FROM credits_open_account('to:$name')");
+	$session->value("SELECT kind FROM credits_open_account('holding:$name', $n)");
+	$session->value("SELECT count(*) FROM generate_series(1, $n) AS i, LATERAL credits_hold('holding:$name', 1 + 0 * i, expires_in => '1 hour')");
+	$session->value("SELECT kind FROM credits_hold('once:$name', $n, expires_in => '1 hour')");
+
+	$time->('deduct', "credits_deduct('from:$name', $n)");
+	my $spend = $id;
+	$time->('refund half', "credits_refund($spend, $n / 2)");
+	$time->('refund the rest', "credits_refund($spend)");
+	$time->('hold', "credits_hold('from:$name', $n / 2)");
+	$time->('capture more than is held', "credits_capture($id, $n, allow_more => true)");
+	$session->value("SELECT kind FROM credits_refund($id)");
+	$time->('hold', "credits_hold('from:$name', $n)");
+	$time->('capture half and release', "credits_capture($id, $n / 2)");
+	$session->value("SELECT kind FROM credits_refund($id)");
+	$time->('hold', "credits_hold('from:$name', $n)");
+	$time->('release', "credits_release($id)");
+	$time->('transfer', "credits_transfer('from:$name', 'to:$name', $n)");
+	$time->('reverse a transfer', "credits_reverse_transfer($id, 'a mistake')");
+
+	at('2030-02-02');
+	$session->value("SELECT balance FROM credits_summary('expiring:$name')");
+	my ($seconds) = took("SELECT credits_balance('expiring:$name')");
+	$times->{'look at what is due'} += $seconds;
+	$time->('settle grants', "credits_allocate('expiring:$name', 1)");
+	$time->('settle a hold', "credits_allocate('once:$name', 1)");
+	$time->('settle holds', "credits_allocate('holding:$name', 1)");
+	return;
+}
+
+# Both do the same work in all, in turns: a machine that is busy makes both late.
+# The best of some rounds counts.
+{
+	my %best;
+	foreach my $round (1 .. $rounds)
+	{
+		my (%short, %long);
+		add_times($few, "$round:$_", \%short) foreach 1 .. $many / $few;
+		add_times($many, "$round:all", \%long);
+		$session->value('VACUUM credits.accounts, credits.grants, credits.hold_states');
+		foreach my $call (keys %long)
+		{
+			my $factor = $long{$call} / $short{$call};
+			$best{$call} = $factor if !defined $best{$call} || $factor < $best{$call};
+		}
+		last if !grep { $_ > $ratio } values %best;
+	}
+	foreach my $call (sort keys %best)
+	{
+		cmp_ok($best{$call}, '<=', $ratio, sprintf '%s: %.2f times as long for each of %d', $call, $best{$call}, $many);
+	}
+	at('2030-01-01');
+}
+
+# the memory of a call that settles 20,000 holds that give back to 20,000 grants
+{
+	my $n = 20000;
+	give('memory', $n, "'2030-03-01'");
+	$session->value("SELECT count(*) FROM generate_series(1, $n) AS i, LATERAL credits_hold('memory', 1 + 0 * i, expires_in => '1 day')");
+	foreach my $day ('2030-01-15', '2030-04-01')
+	{
+		foreach my $sql ("SELECT credits_balance('memory')", "SELECT transaction_id FROM credits_deduct('memory', 1)")
+		{
+			my $one = CreditsTest::Session->new($node);
+			$one->value("SET credits.test_clock = '$day'");
+			my $pid = $one->value('SELECT pg_backend_pid()');
+			$one->query('BEGIN');
+			$one->query($sql);
+			$one->query('ROLLBACK');
+			my $status = slurp_file("/proc/$pid/status");
+			my ($peak) = $status =~ /^VmHWM:\s+(\d+) kB/m;
+			my ($file) = $status =~ /^RssFile:\s+(\d+) kB/m;
+			my ($shared) = $status =~ /^RssShmem:\s+(\d+) kB/m;
+			cmp_ok(($peak - $file - $shared) / 1024, '<', 100,
+				sprintf '%s on %s: %d MB', $sql =~ /(credits_\w+)/, $day, ($peak - $file - $shared) / 1024);
+			$one->quit;
+		}
+	}
+}
+
+# one grant among many that is due
+{
+	my $count = 20;
+	my (%took, %pages, %middle);
+	give('open', $many, 'NULL');
+	$session->value("SELECT kind FROM credits_open_account('small')");
+	foreach my $account (qw(open small))
+	{
+		$session->value(
+			"SELECT count(credits_allocate('$account', 2, expires_at => '2031-01-01'::timestamptz + i * interval '1 day')) FROM generate_series(1, $count) AS i");
+		$middle{$account} = $session->value(
+			"SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY id) FROM credits.grants WHERE account_id = credits.account_id('$account')");
+	}
+	$session->value('VACUUM ANALYZE credits.accounts, credits.grants');
+	foreach my $day (1 .. $count)
+	{
+		at(sprintf '2031-01-%02d 12:00', $day + 1);
+		foreach my $account (qw(open small))
+		{
+			my ($look) = took("SELECT credits_balance('$account')");
+			my ($first) = took("SELECT count(*) FROM credits_grants('$account', 10)");
+			my ($later) = took("SELECT count(*) FROM credits_grants('$account', 10, $middle{$account})");
+			my ($spend) = took("SELECT credits_deduct('$account', 1)") if $day < $count;
+			my ($summary) = took("SELECT balance FROM credits_summary('$account')");
+			push @{ $took{$account} }, $look + ($spend // 0) + $summary;
+			push @{ $pages{$account} }, $first + $later;
+		}
+	}
+	foreach my $what ([ 'one of %d grants expires', \%took ], [ 'a page of %d grants when one is due', \%pages ])
+	{
+		my ($name, $times) = @$what;
+		my ($open, $small) = map { (sort { $a <=> $b } @{ $times->{$_} })[ $count / 2 ] } qw(open small);
+		cmp_ok($open / $small, '<', 5, sprintf "$name: %.2f times as long as where it is one of few", $many, $open / $small);
+	}
+	at('2030-01-01');
+}
+
+# many calls in one transaction, against plain updates of a row as large: no
+# version of either can be removed meanwhile
+{
+	my $n = 10000;
+	$session->value("SELECT kind FROM credits_open_account('often', 1000000)");
+	$session->query('CREATE TABLE plain (id bigint PRIMARY KEY, name text UNIQUE, balance bigint, filler text) WITH (fillfactor = 60)');
+	$session->query("INSERT INTO plain VALUES (1, 'often', 1000000, repeat('x', 150))");
+	my %last;
+	foreach my $call ("PERFORM credits_deduct('often', 1)", q(UPDATE plain SET balance = balance - 1 WHERE name = 'often'))
+	{
+		$session->query('BEGIN');
+		my @took =
+		  map { (took("DO \$\$ BEGIN FOR i IN 1 .. 1000 LOOP $call; END LOOP; END \$\$"))[0] } 1 .. $n / 1000;
+		$session->query('COMMIT');
+		my ($kind) = $call =~ /(\w+)/;
+		$last{$kind} = min(@took[ -3 .. -1 ]);
+	}
+	my $factor = $last{PERFORM} / $last{UPDATE};
+	cmp_ok($factor, '<', 1, sprintf 'after %d calls on one account in one transaction: %.2f times as long as a plain update', $n, $factor);
+}
+
+# a job that is given too little time gets through by and by
+{
+	$session->value("SELECT kind FROM credits_open_account('job', $many)");
+	give('job', $many, "'2030-05-01'");
+	$session->value("SELECT count(*) FROM generate_series(1, $many / 10) AS i, LATERAL credits_hold('job', 1 + 0 * i, expires_in => '1 day')");
+	at('2030-06-01');
+	my $left = sub {
+		return $session->value("SELECT count(*) FROM credits.grants AS g JOIN credits.accounts AS a ON a.id = g.account_id"
+			  . " WHERE a.name = 'job' AND g.status = 'open' AND g.expires_at < '2030-06-01'")
+		  + $session->value("SELECT count(*) FROM credits.hold_states AS h JOIN credits.accounts AS a ON a.id = h.account_id"
+			  . " WHERE a.name = 'job' AND h.status = 'open'");
+	};
+	my ($timeout, $cut_short, $kept) = (50, 0, 0);
+	my $before = $left->();
+	while ($before > 0)
+	{
+		$session->query("SET statement_timeout = $timeout");
+		my $code = $session->query('CALL credits_settle(100)')->{code};
+		$session->query('SET statement_timeout = 0');
+		my $after = $left->();
+		if ($code eq '57014')
+		{
+			$cut_short++;
+			$kept++ if $after < $before;
+			# not even one part of it
+			$timeout *= 2 if $after == $before;
+		}
+		$before = $after;
+	}
+	cmp_ok($kept, '>', 1, sprintf 'a job that was cut short %d times has kept what it did %d times', $cut_short, $kept);
+	is($session->value("SELECT balance FROM credits.accounts WHERE name = 'job'"), $many, 'and got through');
+	is($session->value("SELECT held FROM credits.accounts WHERE name = 'job'"), 0, 'with the holds, too');
+}
+
+problems_are($node, '', 'nothing is wrong');
+$session->quit;
+done_testing();
