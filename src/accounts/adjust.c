@@ -42,7 +42,7 @@ plan_adjust(Posting *posting, void *arg)
 
 		if (!guards_enough(posting, -delta))
 			return false;
-		draws = grants_burn(posting, -delta, &ndraws);
+		draws = burn_grants(posting, -delta, &ndraws);
 		posting->main = log_add(posting, KIND_ADJUSTMENT, posting->now, delta,
 								draws, ndraws);
 	}

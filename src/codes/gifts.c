@@ -380,7 +380,7 @@ plan_many(Posting *postings, void *arg)
 		if (!limit_rules_receive(to, &received, false))
 			return false;
 	}
-	draws = grants_burn(from, gifts->total, &ndraws);
+	draws = burn_grants(from, gifts->total, &ndraws);
 	from->main = log_add(from, KIND_GIFT, from->now, -gifts->total, draws,
 						 ndraws);
 	for (i = 1; i <= gifts->n; i++)

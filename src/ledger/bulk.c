@@ -339,7 +339,7 @@ plan_items(Posting *posting, void *arg)
 
 	/* once for all items, instead of a scan for each */
 	if (batch->n >= MANY_ITEMS)
-		grants_load(posting);
+		burn_load(posting);
 	for (i = 0; i < batch->n; i++)
 	{
 		BatchItem  *item = batch->first[i];

@@ -17,12 +17,6 @@
 typedef void (*GrantDue) (Posting *posting, StoreScan *scan,
 						  const Grant *peeked, void *arg);
 
-/*
- * Called for each grant in burn order, whose texts are good until it returns.
- * Returns whether to go on.
- */
-typedef bool (*GrantVisit) (const Grant *grant, void *arg);
-
 extern bool grants_known_source(Refusal *refusal, text *source,
 								int32 *priority);
 extern int32 grants_default_priority(text *source);
@@ -30,7 +24,6 @@ extern Grant *grants_new(Posting *posting, int64 amount, text *source,
 						 TimestampTz effective_at, TimestampTz expires_at);
 extern Grant *grants_find_known(Posting *posting, int64 id);
 extern Grant *grants_get(Posting *posting, int64 id);
-extern Draw *grants_burn(Posting *posting, int64 amount, int *ndraws);
 extern int64 grants_take(Grant *grant, int64 amount, Draw *draw);
 extern Draw *grants_draw(Grant *grant, int64 amount);
 extern Draw *grants_lose(Grant *grant, int64 amount);
@@ -41,16 +34,13 @@ extern TransactionKind grants_give_back(Posting *posting, Grant *grant,
 										int64 amount, TimestampTz drawn,
 										TimestampTz at, TimestampTz until,
 										JsonObject *prolonged);
+extern Grant *grants_add_stored(Posting *posting, Grant *grant);
 extern Grant *grants_read(Posting *posting, StoreScan *scan);
-extern void grants_load(Posting *posting);
-extern void grants_visit(Posting *posting, const Grant *after,
-						 GrantVisit visit, void *arg);
 extern TimestampTz grants_read_effective(Posting *posting, int max,
 										 GrantDue due, void *arg);
 extern TimestampTz grants_read_expiring(Posting *posting, int max,
 										GrantDue due, void *arg);
 extern TimestampTz grants_next_expiry(Posting *posting, int64 *amount);
-extern int	grants_compare(const Grant *x, const Grant *y);
 extern void grants_wake(Posting *posting, TimestampTz at);
 
 #pragma GCC visibility pop

@@ -12,6 +12,7 @@
 
 #include "ledger/debts.h"
 #include "ledger/draws.h"
+#include "ledger/burn.h"
 #include "ledger/grants.h"
 #include "ledger/hold.h"
 #include "ledger/limit_rules.h"
@@ -109,7 +110,7 @@ hold_new(Posting *posting, int64 amount, TimestampTz expires_at,
 {
 	Hold	   *hold = palloc0(sizeof(Hold));
 	int			ndraws;
-	Draw	   *draws = grants_burn(posting, amount, &ndraws);
+	Draw	   *draws = burn_grants(posting, amount, &ndraws);
 
 	*entry = log_add_held(posting, KIND_HOLD, posting->now, -amount, amount,
 						  draws, ndraws);
@@ -310,7 +311,7 @@ hold_enlarge(Posting *posting, Hold *hold, int64 amount)
 	Entry	   *all = palloc(sizeof(Entry));
 	Entry	   *entry;
 	int			ndraws;
-	Draw	   *draws = grants_burn(posting, amount, &ndraws);
+	Draw	   *draws = burn_grants(posting, amount, &ndraws);
 
 	entry = log_add_held(posting, KIND_HOLD, posting->now, -amount, amount,
 						 draws, ndraws);

@@ -594,13 +594,13 @@ ledger_peek(const Account *account, TimestampTz at, Account *settled,
  */
 void
 ledger_peek_grants(const Account *account, TimestampTz at, const Grant *after,
-				   GrantVisit visit, void *arg)
+				   BurnVisit visit, void *arg)
 {
 	Posting		posting;
 
 	begin_dry(&posting, account, at);
 	settle_dry(&posting);
-	grants_visit(&posting, after, visit, arg);
+	burn_visit(&posting, after, visit, arg);
 }
 
 /*

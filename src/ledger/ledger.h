@@ -9,6 +9,7 @@
 #include "ledger/debts.h"
 #include "ledger/draws.h"
 #include "ledger/events.h"
+#include "ledger/burn.h"
 #include "ledger/grants.h"
 #include "ledger/guards.h"
 #include "ledger/hold.h"
@@ -84,7 +85,7 @@ extern void ledger_peek(const Account *account, TimestampTz at,
 						Account *settled, TimestampTz *expiring_at,
 						int64 *expiring);
 extern void ledger_peek_grants(const Account *account, TimestampTz at,
-							   const Grant *after, GrantVisit visit,
+							   const Grant *after, BurnVisit visit,
 							   void *arg);
 extern bool ledger_rehearse(text *name, PlanFunction plan, void *arg,
 							Refusal *refusal);

@@ -21,6 +21,7 @@
 #include "credits.h"
 
 #include "ledger/debts.h"
+#include "ledger/burn.h"
 #include "ledger/grants.h"
 #include "ledger/hold.h"
 #include "ledger/log.h"
@@ -54,7 +55,7 @@ compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 		return x->at < y->at ? 1 : -1;
 	if (x->expires != y->expires)
 		return x->expires ? -1 : 1;
-	return grants_compare(y->grant, x->grant);
+	return burn_compare(y->grant, x->grant);
 }
 
 /* The state of settle_account */

@@ -547,7 +547,7 @@ plan_quote(Posting *posting, void *arg)
 	if (quote->balance >= quote->cost)
 	{
 		if (quote->cost > 0)
-			draws = grants_burn(posting, quote->cost, &ndraws);
+			draws = burn_grants(posting, quote->cost, &ndraws);
 		quote->draws = show_draws(posting, draws, ndraws);
 	}
 	if (!guards_may_spend(posting, quote->cost) ||

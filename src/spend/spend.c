@@ -62,7 +62,7 @@ take(Posting *posting, Spend *spend, int64 amount, JsonObject *pool_terms)
 	else
 	{
 		int			ndraws;
-		Draw	   *draws = grants_burn(posting, amount, &ndraws);
+		Draw	   *draws = burn_grants(posting, amount, &ndraws);
 
 		entry = log_add(posting, spend->kind, posting->now, -amount, draws,
 						ndraws);

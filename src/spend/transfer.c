@@ -174,7 +174,7 @@ transfer_move(Posting *from, Posting *to, int64 amount, TransactionKind kind,
 	if (!limit_rules_spend(from, amount, amount))
 		return false;
 	if (amount > 0)
-		draws = grants_burn(from, amount, &ndraws);
+		draws = burn_grants(from, amount, &ndraws);
 	from->main = log_add(from, kind, from->now, -amount, draws, ndraws);
 	log_describe_part(transfer_receive(from, to, from->main, kind, source),
 					  request);

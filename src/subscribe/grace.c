@@ -118,7 +118,7 @@ add_open(List *list, Posting *posting, const int64 *grant_ids, int n)
 static int
 compare_cells(const ListCell *a, const ListCell *b)
 {
-	return grants_compare(lfirst(a), lfirst(b));
+	return burn_compare(lfirst(a), lfirst(b));
 }
 
 /*

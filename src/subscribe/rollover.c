@@ -245,7 +245,7 @@ trim(Posting *posting, const Period *period, int64 total, int64 amount)
 	ListCell   *lc;
 	int			i;
 
-	grants_load(posting);
+	burn_load(posting);
 	for (i = 0; i < posting->ngrants; i++)
 		if (posting->grants[i]->remaining > 0 &&
 			posting->grants[i]->status == GRANT_OPEN &&
