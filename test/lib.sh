@@ -129,7 +129,7 @@ skipped=0
 # step without totals counts as one test.  A step that fails without a failed test
 # counts as one failure.
 step() {
-	local log=$tmp/step.log status=0 step_failed=0
+	local log=$tmp/step.log status=0 step_failed=0 start=$SECONDS
 
 	echo "== $*"
 	"$@" 2>&1 | tee "$log" || status=$?
@@ -142,6 +142,7 @@ step() {
 	fi
 	[ $status = 0 ] || [ "$step_failed" != 0 ] || step_failed=1
 	failed=$((failed + step_failed))
+	echo "$((SECONDS - start)) s"
 	echo
 }
 
