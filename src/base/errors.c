@@ -12,6 +12,9 @@
 
 #include "base/errors.h"
 
+#include "access/xact.h"
+#include "utils/resowner.h"
+
 /*
  * Fills in a refusal.  Always returns false, so that a function that returns
  * "is it allowed?" can end with "return refuse(...)".
@@ -69,4 +72,37 @@ is_unique_violation(MemoryContext context, const char *constraint)
 	FreeErrorData(error);
 	MemoryContextSwitchTo(old);
 	return violation;
+}
+
+/*
+ * Calls a function in a subtransaction.  Returns NULL if it succeeds; otherwise
+ * what it did is rolled back, and the error is returned for the caller to judge,
+ * who must raise those again that it does not expect.
+ */
+ErrorData *
+catch_error(CatchWork work, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(context);
+		work(arg);
+		MemoryContextSwitchTo(context);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
 }

@@ -26,6 +26,11 @@ extern char *sqlstate_text(int sqlstate);
 extern bool is_unique_violation(MemoryContext context,
 								const char *constraint);
 
+/* What is done in a subtransaction by catch_error */
+typedef void (*CatchWork) (void *arg);
+
+extern ErrorData *catch_error(CatchWork work, void *arg);
+
 #pragma GCC visibility pop
 
 #endif							/* CREDITS_BASE_ERRORS_H */

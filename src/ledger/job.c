@@ -253,6 +253,33 @@ work_items(JobRun *run, const DueItem *items, int n)
 	return i;
 }
 
+/* The arguments of work_attempt */
+typedef struct JobAttempt
+{
+	JobRun	   *run;
+	const JobRange *range;
+	const DueItem *items;
+	int			n;
+	int64		passed;			/* how many were processed */
+} JobAttempt;
+
+/*
+ * Processes items or, if there are none, sweeps.
+ */
+static void
+work_attempt(void *arg)
+{
+	JobAttempt *attempt = arg;
+
+	if (attempt->items)
+		attempt->passed = work_items(attempt->run, attempt->items, attempt->n);
+	else
+	{
+		attempt->passed = attempt->range->sweep(attempt->n);
+		attempt->run->done += attempt->passed;
+	}
+}
+
 /*
  * Processes items in a subtransaction or, if items is NULL, sweeps up to n.
  * Returns how many were processed, or -1, with the error and nothing done, if
@@ -262,48 +289,20 @@ static int64
 try_items(JobRun *run, const JobRange *range, const DueItem *items, int n,
 		  ErrorData **error)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	JobAttempt	attempt = {run, range, items, n};
 	const int64 done = run->done;
 	const int	steps = run->steps;
 	const int	nunfinished = list_length(run->unfinished);
-	volatile int64 passed = -1;
 
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		MemoryContextSwitchTo(context);
-		if (items)
-			passed = work_items(run, items, n);
-		else
-		{
-			passed = range->sweep(n);
-			run->done += passed;
-		}
-		MemoryContextSwitchTo(context);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		*error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		passed = -1;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	if (passed < 0)
-	{
-		if (ends_run(*error))
-			ReThrowError(*error);
-		run->done = done;
-		run->steps = steps;
-		run->unfinished = list_truncate(run->unfinished, nunfinished);
-	}
-	return passed;
+	*error = catch_error(work_attempt, &attempt);
+	if (*error == NULL)
+		return attempt.passed;
+	if (ends_run(*error))
+		ReThrowError(*error);
+	run->done = done;
+	run->steps = steps;
+	run->unfinished = list_truncate(run->unfinished, nunfinished);
+	return -1;
 }
 
 /*

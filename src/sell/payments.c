@@ -470,6 +470,30 @@ replay(const Payment *payment, Receipt *receipt)
 	return duplicate(payment);
 }
 
+/* The arguments of post_delivery */
+typedef struct Delivery
+{
+	Payment    *payment;
+	Receipt    *receipt;
+} Delivery;
+
+/*
+ * Posts the delivery of a purchase.
+ */
+static void
+post_delivery(void *arg)
+{
+	Delivery   *delivery = arg;
+	Payment    *payment = delivery->payment;
+	Refusal		refusal;
+
+	if (!ledger_post_joint("credits_complete_purchase()", payment->parties,
+						   payment->nparties, &payment->request,
+						   plan_complete, payment, delivery->receipt,
+						   &refusal))
+		raise_refusal(&refusal);
+}
+
 /*
  * Posts the delivery of a purchase.  Returns false, with nothing done, if another
  * transaction has used its payment for another purchase: only the unique index
@@ -478,32 +502,9 @@ replay(const Payment *payment, Receipt *receipt)
 static bool
 post_alone(Payment *payment, Receipt *receipt)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-	Refusal		refusal;
+	Delivery	delivery = {payment, receipt};
+	ErrorData  *error = catch_error(post_delivery, &delivery);
 
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		MemoryContextSwitchTo(context);
-		if (!ledger_post_joint("credits_complete_purchase()", payment->parties,
-							   payment->nparties, &payment->request,
-							   plan_complete, payment, receipt, &refusal))
-			raise_refusal(&refusal);
-		MemoryContextSwitchTo(context);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	if (error && (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
 				  error->constraint_name == NULL ||
 				  strcmp(error->constraint_name,

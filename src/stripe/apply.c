@@ -231,12 +231,21 @@ is_refusal(const ErrorData *error)
 		error->sqlerrcode == ERRCODE_CHECK_VIOLATION;
 }
 
+/* The arguments of apply_subject */
+typedef struct Attempt
+{
+	const Application *application;
+	StripeOutcome *outcome;
+} Attempt;
+
 /*
  * Applies what is known of a subject.
  */
 static void
-apply_subject(const Application *a, StripeOutcome *outcome)
+apply_subject(void *arg)
 {
+	const Application *a = ((Attempt *) arg)->application;
+	StripeOutcome *outcome = ((Attempt *) arg)->outcome;
 	List	   *ordered;
 
 	switch (a->kind)
@@ -263,32 +272,13 @@ apply_subject(const Application *a, StripeOutcome *outcome)
 static void
 try_apply(const Application *a, StripeOutcome *outcome)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	Attempt		attempt = {a, outcome};
+	ErrorData  *error;
 
 	memset(outcome, 0, sizeof(StripeOutcome));
 	json_begin(&outcome->detail);
 	outcome->was_waiting = a->was_waiting;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		MemoryContextSwitchTo(context);
-		apply_subject(a, outcome);
-		MemoryContextSwitchTo(context);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	error = catch_error(apply_subject, &attempt);
 	if (error == NULL)
 		return;
 	if (!is_refusal(error))

@@ -486,6 +486,58 @@ return_waiting(ReturnSetInfo *set, List *events, EventResult result,
 	}
 }
 
+/* The waiting events of a subject, and what applying them came to */
+typedef struct Reprocessing
+{
+	const char *subject;
+	List	   *events;
+	StripeOutcome outcome;
+} Reprocessing;
+
+/*
+ * Applies the waiting events of a subject, and fails if another transaction holds
+ * a lock that this needs.
+ */
+static void
+reprocess_subject(void *arg)
+{
+	Reprocessing *r = arg;
+	int			nest = NewGUCNestLevel();
+	Application a = {.subject = r->subject};
+	Fold		fold = {0};
+	List	   *linked;
+
+	/*
+	 * store_set_nowait is for the rows that the store locks.  A lock that a
+	 * statement needs is given up after the shortest timeout there is.
+	 */
+	(void) set_config_option("lock_timeout", "1ms", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+
+	/* what its events are about never changes */
+	r->events = stripe_read_events(r->subject);
+	if (r->events != NIL)
+	{
+		a.kind = apply_kind(linitial(r->events));
+		a.was_waiting = apply_lock(a.kind, r->subject, NULL, &linked);
+		/* another transaction may have applied them meanwhile */
+		r->events = a.was_waiting || a.kind == SUBJECT_SUBSCRIPTION ?
+			stripe_read_events(r->subject) : NIL;
+	}
+	if (r->events != NIL)
+	{
+		a.events = r->events;
+		if (a.kind == SUBJECT_SUBSCRIPTION)
+		{
+			fold.billed = billing_subscription(r->subject);
+			fold.all = true;
+			a.fold = &fold;
+		}
+		apply_and_note(&a, &r->outcome);
+	}
+	AtEOXact_GUC(true, nest);
+}
+
 /*
  * Applies the waiting events of a subject in a subtransaction, and returns them
  * to the caller.  Returns false, with nothing done and no lock kept, if another
@@ -494,84 +546,32 @@ return_waiting(ReturnSetInfo *set, List *events, EventResult result,
 static bool
 try_subject(const char *subject, ReturnSetInfo *set)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	List	   *volatile events = NIL;
-	ErrorData  *volatile error = NULL;
-	StripeOutcome outcome;
-	bool		before;
+	Reprocessing r = {.subject = subject};
+	bool		before = store_set_nowait(true);
+	ErrorData  *error;
 
-	BeginInternalSubTransaction(NULL);
-	before = store_set_nowait(true);
 	PG_TRY();
 	{
-		int			nest = NewGUCNestLevel();
-		Application a = {.subject = subject};
-		Fold		fold = {0};
-		List	   *linked;
-
-		MemoryContextSwitchTo(context);
-
-		/*
-		 * store_set_nowait is for the rows that the store locks.  A lock that
-		 * a statement needs is given up after the shortest timeout there is.
-		 */
-		(void) set_config_option("lock_timeout", "1ms", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
-
-		/* what its events are about never changes */
-		events = stripe_read_events(subject);
-		if (events != NIL)
-		{
-			a.kind = apply_kind(linitial(events));
-			a.was_waiting = apply_lock(a.kind, subject, NULL, &linked);
-			/* another transaction may have applied them meanwhile */
-			events = a.was_waiting || a.kind == SUBJECT_SUBSCRIPTION ?
-				stripe_read_events(subject) : NIL;
-		}
-		if (events != NIL)
-		{
-			a.events = events;
-			if (a.kind == SUBJECT_SUBSCRIPTION)
-			{
-				fold.billed = billing_subscription(subject);
-				fold.all = true;
-				a.fold = &fold;
-			}
-			apply_and_note(&a, &outcome);
-		}
-		AtEOXact_GUC(true, nest);
-		MemoryContextSwitchTo(context);
-		ReleaseCurrentSubTransaction();
+		error = catch_error(reprocess_subject, &r);
 	}
-	PG_CATCH();
+	PG_FINALLY();
 	{
-		/* this comes first, because what follows may fail */
 		(void) store_set_nowait(before);
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
-	(void) store_set_nowait(before);
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
 	if (error)
 	{
 		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			ReThrowError(error);
 		return false;
 	}
-	if (events == NIL)
+	if (r.events == NIL)
 		return true;
-	if (outcome.waiting)
-		json_cstring(&outcome.detail, "missing", outcome.waiting);
-	return_waiting(set, events,
-				   outcome.waiting ? RESULT_WAITING : RESULT_APPLIED,
-				   outcome.detail.nmembers > 0 ? json_document(&outcome.detail) : NULL);
+	if (r.outcome.waiting)
+		json_cstring(&r.outcome.detail, "missing", r.outcome.waiting);
+	return_waiting(set, r.events,
+				   r.outcome.waiting ? RESULT_WAITING : RESULT_APPLIED,
+				   r.outcome.detail.nmembers > 0 ? json_document(&r.outcome.detail) : NULL);
 	return true;
 }
 
