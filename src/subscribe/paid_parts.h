@@ -61,19 +61,22 @@ typedef struct PaidSums
 	int64		reversed;		/* what was paid back */
 } PaidSums;
 
+/* paid_parts.c */
 extern bool paid_parts_give(Posting *posting, Subscription *subscription,
 							PaidPart *part);
 extern bool paid_parts_follow(Posting *posting, Subscription *subscription,
 							  Period *period, PlanChanged *note,
 							  Entitlement *e, int64 *given, int64 *taken);
 
+/* part_rows.c */
 extern StoreTable paid_parts_table;
 extern StoreIndex paid_parts_by_end;
 
-extern void paid_parts_begin(PaidSums *sums);
-extern void paid_parts_add(PaidSums *sums, const PaidPart *part);
-extern void paid_parts_due(const PaidSums *sums, int64 granted, int64 *less,
-						   int64 *paid_back);
+/* part_sums.c */
+extern void part_sums_begin(PaidSums *sums);
+extern void part_sums_add(PaidSums *sums, const PaidPart *part);
+extern void part_sums_due(const PaidSums *sums, int64 granted, int64 *less,
+						  int64 *paid_back);
 
 /*
  * Replaces all parts of a subscription that have one of the given references

@@ -159,18 +159,18 @@ check_paid_period(Verification *v, HTAB *debts, const Period *period,
 	int64		reversed;
 	int			i;
 
-	paid_parts_begin(&sums);
+	part_sums_begin(&sums);
 	scan_begin(&scan, NULL, &paid_parts_by_end, GetActiveSnapshot(),
 			   BY_INT64(period->subscription_id), BY_TIME(period->ends_at));
 	while (scan_peek(&scan, ForwardScanDirection, &row))
-		paid_parts_add(&sums, &row.part);
+		part_sums_add(&sums, &row.part);
 	scan_end(&scan);
 	verify_expect(v, 0, "period", psprintf("paid of %s", what),
 				  period->paid, sums.positive);
 	/* nothing is given to a closed account, or taken from it */
 	if (closed)
 		return;
-	paid_parts_due(&sums, period->granted, &less, &reversed);
+	part_sums_due(&sums, period->granted, &less, &reversed);
 	verify_expect(v, 0, "period", psprintf("taken and carried of %s", what),
 				  verify_add(period->taken, period->carried),
 				  verify_add(less, carried));

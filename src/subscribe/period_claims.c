@@ -1,0 +1,183 @@
+/*
+ * period_claims.c
+ *	  What is claimed from the grants of a period.
+ *
+ * What is claimed of a period is a total.  How it is spread over the grants of the
+ * period follows from the total and from what was used, so that the outcome does
+ * not depend on the order of claims (see debts.c).
+ *
+ * Tested in test/sql/paid_parts.sql.
+ */
+#include "credits.h"
+
+#include "ledger/ledger.h"
+#include "subscribe/part_periods.h"
+
+#include "miscadmin.h"
+
+/* What can be claimed from a grant of a period */
+typedef struct Claimable
+{
+	Grant	   *grant;
+	TimestampTz until;			/* when it expires, or was to */
+	int64		used;
+	int64		claimed;		/* before */
+	int64		least;			/* between these two, in any case */
+	int64		most;
+	int64		claim;
+} Claimable;
+
+/*
+ * qsort comparator: those that expire last come first, and of these those that
+ * were given last.
+ */
+static int
+compare_claimables(const void *a, const void *b)
+{
+	const Claimable *x = a;
+	const Claimable *y = b;
+
+	if (x->until != y->until)
+		return x->until > y->until ? -1 : 1;
+	return x->grant->id > y->grant->id ? -1 : x->grant->id < y->grant->id;
+}
+
+/*
+ * Returns how much is claimed from some grants.
+ */
+int64
+period_claims_total(Posting *posting, const int64 *grant_ids, int n)
+{
+	int64		claimed = 0;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		claimed = plus(claimed, debts_claimed(posting, grant_ids[i]));
+	return claimed;
+}
+
+/*
+ * Returns how much of some grants was used.
+ */
+int64
+period_claims_used(Posting *posting, const int64 *grant_ids, int n)
+{
+	int64		used = 0;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		used = plus(used, debts_used(posting, grants_get(posting, grant_ids[i])));
+	return used;
+}
+
+/*
+ * Decides how much of a total is claimed from each of some grants that expire
+ * together.  For the outcome, only the sum matters; claims move as little as
+ * possible.
+ */
+static void
+claim_alike(Claimable *claims, int n, int64 total)
+{
+	int64		sum = 0;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		claims[i].claim = Max(Min(claims[i].claimed, claims[i].most),
+							  claims[i].least);
+		sum = plus(sum, claims[i].claim);
+	}
+	for (i = 0; i < n && sum < total; i++)
+	{
+		int64		more = Min(total - sum, claims[i].most - claims[i].claim);
+
+		claims[i].claim += more;
+		sum += more;
+	}
+	for (i = n - 1; i >= 0 && sum > total; i--)
+	{
+		int64		less = Min(sum - total, claims[i].claim - claims[i].least);
+
+		claims[i].claim -= less;
+		sum -= less;
+	}
+}
+
+/*
+ * Sets the total that is claimed from some grants.  What was not used is claimed
+ * first: only a total above that makes a debt.
+ */
+void
+period_claims_set(Posting *posting, const int64 *grant_ids, int ngrants, int64 total)
+{
+	Claimable  *claims = palloc0(Max(ngrants, 1) * sizeof(Claimable));
+	int64		unused = 0;
+	bool		owes;
+	int			i;
+	int			n;
+
+	for (i = 0; i < ngrants; i++)
+	{
+		Claimable  *c = &claims[i];
+
+		c->grant = grants_get(posting, grant_ids[i]);
+		c->until = c->grant->granted_until == DT_NOBEGIN ?
+			c->grant->expires_at : c->grant->granted_until;
+		c->used = debts_used(posting, c->grant);
+		c->claimed = debts_claimed(posting, c->grant->id);
+		unused = plus(unused, c->grant->amount - c->used);
+	}
+	owes = total > unused;
+	qsort(claims, ngrants, sizeof(Claimable), compare_claimables);
+	for (i = 0; i < ngrants; i += n)
+	{
+		int64		least = 0;
+		int64		most = 0;
+		int64		part;
+
+		for (n = 0; i + n < ngrants && claims[i + n].until == claims[i].until;
+			 n++)
+		{
+			Claimable  *c = &claims[i + n];
+
+			CHECK_FOR_INTERRUPTS();
+			c->least = owes ? c->grant->amount - c->used : 0;
+			c->most = owes ? c->grant->amount : c->grant->amount - c->used;
+			least = plus(least, c->least);
+			most = plus(most, c->most);
+		}
+		if (owes)
+			unused -= least;
+		/* leave what is claimed of the others in any case */
+		part = Min(most, total - (owes ? unused : 0));
+		claim_alike(&claims[i], n, part);
+		total -= part;
+	}
+	/* what is waived first need not be owed */
+	for (i = 0; i < ngrants; i++)
+		if (claims[i].claim < claims[i].claimed)
+			(void) debts_claim(posting, claims[i].grant, claims[i].claim);
+	for (i = 0; i < ngrants; i++)
+		if (claims[i].claim > claims[i].claimed)
+			(void) debts_claim(posting, claims[i].grant, claims[i].claim);
+}
+
+/*
+ * Takes back what a period has rolled over and is not due any more.  What was
+ * used of it is owed only if its money was paid back.
+ */
+void
+period_claims_rolled(Posting *posting, const Subscription *subscription,
+					 const Period *period, bool owes)
+{
+	const int64 *ids = period->rolled_grant_ids;
+	int			n = period->nrolled;
+	int64		excess;
+
+	if (n == 0)
+		return;
+	excess = rollover_excess(posting, subscription, period);
+	if (!owes)
+		excess = Min(excess, period->rolled - period_claims_used(posting, ids, n));
+	period_claims_set(posting, ids, n, Max(excess, 0));
+}
