@@ -548,7 +548,7 @@ try_subject(const char *subject, ReturnSetInfo *set)
 {
 	Reprocessing r = {.subject = subject};
 	bool		before = store_set_nowait(true);
-	ErrorData  *error;
+	ErrorData  *volatile error = NULL;
 
 	PG_TRY();
 	{
