@@ -402,7 +402,7 @@ sub fail
 	my ($self, $invoice) = @_;
 	$invoice->{attempts}++;
 	my $number = $self->id('x') =~ s/^x//r;
-	$invoice->{payments}[0] //= { id => "pi$number", charge => "ch$number", refunded => 0, disputed => 0 } if $self->{shape} eq 'old';
+	$invoice->{payments}[0] //= { id => "pi$number", charge => "ch$number", amount => 0, refunded => 0, disputed => 0 } if $self->{shape} eq 'old';
 	$self->emit('invoice.payment_failed', $self->invoice_object($invoice));
 	$self->become('past_due') if $self->{status} eq 'active';
 	return $self;
