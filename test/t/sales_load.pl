@@ -18,7 +18,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seed = $ENV{CREDITS_SEED} // time & 0xffffff;
+my $seed = $ENV{CREDITS_SEED} // 20310401;
 my $rounds = $ENV{CREDITS_ROUNDS} // 4;
 my $seconds = $ENV{CREDITS_SECONDS} // 10;
 note "CREDITS_SEED=$seed CREDITS_ROUNDS=$rounds CREDITS_SECONDS=$seconds";
