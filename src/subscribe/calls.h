@@ -23,10 +23,7 @@ typedef struct Call
 	bool		cancel_expires;
 	TimestampTz starts_at;		/* of a period to give; DT_NOBEGIN for that of
 								 * now; or since when the plan is shown */
-	TimestampTz ends_at;		/* DT_NOEND for that of the calendar */
-	int64		plan_id;		/* of the period, 0 for the one in force */
-	bool		trial;
-	bool		by_parts;		/* by credits.paid_parts? */
+	int64		plan_id;		/* that is shown */
 	bool		done;			/* did it change anything? */
 	Receipt		receipt;		/* transaction_id is 0 if it did not */
 } Call;

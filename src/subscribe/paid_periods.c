@@ -59,10 +59,10 @@ plan_period(Posting *posting, void *arg)
 {
 	Call	   *call = arg;
 	Subscription *s = calls_subscription(posting, call);
-	int64		plan_id = call->plan_id;
+	int64		plan_id;
 	const PlanTerms *plan;
 	TimestampTz starts_at = call->starts_at;
-	TimestampTz ends_at = call->ends_at;
+	TimestampTz ends_at;
 	TimestampTz whole_from;
 	Period	   *period;
 	int64		number;
@@ -95,10 +95,9 @@ plan_period(Posting *posting, void *arg)
 	period = periods_in(posting, s->id, starts_at);
 	if (period && period->status != PERIOD_SKIPPED)
 		return true;
-	if (plan_id == 0)
-		plan_id = s->next_plan_id != 0 && starts_at >= s->period_end ?
-			s->next_plan_id :
-			plan_history_before(posting, s, starts_at + 1)->id;
+	plan_id = s->next_plan_id != 0 && starts_at >= s->period_end ?
+		s->next_plan_id :
+		plan_history_before(posting, s, starts_at + 1)->id;
 	plan = plans_get(plan_id);
 	if (s->next_plan_id != 0 && s->next_plan_id == plan_id &&
 		starts_at >= s->period_end)
@@ -113,33 +112,20 @@ plan_period(Posting *posting, void *arg)
 	number = s->first_number +
 		calendar_number(s->anchor, s->timezone, plan->period, plan->every,
 						starts_at);
+	if (starts_at != s->period_end &&
+		subscriptions_start(s, plan, number) != starts_at)
+		return refuse(&posting->refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+					  psprintf("no period of subscription " INT64_FORMAT " begins then",
+							   s->id),
+					  psprintf("It is %s.", timestamptz_to_str(starts_at)),
+					  "Leave period_start out for the period that holds now, or pass one that credits.period_start returns.");
+	ends_at = subscriptions_start(s, plan, number + 1);
 	whole_from = starts_at;
-	if (ends_at == DT_NOEND)
-	{
-		if (starts_at != s->period_end &&
-			subscriptions_start(s, plan, number) != starts_at)
-			return refuse(&posting->refusal, ERRCODE_INVALID_PARAMETER_VALUE,
-						  psprintf("no period of subscription " INT64_FORMAT " begins then",
-								   s->id),
-						  psprintf("It is %s.", timestamptz_to_str(starts_at)),
-						  "Leave period_start out for the period that holds now, or pass one that credits.period_start returns.");
-		ends_at = subscriptions_start(s, plan, number + 1);
-		/* the first one may be a part of a period of the calendar */
-		if (starts_at == s->started_at || s->status == SUBSCRIPTION_TRIALING)
-			whole_from = Min(starts_at, subscriptions_start(s, plan, number));
-	}
+	/* the first one may be a part of a period of the calendar */
+	if (starts_at == s->started_at || s->status == SUBSCRIPTION_TRIALING)
+		whole_from = Min(starts_at, subscriptions_start(s, plan, number));
 	calls_log(posting, call, s);
-	if (call->by_parts)
-		return give_paid(posting, s, plan, starts_at, ends_at, whole_from);
-	period = renew_give(posting, s, number, starts_at, ends_at, call->trial,
-						plan_id, whole_from);
-	if (period == NULL)
-		return false;
-	proration_follow(posting, s, period);
-	renew_event(posting, s, call->trial ? "trial_started" :
-				period->number == 0 ? "subscription_started" :
-				"subscription_renewed", period, period->transaction_id);
-	return true;
+	return give_paid(posting, s, plan, starts_at, ends_at, whole_from);
 }
 
 /*
@@ -186,13 +172,11 @@ credits_mark_paid(PG_FUNCTION_ARGS)
 {
 	Call		call = {
 		.function = "credits_mark_paid()",
-		.status = SUBSCRIPTION_ACTIVE,
-		.by_parts = true
+		.status = SUBSCRIPTION_ACTIVE
 	};
 
 	call.id = arg_id(fcinfo, 0, "subscription_id");
 	call.starts_at = DT_NOBEGIN;
 	(void) calls_arg_instant(fcinfo, 1, "period_start", &call.starts_at);
-	call.ends_at = DT_NOEND;
 	return calls_run(fcinfo, &call, plan_paid);
 }

@@ -361,38 +361,3 @@ proration_give(Posting *posting, Period *period, const PlanTerms *plan,
 	}
 	return true;
 }
-
-/*
- * Gives or takes back what plan changes within a period make of it.  Those may
- * be known before the period is paid and gives its own credits.
- */
-void
-proration_follow(Posting *posting, Subscription *subscription, Period *period)
-{
-	Entry	   *main = posting->main;
-	Entitlement e;
-	Datum		carried;
-	int64		amount;
-
-	if (period->status == PERIOD_SKIPPED || period->ends_at <= posting->now)
-		return;
-	proration_entitle(posting, subscription, period, period->ends_at, NULL, &e,
-					  &carried);
-	amount = proration_to_give(&e, period->given);
-	if (!proration_give(posting, period,
-						plans_get(subscription->plan_id), &amount))
-		memset(&posting->refusal, 0, sizeof(Refusal));
-	amount = proration_to_take(&e, period->given);
-	if (amount > 0)
-	{
-		JsonObject	json;
-
-		amount = proration_log(posting, period, amount);
-		json_begin(&json);
-		json_int64(&json, "subscription_id", subscription->id);
-		json_time(&json, "period_start", period->starts_at);
-		json_int64(&json, "taken", amount);
-		posting->main->terms = json_document(&json);
-		posting->main = main;
-	}
-}

@@ -49,8 +49,6 @@ extern int64 proration_log(Posting *posting, Period *period, int64 amount);
 extern Datum proration_price(const PlanTerms *plan, int64 amount);
 extern bool proration_give(Posting *posting, Period *period,
 						   const PlanTerms *plan, int64 *amount);
-extern void proration_follow(Posting *posting, Subscription *subscription,
-							 Period *period);
 
 #pragma GCC visibility pop
 
