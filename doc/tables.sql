@@ -20,7 +20,7 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(5, 'Prices', '{packages,unit_prices,volume_discounts}'),
 	(6, 'Promotions', '{promotions,promotion_totals,promotion_uses}'),
 	(7, 'Purchases', '{purchases,reversals}'),
-	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
+	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
 	(9, 'Jobs', '{warnings,schedules,job_runs}');
 
 CREATE TEMP TABLE reference (source, source_column, target, target_column) AS

@@ -194,6 +194,19 @@ COMMENT ON COLUMN credits.stripe_invoices.paid_at IS 'when it was paid, whenever
 COMMENT ON COLUMN credits.stripe_invoices.complete IS 'are all of its lines known? If not, it gives nothing';
 COMMENT ON COLUMN credits.stripe_invoices.completed IS 'have its lines come by credits_stripe_invoice_lines?';
 
+CREATE TABLE credits.stripe_other_invoices (
+	invoice text COLLATE "C" NOT NULL,
+	paid boolean NOT NULL,
+	facts jsonb NOT NULL,
+	as_of timestamptz NOT NULL,
+	as_rank integer NOT NULL,
+	as_event text COLLATE "C" NOT NULL
+);
+ALTER TABLE credits.stripe_other_invoices ADD CONSTRAINT stripe_other_invoices_pkey PRIMARY KEY (invoice);
+COMMENT ON TABLE credits.stripe_other_invoices IS 'invoices of Stripe that bill no subscription';
+COMMENT ON COLUMN credits.stripe_other_invoices.paid IS 'did any event say that it was paid?';
+COMMENT ON COLUMN credits.stripe_other_invoices.as_of IS 'when the newest event about it happened; the facts are of that event';
+
 CREATE TABLE credits.stripe_lines (
 	key text COLLATE "C" NOT NULL,
 	subscription text COLLATE "C" NOT NULL,
@@ -309,6 +322,7 @@ SELECT pg_catalog.pg_extension_config_dump('credits.stripe_price_versions_id_seq
 SELECT pg_catalog.pg_extension_config_dump('credits.stripe_customers', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.stripe_subscriptions', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.stripe_invoices', '');
+SELECT pg_catalog.pg_extension_config_dump('credits.stripe_other_invoices', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.stripe_lines', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.stripe_credit_notes', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.stripe_items', '');
@@ -317,6 +331,7 @@ SELECT pg_catalog.pg_extension_config_dump('credits.stripe_dismissals', '');
 GRANT SELECT ON credits.stripe_subjects, credits.stripe_events, credits.stripe_links,
 	credits.stripe_price_versions, credits.stripe_price_versions_id_seq, credits.stripe_prices,
 	credits.stripe_customers, credits.stripe_subscriptions, credits.stripe_invoices,
+	credits.stripe_other_invoices,
 	credits.stripe_lines, credits.stripe_credit_notes, credits.stripe_items,
 	credits.stripe_payments, credits.stripe_dismissals TO credits_admin, credits_auditor;
 
@@ -344,6 +359,38 @@ FROM (
 		   'credits_stripe_invoice_lines'
 	FROM credits.stripe_invoices AS i
 	WHERE NOT i.complete AND i.status OPERATOR(pg_catalog.=) 'paid'
+	UNION ALL
+	-- unless a purchase has it, or a payment of it, as its payment; or it waits
+	-- already under that payment, was paid back, or has only lines that give nothing
+	SELECT o.invoice, 'a subscription or a purchase that the invoice is for', o.invoice, o.total, o.currency,
+		   'credits_start_purchase and credits_complete_purchase with the invoice''s id, or credits_stripe_dismiss'
+	FROM (SELECT i.invoice, i.facts, (i.facts OPERATOR(pg_catalog.->>) 'currency') AS currency,
+				 (i.facts OPERATOR(pg_catalog.->>) 'total')::bigint AS total
+		  FROM credits.stripe_other_invoices AS i WHERE i.paid) AS o
+	WHERE o.total OPERATOR(pg_catalog.>) 0
+	  AND NOT EXISTS (SELECT FROM credits.purchases AS p WHERE p.payment_reference OPERATOR(pg_catalog.=) o.invoice)
+	  AND NOT EXISTS (SELECT FROM credits.stripe_invoices AS i WHERE i.invoice OPERATOR(pg_catalog.=) o.invoice)
+	  AND NOT EXISTS (
+		SELECT FROM credits.stripe_links AS l
+		WHERE l.invoice OPERATOR(pg_catalog.=) o.invoice
+		  AND (EXISTS (SELECT FROM credits.purchases AS p
+					   WHERE p.payment_reference OPERATOR(pg_catalog.=) l.payment)
+			   OR EXISTS (SELECT FROM credits.stripe_subjects AS s
+						  WHERE s.subject OPERATOR(pg_catalog.=) l.payment AND s.waiting IS NOT NULL)))
+	  AND o.total OPERATOR(pg_catalog.>) COALESCE((
+		SELECT pg_catalog.sum(y.refunded OPERATOR(pg_catalog.+) y.disputed)
+		FROM credits.stripe_links AS l
+		JOIN credits.stripe_payments AS y ON y.payment OPERATOR(pg_catalog.=) l.payment
+		WHERE l.invoice OPERATOR(pg_catalog.=) o.invoice
+		  AND y.currency OPERATOR(pg_catalog.=) o.currency), 0::numeric)
+	  AND (o.facts OPERATOR(pg_catalog.?) 'more' OR NOT (o.facts OPERATOR(pg_catalog.?) 'lines') OR EXISTS (
+		SELECT FROM pg_catalog.jsonb_array_elements(o.facts OPERATOR(pg_catalog.->) 'lines') AS e (line)
+		WHERE (e.line OPERATOR(pg_catalog.->>) 'amount')::bigint OPERATOR(pg_catalog.<>) 0
+		  AND COALESCE((SELECT v.give FROM credits.stripe_prices AS v
+						WHERE v.id OPERATOR(pg_catalog.=) COALESCE(e.line OPERATOR(pg_catalog.->>) 'price', e.line OPERATOR(pg_catalog.->>) 'plan')),
+					   (SELECT v.give FROM credits.stripe_prices AS v
+						WHERE v.id OPERATOR(pg_catalog.=) (e.line OPERATOR(pg_catalog.->>) 'product')), 'paid')
+			OPERATOR(pg_catalog.<>) 'nothing'))
 	UNION ALL
 	SELECT l.key,
 		   CASE l.problem WHEN 'unmapped' THEN 'no plan for price ' ELSE 'a period that does not fit the plan of price ' END

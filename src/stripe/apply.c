@@ -32,9 +32,11 @@ apply_kind(const StripeEvent *event)
 	switch (event->kind)
 	{
 		case FACT_SUBSCRIPTION:
-		case FACT_INVOICE:
 		case FACT_INVOICE_ITEM:
 			return SUBJECT_SUBSCRIPTION;
+		case FACT_INVOICE:
+			return other_invoices_is_one(event) ?
+				SUBJECT_INVOICE : SUBJECT_SUBSCRIPTION;
 		case FACT_CREDIT_NOTE:
 			return SUBJECT_INVOICE;
 		case FACT_SESSION:
@@ -135,21 +137,21 @@ apply_lock(SubjectKind kind, const char *subject, const StripeEvent *event,
 		payments = payments_of(event);
 	*linked = lock_ids(payments, subject, &waiting);
 
-	if (kind == SUBJECT_INVOICE)
-		invoices = list_make1(pstrdup(subject));
-	else if (event && event->kind == FACT_INVOICE)
+	if (event && event->kind == FACT_INVOICE)
 	{
 		invoices = list_make1(event->object_id);
 		foreach(lc, payments)
 			stripe_add_link(lfirst(lc), event->object_id);
 	}
-	else if (kind == SUBJECT_PAYMENT && event && event->kind != FACT_SESSION &&
-			 event->kind != FACT_INTENT)
+	else if (kind == SUBJECT_INVOICE)
+		invoices = list_make1(pstrdup(subject));
+	else if (kind == SUBJECT_PAYMENT && event && event->kind != FACT_INTENT)
 	{
 		said = stripe_text(&event->facts->root, "invoice");
 		if (said)
 			stripe_add_link(subject, said);
-		invoices = stripe_find_invoices(subject);
+		if (said || event->kind != FACT_SESSION)
+			invoices = stripe_find_invoices(subject);
 	}
 	else if (kind == SUBJECT_PAYMENT && event == NULL)
 		invoices = stripe_find_invoices(subject);
@@ -257,6 +259,7 @@ apply_subject(void *arg)
 			break;
 		case SUBJECT_INVOICE:
 			outcome->applied = true;
+			other_invoices_deliver(a->subject, outcome);
 			stripe_apply_invoice(a->subject, outcome);
 			break;
 		case SUBJECT_SUBSCRIPTION:

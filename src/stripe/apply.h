@@ -13,7 +13,7 @@
 typedef enum SubjectKind
 {
 	SUBJECT_PAYMENT,
-	SUBJECT_INVOICE,			/* of a credit note */
+	SUBJECT_INVOICE,			/* of a credit note, or without a subscription */
 	SUBJECT_SUBSCRIPTION
 } SubjectKind;
 

@@ -204,9 +204,18 @@ extern bool lines_is_trial(const Billed *billed, const Line *line);
 extern int64 invoice_payments_back(const Invoice *invoice, List *notes);
 extern void invoice_payments_record(const Invoice *invoice, int64 account_id,
 									StripeOutcome *outcome);
+extern void invoice_payments_reverse(const char *invoice, int64 purchase_id,
+									 const char *currency,
+									 StripeOutcome *outcome);
 extern void invoice_payments_write(const char *payment, const char *currency,
 								   int64 refunded, int64 disputed,
 								   Jsonb *detail);
+
+/* other_invoices.c: invoices that bill no subscription */
+extern bool other_invoices_is_one(const StripeEvent *event);
+extern void other_invoices_fold(const StripeEvent *event);
+extern void other_invoices_deliver(const char *id, StripeOutcome *outcome);
+extern void other_invoices_reverse(const char *id, StripeOutcome *outcome);
 
 /* shares.c: what invoices come to */
 extern bool shares_apply(Billed *billed, int64 account_id, List *invoices,

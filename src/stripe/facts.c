@@ -389,6 +389,8 @@ read_session(JsonObject *json, JsonbContainer *o, const StripeEvent *event,
 		subject = stripe_text(o, "payment_intent");
 		facts_copy_int64(json, "amount", o, "amount_total");
 		facts_copy_text(json, "currency", o, "currency");
+		/* if Checkout was asked to make one */
+		facts_copy_text(json, "invoice", o, "invoice");
 	}
 	return subject ? subject : event->object_id;
 }
@@ -508,7 +510,7 @@ read_facts(JsonObject *json, JsonbContainer *o, const StripeEvent *event,
 		case FACT_SUBSCRIPTION:
 			return facts_read_subscription(json, o, event, type);
 		case FACT_INVOICE:
-			return invoice_facts_read(json, o, type);
+			return invoice_facts_read(json, o, event->object_id, type);
 		case FACT_INVOICE_ITEM:
 			return invoice_facts_read_item(json, o, type);
 		case FACT_CREDIT_NOTE:

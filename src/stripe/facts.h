@@ -37,7 +37,7 @@ extern void facts_copy_int64(JsonObject *json, const char *key,
 							 JsonbContainer *object, const char *path);
 
 /* invoice_facts.c: each returns the subject, NULL if the object is none of ours */
-extern char *invoice_facts_read(JsonObject *json, JsonbContainer *o,
+extern char *invoice_facts_read(JsonObject *json, JsonbContainer *o, char *id,
 								const EventType *type);
 extern char *invoice_facts_read_item(JsonObject *json, JsonbContainer *o,
 									 const EventType *type);

@@ -562,6 +562,11 @@ fold_event(Fold *fold, const StripeEvent *event)
 		fold_credit_note(fold, event);
 		return;
 	}
+	if (event->kind == FACT_INVOICE && other_invoices_is_one(event))
+	{
+		other_invoices_fold(event);
+		return;
+	}
 	fold->billed = billing_subscription(event->subject);
 	take_customer(fold->billed, event);
 	switch (event->kind)

@@ -258,10 +258,11 @@ subscription_of_line(JsonbContainer *line)
 
 /*
  * Collects the facts of an invoice.  Its subject is the subscription that it
- * bills.
+ * bills or, if it bills none, the invoice itself.
  */
 char *
-invoice_facts_read(JsonObject *json, JsonbContainer *o, const EventType *type)
+invoice_facts_read(JsonObject *json, JsonbContainer *o, char *id,
+				   const EventType *type)
 {
 	JsonbContainer *lines = facts_array(o, "lines.data");
 	char	   *subscription =
@@ -292,11 +293,12 @@ invoice_facts_read(JsonObject *json, JsonbContainer *o, const EventType *type)
 	facts_add(json, "account",
 			  facts_either(o, "parent.subscription_details.metadata.account",
 						   "subscription_details.metadata.account"));
+	facts_copy_text(json, "purchase_id", o, "metadata.purchase_id");
 	add_payments(json, o);
 	stripe_add_lines(json, lines);
 	if (lines == NULL || stripe_true(o, "lines.has_more"))
 		json_bool(json, "more", true);
-	return subscription;
+	return subscription ? subscription : id;
 }
 
 /*

@@ -235,26 +235,17 @@ reverse(int64 purchase_id, Jsonb *detail, const char *currency,
 }
 
 /*
- * Records the money that was paid for an invoice as a purchase, and what went
- * back of it.
+ * Sets the refunds and chargebacks of a purchase to what went back of the
+ * payments of an invoice.  Currency is a code of Stripe's.
  */
 void
-invoice_payments_record(const Invoice *invoice, int64 account_id,
-						StripeOutcome *outcome)
+invoice_payments_reverse(const char *invoice, int64 purchase_id,
+						 const char *currency, StripeOutcome *outcome)
 {
-	Datum		value = CStringGetTextDatum(invoice->invoice);
-	text	   *currency;
-	SqlResult  *payments;
-	int64		id;
+	Datum		value = CStringGetTextDatum(invoice);
+	SqlResult  *payments = statements_run(&find_payments, &value, NULL);
 	uint64		i;
 
-	if (invoice->amount_paid <= 0 || invoice->currency == NULL)
-		return;
-	currency = stripe_currency(invoice->currency);
-	id = purchases_record(account_id, cstring_to_text(invoice->invoice),
-						  stripe_money(invoice->amount_paid, invoice->currency),
-						  currency);
-	payments = statements_run(&find_payments, &value, NULL);
 	for (i = 0; i < payments->nrows; i++)
 	{
 		bool		isnull;
@@ -262,10 +253,28 @@ invoice_payments_record(const Invoice *invoice, int64 account_id,
 
 		CHECK_FOR_INTERRUPTS();
 		/* money that went back in another currency cannot be compared */
-		if (isnull || !same_text(stripe_currency(TextDatumGetCString(code)),
-								 currency))
+		if (isnull || pg_strcasecmp(TextDatumGetCString(code), currency) != 0)
 			continue;
-		reverse(id, DatumGetJsonbP(statements_value(payments, i, 3, &isnull)),
-				invoice->currency, outcome);
+		reverse(purchase_id,
+				DatumGetJsonbP(statements_value(payments, i, 3, &isnull)),
+				currency, outcome);
 	}
+}
+
+/*
+ * Records the money that was paid for an invoice as a purchase, and what went
+ * back of it.
+ */
+void
+invoice_payments_record(const Invoice *invoice, int64 account_id,
+						StripeOutcome *outcome)
+{
+	int64		id;
+
+	if (invoice->amount_paid <= 0 || invoice->currency == NULL)
+		return;
+	id = purchases_record(account_id, cstring_to_text(invoice->invoice),
+						  stripe_money(invoice->amount_paid, invoice->currency),
+						  stripe_currency(invoice->currency));
+	invoice_payments_reverse(invoice->invoice, id, invoice->currency, outcome);
 }

@@ -583,6 +583,23 @@ announce_failures(List *events, const Purchase *purchase)
 }
 
 /*
+ * Returns whether a purchase was completed by an invoice that a payment is of.
+ */
+static bool
+is_of_invoice(const char *subject, const Purchase *purchase)
+{
+	char	   *reference = text_to_cstring(purchase->payment_reference);
+	ListCell   *lc;
+
+	foreach(lc, stripe_find_invoices(subject))
+	{
+		if (strcmp(lfirst(lc), reference) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Applies the events of a payment, which must be in order.
  */
 void
@@ -623,7 +640,8 @@ stripe_apply_payment(const char *subject, List *events, StripeOutcome *outcome)
 	outcome->account_id = purchase.account_id;
 	json_int64(&outcome->detail, "purchase_id", purchase.id);
 	if (purchase.payment_reference &&
-		strcmp(text_to_cstring(purchase.payment_reference), subject) != 0)
+		strcmp(text_to_cstring(purchase.payment_reference), subject) != 0 &&
+		!is_of_invoice(subject, &purchase))
 	{
 		if (is_all_returned(&payment))
 			outcome->applied = true;

@@ -553,7 +553,8 @@ shares_apply(Billed *billed, int64 account_id, List *invoices,
 
 /*
  * Brings the credits of an invoice, which must be locked with its subscription,
- * to what it comes to, if the subscription has begun.
+ * to what it comes to, if the subscription has begun.  Of an invoice without a
+ * subscription, takes back what went back of it.
  */
 void
 stripe_apply_invoice(const char *id, StripeOutcome *outcome)
@@ -564,7 +565,10 @@ stripe_apply_invoice(const char *id, StripeOutcome *outcome)
 	StripeOutcome apart = {0};
 
 	if (!billing_find_invoice(id, &invoice))
+	{
+		other_invoices_reverse(id, outcome);
 		return;
+	}
 	billed = billing_subscription(invoice.subscription);
 	if (billed->id == 0 || !subscriptions_find(billed->id, &subscription))
 		return;

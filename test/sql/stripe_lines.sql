@@ -281,6 +281,72 @@ SELECT count(*) FROM credits_stripe_reprocess() WHERE event_id LIKE 'evt_640%';
 SELECT pg_temp.has(18);
 SELECT count(*) FROM credits.stripe_attention WHERE subject = 'sub_l18';
 
+-- invoices without a subscription: nothing that was paid is silent
+CREATE FUNCTION pg_temp.other(id text, total int, more jsonb DEFAULT '{}', price text DEFAULT 'price_other') RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', id, 'status', 'paid', 'customer', 'cus_other', 'currency', 'usd', 'total', total, 'amount_paid', total,
+		'lines', jsonb_build_object('has_more', false, 'data', jsonb_build_array(pg_temp.line('il_' || id, price, total)))) || more
+$$;
+CREATE FUNCTION pg_temp.attention() RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT concat_ws(', ', a.subject, a.reason, a.amount, a.currency, a.resolve) FROM credits.stripe_attention AS a WHERE a.subject ~ '_lo[0-9]' ORDER BY a.subject
+$$;
+SELECT credits_open_account('line:other') IS NOT NULL AS opened, credits_set_package('line:package', 1000, 10.00, 'USD') IS NOT NULL AS set;
+CREATE TEMP TABLE other AS
+SELECT n, p.purchase_id AS id, jsonb_build_object('metadata', jsonb_build_object('purchase_id', p.purchase_id::text)) AS named
+FROM generate_series(1, 4) AS n, credits_start_purchase('line:other', 'line:package', idempotency_key => 'other' || n) AS p;
+-- neither paid, nor for anything, nor for credits
+SELECT pg_temp.send('invoice.finalized', pg_temp.other('in_lo1', 500, '{"status": "open"}'));
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo2', 0));
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo3', 500, price => 'price_support'));
+SELECT * FROM pg_temp.attention();
+SELECT credits_stripe_set_price('price_support', give => 'nothing');
+-- paid, whichever event comes last, and with more lines than these
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo1', 500), 2);
+SELECT pg_temp.send('invoice.finalized', pg_temp.other('in_lo4', 700, '{"status": "open"}'), 3);
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo4', 700), 2);
+SELECT pg_temp.send('invoice.paid', jsonb_set(pg_temp.other('in_lo5', 300, price => 'price_support'), '{lines,has_more}', 'true'));
+SELECT * FROM pg_temp.attention();
+-- dismissed, paid back, and delivered by hand: then refunds are followed
+SELECT credits_stripe_dismiss('in_lo5', 'support, too');
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_lo1", "payment_intent": "pi_lo1", "amount_refunded": 499, "currency": "usd"}', 3);
+SELECT pg_temp.send('invoice_payment.paid', '{"id": "inpay_lo1", "invoice": "in_lo1", "payment": {"payment_intent": "pi_lo1"}}', 3);
+SELECT * FROM pg_temp.attention();
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_lo1", "payment_intent": "pi_lo1", "amount_refunded": 500, "currency": "usd"}', 4);
+SELECT outcome FROM credits_start_purchase('line:other', 'line:package') AS p, credits_complete_purchase(p.purchase_id, 'in_lo4', 10.00, 'USD');
+SELECT * FROM pg_temp.attention();
+SELECT pg_temp.send('invoice_payment.paid', '{"id": "inpay_lo4", "invoice": "in_lo4", "payment": {"payment_intent": "pi_lo4"}}', 3);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_lo4", "payment_intent": "pi_lo4", "amount_refunded": 250, "currency": "usd"}', 4);
+SELECT balance, debt FROM credits_summary('line:other');
+-- one that names its purchase, partly paid from the customer's balance, then disputed; and again
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo6', 1000, named || '{"amount_paid": 400, "payment_intent": "pi_lo6"}')) FROM other WHERE n = 1;
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo6', 1000, named || '{"amount_paid": 400, "payment_intent": "pi_lo6"}'), 2) FROM other WHERE n = 1;
+SELECT balance, debt FROM credits_summary('line:other');
+SELECT pg_temp.send('charge.dispute.created', '{"id": "dp_lo6", "payment_intent": "pi_lo6", "charge": "ch_lo6", "amount": 400, "currency": "usd", "status": "needs_response"}', 3);
+SELECT balance, debt FROM credits_summary('line:other');
+SELECT pg_temp.send('charge.dispute.closed', '{"id": "dp_lo6", "payment_intent": "pi_lo6", "charge": "ch_lo6", "amount": 400, "currency": "usd", "status": "won"}', 4);
+-- refunded before it was known to be paid
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_lo7", "payment_intent": "pi_lo7", "amount_refunded": 100, "currency": "usd"}', 5);
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo7', 1000, named || '{"payment_intent": "pi_lo7"}'), 4) FROM other WHERE n = 2;
+SELECT balance, debt FROM credits_summary('line:other');
+-- too little, and a purchase that nobody started
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo8', 900, named)) FROM other WHERE n = 3;
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo9', 900, '{"metadata": {"purchase_id": "0"}}'));
+SELECT * FROM pg_temp.attention();
+SELECT credits_stripe_dismiss('in_lo8', 'paid back otherwise'), credits_stripe_dismiss('in_lo9', 'paid back otherwise');
+-- Checkout makes an invoice beside the session, with the same metadata: one purchase, paid once, in either order
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo10', 1000, named)) FROM other WHERE n = 3;
+SELECT pg_temp.send('checkout.session.completed', named || jsonb_build_object('id', 'cs_lo10', 'mode', 'payment', 'payment_status', 'paid', 'payment_intent', 'pi_lo10',
+	'invoice', 'in_lo10', 'amount_total', 1000, 'currency', 'usd')) FROM other WHERE n = 3;
+SELECT pg_temp.send('checkout.session.completed', named || jsonb_build_object('id', 'cs_lo11', 'mode', 'payment', 'payment_status', 'paid', 'payment_intent', 'pi_lo11',
+	'amount_total', 1000, 'currency', 'usd')) FROM other WHERE n = 4;
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo11', 1000, named)) FROM other WHERE n = 4;
+SELECT * FROM pg_temp.attention();
+SELECT pg_temp.send('invoice_payment.paid', '{"id": "inpay_lo11", "invoice": "in_lo11", "payment": {"payment_intent": "pi_lo11"}}', 3);
+SELECT * FROM pg_temp.attention();
+SELECT pg_temp.send('charge.refunded', jsonb_build_object('id', 'ch_lo' || n, 'payment_intent', 'pi_lo' || n, 'amount_refunded', 500, 'currency', 'usd'), 4) FROM generate_series(10, 11) AS n;
+SELECT balance, debt FROM credits_summary('line:other');
+SELECT n, p.payment_reference, count(r.*) FROM other JOIN credits.purchases AS p USING (id) LEFT JOIN credits.reversals AS r ON r.purchase_id = p.id GROUP BY n, p.payment_reference ORDER BY n;
+SELECT account, problem, detail FROM credits_verify('line:other');
+
 SELECT account, problem, detail FROM credits_verify() WHERE account LIKE 'line:%';
 SELECT subject, waiting FROM credits.stripe_subjects WHERE waiting IS NOT NULL AND subject ~ '_l[0-9]';
 -- nothing is left due
