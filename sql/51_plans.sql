@@ -90,20 +90,68 @@ CREATE TRIGGER plans_refuse_change
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
 ALTER TABLE credits.plans ENABLE ALWAYS TRIGGER plans_refuse_change;
 
-CREATE VIEW credits.current_plans AS
+CREATE VIEW credits.sold_plans AS
 SELECT p.id AS plan_id, p.name, p.version, p.unit, p.credits, p.period, p.every, p.price,
 	   p.currency, p.rollover, p.rollover_maximum, p.rollover_share,
 	   p.rollover_minimum, p.rollover_periods, p.rollover_total,
 	   p.rollover_again, p.priority, p.trial,
-	   p.trial_credits, p.catch_up, p.grace, p.features
+	   p.trial_credits, p.catch_up, p.grace, p.features,
+	   EXISTS (
+		SELECT FROM credits.offers AS o
+		WHERE o.kind OPERATOR(pg_catalog.=) 'plan'
+		  AND o.name OPERATOR(pg_catalog.=) p.name)
+	   AND NOT EXISTS (
+		SELECT FROM credits.offers AS o
+		WHERE o.kind OPERATOR(pg_catalog.=) 'plan'
+		  AND o.name OPERATOR(pg_catalog.=) p.name
+		  AND o.withdrawn_at IS NULL
+		  AND COALESCE(o.account_id, 0) OPERATOR(pg_catalog.=) 0
+		  AND o.metadata IS NULL) AS private
 FROM credits.plans AS p
 WHERE NOT p.retired
   AND NOT EXISTS (
 	SELECT FROM credits.plans AS n
 	WHERE n.name OPERATOR(pg_catalog.=) p.name
 	  AND n.version OPERATOR(pg_catalog.>) p.version);
-COMMENT ON VIEW credits.current_plans IS 'plans that accounts can subscribe to now';
+COMMENT ON VIEW credits.sold_plans IS
+	'plans that are sold now, also those that are offered to some accounts only';
+GRANT SELECT ON credits.sold_plans TO credits_admin, credits_auditor;
+
+CREATE VIEW credits.current_plans AS
+SELECT p.plan_id, p.name, p.version, p.unit, p.credits, p.period, p.every, p.price,
+	   p.currency, p.rollover, p.rollover_maximum, p.rollover_share,
+	   p.rollover_minimum, p.rollover_periods, p.rollover_total,
+	   p.rollover_again, p.priority, p.trial,
+	   p.trial_credits, p.catch_up, p.grace, p.features
+FROM credits.sold_plans AS p
+WHERE NOT p.private;
+COMMENT ON VIEW credits.current_plans IS 'plans that any account can subscribe to now';
 GRANT SELECT ON credits.current_plans TO credits_app, credits_admin, credits_auditor;
+
+CREATE FUNCTION @extschema@.credits_plans(account text)
+RETURNS SETOF credits.current_plans
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT p.plan_id, p.name, p.version, p.unit, p.credits, p.period, p.every, p.price,
+		   p.currency, p.rollover, p.rollover_maximum, p.rollover_share,
+		   p.rollover_minimum, p.rollover_periods, p.rollover_total,
+		   p.rollover_again, p.priority, p.trial,
+		   p.trial_credits, p.catch_up, p.grace, p.features
+	FROM credits.accounts AS a, credits.sold_plans AS p
+	WHERE a.id = credits.account_id($1)
+	  AND (p.unit IS NULL OR p.unit = a.unit)
+	  AND (NOT p.private OR EXISTS (
+		SELECT FROM credits.offers AS o
+		WHERE o.kind = 'plan' AND o.name = p.name AND o.withdrawn_at IS NULL
+		  AND COALESCE(o.account_id, 0) IN (0, a.id)
+		  AND (o.metadata IS NULL OR a.metadata @> o.metadata)))
+	ORDER BY p.name
+$$;
+COMMENT ON FUNCTION @extschema@.credits_plans IS
+	'plans that are offered to an account now: those for everybody, and those for itself';
+REVOKE ALL ON FUNCTION @extschema@.credits_plans FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_plans TO credits_app, credits_auditor;
 
 CREATE FUNCTION @extschema@.credits_set_plan(
 	name text,

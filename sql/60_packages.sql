@@ -2,8 +2,8 @@
 
 CREATE SEQUENCE credits.packages_id_seq;
 
--- As with operations, each version of an offer is a row and is never changed, so
--- that the one a purchase refers to can always be read.
+-- As with operations, each version is a row and is never changed, so that the one
+-- a purchase refers to can always be read.
 CREATE TABLE credits.packages (
 	id bigint NOT NULL,
 	name text COLLATE "C" NOT NULL,
@@ -31,7 +31,7 @@ ALTER TABLE credits.packages ADD CONSTRAINT packages_pkey PRIMARY KEY (id);
 CREATE INDEX packages_name_idx ON credits.packages (name, active_from, id);
 
 COMMENT ON TABLE credits.packages IS
-	'offers of packages, all versions; the one in force has the latest active_from that has come; of several, the last one made';
+	'packages, all versions; the one in force has the latest active_from that has come; of several, the last one made';
 COMMENT ON COLUMN credits.packages.credits IS 'the credits that the price is paid for';
 COMMENT ON COLUMN credits.packages.unit IS 'unit of the accounts that can buy it, NULL if any';
 COMMENT ON COLUMN credits.packages.expires_in IS
@@ -53,7 +53,7 @@ CREATE TRIGGER packages_refuse_change
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
 ALTER TABLE credits.packages ENABLE ALWAYS TRIGGER packages_refuse_change;
 
-CREATE VIEW credits.current_packages AS
+CREATE VIEW credits.sold_packages AS
 SELECT p.name,
 	   p.credits,
 	   p.price,
@@ -63,7 +63,18 @@ SELECT p.name,
 	   p.extras,
 	   p.active_until,
 	   p.metadata,
-	   p.id AS package_id
+	   p.id AS package_id,
+	   EXISTS (
+		SELECT FROM credits.offers AS o
+		WHERE o.kind OPERATOR(pg_catalog.=) 'package'
+		  AND o.name OPERATOR(pg_catalog.=) p.name)
+	   AND NOT EXISTS (
+		SELECT FROM credits.offers AS o
+		WHERE o.kind OPERATOR(pg_catalog.=) 'package'
+		  AND o.name OPERATOR(pg_catalog.=) p.name
+		  AND o.withdrawn_at IS NULL
+		  AND COALESCE(o.account_id, 0) OPERATOR(pg_catalog.=) 0
+		  AND o.metadata IS NULL) AS private
 FROM (
 	SELECT DISTINCT ON (v.name) v.*
 	FROM credits.packages AS v
@@ -72,9 +83,42 @@ FROM (
 ) AS p
 WHERE p.active_until IS NULL
    OR p.active_until OPERATOR(pg_catalog.>) credits.now();
-COMMENT ON VIEW credits.current_packages IS 'each package that is for sale now';
+COMMENT ON VIEW credits.sold_packages IS
+	'packages that are for sale now, also those that are offered to some accounts only';
+GRANT SELECT ON credits.sold_packages TO credits_admin, credits_auditor;
+
+CREATE VIEW credits.current_packages AS
+SELECT p.name, p.credits, p.price, p.currency, p.unit, p.expires_in, p.extras,
+	   p.active_until, p.metadata, p.package_id
+FROM credits.sold_packages AS p
+WHERE NOT p.private;
+COMMENT ON VIEW credits.current_packages IS
+	'packages that any account can buy now';
 GRANT SELECT ON credits.current_packages
 	TO credits_app, credits_admin, credits_auditor;
+
+CREATE FUNCTION @extschema@.credits_packages(account text)
+RETURNS SETOF credits.current_packages
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT p.name, p.credits, p.price, p.currency, p.unit, p.expires_in, p.extras,
+		   p.active_until, p.metadata, p.package_id
+	FROM credits.accounts AS a, credits.sold_packages AS p
+	WHERE a.id = credits.account_id($1)
+	  AND (p.unit IS NULL OR p.unit = a.unit)
+	  AND (NOT p.private OR EXISTS (
+		SELECT FROM credits.offers AS o
+		WHERE o.kind = 'package' AND o.name = p.name AND o.withdrawn_at IS NULL
+		  AND COALESCE(o.account_id, 0) IN (0, a.id)
+		  AND (o.metadata IS NULL OR a.metadata @> o.metadata)))
+	ORDER BY p.name
+$$;
+COMMENT ON FUNCTION @extschema@.credits_packages IS
+	'packages that are offered to an account now: those for everybody, and those for itself';
+REVOKE ALL ON FUNCTION @extschema@.credits_packages FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credits_packages
+	TO credits_app, credits_auditor;
 
 CREATE FUNCTION @extschema@.credits_set_package(
 	name text,
@@ -92,7 +136,7 @@ CREATE FUNCTION @extschema@.credits_set_package(
 RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.credits_set_package IS
-	'offer a package, from now or a later instant on; what is left out stays; returns the id of the offer';
+	'put a package on sale, or a new version of it, from now or a later instant on; what is left out stays; returns the id of the version';
 REVOKE ALL ON FUNCTION @extschema@.credits_set_package FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_set_package TO credits_admin;
 
@@ -102,6 +146,6 @@ CREATE FUNCTION @extschema@.credits_retire_package(
 RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.credits_retire_package IS
-	'end a package, now or at a later instant: it can no longer be bought; returns the id of the offer that records this';
+	'end a package, now or at a later instant: it can no longer be bought; returns the id of the version that records this';
 REVOKE ALL ON FUNCTION @extschema@.credits_retire_package FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_retire_package TO credits_admin;

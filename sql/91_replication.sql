@@ -19,6 +19,7 @@ AS $$
 	SELECT credits.advance_sequence('credits.operations_id_seq', coalesce(max(id), 0)) FROM credits.operations;
 	SELECT credits.advance_sequence('credits.codes_id_seq', coalesce(max(id), 0)) FROM credits.codes;
 	SELECT credits.advance_sequence('credits.job_runs_id_seq', coalesce(max(id), 0)) FROM credits.job_runs;
+	SELECT credits.advance_sequence('credits.offers_id_seq', coalesce(max(id), 0)) FROM credits.offers;
 	SELECT credits.advance_sequence('credits.plans_id_seq', coalesce(max(id), 0)) FROM credits.plans;
 	SELECT credits.advance_sequence('credits.subscriptions_id_seq', coalesce(max(id), 0)) FROM credits.subscriptions;
 	SELECT credits.advance_sequence('credits.packages_id_seq', coalesce(max(id), 0)) FROM credits.packages;

@@ -49,6 +49,7 @@ BEGIN
 			('paid_parts', 'plan_id', 'plans', 'id'),
 			('plan_changes', 'subscription_id', 'subscriptions', 'id'),
 			('plan_changes', 'plan_id', 'plans', 'id'),
+			('offers', 'account_id', 'accounts', 'id'),
 			('purchases', 'account_id', 'accounts', 'id'),
 			('purchases', 'promotion_id', 'promotions', 'id'),
 			('purchases', 'transaction_id', 'transactions', 'id'),

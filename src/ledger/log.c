@@ -483,6 +483,8 @@ static const GuardedTable guarded_tables[] = {
 	{"subscriptions", NULL, SUBSCRIPTION_REMEDY},
 	{"periods", NULL, SUBSCRIPTION_REMEDY},
 	{"plan_changes", NULL, SUBSCRIPTION_REMEDY},
+	{"offers", NULL,
+	"Use credits_offer_plan, credits_offer_package or credits_withdraw_offer."},
 	{"members", NULL,
 	"Use credits_add_member, credits_change_member or credits_remove_member."},
 	{"purchases", NULL, PURCHASE_REMEDY},

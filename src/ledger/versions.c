@@ -21,6 +21,18 @@
 #include "utils/timestamp.h"
 
 /*
+ * Refuses a name that has no version.
+ */
+bool
+versions_refuse_unknown(const VersionKind *kind, text *name, Refusal *refusal)
+{
+	return refuse(refusal, ERRCODE_NOT_FOUND,
+				  psprintf("%s \"%s\" does not exist", kind->what,
+						   text_to_cstring(name)),
+				  NULL, psprintf("Set it with %s.", kind->setter));
+}
+
+/*
  * Refuses if what find has returned is not in force at an instant.
  */
 static bool
@@ -33,9 +45,7 @@ in_force(const VersionKind *kind, const SqlResult *result, text *name,
 	bool		isnull;
 
 	if (result->nrows == 0)
-		return refuse(refusal, ERRCODE_NOT_FOUND,
-					  psprintf("%s \"%s\" does not exist", kind->what, shown),
-					  NULL, psprintf("Set it with %s.", kind->setter));
+		return versions_refuse_unknown(kind, name, refusal);
 	from = DatumGetTimestampTz(statements_value(result, 0, VERSION_FROM, &isnull));
 	if (from > at)
 		return refuse(refusal, ERRCODE_NOT_FOUND,

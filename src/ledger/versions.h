@@ -46,6 +46,8 @@ enum
 	" ORDER BY active_from > $2, CASE WHEN active_from > $2 THEN active_from END," \
 	" active_from DESC, id DESC LIMIT 1"
 
+extern bool versions_refuse_unknown(const VersionKind *kind, text *name,
+									Refusal *refusal);
 extern bool versions_find(const VersionKind *kind, text *name, text *unit,
 						  TimestampTz at, SqlResult **version,
 						  Refusal *refusal);

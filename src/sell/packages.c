@@ -4,10 +4,10 @@
  *
  * A package is an amount of credits at a price, plus extra grants that are
  * free: bonus credits, which may expire earlier or be of another unit.  Credits
- * of another unit go to an account of their own, "<buyer>:<unit>".  An offer is
+ * of another unit go to an account of their own, "<buyer>:<unit>".  A version is
  * a row of credits.packages and is never changed; see versions.c.
  *
- * Grants are kept as JSON twice: in the offer, as the administrator wrote the
+ * Grants are kept as JSON twice: in the version, as the administrator wrote the
  * extras, and in the computation of a purchase, which has all of its grants.
  */
 #include "credits.h"
@@ -17,6 +17,7 @@
 #include "ledger/ledger.h"
 #include "ledger/versions.h"
 #include "sell/packages.h"
+#include "subscribe/offers.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -25,6 +26,7 @@
 
 PG_FUNCTION_INFO_V1(credits_set_package);
 PG_FUNCTION_INFO_V1(credits_retire_package);
+PG_FUNCTION_INFO_V1(credits_offer_package);
 
 #define MAX_EXTRAS 100
 
@@ -206,7 +208,7 @@ read_interval(const JsonbValue *value, Interval **span)
 
 /*
  * Returns grants as an array of JSON: as a computation keeps them or, if not
- * whole, as an offer keeps its extras.
+ * whole, as a version keeps its extras.
  */
 Datum
 packages_grants_json(List *grants, bool whole)
@@ -352,7 +354,7 @@ read_grant(JsonbContainer *object)
 	int			part;
 	int64		priority;
 
-	/* an offer's extras do not say what they are */
+	/* a version's extras do not say what they are */
 	value = packages_read_member(object, "part");
 	part = value && value->type == jbvString ?
 		NAME_FIND(part_names, text_to_cstring(packages_read_text(value))) :
@@ -452,7 +454,7 @@ packages_money(Jsonb *computation, const char *name)
 }
 
 /* ------------------------------------------------------------------------
- * offers
+ * quotes
  */
 
 /*
@@ -510,11 +512,11 @@ packages_add_grant(PriceQuote *quote, QuoteGrant *grant, Refusal *refusal)
 }
 
 /*
- * Begins a quote with the package that is for sale under a name.
+ * Begins a quote with the package that is sold to an account under a name.
  */
 bool
-packages_begin_quote(PriceQuote *quote, text *name, text *currency,
-					 Refusal *refusal)
+packages_begin_quote(PriceQuote *quote, const Account *account, text *name,
+					 text *currency, Refusal *refusal)
 {
 	SqlResult  *row;
 	Datum		unit;
@@ -525,6 +527,9 @@ packages_begin_quote(PriceQuote *quote, text *name, text *currency,
 	QuoteGrant *grant = palloc0(sizeof(QuoteGrant));
 	ListCell   *lc;
 
+	/* before anything that tells that there is one */
+	if (!offers_reach(OFFER_PACKAGE, name, account))
+		return versions_refuse_unknown(&package_kind, name, refusal);
 	if (!versions_find(&package_kind, name, NULL, quote->at, &row, refusal))
 		return false;
 	quote->package = name;
@@ -626,7 +631,7 @@ check_package(Set *set)
 }
 
 /*
- * Offers a package, or changes the offer.
+ * Puts a package on sale, or a new version of it.
  */
 Datum
 credits_set_package(PG_FUNCTION_ARGS)
@@ -652,4 +657,25 @@ credits_retire_package(PG_FUNCTION_ARGS)
 
 	store_check_writable("credits_retire_package()");
 	PG_RETURN_INT64(versions_retire(&package_kind, name, NULL, fcinfo, 1));
+}
+
+/*
+ * Offers a package to some accounts, or to everybody.
+ */
+Datum
+credits_offer_package(PG_FUNCTION_ARGS)
+{
+	text	   *name = arg_name(fcinfo, 0, "package");
+	Datum		values[2];
+	Refusal		refusal;
+
+	values[0] = PointerGetDatum(name);
+	values[1] = TimestampTzGetDatum(clock_now());
+	/* what has ended, or has not begun, can be offered, too */
+	if (statements_run(&select_package, values, NULL)->nrows == 0)
+	{
+		(void) versions_refuse_unknown(&package_kind, name, &refusal);
+		raise_refusal(&refusal);
+	}
+	PG_RETURN_INT64(offers_add(fcinfo, OFFER_PACKAGE, name));
 }

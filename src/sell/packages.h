@@ -83,9 +83,10 @@ extern bool prices_quote(const Account *account, text *package,
  * packages.c
  */
 
-/* Begins a quote with the package that is for sale under a name */
-extern bool packages_begin_quote(PriceQuote *quote, text *name,
-								 text *currency, Refusal *refusal);
+/* Begins a quote with the package that is sold to an account under a name */
+extern bool packages_begin_quote(PriceQuote *quote, const Account *account,
+								 text *name, text *currency,
+								 Refusal *refusal);
 extern bool packages_add_grant(PriceQuote *quote, QuoteGrant *grant,
 							   Refusal *refusal);
 extern Datum packages_grants_json(List *grants, bool whole);

@@ -279,7 +279,8 @@ prices_quote(const Account *account, text *package, int64 amount,
 	json_begin(&computation);
 	if (package)
 	{
-		if (!packages_begin_quote(quote, package, currency, refusal))
+		if (!packages_begin_quote(quote, account, package, currency,
+								  refusal))
 			return false;
 		json_text(&computation, "package", package);
 		json_int64(&computation, "package_id", quote->package_id);

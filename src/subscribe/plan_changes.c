@@ -358,7 +358,8 @@ plan_change_of_plan(Posting *posting, void *arg)
 					  psprintf("It is renewed up to %s.",
 							   timestamptz_to_str(subscription->period_end)),
 					  "Call credits_renew first.");
-	change->plan = plans_sold(change->plan_name);
+	change->plan = plans_offered(change->plan_name, &posting->account,
+								 subscription->plan_id);
 	if (!may_change(posting, subscription, change))
 		return false;
 	if (when == WHEN_DEFAULT)

@@ -11,6 +11,7 @@
 #include "base/sets.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
+#include "subscribe/offers.h"
 #include "subscribe/plans.h"
 
 #include "catalog/namespace.h"
@@ -240,13 +241,12 @@ plans_find(text *name)
 }
 
 /*
- * Returns the newest version of a plan, which must not be retired.
+ * Returns what was found under a name, after checking that there is a plan, and
+ * that it is not retired.
  */
-const PlanTerms *
-plans_sold(text *name)
+static const PlanTerms *
+check_sold(const PlanTerms *plan, text *name)
 {
-	const PlanTerms *plan = plans_find(name);
-
 	if (plan == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_FOUND),
@@ -259,6 +259,28 @@ plans_sold(text *name)
 				 errdetail("It was retired with version %d.", plan->version),
 				 errhint("Choose a plan of credits.current_plans.")));
 	return plan;
+}
+
+/*
+ * Returns the newest version of a plan, which must not be retired.
+ */
+const PlanTerms *
+plans_sold(text *name)
+{
+	return check_sold(plans_find(name), name);
+}
+
+/*
+ * Returns the newest version of a plan, which must be sold to an account.
+ */
+const PlanTerms *
+plans_offered(text *name, const Account *account, int64 has)
+{
+	const PlanTerms *plan = plans_find(name);
+
+	if (plan && plan->id != has && !offers_reach(OFFER_PLAN, name, account))
+		plan = NULL;
+	return check_sold(plan, name);
 }
 
 /*

@@ -46,10 +46,17 @@ typedef struct PlanTerms
 	bool		retired;
 } PlanTerms;
 
-/* plans_get and plans_sold raise an error if there is none */
+/* these raise an error if there is none, except plans_find */
 extern const PlanTerms *plans_get(int64 id);
 extern const PlanTerms *plans_find(text *name);
 extern const PlanTerms *plans_sold(text *name);
+
+/*
+ * Returns what plans_sold does, if it is offered to an account or is the version
+ * that the account has, 0 if none; otherwise, it is as if there were none.
+ */
+extern const PlanTerms *plans_offered(text *name, const Account *account,
+									  int64 has);
 extern bool plans_retired_at(const PlanTerms *plan, TimestampTz at);
 extern bool plans_keep_credits(const PlanTerms *plan);
 extern int64 plans_rolled(const PlanTerms *plan, int64 credits, int64 unused);

@@ -102,10 +102,10 @@ subscribe_set_start(Subscription *s, const PlanTerms *old,
  * Returns a new subscription, as it is before its first period.
  */
 static Subscription *
-begin_subscription(Posting *posting, const NewSubscription *wanted)
+begin_subscription(Posting *posting, const NewSubscription *wanted,
+				   const PlanTerms *plan)
 {
 	Subscription *s = palloc0(sizeof(Subscription));
-	const PlanTerms *plan = wanted->plan;
 
 	s->plan_id = plan->id;
 	s->external_id = wanted->external_id;
@@ -133,6 +133,7 @@ plan_subscribe(Posting *posting, void *arg)
 {
 	Call	   *call = arg;
 	const NewSubscription *wanted = call->wanted;
+	const PlanTerms *plan = wanted->plan;
 	Subscription *subscription;
 	Subscription other;
 
@@ -155,14 +156,16 @@ plan_subscribe(Posting *posting, void *arg)
 							   other.id),
 					  "An external id names one subscription.");
 	}
-	if (!plans_fit(posting, wanted->plan))
+	if (plan == NULL)
+		plan = plans_offered(wanted->plan_name, &posting->account, 0);
+	if (!plans_fit(posting, plan))
 		return false;
-	subscription = begin_subscription(posting, wanted);
+	subscription = begin_subscription(posting, wanted, plan);
 	subscriptions_add(posting, subscription);
 	call->id = subscription->id;
 	calls_log(posting, call, subscription);
 	plan_history_change(posting, subscription, subscription->started_at,
-						wanted->plan->id, "(start)");
+						plan->id, "(start)");
 	subscriptions_wake(posting, subscription);
 	return renew_due(posting, subscription);
 }
@@ -187,7 +190,7 @@ subscribe_account(const NewSubscription *wanted, Receipt *receipt)
 	call.request.metadata = wanted->metadata;
 	initStringInfo(f);
 	appendStringInfoString(f, kinds_name(KIND_SUBSCRIPTION));
-	requests_add_text(f, wanted->plan->name);
+	requests_add_text(f, wanted->plan ? wanted->plan->name : wanted->plan_name);
 	requests_add_int64(f, wanted->has_starts_at, wanted->starts_at);
 	requests_add_text(f, wanted->timezone);
 	requests_add_int64(f, wanted->has_anchor, wanted->anchor);
@@ -249,7 +252,7 @@ credits_subscribe(PG_FUNCTION_ARGS)
 	wanted.account = arg_account(fcinfo, 0);
 	ledger_lock_tables("credits_subscribe()");
 	store_lock_table(&subscriptions_table);
-	wanted.plan = plans_sold(arg_name(fcinfo, 1, "plan"));
+	wanted.plan_name = arg_name(fcinfo, 1, "plan");
 	wanted.key = arg_text(fcinfo, 2, "idempotency_key", MAX_NAME_BYTES);
 	wanted.metadata = arg_metadata(fcinfo, 3);
 	wanted.has_starts_at = calls_arg_instant(fcinfo, 4, "starts_at",

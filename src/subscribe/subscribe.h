@@ -18,7 +18,9 @@
 typedef struct NewSubscription
 {
 	text	   *account;
-	const PlanTerms *plan;
+	const PlanTerms *plan;		/* NULL to look plan_name up, which must be
+								 * offered to the account */
+	text	   *plan_name;
 	bool		has_starts_at;
 	TimestampTz starts_at;
 	text	   *timezone;		/* NULL for UTC */
