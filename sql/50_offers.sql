@@ -77,7 +77,7 @@ CREATE FUNCTION @extschema@.credits_offer_plan(
 RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.credits_offer_plan IS
-	'offer a plan to an account, to those whose metadata contains something, or to everybody: from then on, to nobody else; returns the id of the offer, or of the one that stands';
+	'offer a plan to an account, to those whose metadata contains something, or to everybody: from then on, to nobody else; returns its id, or that of the same one if it stands';
 REVOKE ALL ON FUNCTION @extschema@.credits_offer_plan FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_offer_plan TO credits_admin;
 
@@ -89,7 +89,7 @@ CREATE FUNCTION @extschema@.credits_offer_package(
 RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.credits_offer_package IS
-	'offer a package to an account, to those whose metadata contains something, or to everybody: from then on, to nobody else; returns the id of the offer, or of the one that stands';
+	'offer a package to an account, to those whose metadata contains something, or to everybody: from then on, to nobody else; returns its id, or that of the same one if it stands';
 REVOKE ALL ON FUNCTION @extschema@.credits_offer_package FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_offer_package TO credits_admin;
 

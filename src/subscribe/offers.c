@@ -133,7 +133,8 @@ offers_add(FunctionCallInfo fcinfo, OfferKind kind, text *name)
 
 	if (given != 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				(errcode(given == 0 ? ERRCODE_NULL_VALUE_NOT_ALLOWED :
+						 ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("one of account, metadata and everybody must be specified"),
 				 errdetail(given == 0 ? "None is." : "More than one is."),
 				 errhint("Pass an account, what the metadata of accounts contains, or everybody => true.")));

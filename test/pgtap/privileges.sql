@@ -66,12 +66,16 @@ INSERT INTO callable VALUES
 	('credits_hold_up_to', true, true, false, $$SELECT credits_hold_up_to('p:1', 1)$$),
 	('credits_holds', true, true, true, $$SELECT credits_holds('p:1')$$),
 	('credits_housekeep', false, true, false, $$CALL credits_housekeep(1, NULL, NULL)$$),
+	('credits_offer_package', false, true, false, $$SELECT credits_offer_package('p:package', 'p:1')$$),
+	('credits_offer_plan', false, true, false, $$SELECT credits_offer_plan('p:plan', metadata => '{"a": 1}')$$),
 	('credits_open_account', false, true, false, $$SELECT credits_open_account('p:2')$$),
 	('credits_open_account_for_row', false, true, false, NULL),
 	('credits_open_accounts', false, true, false, $$SELECT credits_open_accounts('pg_catalog.pg_language', 'lanname')$$),
 	('credits_open_chargeback', false, true, false, $$SELECT credits_open_chargeback(:bought, 'p_dp2', 1)$$),
+	('credits_packages', true, true, true, $$SELECT credits_packages('p:1')$$),
 	('credits_pause_account', false, true, false, $$SELECT credits_pause_account('p:1', 'reason')$$),
 	('credits_pause_subscription', false, true, false, $$SELECT credits_pause_subscription(:subscription)$$),
+	('credits_plans', true, true, true, $$SELECT credits_plans('p:1')$$),
 	('credits_pool_members', true, true, true, $$SELECT credits_pool_members('p:pool')$$),
 	('credits_pool_summary', true, true, true, $$SELECT credits_pool_summary('p:pool', 'p:1')$$),
 	('credits_pools', true, true, true, $$SELECT credits_pools('p:1')$$),
@@ -133,6 +137,7 @@ INSERT INTO callable VALUES
 	('credits_verify', false, true, true, $$SELECT credits_verify()$$),
 	('credits_void_grant', false, true, false, $$SELECT credits_void_grant(:grant, 'reason')$$),
 	('credits_warn', false, true, false, $$CALL credits_warn(1, NULL, NULL)$$),
+	('credits_withdraw_offer', false, true, false, $$SELECT credits_withdraw_offer(:offer)$$),
 	('credits.account_id', false, true, true, $$SELECT credits.account_id('p:1')$$),
 	('credits.advance_sequence', false, false, false, NULL),
 	('credits.alert', false, false, false, NULL),
@@ -186,6 +191,7 @@ SELECT credits_open_chargeback(:bought, 'p_dp', 0.5) IS NOT NULL AS charged_back
 SELECT credits_set_plan('p:plan', 10) IS NOT NULL AS made \gset
 SELECT credits_set_plan('p:other', 20) IS NOT NULL AS made \gset
 SELECT subscription_id AS subscription FROM credits_subscribe('p:1', 'p:plan') \gset
+SELECT credits_offer_plan('p:plan', 'p:1') AS offer \gset
 SELECT credits_stripe_add_secret('p:secret', 'whsec_0123456789') IS NOT NULL AS made \gset
 INSERT INTO credits.stripe_subjects VALUES ('pi_p', 'what the payment was for'), ('in_p', NULL), ('sub_p', NULL);
 INSERT INTO credits.stripe_subscriptions (subscription, account_near, account_at, deleted, paid, as_rank) VALUES ('sub_p', 0, '-infinity', false, false, 0);
@@ -193,7 +199,7 @@ INSERT INTO credits.stripe_invoices VALUES ('in_p', 'sub_p', 'open', 1, 0, 'usd'
 CREATE TEMP TABLE id (name text, value text);
 INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
 	('purchase', :'purchase'), ('bought', :'bought'),
-	('subscription', :'subscription');
+	('subscription', :'subscription'), ('offer', :'offer');
 UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)
 FROM id AS i WHERE c.call ~ ('[('']:' || i.name || '\M');
 SELECT is(pg_temp.state_as(p.role, c.call),

@@ -48,6 +48,7 @@ SELECT tables_are('credits', ARRAY[
 	'job_runs',
 	'limits',
 	'members',
+	'offers',
 	'operations',
 	'packages',
 	'paid_parts',
@@ -93,12 +94,15 @@ SELECT views_are('credits', ARRAY[
 	'gifts',
 	'holds',
 	'jobs',
+	'offer_list',
 	'pool_members',
 	'pool_usage',
 	'promo_codes',
 	'purchase_list',
 	'referral_counts',
 	'referrals',
+	'sold_packages',
+	'sold_plans',
 	'stripe_attention',
 	'stripe_prices',
 	'stripe_refusals',
@@ -110,6 +114,7 @@ SELECT sequences_are('credits', ARRAY[
 	'events_id_seq',
 	'grants_id_seq',
 	'job_runs_id_seq',
+	'offers_id_seq',
 	'operations_id_seq',
 	'packages_id_seq',
 	'plans_id_seq',
@@ -608,6 +613,22 @@ $$, $$ VALUES
 $$, 'columns of the view referrals');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.sold_packages'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('name', 'text'),
+	('credits', 'bigint'),
+	('price', 'numeric'),
+	('currency', 'text'),
+	('unit', 'text'),
+	('expires_in', 'interval'),
+	('extras', 'jsonb'),
+	('active_until', 'timestamp with time zone'),
+	('metadata', 'jsonb'),
+	('package_id', 'bigint'),
+	('private', 'boolean')
+$$, 'columns of the view sold_packages');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.current_packages'::regclass AND attnum > 0 ORDER BY attnum
 $$, $$ VALUES
 	('name', 'text'),
@@ -848,6 +869,63 @@ $$, $$ VALUES
 	('carried', 'numeric', false)
 $$, 'columns of plan_changes');
 SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.offers'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('kind', 'text', true),
+	('name', 'text', true),
+	('account_id', 'bigint', false),
+	('metadata', 'jsonb', false),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true),
+	('withdrawn_at', 'timestamp with time zone', false),
+	('withdrawn_by', 'text', false)
+$$, 'columns of offers');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.offer_list'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('offer_id', 'bigint'),
+	('kind', 'text'),
+	('name', 'text'),
+	('account', 'text'),
+	('metadata', 'jsonb'),
+	('everybody', 'boolean'),
+	('created_at', 'timestamp with time zone'),
+	('role', 'text'),
+	('withdrawn_at', 'timestamp with time zone'),
+	('withdrawn_by', 'text')
+$$, 'columns of the view offer_list');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.sold_plans'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('plan_id', 'bigint'),
+	('name', 'text'),
+	('version', 'integer'),
+	('unit', 'text'),
+	('credits', 'bigint'),
+	('period', 'text'),
+	('every', 'integer'),
+	('price', 'numeric'),
+	('currency', 'text'),
+	('rollover', 'text'),
+	('rollover_maximum', 'bigint'),
+	('rollover_share', 'numeric'),
+	('rollover_minimum', 'bigint'),
+	('rollover_periods', 'integer'),
+	('rollover_total', 'bigint'),
+	('rollover_again', 'boolean'),
+	('priority', 'integer'),
+	('trial', 'interval'),
+	('trial_credits', 'bigint'),
+	('catch_up', 'text'),
+	('grace', 'interval'),
+	('features', 'jsonb'),
+	('private', 'boolean')
+$$, 'columns of the view sold_plans');
+SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.current_plans'::regclass AND attnum > 0 ORDER BY attnum
 $$, $$ VALUES
@@ -1087,6 +1165,12 @@ $$, $$ VALUES
 	('credits.members', 'members_pkey', 'p'),
 	('credits.members', 'members_pool_id_fkey', 'f'),
 	('credits.members', 'members_since_id_fkey', 'f'),
+	('credits.offers', 'offers_account_id_fkey', 'f'),
+	('credits.offers', 'offers_kind', 'c'),
+	('credits.offers', 'offers_metadata', 'c'),
+	('credits.offers', 'offers_pkey', 'p'),
+	('credits.offers', 'offers_reach', 'c'),
+	('credits.offers', 'offers_withdrawn', 'c'),
 	('credits.operations', 'operations_not_negative', 'c'),
 	('credits.operations', 'operations_pkey', 'p'),
 	('credits.operations', 'operations_rounding', 'c'),
@@ -1230,6 +1314,10 @@ $$, $$ VALUES
 	('credits.limits_pkey', true, true, NULL, 'account_id'),
 	('credits.members_account_id_idx', false, false, NULL, 'account_id,pool_id'),
 	('credits.members_pkey', true, true, NULL, 'pool_id,account_id'),
+	('credits.offers_name_idx', false, false, NULL, 'kind,name'),
+	('credits.offers_pkey', true, true, NULL, 'id'),
+	('credits.offers_reach_idx', true, false, '(withdrawn_at IS NULL)',
+	 'kind,name,COALESCE(account_id, 0::bigint),COALESCE(metadata, ''null''::jsonb)'),
 	('credits.operations_name_idx', false, false, NULL, 'name,active_from,id'),
 	('credits.operations_pkey', true, true, NULL, 'id'),
 	('credits.packages_name_idx', false, false, NULL, 'name,active_from,id'),
@@ -1338,6 +1426,7 @@ $$, $$ VALUES
 	 'update delete truncate'),
 	('credits.limits', 'limits_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.members', 'members_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.offers', 'offers_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.operations', 'operations_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.packages', 'packages_refuse_change', 'A', 'credits.refuse_change', false, true,
@@ -1573,6 +1662,12 @@ $$, $$ VALUES
 	('public.credits_mark_unpaid',
 	 'subscription_id bigint, status text DEFAULT ''past_due''::text',
 	 'credits.subscription_state'),
+	('public.credits_offer_package',
+	 'package text, account text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, everybody boolean DEFAULT false',
+	 'bigint'),
+	('public.credits_offer_plan',
+	 'plan text, account text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, everybody boolean DEFAULT false',
+	 'bigint'),
 	('public.credits_open_account',
 	 'account text, initial_credits bigint DEFAULT NULL::bigint, unit text DEFAULT NULL::text,'
 	 ' metadata jsonb DEFAULT NULL::jsonb',
@@ -1585,10 +1680,12 @@ $$, $$ VALUES
 	 'purchase_id bigint, reference text, money numeric DEFAULT NULL::numeric,'
 	 ' reason text DEFAULT NULL::text',
 	 'credits.clawback'),
+	('public.credits_packages', 'account text', 'SETOF credits.current_packages'),
 	('public.credits_pause_account', 'account text, reason text', 'credits.receipt'),
 	('public.credits_pause_subscription',
 	 'subscription_id bigint',
 	 'credits.subscription_state'),
+	('public.credits_plans', 'account text', 'SETOF credits.current_plans'),
 	('public.credits_pool_members',
 	 'pool text, max_rows integer DEFAULT 50, after_account text DEFAULT NULL::text',
 	 'TABLE(account text, cap bigint, per text, timezone text, window_start timestamp with time zone,'
@@ -1800,7 +1897,8 @@ $$, $$ VALUES
 	('public.credits_warn',
 	 'IN batch_size integer DEFAULT 1000, INOUT warned bigint DEFAULT NULL::bigint,'
 	 ' INOUT failed bigint DEFAULT NULL::bigint',
-	 NULL)
+	 NULL),
+	('public.credits_withdraw_offer', 'offer_id bigint', 'boolean')
 $$, 'functions and their arguments');
 SELECT is_empty($$
 	SELECT p.oid::regprocedure FROM pg_proc AS p
@@ -1831,6 +1929,8 @@ $$, $$ VALUES
 	('public.credits_grants'),
 	('public.credits_history'),
 	('public.credits_holds'),
+	('public.credits_packages'),
+	('public.credits_plans'),
 	('public.credits_pool_members'),
 	('public.credits_pool_summary'),
 	('public.credits_pools'),

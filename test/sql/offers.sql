@@ -1,16 +1,12 @@
 -- offers: plans and packages that are not for everybody
+-- in a database of its own, since its clock is ahead of that of other tests
+\set shared :DBNAME
+CREATE DATABASE regress_offers TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_offers
+CREATE EXTENSION credits;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 \set SHOW_CONTEXT never
-ALTER SEQUENCE credits.accounts_id_seq RESTART 770001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 770001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 770001;
-ALTER SEQUENCE credits.events_id_seq RESTART 770001;
-ALTER SEQUENCE credits.plans_id_seq RESTART 770001;
-ALTER SEQUENCE credits.subscriptions_id_seq RESTART 770001;
-ALTER SEQUENCE credits.packages_id_seq RESTART 770001;
-ALTER SEQUENCE credits.purchases_id_seq RESTART 770001;
-ALTER SEQUENCE credits.offers_id_seq RESTART 770001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2040-01-01 00:00:00+00';
 SELECT credits_set_plan('of basic', 10, price => 1, currency => 'EUR') IS NOT NULL AS set,
@@ -50,8 +46,8 @@ $$;
 
 -- nothing says to whom: to everybody
 SELECT * FROM pg_temp.reach('of acme', 'of huge');
-SELECT name FROM credits.current_plans WHERE name LIKE 'of %' UNION ALL
-SELECT name FROM credits.current_packages WHERE name LIKE 'of %' ORDER BY name;
+SELECT name FROM credits.current_plans UNION ALL
+SELECT name FROM credits.current_packages ORDER BY name;
 
 -- to one account, or to those that have something in common
 SELECT credits_offer_plan('of acme', 'of:3'), credits_offer_package('of huge', 'of:4');
@@ -62,10 +58,10 @@ SELECT * FROM pg_temp.reach('of acme', 'of huge');
 SELECT credits_offer_plan('of acme', 'of:3'), credits_offer_plan('of acme', metadata => '{"company":"acme"}'),
 	credits_offer_package('of huge', 'of:4'), credits_offer_package('of huge', metadata => '{"seats": [2]}');
 -- what is not offered is not shown
-SELECT name FROM credits.current_plans WHERE name LIKE 'of %' UNION ALL
-SELECT name FROM credits.current_packages WHERE name LIKE 'of %' ORDER BY name;
-SELECT name, private FROM credits.sold_plans WHERE name LIKE 'of %' UNION ALL
-SELECT name, private FROM credits.sold_packages WHERE name LIKE 'of %' ORDER BY name;
+SELECT name FROM credits.current_plans UNION ALL
+SELECT name FROM credits.current_packages ORDER BY name;
+SELECT name, private FROM credits.sold_plans UNION ALL
+SELECT name, private FROM credits.sold_packages ORDER BY name;
 -- and a stranger learns nothing: it is as if there were none, retired or not
 SELECT pg_temp.ends('SELECT credits_subscribe(''of:7'', ''of acme'')', 'of acme');
 SELECT pg_temp.ends('SELECT credits_price(''of:7'', ''of huge'')', 'of huge');
@@ -83,7 +79,7 @@ BEGIN;
 SELECT credits_retire_plan('of acme') IS NOT NULL AS retired, credits_retire_package('of huge') IS NOT NULL AS retired;
 SELECT pg_temp.tells('of:6');
 SELECT pg_temp.ends('SELECT credits_subscribe(''of:3'', ''of acme'')');
-SELECT name FROM credits_plans('of:3') WHERE name LIKE 'of %' UNION ALL SELECT name FROM credits_packages('of:4') WHERE name LIKE 'of %';
+SELECT name FROM credits_plans('of:3') UNION ALL SELECT name FROM credits_packages('of:4');
 ROLLBACK;
 
 -- changes of plan, now and later
@@ -102,14 +98,14 @@ SELECT purchase_id AS bought4 FROM credits_start_purchase('of:4', 'of huge', ide
 
 -- withdrawn: what was agreed stays, but nothing more can be
 SET credits.test_clock = '2040-01-10 00:00:00+00';
-SELECT credits_withdraw_offer(770001), credits_withdraw_offer(770002), credits_withdraw_offer(770003), credits_withdraw_offer(770004);
-SELECT credits_withdraw_offer(770001), credits_withdraw_offer(770004);
+SELECT credits_withdraw_offer(1), credits_withdraw_offer(2), credits_withdraw_offer(3), credits_withdraw_offer(4);
+SELECT credits_withdraw_offer(1), credits_withdraw_offer(4);
 SELECT offer_id, kind, name, account, metadata, everybody, created_at, role = session_user AS by_me, withdrawn_at, withdrawn_by = session_user AS by_me
-FROM credits.offer_list WHERE offer_id BETWEEN 770001 AND 779999 ORDER BY offer_id;
+FROM credits.offer_list ORDER BY offer_id;
 -- not to everybody all at once
 SELECT * FROM pg_temp.reach('of acme', 'of huge');
-SELECT name FROM credits.current_plans WHERE name LIKE 'of %' UNION ALL
-SELECT name FROM credits.current_packages WHERE name LIKE 'of %' ORDER BY name;
+SELECT name FROM credits.current_plans UNION ALL
+SELECT name FROM credits.current_packages ORDER BY name;
 SELECT pg_temp.ends(c, 'of acme')
 FROM unnest(ARRAY['SELECT credits_subscribe(''of:3'', ''of acme'')', 'SELECT credits_price(''of:4'', ''of huge'')', 'SELECT credits_start_purchase(''of:4'', ''of huge'')']) AS c;
 -- calls that are repeated return what they did
@@ -123,7 +119,7 @@ SELECT outcome, (receipt).amount FROM credits_complete_purchase(:bought4, 'of_pa
 SET credits.test_clock = '2040-02-02 00:00:00+00';
 CALL credits_renew() \gset
 SELECT l.account, s.plan, s.period_start, s.given FROM credits.subscription_list AS l, LATERAL credits_subscriptions(l.account) AS s
-WHERE l.subscription_id BETWEEN 770001 AND 779999 AND s.subscription_id = l.subscription_id ORDER BY l.account;
+WHERE s.subscription_id = l.subscription_id ORDER BY l.account;
 -- who has the plan can keep it, but gets no newer version
 SELECT plan, scheduled FROM credits_change_plan(:sub3, 'of basic', at => 'period_end');
 SELECT plan, scheduled FROM credits_change_plan(:sub3, 'of acme');
@@ -146,8 +142,8 @@ SELECT subscribe, plans FROM pg_temp.reach('of acme', 'of huge');
 SELECT credits_offer_plan('of acme', everybody => true) AS plan, credits_offer_package('of huge', everybody => true) AS package \gset
 SELECT :plan = credits_offer_plan('of acme', everybody => true) AS same;
 SELECT * FROM pg_temp.reach('of acme', 'of huge');
-SELECT name FROM credits.current_plans WHERE name LIKE 'of %' UNION ALL
-SELECT name FROM credits.current_packages WHERE name LIKE 'of %' ORDER BY name;
+SELECT name FROM credits.current_plans UNION ALL
+SELECT name FROM credits.current_packages ORDER BY name;
 SELECT credits_withdraw_offer(:plan), credits_withdraw_offer(:package);
 SELECT * FROM pg_temp.reach('of acme', 'of huge');
 -- an offer that is made again is another one
@@ -157,7 +153,7 @@ SELECT :plan < credits_offer_plan('of acme', everybody => true) AS later;
 SELECT credits_set_plan('of image', 1, unit => 'image') IS NOT NULL AS set, credits_set_package('of image', 1, 1, 'EUR', unit => 'image') IS NOT NULL AS set,
 	credits_set_package('of later', 1, 1, 'EUR', active_from => '2041-01-01') IS NOT NULL AS set, credits_retire_plan('of image') IS NOT NULL AS retired;
 SELECT count(o) FROM (VALUES (credits_offer_plan('of image', 'of:1')), (credits_offer_package('of image', 'of:1')), (credits_offer_package('of later', 'of:1'))) AS v (o);
-SELECT name FROM credits_plans('of:1') WHERE name LIKE 'of %' UNION ALL SELECT name FROM credits_packages('of:1') WHERE name LIKE 'of %' ORDER BY name;
+SELECT name FROM credits_plans('of:1') UNION ALL SELECT name FROM credits_packages('of:1') ORDER BY name;
 SELECT pg_temp.ends('SELECT credits_price(''of:1'', ''of later'')'), pg_temp.ends('SELECT credits_price(''of:2'', ''of later'')', 'of later');
 
 -- Stripe is not asked to whom: what was paid is given
@@ -197,7 +193,7 @@ SELECT pg_temp.ends(command) FROM unnest(ARRAY[
 	'SELECT credits_offer_plan(''of basic'', metadata => ''{}'')', 'SELECT credits_offer_plan(''of basic'', metadata => ''null'')',
 	'SELECT credits_offer_plan(''of basic'', metadata => ''[1]'')',
 	'SELECT credits_offer_plan(''of basic'', metadata => jsonb_build_object(''a'', repeat(''x'', 1020)))',
-	'SELECT credits_withdraw_offer(NULL)', 'SELECT credits_withdraw_offer(0)', 'SELECT credits_withdraw_offer(779999)',
+	'SELECT credits_withdraw_offer(NULL)', 'SELECT credits_withdraw_offer(0)', 'SELECT credits_withdraw_offer(999)',
 	'SELECT credits_plans(NULL)', 'SELECT credits_plans(''of:none'')', 'SELECT credits_packages(NULL)', 'SELECT credits_packages(''of:none'')']) AS command;
 SELECT name FROM credits.offer_list WHERE name IN ('of basic', 'of small');
 BEGIN READ ONLY;
@@ -205,22 +201,20 @@ SELECT credits_offer_plan('of basic', 'of:1');
 \echo :SQLSTATE
 ROLLBACK;
 BEGIN READ ONLY;
-SELECT credits_withdraw_offer(770001);
+SELECT credits_withdraw_offer(1);
 \echo :SQLSTATE
 ROLLBACK;
 -- roles
 SET ROLE regress_credits_app;
-SELECT name FROM credits_plans('of:1') WHERE name LIKE 'of %';
-SELECT pg_temp.ends(command) FROM unnest(ARRAY['SELECT credits_offer_plan(''of basic'', ''of:1'')', 'SELECT credits_withdraw_offer(770001)',
+SELECT name FROM credits_plans('of:1');
+SELECT pg_temp.ends(command) FROM unnest(ARRAY['SELECT credits_offer_plan(''of basic'', ''of:1'')', 'SELECT credits_withdraw_offer(1)',
 	'SELECT FROM credits.offers', 'SELECT FROM credits.sold_plans']) AS command;
 RESET ROLE;
 \set VERBOSITY terse
 UPDATE credits.offers SET withdrawn_at = NULL;
 DELETE FROM credits.offers;
 \set VERBOSITY default
-SELECT * FROM credits_verify() WHERE account LIKE 'of:%';
+SELECT * FROM credits_verify();
 
--- leave nothing on sale
-SELECT count(credits_retire_plan(name)) FROM credits.sold_plans WHERE name LIKE 'of %';
-SELECT count(credits_retire_package(name)) FROM credits.sold_packages WHERE name LIKE 'of %';
-SELECT count(credits_cancel_subscription(id, 'now')) FROM credits.subscriptions WHERE id BETWEEN 770001 AND 779999 AND ended_at IS NULL;
+\c :shared
+DROP DATABASE regress_offers;

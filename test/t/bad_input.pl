@@ -58,6 +58,7 @@ SELECT credits_redeem('other:2', 'USED-UP'), credits_create_gift('other:3', 5), 
 SELECT credits_set_operation('operation', 1, 0.5, 'page', 2);
 SELECT credits_set_package('package', 10, 1, 'EUR'), credits_set_unit_price('EUR', 0.1),
 	credits_set_promotion('promotion', 'percent', 10, clear => '{per_account}');
+SELECT credits_set_package('private', 10, 1, 'EUR'), credits_offer_package('private', 'acc:1');
 SELECT credits_set_plan('plan', 30, price => 3, currency => 'EUR', rollover => 'share', rollover_share => 0.5, trial => '1 day', trial_credits => 1),
 	credits_set_plan('other', 70, 'week', 2, price => 7, currency => 'EUR', rollover => 'maximum', clear => '{rollover_periods}');
 SELECT credits_subscribe('acc:1', 'plan', trial => false, external_id => 'sub_1', idempotency_key => 'subscribe'),
@@ -123,6 +124,7 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.id)) FROM credits.codes AS c),
 		(SELECT count(*) FROM credits.redemptions), (SELECT count(*) FROM credits.operations),
 		(SELECT count(*) FROM credits.packages), (SELECT count(*) FROM credits.unit_prices),
+		(SELECT md5(string_agg(o::text, ',' ORDER BY o.id)) FROM credits.offers AS o),
 		(SELECT md5(string_agg(s::text, ',' ORDER BY s.id)) FROM credits.subscriptions AS s),
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.subscription_id, p.starts_at)) FROM credits.periods AS p),
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.id)) FROM credits.purchases AS p),
@@ -151,7 +153,7 @@ INSERT INTO bad.valid VALUES
 	('at', $$'2030-01-01'$$), ('max_rows', '10'), ('before_id', 'NULL'), ('after_id', 'NULL'), ('after_account', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
 	('since', $$'2029-01-01'$$), ('until', $$'2031-01-01'$$), ('batch_size', '100'), ('settled', 'NULL'),
 	('failed', 'NULL'), ('schedule', $$'* * * * *'$$), ('value', $$'2030-01-01'$$), ('argument', $$'name'$$),
-	('hold_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'hold 1')$$), ('expires_in', $$'200 years'$$),
+	('offer_id', '1'), ('everybody', 'false'), ('hold_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'hold 1')$$), ('expires_in', $$'200 years'$$),
 	('final', 'true'), ('allow_more', 'false'), ('pool', $$'pool:1'$$), ('mode', $$'pool_first'$$),
 	('from_account', $$'acc:1'$$), ('to_account', $$'acc:2'$$), ('cap', '100'), ('per', $$'day'$$),
 	('timezone', $$'Europe/Berlin'$$), ('max_balance', '5000'), ('excess', $$'refuse'$$), ('min_spend', '1'),
@@ -176,6 +178,8 @@ INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
 	('credits.advance_sequence', 'id', '2'),
 	('public.credits_allocate', 'expires_in', 'NULL'),
+	('public.credits_offer_plan', 'metadata', 'NULL'),
+	('public.credits_offer_package', 'account', 'NULL'),
 	('public.credits_open_account', 'initial_credits', 'NULL'),
 	('public.credits_open_account', 'unit', $$'credit'$$),
 	('public.credits_set_plan', 'name', $$'plan'$$),
