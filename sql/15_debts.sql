@@ -16,6 +16,7 @@ CREATE TABLE credits.debts (
 
 ALTER TABLE credits.debts ADD CONSTRAINT debts_pkey PRIMARY KEY (grant_id);
 CREATE INDEX debts_account_id_idx ON credits.debts (account_id, grant_id);
+CREATE INDEX debts_owed_idx ON credits.debts (account_id, grant_id) WHERE owed > 0;
 
 COMMENT ON TABLE credits.debts IS
 	'one row per grant of which credits were ever to be taken back because their money was paid back, or less of a subscription was due';

@@ -91,13 +91,20 @@ CREATE TABLE credits.periods (
 	granted bigint,
 	taken bigint,
 	carried bigint,
+	credited bigint,
+	reversed bigint,
+	claimed bigint,
 	CONSTRAINT periods_status CHECK (status IN ('granted', 'skipped', 'trial')),
 	CONSTRAINT periods_not_negative CHECK (credits >= 0 AND given >= 0
 		AND unused >= 0 AND again >= 0 AND rolled >= 0
 		AND grace_spent >= 0 AND ends_at > starts_at
-		AND paid >= 0 AND granted >= 0 AND taken >= 0 AND carried >= 0)
+		AND paid >= 0 AND granted >= 0 AND taken >= 0 AND carried >= 0
+		AND credited >= 0 AND reversed >= 0 AND claimed >= 0)
 );
 
+-- a period with many changes has many: to compress them with each takes longer
+-- than all the rest
+ALTER TABLE credits.periods ALTER COLUMN grant_ids SET STORAGE EXTERNAL;
 ALTER TABLE credits.periods ADD CONSTRAINT periods_pkey
 	PRIMARY KEY (subscription_id, starts_at, ends_at);
 CREATE UNIQUE INDEX periods_paid_key ON credits.periods (subscription_id, ends_at)
@@ -135,6 +142,12 @@ COMMENT ON COLUMN credits.periods.taken IS
 	'credits of it that were taken back because less was due; those whose money was paid back are not among them';
 COMMENT ON COLUMN credits.periods.carried IS
 	'credits that were to be taken back but were spent: they are taken from the next period';
+COMMENT ON COLUMN credits.periods.credited IS
+	'credits of which less is due, the opposite of the sum over the negative rows of credits.paid_parts';
+COMMENT ON COLUMN credits.periods.reversed IS
+	'credits whose money was paid back, the sum over the positive rows of credits.paid_parts';
+COMMENT ON COLUMN credits.periods.claimed IS
+	'credits claimed from its grants: those taken, and those whose money was paid back';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.periods', '');
 GRANT SELECT ON credits.periods TO credits_admin, credits_auditor;

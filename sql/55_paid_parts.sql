@@ -19,6 +19,7 @@ CREATE TABLE credits.paid_parts (
 
 ALTER TABLE credits.paid_parts ADD CONSTRAINT paid_parts_pkey
 	PRIMARY KEY (subscription_id, ends_at, reference);
+CREATE INDEX paid_parts_starts_at_idx ON credits.paid_parts (subscription_id, ends_at, starts_at);
 CREATE INDEX paid_parts_reference_idx ON credits.paid_parts (subscription_id, reference);
 
 COMMENT ON TABLE credits.paid_parts IS

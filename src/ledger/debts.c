@@ -48,17 +48,27 @@ static StoreIndex debts_by_account_id = {
 	&debts_table, "debts_account_id_idx", {"account_id", "grant_id"}
 };
 
+static StoreIndex debts_by_grant_id = {
+	&debts_table, "debts_pkey", {"grant_id"},.unique = true
+};
+
+/* what is claimed and not owed, which becomes ever more, is not in it */
+static StoreIndex debts_owed = {
+	&debts_table, "debts_owed_idx", {"account_id", "grant_id"},
+	.predicate = "(owed > 0)"
+};
+
 /*
  * Reads the debts of an account, in order of grant.
  */
 List *
-debts_read(Store *store, Snapshot snapshot, int64 account_id)
+debts_read(Snapshot snapshot, int64 account_id)
 {
 	StoreScan	scan;
 	Debt	   *debt = palloc(sizeof(Debt));
 	List	   *debts = NIL;
 
-	scan_begin(&scan, store, &debts_by_account_id, snapshot,
+	scan_begin(&scan, NULL, &debts_by_account_id, snapshot,
 			   BY_INT64(account_id));
 	while (scan_read(&scan, ForwardScanDirection, debt))
 	{
@@ -70,38 +80,94 @@ debts_read(Store *store, Snapshot snapshot, int64 account_id)
 }
 
 /*
- * Returns the debts of the posting's account, and reads them if necessary.
+ * Returns the position in the posting's list of debts, which is in order of
+ * grant, of the first one whose grant has this id or a higher one.
+ */
+static int
+find_place(Posting *posting, int64 grant_id)
+{
+	int			low = 0;
+	int			high = list_length(posting->debts);
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (((Debt *) list_nth(posting->debts, middle))->grant_id < grant_id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/*
+ * Returns the debts of the posting's account of which something is owed, and
+ * perhaps others, in order of grant.  Reads them if necessary.
  */
 static List *
-debts_of(Posting *posting)
+debts_owing(Posting *posting)
 {
-	if (!posting->debts_loaded)
+	StoreScan	scan;
+	Debt	   *debt;
+
+	if (posting->debts_loaded)
+		return posting->debts;
+	debt = palloc(sizeof(Debt));
+	scan_begin(&scan, posting->store, &debts_owed, posting->snapshot,
+			   BY_INT64(posting->account.id));
+	while (scan_read(&scan, ForwardScanDirection, debt))
 	{
-		posting->debts = debts_read(posting->store, posting->snapshot,
-									posting->account.id);
-		posting->debts_loaded = true;
+		Grant	   *grant = grants_find_known(posting, debt->grant_id);
+
+		CHECK_FOR_INTERRUPTS();
+		if (grant && grant->debt)
+		{
+			grant->debt->listed = true;
+			posting->debts = lappend(posting->debts, grant->debt);
+			continue;
+		}
+		debt->listed = true;
+		posting->debts = lappend(posting->debts, debt);
+		debt = palloc(sizeof(Debt));
 	}
+	scan_end(&scan);
+	posting->debts_loaded = true;
 	return posting->debts;
 }
 
 /*
- * Returns the debt of a grant of the posting's account, or NULL if nothing was
- * ever claimed from it.
+ * Returns the debt of a grant, or NULL if nothing was ever claimed from it.
+ */
+static Debt *
+debt_of(Posting *posting, Grant *grant)
+{
+	Debt	   *debt;
+	int			place = find_place(posting, grant->id);
+
+	if (grant->debt_known)
+		return grant->debt;
+	grant->debt_known = true;
+	if (place < list_length(posting->debts) &&
+		((Debt *) list_nth(posting->debts, place))->grant_id == grant->id)
+		return grant->debt = list_nth(posting->debts, place);
+	/* nothing is stored of a grant that is new */
+	if (!ItemPointerIsValid(&grant->tid))
+		return NULL;
+	debt = palloc(sizeof(Debt));
+	if (!scan_find(posting->store, &debts_by_grant_id, posting->snapshot, debt,
+				   BY_INT64(grant->id)))
+		return NULL;
+	return grant->debt = debt;
+}
+
+/*
+ * Returns the debt of a grant of this id.
  */
 static Debt *
 find_debt(Posting *posting, int64 grant_id)
 {
-	ListCell   *lc;
-
-	CHECK_FOR_INTERRUPTS();
-	foreach(lc, debts_of(posting))
-	{
-		Debt	   *debt = lfirst(lc);
-
-		if (debt->grant_id == grant_id)
-			return debt;
-	}
-	return NULL;
+	return debt_of(posting, grants_get(posting, grant_id));
 }
 
 /*
@@ -114,11 +180,27 @@ write_debt(Posting *posting, void *row)
 }
 
 /*
+ * Adds a debt to those of which something is owed.
+ */
+static void
+list_debt(Posting *posting, Debt *debt)
+{
+	(void) debts_owing(posting);
+	if (!debt->listed)
+		posting->debts = list_insert_nth(posting->debts,
+										 find_place(posting, debt->grant_id),
+										 debt);
+	debt->listed = true;
+}
+
+/*
  * Adds an amount, which may be negative, to what is owed for a grant.
  */
 static void
 owe(Posting *posting, Debt *debt, int64 amount)
 {
+	if (amount > 0)
+		list_debt(posting, debt);
 	debt->owed += amount;
 	posting->account.debt += amount;
 	if (!debt->changed)
@@ -219,7 +301,7 @@ pay_from(Posting *posting, TimestampTz at, const Entry *entry,
 	{
 		if (!source_pays(grant))
 			return;
-		foreach(lc, debts_of(posting))
+		foreach(lc, debts_owing(posting))
 		{
 			Debt	   *debt = lfirst(lc);
 			int64		part = Min(left, debt->owed);
@@ -233,7 +315,7 @@ pay_from(Posting *posting, TimestampTz at, const Entry *entry,
 	}
 	else
 	{
-		Debt	   *debt = find_debt(posting, grant->id);
+		Debt	   *debt = debt_of(posting, grant);
 		int64		part = debt ? Min(left, debt->owed) : 0;
 
 		if (part > 0)
@@ -464,9 +546,9 @@ debts_gone(Posting *posting, int64 grant_id)
  * debt of another grant.  The rest remains, was lost, or was taken by a claim.
  */
 int64
-debts_used(Posting *posting, const Grant *grant)
+debts_used(Posting *posting, Grant *grant)
 {
-	Debt	   *debt = find_debt(posting, grant->id);
+	Debt	   *debt = debt_of(posting, grant);
 	int64		taken = debt ? debt->claimed - debt->gone - debt->owed -
 		debt->paid : 0;
 
@@ -481,7 +563,7 @@ debts_used(Posting *posting, const Grant *grant)
 Entry *
 debts_claim(Posting *posting, Grant *grant, int64 claimed)
 {
-	Debt	   *debt = find_debt(posting, grant->id);
+	Debt	   *debt = debt_of(posting, grant);
 	Entry	   *entry;
 
 	claimed = Max(Min(claimed, grant->amount), 0);
@@ -493,7 +575,7 @@ debts_claim(Posting *posting, Grant *grant, int64 claimed)
 		ItemPointerSetInvalid(&debt->tid);
 		debt->grant_id = grant->id;
 		debt->account_id = posting->account.id;
-		posting->debts = lappend(posting->debts, debt);
+		grant->debt = debt;
 	}
 	/* credits received earlier in this posting pay only earlier debts */
 	if (posting->account.debt > 0)

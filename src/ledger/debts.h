@@ -17,6 +17,7 @@ typedef struct Debt
 {
 	ItemPointerData tid;		/* invalid if not stored yet */
 	bool		changed;
+	bool		listed;			/* is it in the posting's list? */
 	int64		grant_id;
 	int64		account_id;
 	int64		claimed;
@@ -28,11 +29,11 @@ typedef struct Debt
 } Debt;
 
 extern StoreTable debts_table;
-extern List *debts_read(Store *store, Snapshot snapshot, int64 account_id);
+extern List *debts_read(Snapshot snapshot, int64 account_id);
 extern void debts_pay(Posting *posting, TimestampTz at);
 extern int64 debts_claimed(Posting *posting, int64 grant_id);
 extern int64 debts_gone(Posting *posting, int64 grant_id);
-extern int64 debts_used(Posting *posting, const Grant *grant);
+extern int64 debts_used(Posting *posting, Grant *grant);
 extern Entry *debts_claim(Posting *posting, Grant *grant, int64 claimed);
 
 #pragma GCC visibility pop

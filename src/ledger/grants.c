@@ -146,6 +146,8 @@ grants_add_stored(Posting *posting, Grant *grant)
 {
 	grant->stored = grant->remaining;
 	grant->was_open = grant->status == GRANT_OPEN;
+	grant->debt_known = false;
+	grant->debt = NULL;
 	return add(posting, grant);
 }
 

@@ -72,7 +72,8 @@ struct Posting
 	Grant	   *first_grant;	/* the first open grant in burn order, NULL if
 								 * not known */
 	List	   *holds;			/* those read or made */
-	List	   *debts;			/* all debts of the account, once loaded */
+	List	   *debts;			/* those of which something is owed, once
+								 * loaded, in order of grant */
 	bool		debts_loaded;
 	int			npaid;			/* number of entries from which debts have
 								 * been paid */

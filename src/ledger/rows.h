@@ -113,6 +113,8 @@ typedef struct Grant
 	Datum		price;			/* numeric, 0 if none */
 	text	   *currency;
 	GrantStatus status;
+	bool		debt_known;		/* has its debt been looked up? */
+	struct Debt *debt;			/* NULL if nothing was ever claimed from it */
 } Grant;
 
 /* How much a transaction takes from (negative) or gives to a grant */

@@ -51,6 +51,8 @@ typedef struct PartRow
 	ItemPointerData tid;		/* invalid if not stored yet */
 	int64		subscription_id;
 	PaidPart	part;
+	const PaidPart *before;		/* the one that it replaces, NULL if none */
+	bool		counted;		/* have the sums of its period been adjusted? */
 } PartRow;
 
 /* What the parts of a period come to */
@@ -71,6 +73,7 @@ extern bool paid_parts_follow(Posting *posting, Subscription *subscription,
 /* part_rows.c */
 extern StoreTable paid_parts_table;
 extern StoreIndex paid_parts_by_end;
+extern StoreIndex paid_parts_by_start;
 
 /* part_sums.c */
 extern void part_sums_begin(PaidSums *sums);

@@ -114,32 +114,36 @@ typedef struct Taking
 
 /*
  * Computes what is taken of a period that has given so much, and to which so
- * much is carried from the one before.
+ * much is carried from the one before.  Its grants, of which there are ever more,
+ * are looked at only if less is due than was given.
  */
 static Taking
-taking_of(const PaidSums *sums, int64 granted, int64 carried, int64 used)
+taking_of(Posting *posting, const Period *period, const PaidSums *sums,
+		  int64 granted, int64 carried)
 {
 	Taking		taking;
 	int64		less;
 
 	part_sums_due(sums, granted, &less, &taking.reversed);
 	less = plus(less, carried);
-	taking.taken = Max(Min(less, Min(granted - used,
-									 granted - taking.reversed)), 0);
+	taking.taken = 0;
+	if (less > 0)
+		taking.taken = Max(Min(less, Min(granted - period_claims_used(posting, period),
+										 granted - taking.reversed)), 0);
 	taking.carried = less - taking.taken;
 	return taking;
 }
 
 /*
- * Returns the period that ends at an instant and has the given first part, and
- * makes it if there is none.  NULL if there is none and nothing is paid for it.
+ * Brings the period that ends at an instant, which is NULL if there is none yet,
+ * to the part with which it begins.  Returns the period, NULL if there is none
+ * and nothing is paid for it.
  */
 static Period *
 period_of(Posting *posting, PartsChange *change, TimestampTz ends_at,
-		  const PaidPart *first)
+		  Period *period, const PaidPart *first)
 {
 	Subscription *s = change->subscription;
-	Period	   *period = periods_paid(posting, s->id, ends_at);
 	const PlanTerms *plan;
 	PeriodStatus status;
 
@@ -161,7 +165,8 @@ period_of(Posting *posting, PartsChange *change, TimestampTz ends_at,
 	{
 		period = periods_new(s, 0, first->starts_at, ends_at, first->plan_id);
 		period->paid = period->granted = 0;
-		period->taken = period->carried = 0;
+		period->credited = period->reversed = 0;
+		period->taken = period->carried = period->claimed = 0;
 	}
 	plan = plans_get(first->plan_id);
 	period->starts_at = first->starts_at;
@@ -211,8 +216,8 @@ static TimestampTz *
 bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 {
 	PaidSums	sums;
-	const PaidPart *first = part_sums_read(posting, change, ends_at, &sums);
-	Period	   *period = period_of(posting, change, ends_at, first);
+	Period	   *period = periods_paid(posting, change->subscription_id,
+									  ends_at);
 	bool		isnew;
 	Period	   *before;
 	Period	   *after;
@@ -222,12 +227,18 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	Taking		taking;
 	ListCell   *lc;
 
+	if (part_sums_update(posting, change, period, ends_at, &sums))
+		period = period_of(posting, change, ends_at, period,
+						   part_sums_first(posting, change, ends_at));
 	if (period == NULL)
 		return NULL;
 	change->periods = lappend(change->periods, period);
-	if (period->paid != sums.positive)
+	if (period->paid != sums.positive || period->credited != sums.credited ||
+		period->reversed != sums.reversed)
 	{
 		period->paid = sums.positive;
+		period->credited = sums.credited;
+		period->reversed = sums.reversed;
 		periods_changed(posting, period);
 	}
 	/* nothing can be posted to a closed account */
@@ -247,17 +258,15 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 		if (part->ends_at == ends_at)
 			planned += may_give(posting, part, sums.positive - planned);
 	}
-	taking = taking_of(&sums, planned, carried, period_claims_used(posting, period->grant_ids, period->ngrants));
-	if (taking.taken + taking.reversed < period_claims_total(posting, period->grant_ids, period->ngrants))
-		period_claims_set(posting, period->grant_ids, period->ngrants,
-						  taking.taken + taking.reversed);
+	taking = taking_of(posting, period, &sums, planned, carried);
+	if (taking.taken + taking.reversed < period->claimed)
+		period_claims_set(posting, period, taking.taken + taking.reversed);
 
 	give_missing(posting, change, period, &sums);
 
-	taking = taking_of(&sums, period->granted, carried,
-					   period_claims_used(posting, period->grant_ids, period->ngrants));
-	period_claims_set(posting, period->grant_ids, period->ngrants,
-					  taking.taken + taking.reversed);
+	taking = taking_of(posting, period, &sums, period->granted, carried);
+	if (taking.taken + taking.reversed > 0 || period->claimed > 0)
+		period_claims_set(posting, period, taking.taken + taking.reversed);
 
 	after = periods_paid_beside(posting, change->subscription_id, ends_at,
 								true);

@@ -53,16 +53,15 @@ extern List *part_rows_replace(Posting *posting, PartsChange *change);
 extern bool part_rows_contain(List *rows, const PartRow *row);
 
 /* part_sums.c */
-extern const PaidPart *part_sums_read(Posting *posting, PartsChange *change,
-									  TimestampTz ends_at, PaidSums *sums);
+extern bool part_sums_update(Posting *posting, PartsChange *change,
+							 const Period *period, TimestampTz ends_at,
+							 PaidSums *sums);
+extern const PaidPart *part_sums_first(Posting *posting, PartsChange *change,
+									   TimestampTz ends_at);
 
 /* period_claims.c */
-extern int64 period_claims_total(Posting *posting, const int64 *grant_ids,
-								 int n);
-extern int64 period_claims_used(Posting *posting, const int64 *grant_ids,
-								int n);
-extern void period_claims_set(Posting *posting, const int64 *grant_ids,
-							  int ngrants, int64 total);
+extern int64 period_claims_used(Posting *posting, const Period *period);
+extern void period_claims_set(Posting *posting, Period *period, int64 total);
 extern void period_claims_rolled(Posting *posting,
 								 const Subscription *subscription,
 								 const Period *period, bool owes);

@@ -36,6 +36,11 @@ StoreIndex	paid_parts_by_end = {
 	{"subscription_id", "ends_at", "reference"},.unique = true
 };
 
+StoreIndex	paid_parts_by_start = {
+	&paid_parts_table, "paid_parts_starts_at_idx",
+	{"subscription_id", "ends_at", "starts_at"}
+};
+
 static StoreIndex paid_parts_by_reference = {
 	&paid_parts_table, "paid_parts_reference_idx",
 	{"subscription_id", "reference"}
@@ -95,17 +100,20 @@ delete_part(Posting *posting, void *row)
 }
 
 /*
- * Has a part written together with the account.  tid is that of the row that it
- * replaces, NULL if there is none.
+ * Has a part written together with the account, in place of a row, which is NULL
+ * if there is none.
  */
 static void
 put_part(Posting *posting, PartsChange *change, const PaidPart *part,
-		 ItemPointer tid)
+		 const PartRow *before)
 {
-	PartRow    *row = palloc(sizeof(PartRow));
+	PartRow    *row = palloc0(sizeof(PartRow));
 
-	if (tid)
-		row->tid = *tid;
+	if (before)
+	{
+		row->tid = before->tid;
+		row->before = &before->part;
+	}
 	else
 		ItemPointerSetInvalid(&row->tid);
 	row->subscription_id = change->subscription_id;
@@ -150,7 +158,7 @@ part_rows_replace(Posting *posting, PartsChange *change)
 			{
 				known = lappend(known, part);
 				if (!same_part(part, &row->part))
-					put_part(posting, change, part, &row->tid);
+					put_part(posting, change, part, row);
 			}
 			row = palloc(sizeof(PartRow));
 		}
@@ -159,18 +167,18 @@ part_rows_replace(Posting *posting, PartsChange *change)
 	foreach(lc, change->parts)
 	{
 		PaidPart   *part = lfirst(lc);
-
-		PartRow		row;
-		bool		found;
+		PartRow    *row;
 
 		if (list_member_ptr(known, part))
 			continue;
 		ends = lappend(ends, &part->ends_at);
-		found = scan_find(posting->store, &paid_parts_by_end, posting->snapshot,
-						  &row, BY_INT64(change->subscription_id),
-						  BY_TIME(part->ends_at), BY_TEXT(part->reference));
-		if (!found || !same_part(part, &row.part))
-			put_part(posting, change, part, found ? &row.tid : NULL);
+		row = palloc(sizeof(PartRow));
+		if (!scan_find(posting->store, &paid_parts_by_end, posting->snapshot,
+					   row, BY_INT64(change->subscription_id),
+					   BY_TIME(part->ends_at), BY_TEXT(part->reference)))
+			put_part(posting, change, part, NULL);
+		else if (!same_part(part, &row->part))
+			put_part(posting, change, part, row);
 	}
 	return ends;
 }

@@ -2,6 +2,10 @@
  * part_sums.c
  *	  What the parts of a period come to.
  *
+ * The sums are kept in the row of the period, and adjusted by what changes, so
+ * that a change takes no longer if there were many before.  They are read from
+ * the parts only if there is no row yet, or if one is out of range.
+ *
  * Tested in test/sql/paid_parts.sql.
  */
 #include "credits.h"
@@ -64,52 +68,169 @@ is_plan_change(const PaidPart *part)
 }
 
 /*
- * Adds up the parts of the period that ends at an instant, as they are after the
- * change.  Returns the one with which the period begins, NULL if nothing is paid
- * for it.
+ * Adds numbers of credits to a sum, which may be negative.  A sum that is as
+ * high as it can be is not known exactly any more: returns false.
+ */
+static bool
+adjust_sum(int64 *sum, int64 more, int64 less)
+{
+	if (more == less)
+		return true;
+	if (*sum == PG_INT64_MAX || less == PG_INT64_MAX)
+		return false;
+	*sum = plus(*sum - less, more);
+	return *sum >= 0;
+}
+
+/*
+ * Adjusts the sums over the parts of a period by one part that replaces another.
+ * Each of the two may be NULL.  Returns false if that cannot be told from the
+ * sums.
+ */
+static bool
+replace_part(PaidSums *sums, const PaidPart *before, const PaidPart *after)
+{
+	PaidSums	more = {0};
+	PaidSums	less = {0};
+
+	if (after)
+		part_sums_add(&more, after);
+	if (before)
+		part_sums_add(&less, before);
+	return adjust_sum(&sums->positive, more.positive, less.positive) &&
+		adjust_sum(&sums->credited, more.credited, less.credited) &&
+		adjust_sum(&sums->reversed, more.reversed, less.reversed);
+}
+
+/*
+ * Reads all parts of the period that ends at an instant, as they are after the
+ * change, and adds them up.
+ */
+static void
+add_up(Posting *posting, PartsChange *change, TimestampTz ends_at,
+	   PaidSums *sums)
+{
+	StoreScan	scan;
+	PartRow		row;
+	ListCell   *lc;
+
+	part_sums_begin(sums);
+	scan_begin(&scan, posting->store, &paid_parts_by_end, posting->snapshot,
+			   BY_INT64(change->subscription_id), BY_TIME(ends_at));
+	while (scan_peek(&scan, ForwardScanDirection, &row))
+		if (!part_rows_contain(change->written, &row) &&
+			!part_rows_contain(change->removed, &row))
+			part_sums_add(sums, &row.part);
+	scan_end(&scan);
+	foreach(lc, change->written)
+	{
+		const PartRow *written = lfirst(lc);
+
+		if (written->part.ends_at == ends_at)
+			part_sums_add(sums, &written->part);
+	}
+}
+
+/*
+ * Sets the sums over the parts of the period that ends at an instant, as they are
+ * after the change.  The period, which is NULL if there is none yet, has those
+ * before it, so that only what changes counts.  Returns whether anything does.
+ */
+bool
+part_sums_update(Posting *posting, PartsChange *change, const Period *period,
+				 TimestampTz ends_at, PaidSums *sums)
+{
+	bool		known = period != NULL;
+	bool		changed = false;
+	ListCell   *lc;
+
+	part_sums_begin(sums);
+	if (known)
+	{
+		sums->positive = period->paid;
+		sums->credited = period->credited;
+		sums->reversed = period->reversed;
+	}
+	foreach(lc, change->written)
+	{
+		PartRow    *row = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		/* one posting may bring a period to its parts twice */
+		if (row->part.ends_at != ends_at || row->counted)
+			continue;
+		row->counted = changed = true;
+		known = known && replace_part(sums, row->before, &row->part);
+	}
+	foreach(lc, change->removed)
+	{
+		PartRow    *row = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (row->part.ends_at != ends_at || row->counted)
+			continue;
+		row->counted = changed = true;
+		known = known && replace_part(sums, &row->part, NULL);
+	}
+	if (!known)
+		add_up(posting, change, ends_at, sums);
+	return changed || !known;
+}
+
+/*
+ * Returns the one of two parts with which a period rather begins, NULL if it does
+ * with neither.
+ */
+static const PaidPart *
+earlier_part(const PaidPart *first, const PaidPart *part)
+{
+	/* a period begins with what was paid for it */
+	if (part->credits < 0 || is_plan_change(part))
+		return first;
+	/* of several that begin then, the one that gives most, in any order */
+	if (first == NULL || part->starts_at < first->starts_at ||
+		(part->starts_at == first->starts_at &&
+		 (part->credits > first->credits ||
+		  (part->credits == first->credits &&
+		   part->plan_id < first->plan_id))))
+		return part;
+	return first;
+}
+
+/*
+ * Returns the part with which the period begins that ends at an instant, as its
+ * parts are after the change.  NULL if nothing is paid for it.
  */
 const PaidPart *
-part_sums_read(Posting *posting, PartsChange *change, TimestampTz ends_at,
-			   PaidSums *sums)
+part_sums_first(Posting *posting, PartsChange *change, TimestampTz ends_at)
 {
-	List	   *rows = NIL;
 	const PaidPart *first = NULL;
 	StoreScan	scan;
 	PartRow    *row = palloc(sizeof(PartRow));
 	ListCell   *lc;
 
-	scan_begin(&scan, posting->store, &paid_parts_by_end, posting->snapshot,
-			   BY_INT64(change->subscription_id), BY_TIME(ends_at));
-	while (scan_read(&scan, ForwardScanDirection, row))
+	foreach(lc, change->written)
 	{
+		const PartRow *written = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (written->part.ends_at == ends_at)
+			first = earlier_part(first, &written->part);
+	}
+	scan_begin(&scan, posting->store, &paid_parts_by_start, posting->snapshot,
+			   BY_INT64(change->subscription_id), BY_TIME(ends_at));
+	/* of what begins later, no part can be it */
+	while (scan_read(&scan, ForwardScanDirection, row) &&
+		   (first == NULL || row->part.starts_at <= first->starts_at))
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (part_rows_contain(change->written, row) ||
 			part_rows_contain(change->removed, row))
 			continue;
-		rows = lappend(rows, row);
-		row = palloc(sizeof(PartRow));
+		first = earlier_part(first, &row->part);
+		if (first == &row->part)
+			row = palloc(sizeof(PartRow));
 	}
 	scan_end(&scan);
-	rows = list_concat(rows, change->written);
-
-	part_sums_begin(sums);
-	foreach(lc, rows)
-	{
-		const PaidPart *part = &((PartRow *) lfirst(lc))->part;
-
-		CHECK_FOR_INTERRUPTS();
-		if (part->ends_at != ends_at)
-			continue;
-		part_sums_add(sums, part);
-		/* a period begins with what was paid for it */
-		if (part->credits < 0 || is_plan_change(part))
-			continue;
-		/* of several that begin then, the one that gives most, in any order */
-		if (first == NULL || part->starts_at < first->starts_at ||
-			(part->starts_at == first->starts_at &&
-			 (part->credits > first->credits ||
-			  (part->credits == first->credits &&
-			   part->plan_id < first->plan_id))))
-			first = part;
-	}
 	return first;
 }

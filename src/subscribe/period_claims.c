@@ -43,24 +43,10 @@ compare_claimables(const void *a, const void *b)
 }
 
 /*
- * Returns how much is claimed from some grants.
- */
-int64
-period_claims_total(Posting *posting, const int64 *grant_ids, int n)
-{
-	int64		claimed = 0;
-	int			i;
-
-	for (i = 0; i < n; i++)
-		claimed = plus(claimed, debts_claimed(posting, grant_ids[i]));
-	return claimed;
-}
-
-/*
  * Returns how much of some grants was used.
  */
-int64
-period_claims_used(Posting *posting, const int64 *grant_ids, int n)
+static int64
+used_of(Posting *posting, const int64 *grant_ids, int n)
 {
 	int64		used = 0;
 	int			i;
@@ -68,6 +54,15 @@ period_claims_used(Posting *posting, const int64 *grant_ids, int n)
 	for (i = 0; i < n; i++)
 		used = plus(used, debts_used(posting, grants_get(posting, grant_ids[i])));
 	return used;
+}
+
+/*
+ * Returns how much of the grants of a period was used.
+ */
+int64
+period_claims_used(Posting *posting, const Period *period)
+{
+	return used_of(posting, period->grant_ids, period->ngrants);
 }
 
 /*
@@ -107,8 +102,8 @@ claim_alike(Claimable *claims, int n, int64 total)
  * Sets the total that is claimed from some grants.  What was not used is claimed
  * first: only a total above that makes a debt.
  */
-void
-period_claims_set(Posting *posting, const int64 *grant_ids, int ngrants, int64 total)
+static void
+claim_from(Posting *posting, const int64 *grant_ids, int ngrants, int64 total)
 {
 	Claimable  *claims = palloc0(Max(ngrants, 1) * sizeof(Claimable));
 	int64		unused = 0;
@@ -163,6 +158,18 @@ period_claims_set(Posting *posting, const int64 *grant_ids, int ngrants, int64 t
 }
 
 /*
+ * Sets the total that is claimed from the grants of a period.
+ */
+void
+period_claims_set(Posting *posting, Period *period, int64 total)
+{
+	claim_from(posting, period->grant_ids, period->ngrants, total);
+	if (period->claimed != total)
+		periods_changed(posting, period);
+	period->claimed = total;
+}
+
+/*
  * Takes back what a period has rolled over and is not due any more.  What was
  * used of it is owed only if its money was paid back.
  */
@@ -178,6 +185,6 @@ period_claims_rolled(Posting *posting, const Subscription *subscription,
 		return;
 	excess = rollover_excess(posting, subscription, period);
 	if (!owes)
-		excess = Min(excess, period->rolled - period_claims_used(posting, ids, n));
-	period_claims_set(posting, ids, n, Max(excess, 0));
+		excess = Min(excess, period->rolled - used_of(posting, ids, n));
+	claim_from(posting, ids, n, Max(excess, 0));
 }

@@ -41,7 +41,10 @@ static const StoreColumn period_columns[] = {
 	COLUMN_INT64(Period, paid, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, granted, NULL_IS(-1)),
 	COLUMN_INT64(Period, taken, NULL_WHERE(Period, granted, -1)),
-	COLUMN_INT64(Period, carried, NULL_WHERE(Period, granted, -1))
+	COLUMN_INT64(Period, carried, NULL_WHERE(Period, granted, -1)),
+	COLUMN_INT64(Period, credited, NULL_WHERE(Period, granted, -1)),
+	COLUMN_INT64(Period, reversed, NULL_WHERE(Period, granted, -1)),
+	COLUMN_INT64(Period, claimed, NULL_WHERE(Period, granted, -1))
 };
 
 StoreTable	periods_table = {

@@ -44,10 +44,13 @@ typedef struct Period
 	int64	   *grant_ids;
 
 	/* where credits follow what was paid, see paid_parts.c */
-	int64		paid;			/* credits of positive parts */
+	int64		paid;			/* sums over its parts: PaidSums.positive */
+	int64		credited;
+	int64		reversed;
 	int64		granted;		/* in all, -1 if credits do not follow */
 	int64		taken;			/* of it */
 	int64		carried;		/* to the next period, to be taken there */
+	int64		claimed;		/* from its grants */
 } Period;
 
 extern StoreTable periods_table;

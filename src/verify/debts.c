@@ -188,7 +188,7 @@ verify_debts(Verification *v, HTAB *debts, const Account *account)
 	DebtCheck  *check;
 	ListCell   *lc;
 
-	foreach(lc, debts_read(NULL, GetActiveSnapshot(), account->id))
+	foreach(lc, debts_read(GetActiveSnapshot(), account->id))
 	{
 		Debt	   *row = lfirst(lc);
 

@@ -167,6 +167,10 @@ check_paid_period(Verification *v, HTAB *debts, const Period *period,
 	scan_end(&scan);
 	verify_expect(v, 0, "period", psprintf("paid of %s", what),
 				  period->paid, sums.positive);
+	verify_expect(v, 0, "period", psprintf("credited of %s", what),
+				  period->credited, sums.credited);
+	verify_expect(v, 0, "period", psprintf("reversed of %s", what),
+				  period->reversed, sums.reversed);
 	/* nothing is given to a closed account, or taken from it */
 	if (closed)
 		return;
@@ -183,6 +187,8 @@ check_paid_period(Verification *v, HTAB *debts, const Period *period,
 	verify_expect(v, 0, "period",
 				  psprintf("what is claimed from the grants of %s", what),
 				  claimed, verify_add(period->taken, reversed));
+	verify_expect(v, 0, "period", psprintf("claimed of %s", what),
+				  period->claimed, claimed);
 }
 
 /*

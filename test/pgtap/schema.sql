@@ -839,7 +839,10 @@ $$, $$ VALUES
 	('paid', 'bigint', false),
 	('granted', 'bigint', false),
 	('taken', 'bigint', false),
-	('carried', 'bigint', false)
+	('carried', 'bigint', false),
+	('credited', 'bigint', false),
+	('reversed', 'bigint', false),
+	('claimed', 'bigint', false)
 $$, 'columns of periods');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
@@ -1294,6 +1297,7 @@ $$, $$ VALUES
 	('credits.codes_referrer_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
 	('credits.codes_transaction_id_idx', true, false, '(transaction_id IS NOT NULL)', 'transaction_id'),
 	('credits.debts_account_id_idx', false, false, NULL, 'account_id,grant_id'),
+	('credits.debts_owed_idx', false, false, '(owed > 0)', 'account_id,grant_id'),
 	('credits.debts_pkey', true, true, NULL, 'grant_id'),
 	('credits.events_account_id_idx', false, false, NULL, 'account_id,id'),
 	('credits.events_pkey', true, true, NULL, 'id'),
@@ -1324,6 +1328,7 @@ $$, $$ VALUES
 	('credits.packages_pkey', true, true, NULL, 'id'),
 	('credits.paid_parts_pkey', true, true, NULL, 'subscription_id,ends_at,reference'),
 	('credits.paid_parts_reference_idx', false, false, NULL, 'subscription_id,reference'),
+	('credits.paid_parts_starts_at_idx', false, false, NULL, 'subscription_id,ends_at,starts_at'),
 	('credits.periods_paid_key', true, false, '(granted IS NOT NULL)', 'subscription_id,ends_at'),
 	('credits.periods_pkey', true, true, NULL, 'subscription_id,starts_at,ends_at'),
 	('credits.plan_changes_pkey', true, true, NULL, 'subscription_id,at,reference'),

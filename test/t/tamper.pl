@@ -464,6 +464,7 @@ is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with them
 tampered("paid period: $_->[0]", 'paid', "UPDATE credits.periods SET $_->[1] AND account_id = credits.account_id('paid')", 'period')
   foreach [ 'paid', 'paid = paid + 1 WHERE true' ], [ 'granted', 'granted = granted + 1 WHERE true' ],
   [ 'taken', 'taken = taken + 1, given = given - 1 WHERE true' ], [ 'carried', 'carried = carried + 1 WHERE true' ],
+  [ 'credited', 'credited = credited + 1 WHERE true' ], [ 'reversed', 'reversed = reversed + 1 WHERE true' ], [ 'claimed', 'claimed = claimed + 1 WHERE true' ],
   [ 'taken as carried', 'taken = taken - 1, given = given + 1, carried = carried + 1 WHERE taken > 5' ];
 tampered("paid part: $_->[0]", 'paid', "UPDATE credits.paid_parts SET $_->[1]", 'period')
   foreach [ 'credits', "credits = credits + 1 WHERE reference = 'in_1'" ], [ 'credited', "credits = credits + 1 WHERE reference = 'in_2'" ],
