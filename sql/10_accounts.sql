@@ -27,6 +27,7 @@ CREATE TABLE credits.accounts (
 	last_transaction_id bigint NOT NULL,
 	last_at timestamptz NOT NULL,
 	head bytea NOT NULL,
+	renews_at timestamptz,
 	CONSTRAINT accounts_not_negative CHECK (balance >= 0 AND held >= 0 AND debt >= 0)
 ) WITH (fillfactor = 60);
 
@@ -48,7 +49,7 @@ COMMENT ON COLUMN credits.accounts.debt IS
 COMMENT ON COLUMN credits.accounts.low_balance IS
 	'alert below this balance; NULL means the setting credits.low_balance';
 COMMENT ON COLUMN credits.accounts.due_at IS
-	'until this instant, the passing of time changes nothing about the account';
+	'until this instant, the passing of time changes nothing about its grants and holds';
 COMMENT ON COLUMN credits.accounts.granted IS
 	'credits ever given by grants, including those that are not effective yet';
 COMMENT ON COLUMN credits.accounts.refunded IS 'credits ever given back by refunds';
@@ -62,6 +63,8 @@ COMMENT ON COLUMN credits.accounts.transaction_count IS 'rows of the account in 
 COMMENT ON COLUMN credits.accounts.last_transaction_id IS 'newest row of the account in the log';
 COMMENT ON COLUMN credits.accounts.last_at IS 'created_at of that row';
 COMMENT ON COLUMN credits.accounts.head IS 'hash of that row: the head of the chain';
+COMMENT ON COLUMN credits.accounts.renews_at IS
+	'until this instant, nothing is due for its subscriptions; NULL if nothing ever is';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.accounts', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.accounts_id_seq', '');

@@ -29,20 +29,22 @@ CREATE TYPE credits.settlement AS (
 	debt bigint,
 	expired bigint,
 	expiring_amount bigint,
-	expiring_at timestamptz
+	expiring_at timestamptz,
+	granted bigint
 );
-COMMENT ON TYPE credits.settlement IS 'the state of an account after settling it';
+COMMENT ON TYPE credits.settlement IS
+	'the state of an account after settling it and renewing its subscriptions';
 
 CREATE FUNCTION credits.settled(account_id bigint, at timestamptz DEFAULT NULL)
 RETURNS credits.settlement
 AS 'MODULE_PATHNAME', 'credits_settled' LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION credits.settled IS
-	'an account as if it were settled at an instant, and what expires next; nothing is written';
+	'an account as if it were settled and renewed at an instant, and what expires next; nothing is written';
 REVOKE ALL ON FUNCTION credits.settled FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION credits.settled TO credits_admin, credits_auditor;
 
--- After the newest row of the log, a balance can change only by settling: what has
--- become due since is included as settling will include it.
+-- After the newest row of the log, a balance can change only by settling and renewing:
+-- what has become due since is included as these will include it.
 CREATE FUNCTION @extschema@.credits_balance_at(account text, at timestamptz)
 RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -94,7 +96,7 @@ AS $$
 		   s.debt,
 		   s.expiring_amount,
 		   s.expiring_at,
-		   a.granted,
+		   s.granted,
 		   a.spent,
 		   a.refunded,
 		   s.expired,
@@ -122,11 +124,12 @@ CREATE FUNCTION credits.settled_grants(
 	OUT expires_at timestamptz,
 	OUT price numeric,
 	OUT currency text,
-	OUT transaction_id bigint)
+	OUT transaction_id bigint,
+	OUT rolled_over boolean)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'credits_settled_grants' LANGUAGE C STABLE PARALLEL SAFE ROWS 20;
 COMMENT ON FUNCTION credits.settled_grants IS
-	'the open and pending grants of an account as if it were settled now, in burn order; nothing is written';
+	'the open and pending grants of an account as if it were settled and renewed now, in burn order; nothing is written, and those that would be have no id';
 REVOKE ALL ON FUNCTION credits.settled_grants FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION credits.settled_grants TO credits_admin, credits_auditor;
 
@@ -155,11 +158,12 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT g.grant_id, g.source, g.status, g.amount, g.remaining,
 		   g.effective_at, g.expires_at, g.priority,
-		   COALESCE((t.terms ->> 'rolled')::boolean, false),
+		   COALESCE((t.terms ->> 'rolled')::boolean, g.rolled_over),
 		   g.price, g.currency, g.transaction_id, t.created_at, t.reference, t.reason
 	FROM credits.settled_grants(credits.account_id($1), credits.max_rows($2), $3)
 			WITH ORDINALITY AS g
-	JOIN credits.transactions AS t ON t.id = g.transaction_id
+	-- what a renewal would give has no transaction yet
+	LEFT JOIN credits.transactions AS t ON t.id = g.transaction_id
 	ORDER BY g.ordinality
 $$;
 COMMENT ON FUNCTION @extschema@.credits_grants IS

@@ -37,6 +37,9 @@ CREATE UNIQUE INDEX subscriptions_external_id_key ON credits.subscriptions (exte
 CREATE INDEX subscriptions_account_id_idx ON credits.subscriptions (account_id, id);
 CREATE INDEX subscriptions_due_at_idx ON credits.subscriptions (due_at, id)
 	WHERE due_at < 'infinity';
+CREATE INDEX subscriptions_account_due_at_idx
+	ON credits.subscriptions (account_id, due_at, id)
+	WHERE due_at < 'infinity';
 
 COMMENT ON TABLE credits.subscriptions IS
 	'one row per subscription; changed only by the credits_* functions';

@@ -6,17 +6,21 @@
 
 #include "base/settings.h"
 #include "ledger/rows.h"
+#include "ledger/settle.h"
+#include "subscribe/renew.h"
 
 CREDITS_MODULE_MAGIC;
 
 PGDLLEXPORT void _PG_init(void);
 
 /*
- * Defines the settings and initializes the store when the library is loaded.
+ * Defines the settings, initializes the store and tells the rooms below what to call
+ * of those above, when the library is loaded.
  */
 void
 _PG_init(void)
 {
 	settings_define();
 	rows_init();
+	settle_set_renewal(renew_account);
 }

@@ -67,7 +67,8 @@ insert_account(text *name, text *unit, Jsonb *metadata)
 		.status = ACCOUNT_ACTIVE,
 		.metadata = PointerGetDatum(metadata),
 		.created_at = clock_now(),
-		.due_at = DT_NOEND
+		.due_at = DT_NOEND,
+		.renews_at = DT_NOEND
 	};
 	bool		inserted;
 

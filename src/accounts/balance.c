@@ -2,8 +2,8 @@
  * balance.c
  *	  Reading balances and the grants that they consist of.
  *
- * The result is correct at any time, even if no job has settled the account:
- * what settling would do is calculated in memory.
+ * The result is correct at any time, even if no job has settled the account or
+ * renewed its subscriptions: what that would do is calculated in memory.
  */
 #include "credits.h"
 
@@ -30,8 +30,8 @@ credits_balance(PG_FUNCTION_ARGS)
 	Account		account;
 
 	guards_find_account(GetActiveSnapshot(), name, &account);
-	/* before due_at, settling would do nothing */
-	if (now >= account.due_at)
+	/* before that, settling would do nothing */
+	if (now >= Min(account.due_at, account.renews_at))
 		ledger_peek(&account, now, &account, NULL, NULL);
 	PG_RETURN_INT64(account.balance);
 }
@@ -50,21 +50,21 @@ read_account(int64 id, Account *account)
 }
 
 /*
- * SQL function: returns balance, held, debt and expired credits as they would
- * be if the account were settled at a given time, and the credits that expire
- * next.
+ * SQL function: returns balance, held, debt, expired and granted credits as they
+ * would be if the account were settled at a given time, and the credits that
+ * expire next.
  */
 Datum
 credits_settled(PG_FUNCTION_ARGS)
 {
-	TupleDesc	tupdesc = receipts_tupdesc(fcinfo, 6);
+	TupleDesc	tupdesc = receipts_tupdesc(fcinfo, 7);
 	int64		id = arg_id(fcinfo, 0, "account_id");
 	TimestampTz at;
 	Account		account;
 	TimestampTz expiring_at;
 	int64		expiring;
-	Datum		values[6];
-	bool		isnull[6] = {false};
+	Datum		values[7];
+	bool		isnull[7] = {false};
 	Datum		result;
 
 	if (PG_ARGISNULL(1))
@@ -80,6 +80,7 @@ credits_settled(PG_FUNCTION_ARGS)
 	values[4] = Int64GetDatum(expiring);
 	values[5] = TimestampTzGetDatum(expiring_at);
 	isnull[4] = isnull[5] = expiring_at == DT_NOEND;
+	values[6] = Int64GetDatum(account.granted);
 	result = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
 	ReleaseTupleDesc(tupdesc);
 	PG_RETURN_DATUM(result);
@@ -101,10 +102,11 @@ add_to_page(const Grant *grant, void *arg)
 {
 	GrantPage  *page = arg;
 	MemoryContext old = MemoryContextSwitchTo(page->row);
-	Datum		values[11];
-	bool		isnull[11] = {false};
+	Datum		values[12];
+	bool		isnull[12] = {false};
 
 	values[0] = Int64GetDatum(grant->id);
+	isnull[0] = grant->id >= FIRST_DRY_ID;
 	values[1] = PointerGetDatum(grant->source);
 	values[2] = CStringGetTextDatum(grant_status_names[grant->status]);
 	values[3] = Int64GetDatum(grant->amount);
@@ -118,6 +120,8 @@ add_to_page(const Grant *grant, void *arg)
 	values[9] = PointerGetDatum(grant->currency);
 	isnull[9] = grant->currency == NULL;
 	values[10] = Int64GetDatum(grant->transaction_id);
+	isnull[10] = grant->transaction_id >= FIRST_DRY_ID;
+	values[11] = BoolGetDatum(grant->rolled);
 	tuplestore_putvalues(page->result->setResult, page->result->setDesc,
 						 values, isnull);
 	MemoryContextSwitchTo(old);

@@ -223,8 +223,7 @@ grants_new(Posting *posting, int64 amount, text *source,
 	posting->first_grant = NULL;
 	ItemPointerSetInvalid(&grant->tid);
 	grant->changed = true;
-	/* a dry run must not use up ids, but needs distinct ones */
-	grant->id = posting->dry ? -(posting->ngrants + 1) :
+	grant->id = posting->dry ? FIRST_DRY_ID + posting->ngrants :
 		store_next_id(&grants_table);
 	grant->account_id = posting->account.id;
 	grant->effective_at = effective_at;

@@ -24,9 +24,9 @@
  * their ids to avoid deadlocks.  Then they are settled, and the posting is
  * planned on all of them together.
  *
- * What is due is settled before anything is planned.  If that takes a great
- * many steps, they are written as several postings, which limits the memory
- * needed.
+ * What is due is settled before anything is planned, and subscriptions that are
+ * due are renewed.  If that takes a great many steps, they are written as several
+ * postings, which limits the memory needed.
  *
  * In REPEATABLE READ and above, the transaction has only one snapshot, and a
  * row version newer than that is a serialization failure.
@@ -285,8 +285,8 @@ write_postings(const LedgerCall *call, Posting *postings, const int *order)
 }
 
 /*
- * Settles the accounts of a call, within the limits.  Returns whether all that
- * is due has been settled.
+ * Settles the accounts of a call, and renews their subscriptions, within the
+ * limits.  Returns whether all that is due has been done.
  */
 static bool
 settle_postings(const LedgerCall *call, Posting *postings)
@@ -300,7 +300,9 @@ settle_postings(const LedgerCall *call, Posting *postings)
 	{
 		int			steps = limit;
 
-		settled &= settle_account(&postings[i], &steps);
+		settled &= settle_account(&postings[i], &steps) &&
+			(call->no_renewal ||
+			 settle_renew(&postings[i], postings[i].now, &steps));
 		if (call->steps)
 			*call->steps = Min(*call->steps, steps);
 	}
@@ -341,7 +343,8 @@ attempt(const LedgerCall *call, Posting *postings)
 	if (call->only_due && postings[0].now < postings[0].account.due_at)
 		return NOTHING_DUE;
 	/* the release of an expired hold changes members, which needs locks */
-	if (!locked && posting_may_release(&postings[0]))
+	if (!locked && (posting_may_release(&postings[0]) ||
+					posting_may_renew(&postings[0])))
 		return CHANGED;
 
 	outcome = find_replay(call, &postings[0]);
@@ -537,6 +540,8 @@ ledger_post_due(const char *function, int64 account_id, PlanFunction plan,
 		.lock_first = true,
 		.skip_locked = true,
 		.only_due = plan == NULL,
+		/* each job does what is its own */
+		.no_renewal = true,
 		.steps = steps
 	};
 
@@ -558,30 +563,36 @@ begin_dry(Posting *posting, const Account *account, TimestampTz at)
 }
 
 /*
- * Settles the account of a dry run in memory.
+ * Settles the account of a dry run in memory, and renews what its subscriptions
+ * are due for up to an instant.
  */
 static void
-settle_dry(Posting *posting)
+settle_dry(Posting *posting, TimestampTz renew_until)
 {
 	int			steps = SETTLE_ALL;
 
 	(void) settle_account(posting, &steps);
+	steps = SETTLE_ALL;
+	(void) settle_renew(posting, renew_until, &steps);
 }
 
 /*
  * Returns an account with the totals that it would have if it were settled at a
- * given time and, if expiring_at is not NULL, the credits that expire next.
- * Uses the active snapshot, and writes nothing.
+ * given time and, if expiring_at is not NULL, the credits that expire next.  What
+ * its subscriptions are due for is included, but not what they will be due for
+ * later than now: who knows whether they last.  Uses the active snapshot, and
+ * writes nothing.
  */
 void
 ledger_peek(const Account *account, TimestampTz at, Account *settled,
 			TimestampTz *expiring_at, int64 *expiring)
 {
 	Posting		posting;
+	TimestampTz now = Min(at, clock_now());
 
 	begin_dry(&posting, account, at);
-	if (!settle_balance(&posting))
-		settle_dry(&posting);
+	if (now >= account->renews_at || !settle_balance(&posting))
+		settle_dry(&posting, now);
 	*settled = posting.account;
 	if (expiring_at)
 		*expiring_at = grants_next_expiry(&posting, expiring);
@@ -599,7 +610,7 @@ ledger_peek_grants(const Account *account, TimestampTz at, const Grant *after,
 	Posting		posting;
 
 	begin_dry(&posting, account, at);
-	settle_dry(&posting);
+	settle_dry(&posting, Min(at, clock_now()));
 	burn_visit(&posting, after, visit, arg);
 }
 
@@ -620,7 +631,7 @@ ledger_rehearse(text *name, PlanFunction plan, void *arg, Refusal *refusal)
 		return guards_refuse_unknown(refusal, name);
 	posting_check(&account);
 	begin_dry(&posting, &account, Max(clock_now(), account.last_at));
-	settle_dry(&posting);
+	settle_dry(&posting, posting.now);
 	planned = plan(&posting, arg);
 	*refusal = posting.refusal;
 	return planned;

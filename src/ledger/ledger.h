@@ -52,6 +52,7 @@ typedef struct LedgerCall
 	bool		only_due;		/* return NOTHING_DUE before due_at? */
 	bool		dry;			/* write nothing? */
 	bool		no_locks;		/* never lock anything? */
+	bool		no_renewal;		/* leave subscriptions that are due alone? */
 	TimestampTz now;			/* time of the posting, 0 for the current time */
 	int		   *steps;			/* limit for settling each account, reduced by
 								 * the steps taken; NULL to settle completely */

@@ -151,8 +151,8 @@ log_add_held(Posting *posting, TransactionKind kind, TimestampTz at,
 	entry->held = held;
 	change_balance(posting, entry);
 
-	if (!posting->dry)
-		entry->id = store_next_id(&transactions_table);
+	entry->id = posting->dry ? FIRST_DRY_ID + posting->nentries :
+		store_next_id(&transactions_table);
 	if (entry->id <= account->last_transaction_id && !posting->dry)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -55,6 +55,16 @@ posting_may_release(const Posting *posting)
 }
 
 /*
+ * Returns whether a subscription of the posting's account may be due.  Renewing
+ * it gives grants and numbers, so it is not planned on a guess.
+ */
+bool
+posting_may_renew(const Posting *posting)
+{
+	return !posting->dry && posting->now >= posting->account.renews_at;
+}
+
+/*
  * Raises an error if an account's status is unknown, because somebody has
  * modified the table.
  */
@@ -147,7 +157,8 @@ posting_has_changes(const Posting *posting)
 {
 	return posting->nentries > 0 || posting->writes != NULL ||
 		posting->touched ||
-		posting->account.due_at != posting->account.stored.due_at;
+		posting->account.due_at != posting->account.stored.due_at ||
+		posting->account.renews_at != posting->account.stored.renews_at;
 }
 
 /*

@@ -52,6 +52,12 @@ typedef struct DeferredWrite
 } DeferredWrite;
 
 /*
+ * A dry run must not use up ids, but what it makes needs distinct ones, which come
+ * after all that exist.
+ */
+#define FIRST_DRY_ID (PG_INT64_MAX / 2)
+
+/*
  * A posting while it is planned and written
  */
 struct Posting
@@ -116,6 +122,7 @@ extern void posting_begin(Posting *posting, Store *store, Snapshot snapshot,
 						  bool locked);
 extern bool posting_lock(Posting *posting, bool skip_locked);
 extern bool posting_may_release(const Posting *posting);
+extern bool posting_may_renew(const Posting *posting);
 extern void posting_check(const Account *account);
 
 /*

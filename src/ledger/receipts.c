@@ -92,6 +92,9 @@ void
 receipts_of_posting(Receipt *receipt, Posting *posting)
 {
 	receipts_from_entry(receipt, posting->main, &posting->account, false);
+	/* nobody will find what a dry run has made */
+	if (posting->dry)
+		receipt->transaction_id = 0;
 	receipt->balance = posting->account.balance;
 	receipt->held = posting->account.held;
 }

@@ -38,7 +38,8 @@ static const StoreColumn account_columns[] = {
 	COLUMN_INT64(Account, transaction_count),
 	COLUMN_INT64(Account, last_transaction_id),
 	COLUMN_TIME(Account, last_at),
-	COLUMN_DIGEST(Account, head, COUNTED(Account, head_len))
+	COLUMN_DIGEST(Account, head, COUNTED(Account, head_len)),
+	COLUMN_TIME(Account, renews_at, NULL_IS(DT_NOEND))
 };
 
 StoreTable	accounts_table = {
@@ -348,6 +349,7 @@ static void
 note_stored(Account *account)
 {
 	account->stored.due_at = account->due_at;
+	account->stored.renews_at = account->renews_at;
 	account->stored.held = account->held;
 	account->stored.balance = account->balance;
 	account->stored.transaction_count = account->transaction_count;

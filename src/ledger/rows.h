@@ -33,7 +33,8 @@ enum
 	Anum_accounts_transaction_count,
 	Anum_accounts_last_transaction_id,
 	Anum_accounts_last_at,
-	Anum_accounts_head
+	Anum_accounts_head,
+	Anum_accounts_renews_at
 };
 
 typedef enum AccountStatus
@@ -69,6 +70,8 @@ typedef struct Account
 	bool		has_low_balance;
 	int64		low_balance;
 	TimestampTz due_at;			/* when it must be settled, DT_NOEND if never */
+	TimestampTz renews_at;		/* when a subscription is due at the earliest,
+								 * DT_NOEND if none ever is */
 	int64		granted;
 	int64		refunded;
 	int64		expired;
@@ -83,6 +86,7 @@ typedef struct Account
 	struct						/* values when the row was read */
 	{
 		TimestampTz due_at;
+		TimestampTz renews_at;
 		int64		held;
 		int64		balance;
 		int64		transaction_count;
@@ -108,6 +112,7 @@ typedef struct Grant
 	int64		lost;			/* by expiry, voiding or a change of plan */
 	int64		stored;			/* remaining when it was read, 0 if new */
 	bool		was_open;		/* was it open when it was read? */
+	bool		rolled;			/* has this posting rolled it over? */
 	int32		priority;
 	text	   *source;
 	Datum		price;			/* numeric, 0 if none */

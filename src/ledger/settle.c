@@ -14,6 +14,9 @@
  * grants that it gives credits back to.  So the work is almost proportional to
  * what is due, and does not depend on how many grants the account has.
  *
+ * What is due for subscriptions comes after that.  The room that knows about them
+ * is above this one, so it tells which function to call.
+ *
  * As any number of things may be due, the number of steps can be limited.  An
  * account that has been settled in part is a valid one like any other that is
  * due: its due_at is the time of the next step.
@@ -30,6 +33,9 @@
 
 #include "lib/pairingheap.h"
 #include "miscadmin.h"
+
+/* renews the subscriptions of an account */
+static RenewFunction renew_subscriptions = NULL;
 
 /* A grant that is to be activated or to expire */
 typedef struct Due
@@ -348,4 +354,34 @@ settle_balance(Posting *posting)
 	(void) grants_read_effective(posting, SETTLE_ALL, sum_due, NULL);
 	(void) grants_read_expiring(posting, SETTLE_ALL, sum_due, NULL);
 	return true;
+}
+
+/*
+ * Sets the function that renews subscriptions.  Called once, when the library is
+ * loaded.
+ */
+void
+settle_set_renewal(RenewFunction renew)
+{
+	renew_subscriptions = renew;
+}
+
+/*
+ * Renews the subscriptions of an account that has been settled, if any may be due
+ * by an instant.  Returns false if more steps are needed than are left.
+ */
+bool
+settle_renew(Posting *posting, TimestampTz until, int *steps)
+{
+	bool		through;
+
+	if (until < posting->account.renews_at)
+		return true;
+	through = renew_subscriptions(posting, until, steps);
+	/* as when the job had renewed it: before anything is spent */
+	if (posting->account.debt > 0)
+		debts_pay(posting, posting->now);
+	/* what comes next is what the caller asked for */
+	posting->main = NULL;
+	return through;
 }

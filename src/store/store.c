@@ -390,6 +390,9 @@ store_snapshot(bool fresh)
 {
 	if (IsolationUsesXactSnapshot())
 		return GetTransactionSnapshot();
+	/* a parallel worker can take none, and sees what its leader does */
+	if (IsInParallelMode() && ActiveSnapshotSet())
+		return GetActiveSnapshot();
 	if (!fresh && ActiveSnapshotSet() &&
 		GetActiveSnapshot()->snapshot_type == SNAPSHOT_MVCC &&
 		GetActiveSnapshot()->curcid == GetCurrentCommandId(false))

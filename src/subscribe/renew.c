@@ -10,8 +10,9 @@
  * it has a row with a unique key, and the row of the subscription tells which
  * period is the newest.
  *
- * A call that changes a subscription renews it first, if that is due, so it makes
- * no difference if the job is late.
+ * Whatever changes an account renews its subscriptions first, if they are due, and
+ * whatever reads it counts what that would give.  So it makes no difference if the
+ * job is late.
  */
 #include "credits.h"
 
@@ -177,9 +178,9 @@ renew_adjoin(Posting *posting, Subscription *subscription, Period *period,
 	roll_pair(posting, subscription, period, after, again);
 	if (before && before->ends_at == period->starts_at &&
 		before->ends_at > posting->now)
-		subscription->due_at = Min(subscription->due_at, before->ends_at);
+		subscriptions_expect(posting, subscription, before->ends_at);
 	if (after && period->ends_at > posting->now)
-		subscription->due_at = Min(subscription->due_at, period->ends_at);
+		subscriptions_expect(posting, subscription, period->ends_at);
 }
 
 /*
@@ -252,7 +253,7 @@ roll_ended(Posting *posting, Subscription *subscription, TimestampTz since)
 		period = periods_before(posting, subscription->id, into->starts_at);
 	}
 	subscriptions_changed(posting, subscription);
-	subscription->due_at = Min(subscription->due_at, pending);
+	subscriptions_expect(posting, subscription, pending);
 }
 
 /*
@@ -565,10 +566,88 @@ renew_due(Posting *posting, Subscription *subscription)
 {
 	int			n;
 
-	for (n = 0; n < MAX_PERIODS && subscription->due_at <= posting->now; n++)
-		if (!step(posting, subscription))
-			return false;
-	return true;
+	bool		through = true;
+
+	for (n = 0; through && n < MAX_PERIODS &&
+		 subscription->due_at <= posting->now; n++)
+		through = step(posting, subscription);
+	if (n > 0)
+		subscriptions_read_due(posting, DT_NOBEGIN);
+	return through;
+}
+
+/*
+ * Announces that the next step of a subscription was refused, as the job does, but
+ * only once for the same reason, and forgets the refusal.
+ */
+static void
+announce_refused(Posting *posting, const Subscription *subscription)
+{
+	JsonObject	json;
+
+	if (!posting->dry)
+	{
+		json_begin(&json);
+		json_cstring(&json, "account", rows_account_name(&posting->account));
+		json_int64(&json, "subscription_id", subscription->id);
+		json_time(&json, "due_at", subscription->due_at);
+		json_cstring(&json, "code", sqlstate_text(posting->refusal.sqlstate));
+		json_cstring(&json, "message", posting->refusal.message);
+		/* in the mode for writing at first, see ledger_lock_tables */
+		store_lock_table(&events_table);
+		if (!events_has(posting->account.id, "renewal_failed",
+						json_document(&json), subscription->due_at))
+			events_announce_with(posting, "renewal_failed", 0, &json);
+	}
+	memset(&posting->refusal, 0, sizeof(Refusal));
+}
+
+/*
+ * Returns the subscription of the posting's account that is due first, NULL if none
+ * is due by an instant.  Those that were refused are left out.
+ */
+static Subscription *
+first_due(const Posting *posting, TimestampTz until, const List *refused)
+{
+	Subscription *first = NULL;
+	ListCell   *lc;
+
+	foreach(lc, posting->subscriptions)
+	{
+		Subscription *s = lfirst(lc);
+
+		if (s->due_at <= until && !list_member_ptr(refused, s) &&
+			(first == NULL || s->due_at < first->due_at ||
+			 (s->due_at == first->due_at && s->id < first->id)))
+			first = s;
+	}
+	return first;
+}
+
+/*
+ * Renews the subscriptions of an account before it is changed or read, as the job
+ * does: step by step, in the order in which they are due.  See RenewFunction.
+ */
+bool
+renew_account(Posting *posting, TimestampTz until, int *steps)
+{
+	int			max = posting->dry ? *steps : Min(*steps, MAX_PERIODS);
+	List	   *refused = NIL;
+	Subscription *s;
+	int			n;
+
+	subscriptions_read_due(posting, until);
+	for (n = 0; (s = first_due(posting, until, refused)) && n < max; n++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (step(posting, s))
+			continue;
+		announce_refused(posting, s);
+		refused = lappend(refused, s);
+	}
+	*steps -= n;
+	subscriptions_read_due(posting, DT_NOBEGIN);
+	return s == NULL;
 }
 
 /*

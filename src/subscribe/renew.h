@@ -21,6 +21,7 @@ extern void renew_check_next_plan(Posting *posting,
 								  Subscription *subscription);
 extern void renew_end_grace(Posting *posting,
 							const Subscription *subscription);
+extern bool renew_account(Posting *posting, TimestampTz until, int *steps);
 extern bool renew_due(Posting *posting, Subscription *subscription);
 extern bool renew_now(Posting *posting, Subscription *subscription,
 					  Period **given);

@@ -280,6 +280,7 @@ give_rolled(Posting *posting, Period *period, const PlanTerms *rule,
 	(void) periods_give_grant(posting, period, rule, "subscription", amount,
 							  (Datum) 0, period->ends_at, until, "rolled",
 							  &grant);
+	grant->rolled = true;
 	period->rolled_grant_ids = period->nrolled == 0 ? palloc(sizeof(int64)) :
 		repalloc(period->rolled_grant_ids,
 				 (period->nrolled + 1) * sizeof(int64));

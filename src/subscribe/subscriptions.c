@@ -67,6 +67,11 @@ StoreIndex	subscriptions_by_due_at = {
 	&subscriptions_table, "subscriptions_due_at_idx", {"due_at", "id"},
 	.predicate = "(due_at < 'infinity'::timestamp with time zone)"
 };
+StoreIndex	subscriptions_of_account_due = {
+	&subscriptions_table, "subscriptions_account_due_at_idx",
+	{"account_id", "due_at", "id"},
+	.predicate = "(due_at < 'infinity'::timestamp with time zone)"
+};
 static StoreIndex subscriptions_by_id = {
 	&subscriptions_table, "subscriptions_pkey", {"id"},.unique = true
 };
@@ -103,14 +108,11 @@ subscriptions_refuse_ended(Posting *posting,
 }
 
 /*
- * Finds a subscription by an index that has one key.
+ * Raises an error if the status of a subscription is unknown.
  */
-static bool
-find_subscription(Store *store, Snapshot snapshot, StoreIndex *index,
-				  ScanBy by, Subscription *s)
+static void
+check_status(const Subscription *s)
 {
-	if (!scan_find(store, index, snapshot, s, by))
-		return false;
 	if (s->status == SUBSCRIPTION_UNKNOWN)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -119,6 +121,18 @@ find_subscription(Store *store, Snapshot snapshot, StoreIndex *index,
 				 errdetail("It belongs to account " INT64_FORMAT ".",
 						   s->account_id),
 				 errhint("Restore table credits.subscriptions.")));
+}
+
+/*
+ * Finds a subscription by an index that has one key.
+ */
+static bool
+find_subscription(Store *store, Snapshot snapshot, StoreIndex *index,
+				  ScanBy by, Subscription *s)
+{
+	if (!scan_find(store, index, snapshot, s, by))
+		return false;
+	check_status(s);
 	return true;
 }
 
@@ -164,21 +178,34 @@ subscriptions_find_external(text *external_id, Subscription *subscription)
 }
 
 /*
+ * Returns a subscription that the posting has read or made, NULL if it has not.
+ */
+static Subscription *
+find_known(Posting *posting, int64 id)
+{
+	ListCell   *lc;
+
+	foreach(lc, posting->subscriptions)
+	{
+		Subscription *subscription = lfirst(lc);
+
+		if (subscription->id == id)
+			return subscription;
+	}
+	return NULL;
+}
+
+/*
  * Returns a subscription of the posting's account by id, NULL if the account has
  * no such subscription.
  */
 Subscription *
 subscriptions_in(Posting *posting, int64 id)
 {
-	Subscription *subscription;
-	ListCell   *lc;
+	Subscription *subscription = find_known(posting, id);
 
-	foreach(lc, posting->subscriptions)
-	{
-		subscription = lfirst(lc);
-		if (subscription->id == id)
-			return subscription;
-	}
+	if (subscription)
+		return subscription;
 	subscription = palloc(sizeof(Subscription));
 	if (!subscriptions_read(posting->store, posting->snapshot, id,
 							subscription) ||
@@ -255,6 +282,53 @@ wake_at_end(Posting *posting, Subscription *s, const PlanTerms *plan)
 }
 
 /*
+ * Has a subscription looked at again at an instant, if not earlier.
+ */
+void
+subscriptions_expect(Posting *posting, Subscription *s, TimestampTz at)
+{
+	s->due_at = Min(s->due_at, at);
+	posting->account.renews_at = Min(posting->account.renews_at, s->due_at);
+}
+
+/*
+ * Reads the subscriptions of the posting's account that are due by an instant, and
+ * sets the account's renews_at to when the first is due.
+ *
+ * A change of a subscription may lower renews_at, but leaves it alone if nothing is
+ * due any more at that time.  So it may be too early, but never too late.
+ */
+void
+subscriptions_read_due(Posting *posting, TimestampTz until)
+{
+	TimestampTz next = DT_NOEND;
+	Subscription *read = palloc(sizeof(Subscription));
+	StoreScan	scan;
+	ListCell   *lc;
+
+	scan_begin(&scan, posting->store, &subscriptions_of_account_due,
+			   posting->snapshot, BY_INT64(posting->account.id));
+	while (next == DT_NOEND && scan_read(&scan, ForwardScanDirection, read))
+	{
+		/* the posting's copy may be due at another time by now */
+		if (find_known(posting, read->id))
+			continue;
+		check_status(read);
+		next = read->due_at;
+		if (next <= until)
+		{
+			posting->subscriptions = lappend(posting->subscriptions, read);
+			read = palloc(sizeof(Subscription));
+			next = DT_NOEND;
+		}
+	}
+	scan_end(&scan);
+	foreach(lc, posting->subscriptions)
+		next = Min(next, ((Subscription *) lfirst(lc))->due_at);
+	posting->account.renews_at = next;
+}
+
+/*
  * Sets due_at, when there is next something to do for a subscription.
  */
 void
@@ -266,19 +340,21 @@ subscriptions_wake(Posting *posting, Subscription *s)
 	if (s->period_number >= 0 &&
 		!(s->status == SUBSCRIPTION_CANCELED && s->cancel_expires))
 		wake_at_end(posting, s, plans_get(s->plan_id));
-	if (s->status == SUBSCRIPTION_CANCELED)
-		return;
-	/* a trial that a payment provider has need not be one of the plan */
-	if ((s->status == SUBSCRIPTION_TRIALING &&
-		 (s->period_number >= 0 || plans_get(s->plan_id)->trial)) ||
-		(s->status == SUBSCRIPTION_ACTIVE && !s->by_payment))
-		s->due_at = Min(s->due_at, s->period_end);
-	s->due_at = Min(s->due_at, s->cancel_at);
+	if (s->status != SUBSCRIPTION_CANCELED)
+	{
+		/* a trial that a payment provider has need not be one of the plan */
+		if ((s->status == SUBSCRIPTION_TRIALING &&
+			 (s->period_number >= 0 || plans_get(s->plan_id)->trial)) ||
+			(s->status == SUBSCRIPTION_ACTIVE && !s->by_payment))
+			s->due_at = Min(s->due_at, s->period_end);
+		s->due_at = Min(s->due_at, s->cancel_at);
 
-	/*
-	 * A period may have been paid before it began.  Then it waits for the one
-	 * before it to end, and to be rolled over.
-	 */
-	if (s->by_payment)
-		s->due_at = Min(s->due_at, before);
+		/*
+		 * A period may have been paid before it began.  Then it waits for the
+		 * one before it to end, and to be rolled over.
+		 */
+		if (s->by_payment)
+			s->due_at = Min(s->due_at, before);
+	}
+	subscriptions_expect(posting, s, s->due_at);
 }

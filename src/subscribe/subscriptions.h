@@ -66,6 +66,7 @@ typedef struct Subscription
 extern StoreTable subscriptions_table;
 extern StoreIndex subscriptions_by_account;
 extern StoreIndex subscriptions_by_due_at;
+extern StoreIndex subscriptions_of_account_due;
 
 extern const char *const subscription_status_names[SUBSCRIPTION_CANCELED + 1];
 extern const char *const proration_names[PRORATE_NONE + 1];
@@ -92,6 +93,9 @@ extern TimestampTz subscriptions_start(const Subscription *subscription,
 									   const PlanTerms *plan, int64 number);
 extern void subscriptions_wake(Posting *posting,
 							   Subscription *subscription);
+extern void subscriptions_expect(Posting *posting,
+								 Subscription *subscription, TimestampTz at);
+extern void subscriptions_read_due(Posting *posting, TimestampTz until);
 
 #pragma GCC visibility pop
 

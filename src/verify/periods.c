@@ -218,6 +218,26 @@ check_paid_periods(Verification *v, HTAB *debts, int64 subscription_id,
 }
 
 /*
+ * Reports a subscription that is due before the account's renews_at: it would not
+ * be renewed before the account is changed.
+ */
+static void
+check_renews_at(Verification *v, const Account *account)
+{
+	StoreScan	scan;
+	Subscription first;
+
+	scan_begin(&scan, NULL, &subscriptions_of_account_due,
+			   GetActiveSnapshot(), BY_INT64(account->id));
+	if (scan_peek(&scan, ForwardScanDirection, &first) &&
+		first.due_at < account->renews_at)
+		verify_report(v, 0, "due",
+					  psprintf("subscription " INT64_FORMAT " is due before the account's renews_at",
+							   first.id));
+	scan_end(&scan);
+}
+
+/*
  * Checks the periods of an account's subscriptions.
  */
 void
@@ -226,6 +246,7 @@ verify_periods(Verification *v, HTAB *grants, HTAB *debts,
 {
 	StoreScan	subscriptions;
 
+	check_renews_at(v, account);
 	scan_begin(&subscriptions, NULL, &subscriptions_by_account,
 			   GetActiveSnapshot(), BY_INT64(account->id));
 	while (scan_next(&subscriptions, ForwardScanDirection) != NULL)

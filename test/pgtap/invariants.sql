@@ -299,7 +299,10 @@ SELECT is_empty($$
 	UNION ALL
 	SELECT a.name FROM account AS a JOIN held AS h ON h.account_id = a.id
 	WHERE h.status = 'open' AND h.expires_at < a.due_at
-$$, 'no account is due later than its grants and its holds');
+	UNION ALL
+	SELECT a.name FROM account AS a JOIN credits.subscriptions AS s ON s.account_id = a.id
+	WHERE s.due_at < COALESCE(a.renews_at, 'infinity')
+$$, 'no account is due later than its grants, its holds and its subscriptions');
 
 -- burn order: within a spend by priority; and no grant that should have gone first was left
 SELECT is_empty($$

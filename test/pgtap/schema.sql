@@ -169,7 +169,8 @@ $$, $$ VALUES
 	('transaction_count', 'bigint', true, NULL),
 	('last_transaction_id', 'bigint', true, NULL),
 	('last_at', 'timestamp with time zone', true, NULL),
-	('head', 'bytea', true, NULL)
+	('head', 'bytea', true, NULL),
+	('renews_at', 'timestamp with time zone', false, NULL)
 $$, 'columns of accounts');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
@@ -1108,6 +1109,7 @@ $$, $$ VALUES
 	('settlement', 'expired', 'bigint'),
 	('settlement', 'expiring_amount', 'bigint'),
 	('settlement', 'expiring_at', 'timestamp with time zone'),
+	('settlement', 'granted', 'bigint'),
 	('stripe_result', 'event_id', 'text'),
 	('stripe_result', 'type', 'text'),
 	('stripe_result', 'result', 'text'),
@@ -1377,6 +1379,7 @@ $$, $$ VALUES
 	('credits.stripe_subjects_pkey', true, true, NULL, 'subject'),
 	('credits.stripe_subjects_waiting_idx', false, false, '(waiting IS NOT NULL)', 'subject'),
 	('credits.stripe_subscriptions_pkey', true, true, NULL, 'subscription'),
+	('credits.subscriptions_account_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'account_id,due_at,id'),
 	('credits.subscriptions_account_id_idx', false, false, NULL, 'account_id,id'),
 	('credits.subscriptions_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
 	('credits.subscriptions_external_id_key', true, false, '(external_id IS NOT NULL)', 'external_id'),
@@ -1492,7 +1495,7 @@ $$, $$ VALUES
 	 ' OUT grant_id bigint, OUT source text, OUT status text, OUT amount bigint, OUT remaining bigint,'
 	 ' OUT priority integer, OUT effective_at timestamp with time zone,'
 	 ' OUT expires_at timestamp with time zone, OUT price numeric, OUT currency text,'
-	 ' OUT transaction_id bigint',
+	 ' OUT transaction_id bigint, OUT rolled_over boolean',
 	 'SETOF record'),
 	('credits.warn_behind', '', 'interval'),
 	('credits.write_log', '', 'trigger'),

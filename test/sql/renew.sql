@@ -82,8 +82,8 @@ SELECT kind FROM credits_open_account('renew:5');
 SELECT subscription_id FROM credits_subscribe('renew:5', 'renew:maximum');
 SELECT balance FROM credits_deduct('renew:5', 70);
 SET credits.test_clock = '2060-10-01 00:00:00+00';
-SELECT balance, kind FROM credits_adjust('renew:5', 1, 'settles');
 CALL credits_settle() \gset
+SELECT balance FROM credits.accounts WHERE name = 'renew:5';
 SET credits.test_clock = '2060-10-02 00:00:00+00';
 CALL credits_renew();
 SELECT * FROM pg_temp.what_periods_gave WHERE sub = 420005;
@@ -147,9 +147,8 @@ SELECT balance FROM credits_deduct('renew:11', 30);
 CALL credits_renew();
 SELECT no, starts_at, credits FROM pg_temp.what_periods_gave WHERE sub = 420011;
 -- or is given what there is room for
-SELECT kind FROM credits_set_limits('renew:11', max_balance => 120, excess => 'clip');
+SELECT kind FROM credits_set_limits('renew:11', max_balance => 70, excess => 'clip');
 SET credits.test_clock = '2066-06-10 00:00:00+00';
-SELECT balance FROM credits_allocate('renew:11', 50);
 CALL credits_renew();
 SELECT no, starts_at, credits, given FROM pg_temp.what_periods_gave WHERE sub = 420011;
 SELECT credits_balance('renew:11');
@@ -299,7 +298,108 @@ CALL credits_renew(0);
 CALL credits_renew(NULL);
 SET ROLE regress_credits_app;
 CALL credits_renew();
+SET ROLE regress_credits_admin;
+-- without the job: what reads an account counts what a renewal would give, and what changes it renews it first
+SET credits.test_clock = '2074-01-01 00:00:00+00';
+CALL credits_renew() \gset
+SELECT credits_set_plan('renew:touch', 100, rollover => 'maximum', rollover_maximum => 40);
+SELECT o.kind FROM generate_series(31, 34) AS n, credits_open_account('renew:' || n) AS o;
+SELECT subscription_id AS touched FROM credits_subscribe('renew:31', 'renew:touch') \gset
+SELECT name, due_at, renews_at FROM credits.accounts WHERE name IN ('renew:31', 'renew:34') ORDER BY id;
+SELECT balance FROM credits_deduct('renew:31', 75, idempotency_key => 'first');
+SET credits.test_clock = '2074-02-01 00:00:00+00';
+BEGIN READ ONLY;
+SELECT credits_balance('renew:31');
+SELECT balance, expiring_amount, expiring_at, granted, spent, expired FROM credits_summary('renew:31');
+SELECT grant_id, amount, remaining, effective_at, expires_at, rolled_over, transaction_id, created_at FROM credits_grants('renew:31');
+SELECT source, balance, grants, expiring_at FROM credits_balance_by_source('renew:31');
+SELECT at, credits_balance_at('renew:31', at)
+FROM unnest('{2074-01-31 23:59:59.999999+00,2074-02-01 00:00+00,2074-02-15 00:00+00,2074-03-01 00:00+00}'::timestamptz[]) AS at;
+COMMIT;
+SET force_parallel_mode = on;
+SELECT credits_balance('renew:31');
+RESET force_parallel_mode;
+-- a replay writes nothing
+SELECT balance, replayed FROM credits_deduct('renew:31', 75, idempotency_key => 'first');
+SELECT balance FROM credits.accounts WHERE name = 'renew:31';
+SELECT count(*) FROM credits.periods WHERE subscription_id = :touched;
+-- nor does what is refused
+SELECT balance FROM credits_deduct('renew:31', 126);
+SELECT count(*) FROM credits.periods WHERE subscription_id = :touched;
+SELECT kind, amount, balance FROM credits_deduct('renew:31', 110);
+SELECT no, starts_at, status, given, unused, rolled FROM pg_temp.what_periods_gave WHERE sub = :touched;
+SELECT created_at, kind, amount, balance FROM credits_history('renew:31', max_rows => 5);
+SELECT kind, detail ->> 'rolled_over' AS rolled_over FROM credits.events
+WHERE account_id = credits.account_id('renew:31') AND kind <> 'low_balance' ORDER BY id;
+SELECT renews_at FROM credits.accounts WHERE name = 'renew:31';
+-- holds, transfers, batches, both accounts of them, several months late
+SET credits.test_clock = '2074-06-10 00:00:00+00';
+SELECT balance, held FROM credits_hold('renew:31', 140);
+SET credits.test_clock = '2074-07-10 00:00:00+00';
+SELECT account, amount, balance FROM credits_transfer('renew:31', 'renew:34', 5);
+SET credits.test_clock = '2074-08-10 00:00:00+00';
+SELECT balance FROM credits_allocate('renew:34', 5);
+SELECT account, amount, balance FROM credits_transfer('renew:34', 'renew:31', 5);
+SELECT balance FROM credits.accounts WHERE name = 'renew:31';
+SET credits.test_clock = '2074-09-10 00:00:00+00';
+SELECT item, (receipt).amount, (receipt).balance FROM credits_deduct_many('[{"account": "renew:31", "amount": 7}, {"account": "renew:31", "amount": 8}]'::jsonb);
+SELECT no, starts_at, status, given, unused, rolled FROM pg_temp.what_periods_gave WHERE sub = :touched;
+-- a change of plan that is due comes first, unless the plan is retired by then; two subscriptions of one account
+SELECT credits_set_plan('renew:touch more', 500);
+SELECT subscription_id AS second FROM credits_subscribe('renew:31', 'renew:touch') \gset
+SELECT scheduled FROM credits_change_plan(:touched, 'renew:touch more', at => 'period_end');
+SELECT scheduled FROM credits_change_plan(:second, 'renew:touch more', at => 'period_end');
+SET credits.test_clock = '2074-10-05 00:00:00+00';
+SELECT credits_retire_plan('renew:touch more') > 0 AS retired;
+SET credits.test_clock = '2074-10-15 00:00:00+00';
+SET force_parallel_mode = on;
+SELECT credits_balance('renew:31');
+RESET force_parallel_mode;
+SELECT balance FROM credits_adjust('renew:31', 1, 'touched');
+SELECT l.subscription_id - :touched AS sub, l.plan, l.period_start FROM credits.subscription_list AS l
+WHERE l.subscription_id IN (:touched, :second) ORDER BY l.subscription_id;
+-- what limits forbid is no reason to refuse a spend; it is said once, by whoever sees it first, and tried again
+SELECT subscription_id AS full FROM credits_subscribe('renew:32', 'renew:touch') \gset
+SELECT balance FROM credits_allocate('renew:32', 50);
+SELECT kind FROM credits_set_limits('renew:32', max_balance => 120);
+SET credits.test_clock = '2074-11-15 00:00:00+00';
+SELECT credits_balance('renew:32');
+SELECT balance FROM credits_deduct('renew:32', 9);
+SELECT balance FROM credits_deduct('renew:32', 1);
+CALL credits_renew();
+SELECT kind, detail - 'subscription_id' AS detail FROM credits.events
+WHERE account_id = credits.account_id('renew:32') AND kind LIKE 'renewal%';
+SELECT balance FROM credits_deduct('renew:32', 30);
+SELECT credits_balance('renew:32');
+SELECT balance FROM credits_deduct('renew:32', 1);
+SELECT renews_at FROM credits.accounts WHERE name = 'renew:32';
+-- a trial begins and ends, and what is canceled ends
+SELECT credits_set_plan('renew:touch trial', 60, trial => '7 days', trial_credits => 6);
+SELECT subscription_id AS trial FROM credits_subscribe('renew:33', 'renew:touch trial', starts_at => '2074-11-20 00:00+00') \gset
+SELECT credits_balance('renew:33');
+SET credits.test_clock = '2074-11-20 00:00:00+00';
+SELECT credits_balance('renew:33');
+SELECT balance FROM credits_deduct('renew:33', 2);
+SET credits.test_clock = '2074-11-27 00:00:00+00';
+SELECT balance FROM credits_deduct('renew:33', 2);
+SELECT cancel_at FROM credits_cancel_subscription(:trial, credits => 'expire');
+SET credits.test_clock = '2074-12-28 00:00:00+00';
+SELECT balance FROM credits_allocate('renew:33', 3);
+SELECT kind FROM credits.events WHERE account_id = credits.account_id('renew:33') AND kind <> 'low_balance' ORDER BY id;
+SELECT renews_at FROM credits.accounts WHERE name = 'renew:33';
+-- thousands of periods take several postings, and are all there
+SELECT subscription_id AS daily FROM credits_subscribe('renew:34', 'renew:day') \gset
+SET credits.test_clock = '2080-12-28 00:00:00+00';
+SELECT credits_balance('renew:34');
+SELECT balance FROM credits_deduct('renew:34', 1);
+SELECT count(*), max(number), max(ends_at) FROM credits.periods WHERE subscription_id = :daily;
+-- an account that would not wake for a subscription is found
 RESET ROLE;
+BEGIN;
+ALTER TABLE credits.accounts DISABLE TRIGGER accounts_write_log;
+UPDATE credits.accounts SET renews_at = NULL WHERE name = 'renew:34';
+SELECT problem, count(*) FROM credits_verify('renew:34') GROUP BY problem;
+ROLLBACK;
 SELECT * FROM credits_verify();
 -- a period whose row is lost, or says something else, is found
 BEGIN;
