@@ -98,7 +98,8 @@ static const StoreColumn line_columns[] = {
 	COLUMN_INT32(Line, as_of.rank, AS("as_rank")),
 	COLUMN_CSTRING(Line, as_of.event, AS("as_event"), NULL_IF_ZERO),
 	COLUMN_CSTRING(Line, problem, NULL_IF_ZERO),
-	COLUMN_BOOL(Line, uncertain)
+	COLUMN_BOOL(Line, uncertain),
+	COLUMN_BOOL(Line, funds)
 };
 
 StoreTable	lines_table = {
@@ -122,6 +123,11 @@ static StoreIndex lines_by_whole = {
 static StoreIndex lines_uncertain = {
 	&lines_table, "stripe_lines_uncertain_idx", {"subscription"},
 	.predicate = "uncertain"
+};
+
+static StoreIndex lines_funding = {
+	&lines_table, "stripe_lines_funds_idx", {"subscription", "ends_at"},
+	.predicate = "funds"
 };
 
 static const StoreColumn credit_note_columns[] = {
@@ -359,6 +365,21 @@ billing_uncertain_invoices(List *invoices, const char *subscription)
 
 	scan_begin(&scan, NULL, &lines_uncertain, GetLatestSnapshot(),
 			   BY_TEXT(cstring_to_text(subscription)));
+	return add_invoices(&scan, invoices);
+}
+
+/*
+ * Adds the invoices to a list that a period's credits have paid for other lines
+ * of.
+ */
+List *
+billing_funded_invoices(List *invoices, const char *subscription,
+						TimestampTz ends_at)
+{
+	StoreScan	scan;
+
+	scan_begin(&scan, NULL, &lines_funding, GetLatestSnapshot(),
+			   BY_TEXT(cstring_to_text(subscription)), BY_TIME(ends_at));
 	return add_invoices(&scan, invoices);
 }
 

@@ -15,6 +15,7 @@
 #define CREDITS_STRIPE_BILLING_H
 
 #include "stripe/stripe.h"
+#include "subscribe/paid_parts.h"
 #include "subscribe/subscribe.h"
 
 #pragma GCC visibility push(hidden)
@@ -111,6 +112,8 @@ typedef struct Line
 	AsOf		as_of;			/* of its invoice item */
 	const char *problem;		/* why it gives nothing, NULL if it does */
 	bool		uncertain;		/* may other events change its credits? */
+	bool		funds;			/* does what it credits pay for other lines? */
+	bool		altered;		/* since it was read? not stored */
 } Line;
 
 /* A credit note */
@@ -174,6 +177,9 @@ extern List *billing_invoices_of_period(List *invoices,
 										TimestampTz ends_at);
 extern List *billing_uncertain_invoices(List *invoices,
 										const char *subscription);
+extern List *billing_funded_invoices(List *invoices,
+									 const char *subscription,
+									 TimestampTz ends_at);
 extern List *billing_credit_notes(const char *invoice);
 extern void billing_lock_tables(void);
 extern void billing_write(StoreTable *table, const void *row);
@@ -216,6 +222,18 @@ extern bool other_invoices_is_one(const StripeEvent *event);
 extern void other_invoices_fold(const StripeEvent *event);
 extern void other_invoices_deliver(const char *id, StripeOutcome *outcome);
 extern void other_invoices_reverse(const char *id, StripeOutcome *outcome);
+
+/* A part of an invoice */
+typedef struct FundedPart
+{
+	PaidPart   *part;
+	int64		amount;			/* of its lines, less discounts */
+} FundedPart;
+
+/* funding.c: invoices that are paid for by their own credits */
+extern bool funding_is_earlier(const Invoice *a, const Invoice *b);
+extern bool funding_apply(int64 subscription_id, const Invoice *invoice,
+						  List *own, List *references, List *parts);
 
 /* shares.c: what invoices come to */
 extern bool shares_apply(Billed *billed, int64 account_id, List *invoices,

@@ -10,7 +10,8 @@
  * the exact sum of its lines, rounded once.
  *
  * Of each line the share is reversed that the money which went back is of the
- * invoice's total, and what credit notes credit of it.
+ * invoice's total, and what credit notes credit of it.  What was paid for by
+ * credits for earlier periods depends on these (funding.c).
  *
  * Parts are computed from rows, so it makes no difference what became known
  * first.  Which are computed again when an event arrives follows from fold.c.
@@ -287,7 +288,7 @@ settled_at(const Count *count, const Line *line, const Mapping *mapping)
 }
 
 /*
- * Stores why a line gives nothing, and whether that may change.
+ * Notes why a line gives nothing, and whether that may change.
  */
 static void
 note_line(Line *line, const char *problem, bool uncertain)
@@ -299,7 +300,7 @@ note_line(Line *line, const char *problem, bool uncertain)
 		return;
 	line->problem = problem;
 	line->uncertain = uncertain;
-	billing_write(&lines_table, line);
+	line->altered = true;
 }
 
 /*
@@ -473,22 +474,55 @@ mapping_of(List **mappings, const Billed *billed, const Line *line)
 }
 
 /*
- * Computes the parts of an invoice, and adds them to a list.
+ * Notes which lines of an invoice credit what others of its lines are paid for
+ * with.
  */
-static List *
-count_invoice(Count *count, List **mappings, List *parts)
+static void
+note_funding(List *lines, List *own, bool funds)
 {
 	ListCell   *lc;
+	ListCell   *lc2;
 
-	if (*count->reference)
-		count->found = billing_find_invoice(count->reference, &count->invoice);
+	foreach(lc, lines)
+	{
+		Line	   *line = lfirst(lc);
+		bool		does = false;
+
+		CHECK_FOR_INTERRUPTS();
+		foreach(lc2, funds && line->negative ? own : NIL)
+		{
+			PaidPart   *part = ((FundedPart *) lfirst(lc2))->part;
+
+			if (part->ends_at == line->ends_at && part->credits < 0)
+				does = true;
+		}
+		if (does == line->funds)
+			continue;
+		line->funds = does;
+		line->altered = true;
+	}
+}
+
+/*
+ * Computes the parts of an invoice, and returns them.  Of the others, parts with
+ * one of the references are those in the list, and not those that are stored.
+ */
+static List *
+count_invoice(Count *count, List **mappings, List *references, List *parts)
+{
+	List	   *lines = billing_lines(count->billed->subscription,
+									  count->reference);
+	List	   *own = NIL;
+	List	   *result = NIL;
+	ListCell   *lc;
+
 	if (count->found && count->invoice.complete &&
 		count->invoice.status >= INVOICE_OPEN)
 	{
 		count->notes = billing_credit_notes(count->reference);
 		count->back = invoice_payments_back(&count->invoice, count->notes);
 	}
-	foreach(lc, billing_lines(count->billed->subscription, count->reference))
+	foreach(lc, lines)
 	{
 		Line	   *line = lfirst(lc);
 
@@ -497,12 +531,100 @@ count_invoice(Count *count, List **mappings, List *parts)
 	}
 	foreach(lc, count->groups)
 	{
-		PaidPart   *part = make_part(count, lfirst(lc));
+		LineGroup  *group = lfirst(lc);
+		FundedPart *funded = palloc(sizeof(FundedPart));
 
-		if (part->credits != 0)
-			parts = lappend(parts, part);
+		funded->part = make_part(count, group);
+		funded->amount = group->amount;
+		if (funded->part->credits == 0)
+			continue;
+		own = lappend(own, funded);
+		result = lappend(result, funded->part);
 	}
-	return parts;
+	note_funding(lines, own,
+				 count->found && funding_apply(count->billed->id,
+											   &count->invoice, own,
+											   references, parts));
+	foreach(lc, lines)
+	{
+		if (((Line *) lfirst(lc))->altered)
+			billing_write(&lines_table, lfirst(lc));
+	}
+	return result;
+}
+
+/*
+ * Begins to count an invoice, or what waits for one.
+ */
+static Count *
+begin_count(Billed *billed, const char *reference)
+{
+	Count	   *count = palloc0(sizeof(Count));
+
+	count->billed = billed;
+	count->reference = reference;
+	if (*reference)
+		count->found = billing_find_invoice(reference, &count->invoice);
+	return count;
+}
+
+/*
+ * Orders what is counted: invoices as they were finalized, then what waits for
+ * one.
+ */
+static int
+compare_counts(const ListCell *a, const ListCell *b)
+{
+	const Count *x = lfirst(a);
+	const Count *y = lfirst(b);
+
+	if (x->found != y->found)
+		return x->found ? -1 : 1;
+	if (!x->found)
+		return strcmp(x->reference, y->reference);
+	return funding_is_earlier(&x->invoice, &y->invoice) ? -1 :
+		funding_is_earlier(&y->invoice, &x->invoice) ? 1 : 0;
+}
+
+/*
+ * Adds to what is to be counted, which is in order, the later invoices that are
+ * paid for with the periods of an invoice.  parts are those that it has now.
+ */
+static List *
+add_funded(List *counts, const Count *count, List *parts)
+{
+	List	   *invoices = NIL;
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	if (!count->found)
+		return counts;
+	parts = list_concat(part_rows_of_reference(count->billed->id,
+											   cstring_to_text(count->reference)),
+						parts);
+	foreach(lc, parts)
+		invoices = billing_funded_invoices(invoices,
+										   count->billed->subscription,
+										   ((PaidPart *) lfirst(lc))->ends_at);
+	foreach(lc, invoices)
+	{
+		Count	   *funded = begin_count(count->billed, lfirst(lc));
+		bool		known = !funded->found ||
+			!funding_is_earlier(&count->invoice, &funded->invoice);
+
+		foreach(lc2, counts)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (strcmp(((Count *) lfirst(lc2))->reference,
+					   funded->reference) == 0)
+				known = true;
+		}
+		if (known)
+			continue;
+		counts = lappend(counts, funded);
+		list_sort(counts, compare_counts);
+	}
+	return counts;
 }
 
 /*
@@ -514,6 +636,7 @@ shares_apply(Billed *billed, int64 account_id, List *invoices,
 			 StripeOutcome *outcome)
 {
 	Datum		value = CStringGetTextDatum(billed->subscription);
+	List	   *counts = NIL;
 	List	   *references = NIL;
 	List	   *parts = NIL;
 	List	   *mappings = NIL;
@@ -524,16 +647,23 @@ shares_apply(Billed *billed, int64 account_id, List *invoices,
 	if (invoices == NIL)
 		return true;
 	foreach(lc, invoices)
+		counts = lappend(counts, begin_count(billed, lfirst(lc)));
+	list_sort(counts, compare_counts);
+	while (counts != NIL)
 	{
-		Count		count = {.billed = billed,.reference = lfirst(lc)};
+		Count	   *count = linitial(counts);
+		List	   *own;
 
 		CHECK_FOR_INTERRUPTS();
+		counts = list_delete_first(counts);
 		references = lappend(references,
-							 cstring_to_text(*count.reference ?
-											 count.reference : PENDING_REFERENCE));
-		parts = count_invoice(&count, &mappings, parts);
-		if (count.found && count.invoice.status == INVOICE_PAID)
-			invoice_payments_record(&count.invoice, account_id, outcome);
+							 cstring_to_text(*count->reference ?
+											 count->reference : PENDING_REFERENCE));
+		own = count_invoice(count, &mappings, references, parts);
+		counts = add_funded(counts, count, own);
+		parts = list_concat(parts, own);
+		if (count->found && count->invoice.status == INVOICE_PAID)
+			invoice_payments_record(&count->invoice, account_id, outcome);
 	}
 	if (paid_parts_set(billed->id, references, parts, &receipt))
 	{

@@ -11,6 +11,7 @@
 #include "subscribe/part_periods.h"
 
 #include "miscadmin.h"
+#include "utils/snapmgr.h"
 
 static const StoreColumn part_columns[] = {
 	COLUMN_INT64(PartRow, subscription_id),
@@ -45,6 +46,53 @@ static StoreIndex paid_parts_by_reference = {
 	&paid_parts_table, "paid_parts_reference_idx",
 	{"subscription_id", "reference"}
 };
+
+/*
+ * Returns the parts that a scan finds, as they are stored.
+ */
+static List *
+read_parts(StoreScan *scan)
+{
+	List	   *parts = NIL;
+	PartRow		row;
+
+	while (scan_read(scan, ForwardScanDirection, &row))
+	{
+		PaidPart   *part = palloc(sizeof(PaidPart));
+
+		CHECK_FOR_INTERRUPTS();
+		*part = row.part;
+		parts = lappend(parts, part);
+	}
+	scan_end(scan);
+	return parts;
+}
+
+/*
+ * Returns the parts (PaidPart *) that have a reference, as they are stored.
+ */
+List *
+part_rows_of_reference(int64 subscription_id, text *reference)
+{
+	StoreScan	scan;
+
+	scan_begin(&scan, NULL, &paid_parts_by_reference, GetLatestSnapshot(),
+			   BY_INT64(subscription_id), BY_TEXT(reference));
+	return read_parts(&scan);
+}
+
+/*
+ * Returns the parts (PaidPart *) of a period, as they are stored.
+ */
+List *
+part_rows_of_period(int64 subscription_id, TimestampTz ends_at)
+{
+	StoreScan	scan;
+
+	scan_begin(&scan, NULL, &paid_parts_by_end, GetLatestSnapshot(),
+			   BY_INT64(subscription_id), BY_TIME(ends_at));
+	return read_parts(&scan);
+}
 
 /*
  * Returns whether two parts say the same.

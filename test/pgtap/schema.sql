@@ -1364,6 +1364,7 @@ $$, $$ VALUES
 	('credits.stripe_invoices_pkey', true, true, NULL, 'invoice'),
 	('credits.stripe_items_pkey', true, true, NULL, 'subscription,item,price'),
 	('credits.stripe_lines_ends_at_idx', false, false, NULL, 'subscription,ends_at'),
+	('credits.stripe_lines_funds_idx', false, false, 'funds', 'subscription,ends_at'),
 	('credits.stripe_lines_invoice_idx', false, false, NULL, 'subscription,invoice'),
 	('credits.stripe_lines_pkey', true, true, NULL, 'key'),
 	('credits.stripe_lines_problem_idx', false, false, '(problem IS NOT NULL)', 'subscription'),

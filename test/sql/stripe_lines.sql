@@ -270,6 +270,38 @@ SELECT pg_temp.has(17);
 SELECT pg_temp.send('charge.refunded', '{"id": "ch_l17", "payment_intent": "pi_l17b", "invoice": "in_l17b", "amount_refunded": 1355, "currency": "usd"}', 12);
 SELECT pg_temp.has(17);
 
+-- from year to quarter: the quarter is paid for with money of the year, so it goes with that
+SELECT credits_set_plan('line:year', 12000, 'year', price => 100, currency => 'USD') IS NOT NULL AS set, credits_set_plan('line:quarter', 3100, 'month', 3, price => 28, currency => 'USD') IS NOT NULL AS set;
+SELECT credits_stripe_set_price('price_year', 'line:year'), credits_stripe_set_price('price_quarter', 'line:quarter');
+CREATE FUNCTION pg_temp.to_quarter(n int) RETURNS TABLE (year jsonb, quarter jsonb) LANGUAGE sql AS $$
+	SELECT pg_temp.invoice('in_l' || n, n, jsonb_build_array(pg_temp.line('il_y' || n, 'price_year', 10000, '{"quantity": 1}', 1, 366)), jsonb_build_object('payment_intent', 'pi_l' || n)),
+		pg_temp.invoice('in_lq' || n, n, jsonb_build_array(
+			pg_temp.line('il_c' || n, 'price_year', -9000, jsonb_build_object('parent', jsonb_build_object('subscription_item_details',
+				jsonb_build_object('invoice_item', 'ii_c' || n, 'proration', true))), 46, 366),
+			pg_temp.line('il_q' || n, 'price_quarter', 2800, '{}', 10, 100)), '{"total": -6200, "amount_paid": 0}')
+$$;
+SELECT pg_temp.start(21, 'price_year'), pg_temp.start(22, 'price_year');
+SELECT pg_temp.send('invoice.paid', year), pg_temp.has(21) FROM pg_temp.to_quarter(21);
+SELECT pg_temp.send('invoice.paid', quarter, 10) FROM pg_temp.to_quarter(21);
+SELECT pg_temp.has(21);
+SELECT key, negative, funds FROM credits.stripe_lines WHERE subscription = 'sub_l21' ORDER BY key;
+-- what goes back takes what is still due of the year first, then of the quarter, in proportion to its price
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l21", "payment_intent": "pi_l21", "amount_refunded": 500, "currency": "usd"}', 11);
+SELECT reference, credits, reversed FROM credits.paid_parts AS p JOIN credits.subscriptions AS s ON s.id = p.subscription_id WHERE s.external_id = 'sub_l21' ORDER BY 2;
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l21", "payment_intent": "pi_l21", "amount_refunded": 2400, "currency": "usd"}', 12);
+SELECT reference, credits, reversed FROM credits.paid_parts AS p JOIN credits.subscriptions AS s ON s.id = p.subscription_id WHERE s.external_id = 'sub_l21' ORDER BY 2;
+SELECT pg_temp.has(21);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l21", "payment_intent": "pi_l21", "amount_refunded": 10000, "currency": "usd"}', 13);
+SELECT pg_temp.has(21);
+-- the other way round, and what fails is given again
+SELECT pg_temp.send('refund.created', '{"id": "re_l22", "payment_intent": "pi_l22", "charge": "ch_l22", "amount": 10000, "currency": "usd", "status": "pending"}', 12);
+SELECT pg_temp.send('invoice.paid', quarter, 10) FROM pg_temp.to_quarter(22);
+SELECT pg_temp.has(22);
+SELECT pg_temp.send('invoice.paid', year) FROM pg_temp.to_quarter(22);
+SELECT pg_temp.has(22);
+SELECT pg_temp.send('refund.failed', '{"id": "re_l22", "payment_intent": "pi_l22", "charge": "ch_l22", "amount": 10000, "currency": "usd", "status": "failed"}', 13);
+SELECT pg_temp.has(22);
+
 -- what the account's limits forbid is paid nevertheless, and comes once they allow it
 SELECT pg_temp.start(18);
 SELECT credits_set_limits('line:18', max_balance => 500) IS NOT NULL AS set;

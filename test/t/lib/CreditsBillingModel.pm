@@ -26,26 +26,38 @@ sub billing_model
 	my $carried = 0;
 	my %groups;
 
-	push @{ $groups{ $_->{end} }{ $_->{group} } }, $_ foreach lines_that_count($facts, \%end);
+	push @{ $groups{ $_->{end} }{ $_->{group} }{lines} }, $_ foreach lines_that_count($facts, \%end);
+	foreach my $p (keys %groups)
+	{
+		foreach my $id (keys %{ $groups{$p} })
+		{
+			my $group = $groups{$p}{$id};
+			my @lines = @{ $group->{lines} };
+			my $credits = rounded(sum_of(map { $_->{credits} } @lines));
+			my $back = (grep { !at_least_one($_->{share}) } @lines) ? int_of(sum_of(map { product_of($_->{credits}, $_->{share}) } @lines)) : $credits;
+			@$group{qw(p credits back)} = ($p, $credits, $credits >= 0 ? max(0, min($credits, $back)) : min(0, max($credits, $back)));
+			$group->{amount} = sum0(map { $_->{amount} - $_->{discount} } @lines);
+			$group->{invoice} = $facts->{invoices}{$id};
+		}
+	}
+	paid_by_credits(map { values %$_ } values %groups);
 	foreach my $p (sort { $a <=> $b } keys %groups)
 	{
 		my ($positive, $negative, $reversed, $lives) = (0, 0, 0, 0);
-		foreach my $group (values %{ $groups{$p} })
+		foreach (values %{ $groups{$p} })
 		{
-			my $exact = sum_of(map { $_->{credits} } @$group);
-			my $credits = rounded($exact);
-			my $back = (grep { !at_least_one($_->{share}) } @$group) ? int_of(sum_of(map { product_of($_->{credits}, $_->{share}) } @$group)) : $credits;
+			my ($credits, $group) = @$_{qw(credits lines)};
 			if ($credits >= 0)
 			{
 				$positive += $credits;
-				$reversed += max(0, min($credits, $back));
+				$reversed += $_->{back};
 				my $settled = min(map { $_->{settled} } grep { !$_->{negative} } @$group) // $p;
 				my $life = $settled > $p ? $settled + $p - min(map { $_->{start} } @$group) : $p;
 				$lives += $credits if $life > $now;
 			}
 			else
 			{
-				$negative += -$credits - max(0, min(-$credits, -$back));
+				$negative += $_->{back} - $credits;
 			}
 		}
 		my $used = $spent->{$p} // 0;
@@ -62,6 +74,35 @@ sub billing_model
 		$carried = min($take - $taken, $used);
 	}
 	return \%end;
+}
+
+# What an invoice of 0 or less bills was paid for by what it credits.  Of money that goes
+# back of a period, first goes what earlier invoices have left due there, then what the
+# credit has bought.
+sub paid_by_credits
+{
+	my @groups = grep { $_->{invoice} } @_;
+	my $order = sub { $_[0]{status_transitions}{finalized_at} <=> $_[1]{status_transitions}{finalized_at} || $_[0]{id} cmp $_[1]{id} };
+	my %invoices = map { $_->{invoice}{id} => $_->{invoice} } @groups;
+	foreach my $invoice (sort { $order->($a, $b) } grep { $_->{total} <= 0 && $_->{status} eq 'paid' } values %invoices)
+	{
+		my @own = grep { $_->{invoice} == $invoice } @groups;
+		my @credits = grep { $_->{credits} < 0 && $_->{amount} < 0 } @own;
+		my @bought = grep { $_->{credits} > 0 } @own;
+		my $cost = min(sum0(map { max(0, $_->{amount}) } @bought), sum0(map { -$_->{amount} } @credits)) or next;
+		my $gone = ratio(0, 1);
+		foreach my $credit (@credits)
+		{
+			my @before = grep { $_->{p} == $credit->{p} && $order->($_->{invoice}, $invoice) < 0 } @groups;
+			my $due = max(0, sum0(map { $_->{credits} - ($_->{credits} < 0 ? $_->{back} : 0) } @before));
+			my $back = sum0(map { $_->{back} } grep { $_->{credits} > 0 } @before);
+			my $mine = min($due, -$credit->{credits});
+			$gone = sum_of($gone, ratio(-$credit->{amount} * max(0, min($mine, $back - $due + $mine)), $mine));
+		}
+		my $share = at_least_one(product_of($gone, ratio(1, $cost))) ? ratio(1, 1) : product_of($gone, ratio(1, $cost));
+		$_->{back} = min($_->{credits}, $_->{back} + int_of(product_of(ratio($_->{credits}, 1), $share))) foreach @bought;
+	}
+	return;
 }
 
 # --------------------------------------------------------------------------
@@ -153,6 +194,7 @@ sub plain
 	my $credited = ($details // $o)->{proration_details};
 	return { id => $o->{id}, start => $o->{period}{start}, end => $o->{period}{end}, amount => $o->{amount},
 		quantity => $o->{quantity} // 1, price => $price, plan => billing_prices()->{$price},
+		discount => sum0(map { $_->{amount} } @{ $o->{discount_amounts} // [] }),
 		unit => $pricing ? $pricing->{unit_amount_decimal} : $o->{price}{unit_amount},
 		proration => ($details && defined $details->{proration} ? $details : $o)->{proration},
 		item => $o->{object} eq 'invoiceitem' ? $o->{id} : $details ? $details->{invoice_item} : $o->{invoice_item},

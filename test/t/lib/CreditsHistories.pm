@@ -84,6 +84,19 @@ sub chosen_histories
 		history('a future anchor', {}, sub {
 			my ($b) = @_; my $i = $basic->($b, anchor => time_at('2027-03-22 09:30:00'));
 			$b->wait($day)->refund($i->{payments}[0], 100, told => 'both') }),
+		history('from year to quarter, the year refunded in part', { start => '2027-02-01 00:00:00', items => [ [ 'price_year', 1 ] ], silent => [ @lean, 'invoice_payment.paid' ] }, sub {
+			my ($b) = @_; my $i = $basic->($b); $b->pay($b->wait(20 * $day)->change([ [ 'price_quarter', 1 ] ]));
+			$b->wait($day)->refund($i->{payments}[0], 2000, told => 'charge') if $b->{shape} eq 'old';
+			$b->wait($day)->refund($i->{payments}[0], 2000, told => 'refund') if $b->{shape} eq 'new' }),
+		history('from year to quarter, the year refunded', { start => '2027-02-01 00:00:00', items => [ [ 'price_year', 1 ] ] }, sub {
+			my ($b) = @_; my $i = $basic->($b); $b->pay($b->wait(20 * $day)->change([ [ 'price_quarter', 1 ] ]));
+			$b->wait($day)->refund($i->{payments}[0], 10000, told => 'charge') }),
+		history('from year to quarter to week, the year disputed', { start => '2027-02-01 00:00:00', items => [ [ 'price_year', 1 ] ], silent => [ @lean, 'invoiceitem.created' ] }, sub {
+			my ($b) = @_; my $i = $basic->($b); $b->pay($b->wait(20 * $day)->change([ [ 'price_quarter', 1 ] ]));
+			$b->pay($b->wait(20 * $day)->change([ [ 'price_week', 1 ] ])); $b->dispute($i->{payments}[0], 9500, inquiry => 0) }),
+		history('a downgrade that waits and pays for the next period, refunded', { start => '2027-02-15 08:00:00', items => [ [ 'price_max', 1 ] ], silent => [ @lean, 'invoice_payment.paid' ] }, sub {
+			my ($b) = @_; my $i = $basic->($b); $b->wait(5 * $day)->change([ [ 'price_basic', 1 ] ]); $b->pay($b->renew);
+			$b->refund($i->{payments}[0], 6000, told => 'charge') if $b->{shape} eq 'old' }),
 		history('a future anchor, flagged as proration, of two items', { items => [ [ 'price_basic', 2 ], [ 'price_pro', 1 ] ] }, sub {
 			my ($b) = @_; $basic->($b, anchor => time_at('2027-03-31 00:00:00'), flagged => 1); $b->wait($day)->change([ [ 'price_basic', 2 ] ]) }),
 		history('a trial that is over', { start => '2027-03-05 10:00:00', items => [ [ 'price_pro', 1 ] ] }, sub {

@@ -1,0 +1,176 @@
+/*
+ * funding.c
+ *	  Invoices of Stripe that are paid for by their own credits.
+ *
+ * An invoice whose total is 0 or less can have lines above 0 nevertheless: a
+ * change from a year to a month credits what is left of the year, and bills the
+ * month.  No money was paid for the month that could go back.  It was paid for
+ * with money of the year.
+ *
+ * What goes back of the money of a period takes, at first, what is still due of
+ * that period.  What goes back beyond that was credited before: it takes what
+ * the credit has paid for on the invoice that credited it.  What of a credit the
+ * customer's balance has got stays there, as Stripe leaves it there.
+ *
+ * For each period that an invoice credits more than it bills, only what earlier
+ * invoices made of it counts, so that no two invoices can depend on each other.
+ * All of this follows from invoices and lines, so it makes no difference what
+ * became known first.
+ *
+ * Tested in test/sql/stripe_lines.sql, in all orders in test/t/billing.pl.
+ */
+#include "credits.h"
+
+#include "base/numeric.h"
+#include "ledger/ledger.h"
+#include "stripe/billing.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+/*
+ * Returns whether an invoice was finalized before another one.
+ */
+bool
+funding_is_earlier(const Invoice *a, const Invoice *b)
+{
+	if (a->finalized_at != b->finalized_at)
+		return a->finalized_at < b->finalized_at;
+	return strcmp(a->invoice, b->invoice) < 0;
+}
+
+/*
+ * Returns whether a text is in a list.
+ */
+static bool
+has_text(List *texts, text *wanted)
+{
+	ListCell   *lc;
+
+	foreach(lc, texts)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (same_text(lfirst(lc), wanted))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Adds a part to the sums, if it is that of an earlier invoice.
+ */
+static void
+add_earlier(PaidSums *sums, const PaidPart *part, const Invoice *invoice)
+{
+	Invoice		other;
+
+	CHECK_FOR_INTERRUPTS();
+	if (billing_find_invoice(text_to_cstring(part->reference), &other) &&
+		funding_is_earlier(&other, invoice))
+		part_sums_add(sums, part);
+}
+
+/*
+ * Sets which share of the credits that an invoice takes of a period was paid
+ * back before, as a fraction.  Parts with one of the references are those in the
+ * list, and not those that are stored.
+ */
+static void
+share_paid_back(int64 subscription_id, const Invoice *invoice,
+				const PaidPart *credit, List *references, List *parts,
+				int64 *paid_back, int64 *of)
+{
+	PaidSums	sums;
+	int64		due;
+	int64		left;
+	ListCell   *lc;
+
+	part_sums_begin(&sums);
+	foreach(lc, part_rows_of_period(subscription_id, credit->ends_at))
+	{
+		PaidPart   *part = lfirst(lc);
+
+		if (!has_text(references, part->reference))
+			add_earlier(&sums, part, invoice);
+	}
+	foreach(lc, parts)
+	{
+		PaidPart   *part = lfirst(lc);
+
+		if (part->ends_at == credit->ends_at)
+			add_earlier(&sums, part, invoice);
+	}
+	/* Stripe can credit more than was ever paid */
+	due = Max(sums.positive - sums.credited, 0);
+	*of = Min(-credit->credits, due);
+	left = due - *of;
+	*paid_back = Max(0, Min(sums.reversed - left, *of));
+}
+
+/*
+ * Reverses what an invoice gives, as far as the money of the credits that paid
+ * for it went back.  own are its parts (FundedPart *).  Returns whether there
+ * are credits that paid for others of its parts.
+ */
+bool
+funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
+			  List *references, List *parts)
+{
+	Datum		bought = number(0);
+	Datum		credited = number(0);
+	Datum		back = number(0);
+	Datum		back_of = number(1);
+	ListCell   *lc;
+
+	if (invoice->status != INVOICE_PAID || invoice->total > 0)
+		return false;
+	foreach(lc, own)
+	{
+		FundedPart *funded = lfirst(lc);
+
+		if (funded->part->credits > 0 && funded->amount > 0)
+			bought = add(bought, number(funded->amount));
+		else if (funded->part->credits < 0 && funded->amount < 0)
+			credited = subtract(credited, number(funded->amount));
+	}
+	if (compare(bought, number(0)) <= 0 || compare(credited, number(0)) <= 0)
+		return false;
+	/* taxes and other lines aside, this is what was bought */
+	if (compare(credited, bought) < 0)
+		bought = credited;
+	foreach(lc, own)
+	{
+		FundedPart *funded = lfirst(lc);
+		int64		paid_back;
+		int64		of;
+
+		if (funded->part->credits >= 0 || funded->amount >= 0)
+			continue;
+		share_paid_back(subscription_id, invoice, funded->part, references,
+						parts, &paid_back, &of);
+		if (paid_back == 0)
+			continue;
+		back = add(multiply(back, number(of)),
+				   multiply(multiply(number(-funded->amount),
+									 number(paid_back)), back_of));
+		back_of = multiply(back_of, number(of));
+	}
+	if (compare(back, number(0)) == 0)
+		return true;
+	back_of = multiply(back_of, bought);
+	if (compare(back, back_of) > 0)
+		back = back_of;
+	foreach(lc, own)
+	{
+		PaidPart   *part = ((FundedPart *) lfirst(lc))->part;
+		Datum		more;
+
+		if (part->credits <= 0)
+			continue;
+		more = divide(multiply(number(part->credits), back), back_of, false);
+		part->reversed = Min(part->credits, part->reversed +
+							 DatumGetInt64(DirectFunctionCall1(numeric_int8, more)));
+	}
+	return true;
+}
