@@ -12,10 +12,14 @@
 #include "stripe/billing.h"
 
 #include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+/* the snapshot that rows are read as of, NULL for the latest */
+static Snapshot reading_at = NULL;
 
 static const char *const invoice_status_names[] = {
 	"draft", "open", "uncollectible", "void", "paid"
@@ -191,14 +195,44 @@ billing_take_as_of(AsOf *as_of, const StripeEvent *event)
  */
 
 /*
- * Returns a subscription, a new one if none is stored.
+ * Has rows read as of a snapshot from now on, or the latest ones if that is
+ * NULL.
+ */
+void
+billing_read_at(Snapshot snapshot)
+{
+	reading_at = snapshot;
+}
+
+/*
+ * Returns the snapshot that rows are read as of: the latest one while a lock
+ * guards them.
+ */
+Snapshot
+billing_snapshot(void)
+{
+	return reading_at ? reading_at : GetLatestSnapshot();
+}
+
+/*
+ * Runs a statement that reads.
+ */
+SqlResult *
+billing_read(SqlStatement *statement, const Datum *values)
+{
+	statement->by_snapshot = reading_at != NULL;
+	return statements_run(statement, values, NULL);
+}
+
+/*
+ * Returns a subscription as of a snapshot, a new one if none is stored.
  */
 Billed *
-billing_subscription(const char *subscription)
+billing_subscription_at(const char *subscription, Snapshot snapshot)
 {
 	Billed	   *billed = palloc0(sizeof(Billed));
 
-	if (scan_find(NULL, &billed_by_subscription, GetLatestSnapshot(), billed,
+	if (scan_find(NULL, &billed_by_subscription, snapshot, billed,
 				  BY_TEXT(cstring_to_text(subscription))))
 		return billed;
 	memset(billed, 0, sizeof(Billed));
@@ -210,15 +244,34 @@ billing_subscription(const char *subscription)
 }
 
 /*
+ * Returns a subscription, a new one if none is stored.
+ */
+Billed *
+billing_subscription(const char *subscription)
+{
+	return billing_subscription_at(subscription, billing_snapshot());
+}
+
+/*
+ * Finds an invoice as of a snapshot.
+ */
+bool
+billing_find_invoice_at(const char *id, Snapshot snapshot, Invoice *invoice)
+{
+	return scan_find(NULL, &invoices_by_id, snapshot, invoice,
+					 BY_TEXT(cstring_to_text(id)));
+}
+
+/*
  * Finds an invoice.
  */
 bool
 billing_find_invoice(const char *id, Invoice *invoice)
 {
-	if (!scan_find(NULL, &invoices_by_id, GetLatestSnapshot(), invoice,
-				   BY_TEXT(cstring_to_text(id))))
+	if (!billing_find_invoice_at(id, billing_snapshot(), invoice))
 		return false;
-	if (invoice->status == INVOICE_UNKNOWN)
+	/* whoever only looks sees that it comes to nothing */
+	if (invoice->status == INVOICE_UNKNOWN && reading_at == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("invoice \"%s\" of Stripe has an unknown status", id),
@@ -232,7 +285,7 @@ billing_find_invoice(const char *id, Invoice *invoice)
 bool
 billing_find_line(const char *key, Line *line)
 {
-	return scan_find(NULL, &lines_by_key, GetLatestSnapshot(), line,
+	return scan_find(NULL, &lines_by_key, billing_snapshot(), line,
 					 BY_TEXT(cstring_to_text(key)));
 }
 
@@ -242,7 +295,7 @@ billing_find_line(const char *key, Line *line)
 bool
 billing_find_credit_note(const char *id, CreditNote *note)
 {
-	return scan_find(NULL, &credit_notes_by_id, GetLatestSnapshot(), note,
+	return scan_find(NULL, &credit_notes_by_id, billing_snapshot(), note,
 					 BY_TEXT(cstring_to_text(id)));
 }
 
@@ -263,7 +316,7 @@ billing_lines(const char *subscription, const char *invoice)
 	StoreScan	scan;
 	Line	   *line = palloc(sizeof(Line));
 
-	scan_begin(&scan, NULL, &lines_by_invoice, GetLatestSnapshot(),
+	scan_begin(&scan, NULL, &lines_by_invoice, billing_snapshot(),
 			   BY_TEXT(cstring_to_text(subscription)),
 			   BY_TEXT(cstring_to_text(invoice)));
 	while (scan_read(&scan, ForwardScanDirection, line))
@@ -316,27 +369,52 @@ add_invoices(StoreScan *scan, List *invoices)
 }
 
 /*
+ * Calls a function for each invoice of a subscription that has lines, "" for
+ * what waits for one, in order.
+ */
+void
+billing_each_invoice(const char *subscription, Snapshot snapshot,
+					 void (*call) (void *arg, const char *invoice), void *arg)
+{
+	StoreScan	scan;
+	Line		line;
+	StringInfoData last;
+	bool		first = true;
+
+	initStringInfo(&last);
+	scan_begin(&scan, NULL, &lines_by_invoice, snapshot,
+			   BY_TEXT(cstring_to_text(subscription)));
+	while (scan_peek(&scan, ForwardScanDirection, &line))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!first && strcmp(last.data, line.invoice) == 0)
+			continue;
+		first = false;
+		resetStringInfo(&last);
+		appendStringInfoString(&last, line.invoice);
+		call(arg, last.data);
+	}
+	scan_end(&scan);
+	pfree(last.data);
+}
+
+/*
+ * Adds an invoice that comes after all others to a list.
+ */
+static void
+append_invoice(void *invoices, const char *invoice)
+{
+	*(List **) invoices = lappend(*(List **) invoices, pstrdup(invoice));
+}
+
+/*
  * Adds all invoices of a subscription that have lines to a list.
  */
 List *
 billing_all_invoices(List *invoices, const char *subscription)
 {
-	StoreScan	scan;
-	Line		line;
-	char	   *last = NULL;
-
-	/* in order of the invoices, so that each comes once */
-	scan_begin(&scan, NULL, &lines_by_invoice, GetLatestSnapshot(),
-			   BY_TEXT(cstring_to_text(subscription)));
-	while (scan_peek(&scan, ForwardScanDirection, &line))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (last && strcmp(last, line.invoice) == 0)
-			continue;
-		last = pstrdup(line.invoice);
-		invoices = lappend(invoices, last);
-	}
-	scan_end(&scan);
+	billing_each_invoice(subscription, billing_snapshot(), append_invoice,
+						 &invoices);
 	return invoices;
 }
 
@@ -349,7 +427,7 @@ billing_invoices_of_period(List *invoices, const char *subscription,
 {
 	StoreScan	scan;
 
-	scan_begin(&scan, NULL, &lines_by_end, GetLatestSnapshot(),
+	scan_begin(&scan, NULL, &lines_by_end, billing_snapshot(),
 			   BY_TEXT(cstring_to_text(subscription)), BY_TIME(ends_at));
 	return add_invoices(&scan, invoices);
 }
@@ -363,7 +441,7 @@ billing_uncertain_invoices(List *invoices, const char *subscription)
 {
 	StoreScan	scan;
 
-	scan_begin(&scan, NULL, &lines_uncertain, GetLatestSnapshot(),
+	scan_begin(&scan, NULL, &lines_uncertain, billing_snapshot(),
 			   BY_TEXT(cstring_to_text(subscription)));
 	return add_invoices(&scan, invoices);
 }
@@ -378,7 +456,7 @@ billing_funded_invoices(List *invoices, const char *subscription,
 {
 	StoreScan	scan;
 
-	scan_begin(&scan, NULL, &lines_funding, GetLatestSnapshot(),
+	scan_begin(&scan, NULL, &lines_funding, billing_snapshot(),
 			   BY_TEXT(cstring_to_text(subscription)), BY_TIME(ends_at));
 	return add_invoices(&scan, invoices);
 }
@@ -393,7 +471,7 @@ billing_whole_lines(const char *subscription, TimestampTz ends_at)
 	StoreScan	scan;
 	Line	   *line = palloc(sizeof(Line));
 
-	scan_begin(&scan, NULL, &lines_by_whole, GetLatestSnapshot(),
+	scan_begin(&scan, NULL, &lines_by_whole, billing_snapshot(),
 			   BY_TEXT(cstring_to_text(subscription)), BY_TIME(ends_at));
 	while (scan_read(&scan, ForwardScanDirection, line))
 	{
@@ -415,7 +493,7 @@ billing_credit_notes(const char *invoice)
 	StoreScan	scan;
 	CreditNote *note = palloc(sizeof(CreditNote));
 
-	scan_begin(&scan, NULL, &credit_notes_by_invoice, GetLatestSnapshot(),
+	scan_begin(&scan, NULL, &credit_notes_by_invoice, billing_snapshot(),
 			   BY_TEXT(cstring_to_text(invoice)));
 	while (scan_read(&scan, ForwardScanDirection, note))
 	{

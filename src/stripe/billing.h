@@ -163,6 +163,13 @@ extern StoreTable lines_table;
 extern StoreTable credit_notes_table;
 extern bool billing_is_newer(const AsOf *as_of, const StripeEvent *event);
 extern void billing_take_as_of(AsOf *as_of, const StripeEvent *event);
+extern void billing_read_at(Snapshot snapshot);
+extern Snapshot billing_snapshot(void);
+extern SqlResult *billing_read(SqlStatement *statement, const Datum *values);
+extern Billed *billing_subscription_at(const char *subscription,
+									   Snapshot snapshot);
+extern bool billing_find_invoice_at(const char *id, Snapshot snapshot,
+									Invoice *invoice);
 extern Billed *billing_subscription(const char *subscription);
 extern bool billing_find_invoice(const char *id, Invoice *invoice);
 extern bool billing_find_line(const char *key, Line *line);
@@ -171,6 +178,9 @@ extern List *billing_lines(const char *subscription, const char *invoice);
 extern List *billing_whole_lines(const char *subscription,
 								 TimestampTz ends_at);
 extern List *billing_add_invoice(List *invoices, const char *invoice);
+extern void billing_each_invoice(const char *subscription, Snapshot snapshot,
+								 void (*call) (void *arg, const char *invoice),
+								 void *arg);
 extern List *billing_all_invoices(List *invoices, const char *subscription);
 extern List *billing_invoices_of_period(List *invoices,
 										const char *subscription,
@@ -238,6 +248,8 @@ extern bool funding_apply(int64 subscription_id, const Invoice *invoice,
 /* shares.c: what invoices come to */
 extern bool shares_apply(Billed *billed, int64 account_id, List *invoices,
 						 StripeOutcome *outcome);
+extern List *shares_look(Billed *billed, const char *reference,
+						 Snapshot snapshot);
 extern void stripe_apply_invoice(const char *id, StripeOutcome *outcome);
 
 #pragma GCC visibility pop

@@ -87,7 +87,8 @@ share_paid_back(int64 subscription_id, const Invoice *invoice,
 	ListCell   *lc;
 
 	part_sums_begin(&sums);
-	foreach(lc, part_rows_of_period(subscription_id, credit->ends_at))
+	foreach(lc, part_rows_of_period(subscription_id, credit->ends_at,
+									billing_snapshot()))
 	{
 		PaidPart   *part = lfirst(lc);
 

@@ -163,7 +163,7 @@ int64
 invoice_payments_back(const Invoice *invoice, List *notes)
 {
 	Datum		value = CStringGetTextDatum(invoice->invoice);
-	SqlResult  *payments = statements_run(&find_payments, &value, NULL);
+	SqlResult  *payments = billing_read(&find_payments, &value);
 	int64		back = 0;
 	uint64		i;
 	bool		isnull;
@@ -243,7 +243,7 @@ invoice_payments_reverse(const char *invoice, int64 purchase_id,
 						 const char *currency, StripeOutcome *outcome)
 {
 	Datum		value = CStringGetTextDatum(invoice);
-	SqlResult  *payments = statements_run(&find_payments, &value, NULL);
+	SqlResult  *payments = billing_read(&find_payments, &value);
 	uint64		i;
 
 	for (i = 0; i < payments->nrows; i++)

@@ -109,7 +109,7 @@ find_mapping(Mapping *mapping, const Billed *billed, const Line *line)
 		return;
 	value = PointerGetDatum(construct_array(ids, n, TEXTOID, -1, false,
 											TYPALIGN_INT));
-	result = statements_run(&find_newest, &value, NULL);
+	result = billing_read(&find_newest, &value);
 	if (result->nrows == 0)
 		return;
 	read_mapping(mapping, result);
@@ -145,7 +145,7 @@ lines_mapping(const Billed *billed, const Line *line)
 	values[0] = CStringGetTextDatum(billed->subscription);
 	values[1] = CStringGetTextDatum(line->item);
 	values[2] = CStringGetTextDatum(mapping->price);
-	result = statements_run(&find_kept, values, NULL);
+	result = billing_read(&find_kept, values);
 	if (result->nrows == 0)
 	{
 		find_mapping(mapping, billed, line);

@@ -66,6 +66,7 @@ typedef struct LineGroup
 typedef struct Count
 {
 	Billed	   *billed;
+	bool		only_look;		/* is nothing to be written? */
 	const char *reference;		/* "" for what waits */
 	bool		found;
 	Invoice		invoice;
@@ -325,7 +326,9 @@ count_line(Count *count, Line *line, Mapping *mapping)
 		note_line(line, NULL, false);
 		return;
 	}
-	if (plan == NULL)
+	/* what has been mapped since is applied by credits_stripe_reprocess */
+	if (plan == NULL || (count->only_look && !mapping->kept &&
+						 line->problem && strcmp(line->problem, "unmapped") == 0))
 	{
 		note_line(line, "unmapped", line->uncertain);
 		return;
@@ -363,7 +366,8 @@ count_line(Count *count, Line *line, Mapping *mapping)
 	settled = settled_at(count, line, mapping);
 	if (settled == DT_NOEND)
 		return;
-	lines_keep_mapping(line, mapping);
+	if (!count->only_look)
+		lines_keep_mapping(line, mapping);
 	reversed_share(count, line, &part, &of);
 	group = get_group(count, line->ends_at);
 	group->starts_at = Min(group->starts_at, line->starts_at);
@@ -547,7 +551,7 @@ count_invoice(Count *count, List **mappings, List *references, List *parts)
 											   references, parts));
 	foreach(lc, lines)
 	{
-		if (((Line *) lfirst(lc))->altered)
+		if (((Line *) lfirst(lc))->altered && !count->only_look)
 			billing_write(&lines_table, lfirst(lc));
 	}
 	return result;
@@ -566,6 +570,32 @@ begin_count(Billed *billed, const char *reference)
 	if (*reference)
 		count->found = billing_find_invoice(reference, &count->invoice);
 	return count;
+}
+
+/*
+ * Returns what an invoice, or what waits for one, comes to by the rows as of a
+ * snapshot: its parts (PaidPart *).
+ */
+List *
+shares_look(Billed *billed, const char *reference, Snapshot snapshot)
+{
+	List	   *mappings = NIL;
+	List	   *volatile parts = NIL;
+
+	billing_read_at(snapshot);
+	PG_TRY();
+	{
+		Count	   *count = begin_count(billed, reference);
+
+		count->only_look = true;
+		parts = count_invoice(count, &mappings, NIL, NIL);
+	}
+	PG_FINALLY();
+	{
+		billing_read_at(NULL);
+	}
+	PG_END_TRY();
+	return parts;
 }
 
 /*
@@ -600,7 +630,8 @@ add_funded(List *counts, const Count *count, List *parts)
 	if (!count->found)
 		return counts;
 	parts = list_concat(part_rows_of_reference(count->billed->id,
-											   cstring_to_text(count->reference)),
+											   cstring_to_text(count->reference),
+											   billing_snapshot()),
 						parts);
 	foreach(lc, parts)
 		invoices = billing_funded_invoices(invoices,

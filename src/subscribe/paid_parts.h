@@ -74,8 +74,12 @@ extern bool paid_parts_follow(Posting *posting, Subscription *subscription,
 extern StoreTable paid_parts_table;
 extern StoreIndex paid_parts_by_end;
 extern StoreIndex paid_parts_by_start;
-extern List *part_rows_of_reference(int64 subscription_id, text *reference);
-extern List *part_rows_of_period(int64 subscription_id, TimestampTz ends_at);
+extern StoreIndex paid_parts_by_reference;
+extern bool part_rows_same(const PaidPart *a, const PaidPart *b);
+extern List *part_rows_of_reference(int64 subscription_id, text *reference,
+									Snapshot snapshot);
+extern List *part_rows_of_period(int64 subscription_id, TimestampTz ends_at,
+								 Snapshot snapshot);
 
 /* part_sums.c */
 extern void part_sums_begin(PaidSums *sums);

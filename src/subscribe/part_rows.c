@@ -11,7 +11,6 @@
 #include "subscribe/part_periods.h"
 
 #include "miscadmin.h"
-#include "utils/snapmgr.h"
 
 static const StoreColumn part_columns[] = {
 	COLUMN_INT64(PartRow, subscription_id),
@@ -42,7 +41,7 @@ StoreIndex	paid_parts_by_start = {
 	{"subscription_id", "ends_at", "starts_at"}
 };
 
-static StoreIndex paid_parts_by_reference = {
+StoreIndex	paid_parts_by_reference = {
 	&paid_parts_table, "paid_parts_reference_idx",
 	{"subscription_id", "reference"}
 };
@@ -72,11 +71,12 @@ read_parts(StoreScan *scan)
  * Returns the parts (PaidPart *) that have a reference, as they are stored.
  */
 List *
-part_rows_of_reference(int64 subscription_id, text *reference)
+part_rows_of_reference(int64 subscription_id, text *reference,
+					   Snapshot snapshot)
 {
 	StoreScan	scan;
 
-	scan_begin(&scan, NULL, &paid_parts_by_reference, GetLatestSnapshot(),
+	scan_begin(&scan, NULL, &paid_parts_by_reference, snapshot,
 			   BY_INT64(subscription_id), BY_TEXT(reference));
 	return read_parts(&scan);
 }
@@ -85,11 +85,12 @@ part_rows_of_reference(int64 subscription_id, text *reference)
  * Returns the parts (PaidPart *) of a period, as they are stored.
  */
 List *
-part_rows_of_period(int64 subscription_id, TimestampTz ends_at)
+part_rows_of_period(int64 subscription_id, TimestampTz ends_at,
+					Snapshot snapshot)
 {
 	StoreScan	scan;
 
-	scan_begin(&scan, NULL, &paid_parts_by_end, GetLatestSnapshot(),
+	scan_begin(&scan, NULL, &paid_parts_by_end, snapshot,
 			   BY_INT64(subscription_id), BY_TIME(ends_at));
 	return read_parts(&scan);
 }
@@ -97,8 +98,8 @@ part_rows_of_period(int64 subscription_id, TimestampTz ends_at)
 /*
  * Returns whether two parts say the same.
  */
-static bool
-same_part(const PaidPart *a, const PaidPart *b)
+bool
+part_rows_same(const PaidPart *a, const PaidPart *b)
 {
 	return a->starts_at == b->starts_at && a->settled_at == b->settled_at &&
 		a->plan_id == b->plan_id && a->credits == b->credits &&
@@ -205,7 +206,7 @@ part_rows_replace(Posting *posting, PartsChange *change)
 			else
 			{
 				known = lappend(known, part);
-				if (!same_part(part, &row->part))
+				if (!part_rows_same(part, &row->part))
 					put_part(posting, change, part, row);
 			}
 			row = palloc(sizeof(PartRow));
@@ -225,7 +226,7 @@ part_rows_replace(Posting *posting, PartsChange *change)
 					   row, BY_INT64(change->subscription_id),
 					   BY_TIME(part->ends_at), BY_TEXT(part->reference)))
 			put_part(posting, change, part, NULL);
-		else if (!same_part(part, &row->part))
+		else if (!part_rows_same(part, &row->part))
 			put_part(posting, change, part, row);
 	}
 	return ends;

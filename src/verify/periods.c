@@ -272,6 +272,7 @@ verify_periods(Verification *v, HTAB *grants, HTAB *debts,
 		}
 		scan_end(&periods);
 		check_paid_periods(v, debts, id, account->status == ACCOUNT_CLOSED);
+		verify_invoices(v, id);
 	}
 	scan_end(&subscriptions);
 }

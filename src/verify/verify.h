@@ -65,6 +65,9 @@ extern void verify_period(Verification *v, const Entry *entry);
 extern void verify_periods(Verification *v, HTAB *grants, HTAB *debts,
 						   const Account *account);
 
+/* invoices.c */
+extern void verify_invoices(Verification *v, int64 subscription_id);
+
 /* operations.c */
 extern void verify_charge(Verification *v, const Entry *entry);
 

@@ -7,6 +7,8 @@ use warnings FATAL => 'all';
 use Digest::SHA qw(sha256);
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use CreditsBilling;
+use CreditsStripe;
 use CreditsTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -474,6 +476,60 @@ tampered('paid part of no period', '', "UPDATE credits.paid_parts SET ends_at = 
 tampered('paid part of no subscription', '', "UPDATE credits.paid_parts SET subscription_id = 999999 WHERE reference = 'in_2'", 'orphan period', all => 1);
 tampered('period of no subscription', 'r', 'UPDATE credits.periods SET subscription_id = 999999', 'orphan period', all => 1);
 tampered('subscription of no account', '', 'UPDATE credits.subscriptions SET account_id = 999999', 'orphan', all => 1);
+
+# Stripe's invoices: two accounts, of which one has a proration that waits, a refund and
+# a credit note, and the other a quarter that was paid for with money of a year.
+my $stripe_now = time_at('2021-03-20 12:00:00');
+my $upgraded = CreditsBilling->new(shape => 'new', start => time_at('2021-03-10 09:30:00'), items => [ [ 'price_basic', 2 ] ]);
+my $invoice = $upgraded->pay($upgraded->create);
+$upgraded->wait(86400)->change([ [ 'price_pro', 2 ] ]);
+$upgraded->wait(86400)->refund($invoice->{payments}[0], 400);
+$upgraded->credit_note($invoice, [ [ 0, 300 ] ]);
+my $shorter = CreditsBilling->new(shape => 'old', start => time_at('2021-03-01 09:30:00'), items => [ [ 'price_year', 1 ] ]);
+$invoice = $shorter->pay($shorter->create);
+$shorter->pay($shorter->wait(5 * 86400)->change([ [ 'price_quarter', 1 ] ]));
+$shorter->wait(86400)->refund($invoice->{payments}[0], 1000);
+$super->value("SET credits.test_clock = '2021-03-20 12:00+00'");
+$super->value("SELECT credits_stripe_add_secret('tests', '" . stripe_secret() . "')");
+$super->query($_) foreach split /\n/, billing_setup();
+foreach my $n (1 .. 2)
+{
+	$super->value("SELECT credits_open_account('b:000000$n')");
+	foreach my $event (($upgraded, $shorter)[ $n - 1 ]->events)
+	{
+		my $payload = billing_payload($event, $n);
+		$super->value("SELECT (credits_stripe_webhook(\$stripe\$$payload\$stripe\$, '" . stripe_signature($payload, $stripe_now) . "')).result");
+	}
+}
+$super->value('RESET credits.test_clock');
+is($super->value(q(SELECT string_agg(concat_ws(' ', p.credits, p.reversed), ', ' ORDER BY s.external_id, p.ends_at, p.reference)
+	FROM credits.paid_parts AS p JOIN credits.subscriptions AS s ON s.id = p.subscription_id WHERE s.external_id LIKE 'sub_00%')),
+	'3871 0, 2000 700, 3100 955, 12000 1200, -11836 0', 'what invoices come to');
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with them');
+tampered("invoice: $_->[0]", 'b:0000001', $_->[1], 'invoice')
+  foreach [ 'quantity of a line', "UPDATE credits.stripe_lines SET quantity = 3 WHERE key LIKE 'in_0000001%'" ],
+  [ 'amount of a line', "UPDATE credits.stripe_lines SET amount = amount + 1 WHERE key LIKE 'in_0000001%'" ],
+  [ 'end of a line', "UPDATE credits.stripe_lines SET ends_at = ends_at - interval '1 day' WHERE key LIKE 'in_0000001%'" ],
+  [ 'sign of a proration', "UPDATE credits.stripe_lines SET negative = NOT negative WHERE invoice = '' AND subscription = 'sub_0000001'" ],
+  [ 'proration deleted', "DELETE FROM credits.stripe_lines WHERE invoice = '' AND subscription = 'sub_0000001'" ],
+  [ 'line deleted', "DELETE FROM credits.stripe_lines WHERE key LIKE 'in_0000001%'" ],
+  [ 'status', "UPDATE credits.stripe_invoices SET status = 'open' WHERE subscription = 'sub_0000001'" ],
+  [ 'total', "UPDATE credits.stripe_invoices SET total = 3000 WHERE subscription = 'sub_0000001'" ],
+  [ 'refund', "UPDATE credits.stripe_payments SET refunded = 0 WHERE payment LIKE 'pi_0000001%'" ],
+  [ 'credit note', "UPDATE credits.stripe_credit_notes SET voided = true WHERE invoice LIKE 'in_0000001%'" ],
+  [ 'mapping', "UPDATE credits.stripe_items SET plan_id = (SELECT max(id) FROM credits.plans WHERE name = 'max') WHERE subscription = 'sub_0000001'" ],
+  [ 'what waits', "UPDATE credits.paid_parts SET credits = credits + 1 WHERE reference = '(pending)'" ],
+  [ 'a part', "UPDATE credits.paid_parts SET credits = credits + 1 WHERE reference LIKE 'in_0000001%'" ],
+  [ 'what is reversed of it', "UPDATE credits.paid_parts SET reversed = 0 WHERE reference LIKE 'in_0000001%'" ],
+  [ 'its price', "UPDATE credits.paid_parts SET price = 1 WHERE reference LIKE 'in_0000001%'" ],
+  [ 'its reference', "UPDATE credits.paid_parts SET reference = 'in_other' WHERE reference LIKE 'in_0000001%'" ],
+  [ 'a part deleted', "DELETE FROM credits.paid_parts WHERE reference LIKE 'in_0000001%'" ],
+  [ 'a part that no line has', "INSERT INTO credits.paid_parts SELECT subscription_id, ends_at + interval '1 day', reference, starts_at, settled_at, plan_id, 1, 0, NULL, NULL, false
+	FROM credits.paid_parts WHERE reference LIKE 'in_0000001%'" ];
+tampered("invoice paid for by credits: $_->[0]", 'b:0000002', $_->[1], 'invoice')
+  foreach [ 'what it lost', "UPDATE credits.paid_parts SET reversed = 0 WHERE reference LIKE 'in_0000002%' AND credits = 3100" ],
+  [ 'the refund', "UPDATE credits.stripe_payments SET refunded = 500 WHERE payment LIKE 'pi_0000002%'" ],
+  [ 'the credit', "UPDATE credits.stripe_lines SET starts_at = starts_at + interval '10 days' WHERE subscription = 'sub_0000002' AND negative" ];
 
 # A thorough forger, who reads the documentation and redoes the chain: nothing
 # inside the database can tell, the digest kept elsewhere can.
