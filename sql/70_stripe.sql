@@ -365,13 +365,18 @@ FROM (
 	WHERE NOT i.complete AND i.status OPERATOR(pg_catalog.=) 'paid'
 	UNION ALL
 	-- unless a purchase has it, or a payment of it, as its payment; or it waits
-	-- already under that payment, was paid back, or has only lines that give nothing
+	-- already under that payment, was paid back, has only lines that give nothing, or
+	-- is foreign and these are to be ignored
 	SELECT o.invoice, 'a subscription or a purchase that the invoice is for', o.invoice, o.total, o.currency,
 		   'credits_start_purchase and credits_complete_purchase with the invoice''s id, or credits_stripe_dismiss'
 	FROM (SELECT i.invoice, i.facts, (i.facts OPERATOR(pg_catalog.->>) 'currency') AS currency,
 				 (i.facts OPERATOR(pg_catalog.->>) 'total')::bigint AS total
 		  FROM credits.stripe_other_invoices AS i WHERE i.paid) AS o
 	WHERE o.total OPERATOR(pg_catalog.>) 0
+	  AND (COALESCE(pg_catalog.current_setting('credits.stripe_foreign', true), 'list') OPERATOR(pg_catalog.<>) 'ignore'
+		OR o.facts OPERATOR(pg_catalog.?|) ARRAY['account', 'purchase_id']
+		OR EXISTS (SELECT FROM credits.stripe_customers AS c
+				   WHERE c.id OPERATOR(pg_catalog.=) (o.facts OPERATOR(pg_catalog.->>) 'customer')))
 	  AND NOT EXISTS (SELECT FROM credits.purchases AS p WHERE p.payment_reference OPERATOR(pg_catalog.=) o.invoice)
 	  AND NOT EXISTS (SELECT FROM credits.stripe_invoices AS i WHERE i.invoice OPERATOR(pg_catalog.=) o.invoice)
 	  AND NOT EXISTS (

@@ -31,12 +31,19 @@ int			setting_referral_credits;
 int			setting_referrer_credits;
 char	   *setting_refund_grace;
 static char *setting_renewal_warning;
+int			setting_stripe_foreign;
 int			setting_stripe_tolerance;
 char	   *setting_test_clock;
 
 static const struct config_enum_entry debt_payment_options[] = {
 	{"purchase", DEBT_PAYMENT_PURCHASE, false},
 	{"any", DEBT_PAYMENT_ANY, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry stripe_foreign_options[] = {
+	{"list", STRIPE_FOREIGN_LIST, false},
+	{"ignore", STRIPE_FOREIGN_IGNORE, false},
 	{NULL, 0, false}
 };
 
@@ -301,6 +308,17 @@ settings_define(void)
 							   clock_check_intervals,
 							   clock_assign_renewal_warning,
 							   NULL);
+	DefineCustomEnumVariable("credits.stripe_foreign",
+							 "What to do with payments at Stripe that nothing connects with an account or a purchase here.",
+							 NULL,
+							 &setting_stripe_foreign,
+							 STRIPE_FOREIGN_LIST,
+							 stripe_foreign_options,
+							 PGC_SUSET,
+							 0,
+							 NULL,
+							 NULL,
+							 NULL);
 	DefineCustomIntVariable("credits.stripe_tolerance",
 							"How old the signature of a webhook may be, or how far in the future.",
 							NULL,

@@ -25,6 +25,13 @@ typedef enum DebtPayment
 	DEBT_PAYMENT_ANY
 } DebtPayment;
 
+/* credits.stripe_foreign: what to do with payments that are none of ours */
+typedef enum StripeForeign
+{
+	STRIPE_FOREIGN_LIST,
+	STRIPE_FOREIGN_IGNORE
+} StripeForeign;
+
 /* without EXCESS_BY_SETTING, which is NULL */
 extern const char *const excess_names[EXCESS_CLIP + 1];
 
@@ -46,6 +53,7 @@ extern int	setting_referral_cap;
 extern int	setting_referral_credits;
 extern int	setting_referrer_credits;
 extern char *setting_refund_grace;
+extern int	setting_stripe_foreign;
 extern int	setting_stripe_tolerance;
 extern char *setting_test_clock;
 

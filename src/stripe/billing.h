@@ -248,6 +248,8 @@ extern bool funding_apply(int64 subscription_id, const Invoice *invoice,
 /* shares.c: what invoices come to */
 extern bool shares_apply(Billed *billed, int64 account_id, List *invoices,
 						 StripeOutcome *outcome);
+extern const PlanTerms *shares_note(Billed *billed, List *invoices,
+									StripeOutcome *outcome);
 extern List *shares_look(Billed *billed, const char *reference,
 						 Snapshot snapshot);
 extern void stripe_apply_invoice(const char *id, StripeOutcome *outcome);

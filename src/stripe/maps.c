@@ -58,6 +58,11 @@ static SqlStatement insert_customer = {
 	}
 };
 
+static SqlStatement find_customer_id = {
+	.text = "SELECT FROM credits.stripe_customers AS c WHERE c.id = $1",
+	.types = (const Oid[]) {TEXTOID, InvalidOid}
+};
+
 static SqlStatement update_customer = {
 	.text = "UPDATE credits.stripe_customers SET account_id = $2, "
 	"learned = $3, created_at = $4 WHERE id = $1",
@@ -181,6 +186,17 @@ credits_stripe_set_customer(PG_FUNCTION_ARGS)
 	guards_find_account(store_snapshot(true), name, &account);
 	stripe_add_customer(text_to_cstring(customer), account.id, false);
 	PG_RETURN_VOID();
+}
+
+/*
+ * Returns whether it is known which account a customer has.
+ */
+bool
+stripe_knows_customer(const char *customer)
+{
+	Datum		value = CStringGetTextDatum(customer);
+
+	return statements_run(&find_customer_id, &value, NULL)->nrows > 0;
 }
 
 /*

@@ -66,6 +66,7 @@ typedef struct Charge
 typedef struct Payment
 {
 	char	   *reference;		/* of the purchase, NULL if none is named */
+	char	   *account;		/* that its session names in metadata */
 	char	   *customer;
 	FactOutcome outcome;		/* of its session */
 	int64		amount;			/* paid, in minor units */
@@ -228,6 +229,9 @@ read_event(Payment *payment, const StripeEvent *event)
 			value = stripe_text(facts, "customer");
 			if (value)
 				payment->customer = value;
+			value = stripe_text(facts, "account");
+			if (value)
+				payment->account = value;
 			read_session_outcome(payment, event);
 			break;
 		case FACT_INTENT:
@@ -600,6 +604,27 @@ is_of_invoice(const char *subject, const Purchase *purchase)
 }
 
 /*
+ * Returns whether nothing connects a payment with an account or a purchase here:
+ * neither metadata of ours, nor the client reference of its session, nor its
+ * customer.
+ */
+static bool
+is_foreign(const Payment *payment)
+{
+	Account		account;
+
+	if (payment->account)
+		return false;
+	if (payment->reference &&
+		(strncmp(payment->reference, "purchase_", strlen("purchase_")) == 0 ||
+		 rows_find_account(NULL, store_snapshot(true),
+						   cstring_to_text(payment->reference), 0, &account)))
+		return false;
+	return payment->customer == NULL ||
+		!stripe_knows_customer(payment->customer);
+}
+
+/*
  * Applies the events of a payment, which must be in order.
  */
 void
@@ -629,6 +654,9 @@ stripe_apply_payment(const char *subject, List *events, StripeOutcome *outcome)
 			apply_to_invoices(&payment, invoices, outcome);
 			return;
 		}
+		if (setting_stripe_foreign == STRIPE_FOREIGN_IGNORE &&
+			is_foreign(&payment))
+			return;
 		if (payment.outcome == OUTCOME_PAID)
 			wait_for(outcome, payment.reference ?
 					 psprintf("purchase \"%s\"", payment.reference) :

@@ -67,6 +67,7 @@ typedef struct Count
 {
 	Billed	   *billed;
 	bool		only_look;		/* is nothing to be written? */
+	bool		only_note;		/* nothing but why lines give nothing? */
 	const char *reference;		/* "" for what waits */
 	bool		found;
 	Invoice		invoice;
@@ -366,7 +367,7 @@ count_line(Count *count, Line *line, Mapping *mapping)
 	settled = settled_at(count, line, mapping);
 	if (settled == DT_NOEND)
 		return;
-	if (!count->only_look)
+	if (!count->only_look && !count->only_note)
 		lines_keep_mapping(line, mapping);
 	reversed_share(count, line, &part, &of);
 	group = get_group(count, line->ends_at);
@@ -599,6 +600,60 @@ shares_look(Billed *billed, const char *reference, Snapshot snapshot)
 }
 
 /*
+ * Has a subscription wait if a price is not mapped of what was paid or is given
+ * in advance.  Returns false in that case.
+ */
+static bool
+check_mapped(const Billed *billed, StripeOutcome *outcome)
+{
+	Datum		value = CStringGetTextDatum(billed->subscription);
+	SqlResult  *unmapped = statements_run(&find_unmapped, &value, NULL);
+
+	if (unmapped->nrows == 0)
+		return true;
+	outcome->waiting = psprintf("a plan for price \"%s\"",
+								stripe_text_of(unmapped, 0));
+	outcome->alert = "stripe_unmapped";
+	return false;
+}
+
+/*
+ * Notes why lines of invoices give nothing, of a subscription that has not
+ * begun, and has it wait if a price is not mapped.  Returns a plan that was paid
+ * for, NULL if there is none.
+ */
+const PlanTerms *
+shares_note(Billed *billed, List *invoices, StripeOutcome *outcome)
+{
+	List	   *mappings = NIL;
+	const PlanTerms *plan = NULL;
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, invoices)
+	{
+		Count	   *count = begin_count(billed, lfirst(lc));
+
+		CHECK_FOR_INTERRUPTS();
+		count->only_note = true;
+		(void) count_invoice(count, &mappings, NIL, NIL);
+		foreach(lc2, count->groups)
+		{
+			LineGroup  *group = lfirst(lc2);
+
+			if (!count->found || group->negative)
+				continue;
+			/* the same one in whichever order invoices became known */
+			if (plan == NULL || group->plan->id < plan->id)
+				plan = group->plan;
+		}
+	}
+	if (plan == NULL)
+		(void) check_mapped(billed, outcome);
+	return plan;
+}
+
+/*
  * Orders what is counted: invoices as they were finalized, then what waits for
  * one.
  */
@@ -666,13 +721,11 @@ bool
 shares_apply(Billed *billed, int64 account_id, List *invoices,
 			 StripeOutcome *outcome)
 {
-	Datum		value = CStringGetTextDatum(billed->subscription);
 	List	   *counts = NIL;
 	List	   *references = NIL;
 	List	   *parts = NIL;
 	List	   *mappings = NIL;
 	Receipt		receipt = {0};
-	SqlResult  *unmapped;
 	ListCell   *lc;
 
 	if (invoices == NIL)
@@ -703,13 +756,7 @@ shares_apply(Billed *billed, int64 account_id, List *invoices,
 			json_int64(&outcome->detail, "transaction_id",
 					   receipt.transaction_id);
 	}
-	unmapped = statements_run(&find_unmapped, &value, NULL);
-	if (unmapped->nrows == 0)
-		return true;
-	outcome->waiting = psprintf("a plan for price \"%s\"",
-								stripe_text_of(unmapped, 0));
-	outcome->alert = "stripe_unmapped";
-	return false;
+	return check_mapped(billed, outcome);
 }
 
 /*

@@ -130,6 +130,7 @@ extern void stripe_write_subject(const char *subject, const char *was_waiting,
 extern char *stripe_text_of(const SqlResult *result, uint64 row);
 extern List *stripe_find_invoices(const char *payment);
 extern void stripe_add_link(const char *payment, const char *invoice);
+extern bool stripe_knows_customer(const char *customer);
 extern void stripe_add_customer(const char *customer, int64 account_id,
 								bool learned);
 

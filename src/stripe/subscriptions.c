@@ -115,6 +115,7 @@ plan_shown(const Billed *billed, StripeOutcome *outcome)
 {
 	JsonbValue *items = stripe_get(&billed->facts->root, "items");
 	const char *price = NULL;
+	bool		nothing = false;
 	uint32		i;
 
 	for (i = 0; items && i < JsonContainerSize(items->val.binary.data); i++)
@@ -142,11 +143,13 @@ plan_shown(const Billed *billed, StripeOutcome *outcome)
 			wait_for_map(outcome, psprintf("plan \"%s\"", mapping->plan));
 			return NULL;
 		}
-		if (price == NULL && mapping->version_id == 0)
+		if (mapping->version_id != 0)
+			nothing = true;
+		else if (price == NULL)
 			price = line.price ? line.price : line.product;
 	}
 	/* a subscription that has ended may have no items any more */
-	if (billed->id == 0 || price)
+	if ((billed->id == 0 && !nothing) || price)
 		wait_for_map(outcome, psprintf(WAITS_FOR_PLAN "\"%s\"",
 									   price ? price : "none"));
 	return NULL;
@@ -157,8 +160,9 @@ plan_shown(const Billed *billed, StripeOutcome *outcome)
  * nothing was paid yet.
  */
 static bool
-begin_sold(Billed *billed, StripeOutcome *outcome)
+begin_sold(Fold *fold, StripeOutcome *outcome)
 {
+	Billed	   *billed = fold->billed;
 	JsonbContainer *facts = &billed->facts->root;
 	SoldStatus	status = status_to_show(billed);
 	NewSubscription wanted = {0};
@@ -174,6 +178,15 @@ begin_sold(Billed *billed, StripeOutcome *outcome)
 		return false;
 	}
 	wanted.plan = plan_shown(billed, outcome);
+	/* it is for something else than credits now, but may have been for them */
+	if (wanted.plan == NULL && outcome->waiting == NULL)
+	{
+		outcome->applied = true;
+		wanted.plan = shares_note(billed, fold->all || fold->newest ||
+								  outcome->was_waiting ?
+								  billing_all_invoices(NIL, billed->subscription) :
+								  fold->invoices, outcome);
+	}
 	if (wanted.plan == NULL ||
 		!find_sold_account(billed, outcome, &wanted.account))
 		return false;
@@ -347,7 +360,7 @@ stripe_apply_subscription(Fold *fold, const StripeEvent *event,
 			billed->id = subscription.id;
 			billed->plan_id = subscription.plan_id;
 		}
-		else if (!begin_sold(billed, outcome))
+		else if (!begin_sold(fold, outcome))
 			return;
 		billing_write(&billed_table, billed);
 		*billed = *billing_subscription(billed->subscription);

@@ -379,6 +379,44 @@ SELECT balance, debt FROM credits_summary('line:other');
 SELECT n, p.payment_reference, count(r.*) FROM other JOIN credits.purchases AS p USING (id) LEFT JOIN credits.reversals AS r ON r.purchase_id = p.id GROUP BY n, p.payment_reference ORDER BY n;
 SELECT account, problem, detail FROM credits_verify('line:other');
 
+-- payments of others: listed, or ignored unless something connects them
+CREATE FUNCTION pg_temp.session(id text, more jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', 'cs_' || id, 'mode', 'payment', 'payment_status', 'paid', 'payment_intent', 'pi_' || id, 'amount_total', 500, 'currency', 'usd') || more
+$$;
+SELECT pg_temp.send('checkout.session.completed', pg_temp.session('lo31', '{"client_reference_id": "order 7"}'));
+SELECT * FROM pg_temp.attention();
+SET credits.stripe_foreign = 'ignore';
+SELECT pg_temp.send('checkout.session.completed', pg_temp.session('lo32', '{"client_reference_id": "order 8", "customer": "cus_lo32"}'));
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_lo32", "payment_intent": "pi_lo32", "amount_refunded": 500, "currency": "usd"}', 2);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_lo33", "payment_intent": "pi_lo33", "amount_refunded": 500, "currency": "usd"}', 2);
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo34', 700, '{"customer": "cus_lo32"}'));
+SELECT pg_temp.send('checkout.session.completed', pg_temp.session('lo35', '{"client_reference_id": "line:other"}'));
+SELECT pg_temp.send('checkout.session.completed', pg_temp.session('lo36', '{"client_reference_id": "purchase_0"}'));
+SELECT pg_temp.send('checkout.session.completed', pg_temp.session('lo37', '{"metadata": {"account": "line:nobody"}}'));
+SELECT pg_temp.send('checkout.session.completed', pg_temp.session('lo38', '{"metadata": {"purchase_id": "x"}}'));
+SELECT pg_temp.send('checkout.session.completed', pg_temp.session('lo39', '{"customer": "cus_l21"}'));
+SELECT pg_temp.send('invoice.paid', pg_temp.other('in_lo40', 700, '{"customer": "cus_l21"}'));
+-- what waited before is tried again
+SELECT event_id IS NOT NULL AS tried, result FROM credits_stripe_reprocess() WHERE event_id LIKE 'evt_640%' AND type = 'checkout.session.completed' ORDER BY result;
+SELECT * FROM pg_temp.attention();
+RESET credits.stripe_foreign;
+SELECT subject FROM credits.stripe_attention WHERE subject ~ '_lo3[24]';
+SELECT count(*) FROM (SELECT credits_stripe_dismiss(subject, 'tested') FROM credits.stripe_attention WHERE subject ~ '_lo[34]') AS d;
+-- a subscription for something else, and one that was for credits when it was paid
+SELECT pg_temp.start(41, 'price_gym');
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l41', 41, jsonb_build_array(pg_temp.line('il_41', 'price_gym', 3000), pg_temp.line('il_41b', 'price_towel', 500))));
+SELECT credits_stripe_set_price('price_gym', give => 'nothing');
+SELECT result, detail FROM credits_stripe_reprocess() WHERE detail->>'missing' LIKE '%price_gym%' OR event_id IN (SELECT id FROM credits.stripe_events WHERE subject = 'sub_l41');
+SELECT subject, reason FROM credits.stripe_attention WHERE subject ~ '_l41';
+SELECT credits_stripe_set_price('price_towel', give => 'nothing');
+SELECT DISTINCT result, detail FROM credits_stripe_reprocess() WHERE event_id IN (SELECT id FROM credits.stripe_events WHERE subject = 'sub_l41');
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(41, 'price_gym'), 3);
+SELECT subject, reason FROM credits.stripe_attention WHERE subject ~ '_l41';
+SELECT credits_open_account('line:42') IS NOT NULL AS opened;
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(42, 'price_gym'), 5);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l42', 42, jsonb_build_array(pg_temp.line('il_42', 'price_basic', 1000))), 2);
+SELECT pg_temp.has(42);
+
 SELECT account, problem, detail FROM credits_verify() WHERE account LIKE 'line:%';
 SELECT subject, waiting FROM credits.stripe_subjects WHERE waiting IS NOT NULL AND subject ~ '_l[0-9]';
 -- nothing is left due
