@@ -25,11 +25,11 @@ CREATE TABLE credits.offers (
 
 ALTER SEQUENCE credits.offers_id_seq OWNED BY credits.offers.id;
 ALTER TABLE credits.offers ADD CONSTRAINT offers_pkey PRIMARY KEY (id);
-CREATE INDEX offers_name_idx ON credits.offers (kind, name);
--- no account has the id 0, and no offer the metadata null
+-- Of offers of the same to the same, one stands.  No account and no offer has the id
+-- 0, and no offer the metadata null.
 CREATE UNIQUE INDEX offers_reach_idx ON credits.offers
-	(kind, name, COALESCE(account_id, 0), COALESCE(metadata, 'null'))
-	WHERE withdrawn_at IS NULL;
+	(kind, name, COALESCE(account_id, 0), COALESCE(metadata, 'null'),
+	 (CASE WHEN withdrawn_at IS NULL THEN 0 ELSE id END));
 
 COMMENT ON TABLE credits.offers IS
 	'to whom plans and packages are offered that are not for everybody; what no row names is for everybody';

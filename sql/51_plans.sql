@@ -96,17 +96,18 @@ SELECT p.id AS plan_id, p.name, p.version, p.unit, p.credits, p.period, p.every,
 	   p.rollover_minimum, p.rollover_periods, p.rollover_total,
 	   p.rollover_again, p.priority, p.trial,
 	   p.trial_credits, p.catch_up, p.grace, p.features,
-	   EXISTS (
-		SELECT FROM credits.offers AS o
+	   -- ordered, so that the index is used if there are many offers of others
+	   (SELECT o.id FROM credits.offers AS o
 		WHERE o.kind OPERATOR(pg_catalog.=) 'plan'
-		  AND o.name OPERATOR(pg_catalog.=) p.name)
+		  AND o.name OPERATOR(pg_catalog.=) p.name
+		ORDER BY COALESCE(o.account_id, 0) LIMIT 1) IS NOT NULL
 	   AND NOT EXISTS (
 		SELECT FROM credits.offers AS o
 		WHERE o.kind OPERATOR(pg_catalog.=) 'plan'
 		  AND o.name OPERATOR(pg_catalog.=) p.name
 		  AND o.withdrawn_at IS NULL
 		  AND COALESCE(o.account_id, 0) OPERATOR(pg_catalog.=) 0
-		  AND o.metadata IS NULL) AS private
+		  AND COALESCE(o.metadata, 'null') OPERATOR(pg_catalog.=) 'null') AS private
 FROM credits.plans AS p
 WHERE NOT p.retired
   AND NOT EXISTS (
@@ -144,8 +145,11 @@ AS $$
 	  AND (NOT p.private OR EXISTS (
 		SELECT FROM credits.offers AS o
 		WHERE o.kind = 'plan' AND o.name = p.name AND o.withdrawn_at IS NULL
-		  AND COALESCE(o.account_id, 0) IN (0, a.id)
-		  AND (o.metadata IS NULL OR a.metadata @> o.metadata)))
+		  AND COALESCE(o.account_id, 0) = a.id)
+	   OR EXISTS (
+		SELECT FROM credits.offers AS o
+		WHERE o.kind = 'plan' AND o.name = p.name AND o.withdrawn_at IS NULL
+		  AND COALESCE(o.account_id, 0) = 0 AND a.metadata @> o.metadata))
 	ORDER BY p.name
 $$;
 COMMENT ON FUNCTION @extschema@.credits_plans IS

@@ -64,17 +64,18 @@ SELECT p.name,
 	   p.active_until,
 	   p.metadata,
 	   p.id AS package_id,
-	   EXISTS (
-		SELECT FROM credits.offers AS o
+	   -- ordered, so that the index is used if there are many offers of others
+	   (SELECT o.id FROM credits.offers AS o
 		WHERE o.kind OPERATOR(pg_catalog.=) 'package'
-		  AND o.name OPERATOR(pg_catalog.=) p.name)
+		  AND o.name OPERATOR(pg_catalog.=) p.name
+		ORDER BY COALESCE(o.account_id, 0) LIMIT 1) IS NOT NULL
 	   AND NOT EXISTS (
 		SELECT FROM credits.offers AS o
 		WHERE o.kind OPERATOR(pg_catalog.=) 'package'
 		  AND o.name OPERATOR(pg_catalog.=) p.name
 		  AND o.withdrawn_at IS NULL
 		  AND COALESCE(o.account_id, 0) OPERATOR(pg_catalog.=) 0
-		  AND o.metadata IS NULL) AS private
+		  AND COALESCE(o.metadata, 'null') OPERATOR(pg_catalog.=) 'null') AS private
 FROM (
 	SELECT DISTINCT ON (v.name) v.*
 	FROM credits.packages AS v
@@ -110,8 +111,11 @@ AS $$
 	  AND (NOT p.private OR EXISTS (
 		SELECT FROM credits.offers AS o
 		WHERE o.kind = 'package' AND o.name = p.name AND o.withdrawn_at IS NULL
-		  AND COALESCE(o.account_id, 0) IN (0, a.id)
-		  AND (o.metadata IS NULL OR a.metadata @> o.metadata)))
+		  AND COALESCE(o.account_id, 0) = a.id)
+	   OR EXISTS (
+		SELECT FROM credits.offers AS o
+		WHERE o.kind = 'package' AND o.name = p.name AND o.withdrawn_at IS NULL
+		  AND COALESCE(o.account_id, 0) = 0 AND a.metadata @> o.metadata))
 	ORDER BY p.name
 $$;
 COMMENT ON FUNCTION @extschema@.credits_packages IS

@@ -34,13 +34,20 @@ PG_FUNCTION_INFO_V1(credits_withdraw_offer);
 
 static const char *const offer_kind_names[] = {"plan", "package"};
 
-/* credits_plans and credits_packages have the same conditions */
+/*
+ * The conditions are those of credits_plans and credits_packages.  What is ordered
+ * is, so that the index is used if there are many offers of others.
+ */
 static SqlStatement offer_reaches = {
-	"SELECT NOT EXISTS (SELECT FROM credits.offers AS o"
-	" WHERE o.kind = $1 AND o.name = $2)"
+	"SELECT (SELECT o.id FROM credits.offers AS o"
+	" WHERE o.kind = $1 AND o.name = $2"
+	" ORDER BY COALESCE(o.account_id, 0) LIMIT 1) IS NULL"
 	" OR EXISTS (SELECT FROM credits.offers AS o"
 	" WHERE o.kind = $1 AND o.name = $2 AND o.withdrawn_at IS NULL"
-	" AND COALESCE(o.account_id, 0) IN (0, $3)"
+	" AND COALESCE(o.account_id, 0) = $3)"
+	" OR EXISTS (SELECT FROM credits.offers AS o"
+	" WHERE o.kind = $1 AND o.name = $2 AND o.withdrawn_at IS NULL"
+	" AND COALESCE(o.account_id, 0) = 0"
 	" AND (o.metadata IS NULL OR $4 @> o.metadata))",
 	(const Oid[]) {TEXTOID, TEXTOID, INT8OID, JSONBOID, InvalidOid}
 };

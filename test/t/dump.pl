@@ -20,6 +20,8 @@ CREATE TABLE users (id bigint PRIMARY KEY, name text);
 CREATE TRIGGER users_open AFTER INSERT ON users
 	FOR EACH ROW EXECUTE FUNCTION credits_open_account_for_row('id', 'users:', '25');
 INSERT INTO users VALUES (1, 'one'), (2, 'two');
+SELECT credits_set_plan('terms', 10), credits_offer_plan('terms', metadata => '{"plan": "free"}'),
+	credits_withdraw_offer(credits_offer_plan('terms', 'bulk:1'));
 SQL
 my $facts = facts_of($source);
 like($facts, qr/^problems\|0$/m, 'clean before');
@@ -40,6 +42,9 @@ sub is_whole
 	is($session->value(q(SELECT balance FROM credits_deduct('bulk:1', 1, 'after'))), $balance - 1,
 		"$name: the next deduction");
 	is($session->value(q(SELECT count(*) FROM credits_open_account('after', 5))), '1', "$name: the next account");
+	is($session->value(q(SELECT concat_ws(' ', (SELECT count(*) FROM credits.current_plans),
+			(SELECT count(*) FROM credits_plans('bulk:1')), (SELECT count(*) FROM credits_plans('user:1')),
+			credits_offer_plan('terms', 'bulk:1')))), '0 0 1 3', "$name: private terms stay private");
 	is($session->value(q(SELECT balance FROM credits_allocate('after', 5))), '10', "$name: the next grant");
 	is($session->query(q(UPDATE credits.accounts SET balance = 1))->{code}, '42501', "$name: still guarded");
 	is($session->query(q(DELETE FROM credits.transactions))->{code}, '42501', "$name: still immutable");
