@@ -26,9 +26,10 @@ CREATE TABLE credits.offers (
 ALTER SEQUENCE credits.offers_id_seq OWNED BY credits.offers.id;
 ALTER TABLE credits.offers ADD CONSTRAINT offers_pkey PRIMARY KEY (id);
 -- Of offers of the same to the same, one stands.  No account and no offer has the id
--- 0, and no offer the metadata null.
+-- 0.  The order of jsonb is that of the database's collation, which can change.
 CREATE UNIQUE INDEX offers_reach_idx ON credits.offers
-	(kind, name, COALESCE(account_id, 0), COALESCE(metadata, 'null'),
+	(kind, name, COALESCE(account_id, 0),
+	 COALESCE(metadata::text COLLATE "C", ''),
 	 (CASE WHEN withdrawn_at IS NULL THEN 0 ELSE id END));
 
 COMMENT ON TABLE credits.offers IS

@@ -107,7 +107,7 @@ SELECT p.id AS plan_id, p.name, p.version, p.unit, p.credits, p.period, p.every,
 		  AND o.name OPERATOR(pg_catalog.=) p.name
 		  AND o.withdrawn_at IS NULL
 		  AND COALESCE(o.account_id, 0) OPERATOR(pg_catalog.=) 0
-		  AND COALESCE(o.metadata, 'null') OPERATOR(pg_catalog.=) 'null') AS private
+		  AND COALESCE(o.metadata::text COLLATE "C", '') OPERATOR(pg_catalog.=) '') AS private
 FROM credits.plans AS p
 WHERE NOT p.retired
   AND NOT EXISTS (

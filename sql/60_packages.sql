@@ -75,7 +75,7 @@ SELECT p.name,
 		  AND o.name OPERATOR(pg_catalog.=) p.name
 		  AND o.withdrawn_at IS NULL
 		  AND COALESCE(o.account_id, 0) OPERATOR(pg_catalog.=) 0
-		  AND COALESCE(o.metadata, 'null') OPERATOR(pg_catalog.=) 'null') AS private
+		  AND COALESCE(o.metadata::text COLLATE "C", '') OPERATOR(pg_catalog.=) '') AS private
 FROM (
 	SELECT DISTINCT ON (v.name) v.*
 	FROM credits.packages AS v

@@ -29,7 +29,7 @@
 PG_FUNCTION_INFO_V1(credits_offer_plan);
 PG_FUNCTION_INFO_V1(credits_withdraw_offer);
 
-/* metadata of an offer is in an index, whose entries are limited */
+/* metadata of an offer is in an index as text, and entries are limited */
 #define MAX_REACH_BYTES 1024
 
 static const char *const offer_kind_names[] = {"plan", "package"};
@@ -67,7 +67,8 @@ static SqlStatement find_offer = {
 	"SELECT o.id FROM credits.offers AS o"
 	" WHERE o.kind = $1 AND o.name = $2 AND o.withdrawn_at IS NULL"
 	" AND COALESCE(o.account_id, 0) = COALESCE($3, 0)"
-	" AND COALESCE(o.metadata, 'null') = COALESCE($4, 'null')",
+	" AND COALESCE(o.metadata::text COLLATE \"C\", '')"
+	" = COALESCE($4::text, '')",
 	(const Oid[]) {TEXTOID, TEXTOID, INT8OID, JSONBOID, InvalidOid}
 };
 
@@ -108,7 +109,9 @@ offers_reach(OfferKind kind, text *name, const Account *account)
 static Jsonb *
 arg_reach(FunctionCallInfo fcinfo, int n)
 {
-	Jsonb	   *metadata = PG_GETARG_JSONB_P(n);
+	/* bounded, before it is made a text */
+	Jsonb	   *metadata = arg_metadata(fcinfo, n);
+	Size		length;
 
 	if (!JB_ROOT_IS_OBJECT(metadata) || JB_ROOT_COUNT(metadata) == 0)
 		ereport(ERROR,
@@ -116,12 +119,13 @@ arg_reach(FunctionCallInfo fcinfo, int n)
 				 errmsg("metadata must be an object that is not empty"),
 				 errdetail("An offer reaches the accounts whose metadata contains it."),
 				 errhint("Pass what they have in common, such as {\"company\": \"acme\"}; to offer to all accounts, pass everybody => true.")));
-	if (VARSIZE(metadata) > MAX_REACH_BYTES)
+	length = strlen(JsonbToCString(NULL, &metadata->root, VARSIZE(metadata)));
+	if (length > MAX_REACH_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("metadata of an offer is too long"),
 				 errdetail("It has %zu bytes; at most %d are allowed.",
-						   (Size) VARSIZE(metadata), MAX_REACH_BYTES),
+						   length, MAX_REACH_BYTES),
 				 errhint("Name what tells these accounts from others, and nothing else.")));
 	return metadata;
 }

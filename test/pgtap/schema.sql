@@ -1322,7 +1322,7 @@ $$, $$ VALUES
 	('credits.members_pkey', true, true, NULL, 'pool_id,account_id'),
 	('credits.offers_pkey', true, true, NULL, 'id'),
 	('credits.offers_reach_idx', true, false, NULL,
-	 E'kind,name,COALESCE(account_id, 0::bigint),COALESCE(metadata, ''null''::jsonb),(\nCASE\n    WHEN withdrawn_at IS NULL THEN 0::bigint\n    ELSE id\nEND)'),
+	 E'kind,name,COALESCE(account_id, 0::bigint),COALESCE(metadata::text COLLATE "C", ''''::text),(\nCASE\n    WHEN withdrawn_at IS NULL THEN 0::bigint\n    ELSE id\nEND)'),
 	('credits.operations_name_idx', false, false, NULL, 'name,active_from,id'),
 	('credits.operations_pkey', true, true, NULL, 'id'),
 	('credits.packages_name_idx', false, false, NULL, 'name,active_from,id'),

@@ -192,7 +192,7 @@ SELECT pg_temp.ends(command) FROM unnest(ARRAY[
 	'SELECT credits_offer_plan(''of basic'', ''of:none'')',
 	'SELECT credits_offer_plan(''of basic'', metadata => ''{}'')', 'SELECT credits_offer_plan(''of basic'', metadata => ''null'')',
 	'SELECT credits_offer_plan(''of basic'', metadata => ''[1]'')',
-	'SELECT credits_offer_plan(''of basic'', metadata => jsonb_build_object(''a'', repeat(''x'', 1020)))',
+	'SELECT credits_offer_plan(''of basic'', metadata => jsonb_build_object(''a'', repeat(''x'', 1016)))',
 	'SELECT credits_withdraw_offer(NULL)', 'SELECT credits_withdraw_offer(0)', 'SELECT credits_withdraw_offer(999)',
 	'SELECT credits_plans(NULL)', 'SELECT credits_plans(''of:none'')', 'SELECT credits_packages(NULL)', 'SELECT credits_packages(''of:none'')']) AS command;
 SELECT name FROM credits.offer_list WHERE name IN ('of basic', 'of small');
