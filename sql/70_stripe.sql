@@ -353,6 +353,8 @@ FROM (
 				THEN 'open the account or set the plan, then credits_stripe_reprocess()'
 				WHEN s.waiting OPERATOR(pg_catalog.~) '^an event of subscription '
 				THEN 'have Stripe send the subscription''s events again'
+				WHEN s.waiting OPERATOR(pg_catalog.~) '^an event that can be read: '
+				THEN 'look at it in credits.stripe_events, credits_allocate what it is for, then credits_stripe_dismiss'
 				WHEN s.waiting OPERATOR(pg_catalog.~) '^[0-9A-Z]{5}: '
 				THEN 'remove the cause, then credits_stripe_reprocess()'
 				ELSE 'pay it back, or credits_stripe_dismiss' END AS resolve
