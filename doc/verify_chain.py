@@ -21,7 +21,7 @@ import json
 import struct
 import sys
 
-VERSION = 1
+VERSION = 2
 
 
 def int8(value):
@@ -48,14 +48,29 @@ def draws(value):
         int8(grant) + int8(amount) for grant, amount in value)
 
 
-def free_text(row, encoding):
+# what may name a person, and can be erased
+TEXTS = ("idempotency_key", "reference", "request", "reason", "metadata", "actor")
+
+
+def texts(row, encoding):
     """The part of a row that can be erased, as its salted digest alone."""
+    has_text = any(row[name] is not None for name in TEXTS)
     if row["salt"] is None:
-        if any(row[name] is not None for name in ("reason", "metadata", "actor")):
-            raise ValueError("free text without salt")
+        if has_text:
+            raise ValueError("text without salt")
         return b"\x00"
+    salt = bytes.fromhex(row["salt"])
+    if len(salt) == hashlib.sha256().digest_size:
+        if has_text:
+            raise ValueError("text that was erased")
+        return b"\x01" + salt
+    if len(salt) != 16:
+        raise ValueError("salt of another length")
     return b"\x01" + hashlib.sha256(
-        bytes.fromhex(row["salt"])
+        salt
+        + nullable_text(row["idempotency_key"], encoding)
+        + nullable_text(row["reference"], encoding)
+        + nullable_int8(row["request"])
         + nullable_text(row["reason"], encoding)
         + nullable_text(row["metadata"], encoding)
         + nullable_text(row["actor"], encoding)).digest()
@@ -74,14 +89,11 @@ def canonical(row, encoding):
         int8(row["created_at"]),
         nullable_int8(row["target_id"]),
         nullable_int8(row["member_id"]),
-        nullable_int8(row["request"]),
         text(row["role"], encoding),
-        nullable_text(row["idempotency_key"], encoding),
         nullable_text(row["operation"], encoding),
-        nullable_text(row["reference"], encoding),
         draws(row["draws"]),
         nullable_text(row["terms"], encoding),
-        free_text(row, encoding)))
+        texts(row, encoding)))
 
 
 class Account:

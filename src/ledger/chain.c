@@ -3,11 +3,11 @@
  *	  The hashes that chain the rows of an account's log.
  *
  * The hash of a row is the SHA-256 of the previous row's hash (empty for the
- * first row) and the canonical form, version 1, of the row itself.  doc/log.md
+ * first row) and the canonical form, version 2, of the row itself.  doc/log.md
  * documents the form field by field: integers are big-endian, and a text is
- * preceded by its length.  Free text is included only as the SHA-256 of a
- * random salt and the text, so that it can be erased without breaking the
- * chain.
+ * preceded by its length.  Whatever may name a person is included only as the
+ * SHA-256 of a random salt and these texts.  When they are erased, that digest
+ * takes the salt's place, and the chain is still whole.
  */
 #include "credits.h"
 
@@ -20,7 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#define CANONICAL_VERSION 1
+#define CANONICAL_VERSION 2
 
 /* microseconds from 1970-01-01 to PostgreSQL's epoch */
 #define UNIX_EPOCH_OFFSET \
@@ -139,26 +139,73 @@ add_optional(StringInfo buf, bool given, int64 value)
 }
 
 /*
- * Appends the hash of a row's salt and free text, if it has any.
+ * Returns the hash of a request's fingerprint, keyed by the salt of its row: as
+ * long as nobody has that, what the request was cannot be guessed.
  */
-static void
-add_free_text(StringInfo buf, const Entry *entry)
+int64
+chain_request(const Entry *entry, const StringInfoData *request)
+{
+	StringInfoData keyed;
+	uint8		hash[PG_SHA256_DIGEST_LENGTH];
+	uint64		value = 0;
+	int			i;
+
+	initStringInfo(&keyed);
+	appendBinaryStringInfo(&keyed, (char *) entry->salt, entry->salt_len);
+	appendBinaryStringInfo(&keyed, request->data, request->len);
+	sha256(keyed.data, keyed.len, hash);
+	pfree(keyed.data);
+	for (i = 0; i < (int) sizeof(value); i++)
+		value = value << 8 | hash[i];
+	return (int64) value;
+}
+
+/*
+ * Returns whether a row has a text that can be erased.
+ */
+bool
+chain_has_text(const Entry *entry)
+{
+	return entry->key || entry->reference || entry->has_request ||
+		entry->reason || entry->metadata || entry->actor;
+}
+
+/*
+ * Computes the digest of a row's salt and the texts that can be erased.
+ */
+void
+chain_text_digest(const Entry *entry, uint8 *digest)
 {
 	StringInfoData text;
-	uint8		hash[PG_SHA256_DIGEST_LENGTH];
+
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, (char *) entry->salt, entry->salt_len);
+	add_text(&text, entry->key);
+	add_text(&text, entry->reference);
+	add_optional(&text, entry->has_request, entry->request);
+	add_text(&text, entry->reason);
+	add_json(&text, entry->metadata);
+	add_text(&text, entry->actor);
+	sha256(text.data, text.len, digest);
+	pfree(text.data);
+}
+
+/*
+ * Appends the digest of a row's texts, if it has or had any.
+ */
+static void
+add_text_digest(StringInfo buf, const Entry *entry)
+{
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
 
 	pq_sendbyte(buf, entry->salt != NULL);
 	if (entry->salt == NULL)
 		return;
-
-	initStringInfo(&text);
-	appendBinaryStringInfo(&text, (char *) entry->salt, entry->salt_len);
-	add_text(&text, entry->reason);
-	add_json(&text, entry->metadata);
-	add_text(&text, entry->actor);
-	sha256(text.data, text.len, hash);
-	appendBinaryStringInfo(buf, (char *) hash, sizeof(hash));
-	pfree(text.data);
+	if (chain_is_erased(entry))
+		memcpy(digest, entry->salt, sizeof(digest));
+	else
+		chain_text_digest(entry, digest);
+	appendBinaryStringInfo(buf, (char *) digest, sizeof(digest));
 }
 
 /*
@@ -185,11 +232,8 @@ chain_hash(const uint8 *previous, int previous_len, const Entry *entry,
 	pq_sendint64(&buf, entry->created_at + UNIX_EPOCH_OFFSET);
 	add_optional(&buf, entry->has_target, entry->target_id);
 	add_optional(&buf, entry->member_id != 0, entry->member_id);
-	add_optional(&buf, entry->has_request, entry->request);
 	add_bytes(&buf, entry->role, strlen(entry->role));
-	add_text(&buf, entry->key);
 	add_text(&buf, entry->operation);
-	add_text(&buf, entry->reference);
 	pq_sendint32(&buf, entry->has_draws ? entry->ndraws : -1);
 	for (i = 0; i < entry->ndraws; i++)
 	{
@@ -197,7 +241,7 @@ chain_hash(const uint8 *previous, int previous_len, const Entry *entry,
 		pq_sendint64(&buf, entry->draws[i].amount);
 	}
 	add_json(&buf, entry->terms);
-	add_free_text(&buf, entry);
+	add_text_digest(&buf, entry);
 	sha256(buf.data, buf.len, hash);
 	pfree(buf.data);
 }

@@ -12,6 +12,19 @@
 extern void chain_hash(const uint8 *previous, int previous_len,
 					   const Entry *entry, uint8 *hash);
 extern int64 chain_fingerprint(const StringInfoData *request);
+extern int64 chain_request(const Entry *entry, const StringInfoData *request);
+extern bool chain_has_text(const Entry *entry);
+extern void chain_text_digest(const Entry *entry, uint8 *digest);
+
+/*
+ * Returns whether the texts of a row were erased: it has their digest in place of
+ * the salt.
+ */
+static inline bool
+chain_is_erased(const Entry *entry)
+{
+	return entry->salt && entry->salt_len == PG_SHA256_DIGEST_LENGTH;
+}
 
 #pragma GCC visibility pop
 

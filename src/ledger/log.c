@@ -235,8 +235,7 @@ log_describe(Entry *entry, const Request *request)
 {
 	entry->key = request->key;
 	entry->has_request = entry->key != NULL;
-	if (entry->has_request)
-		entry->request = chain_fingerprint(&request->fingerprint);
+	entry->fingerprint = &request->fingerprint;
 	log_describe_part(entry, request);
 }
 
@@ -264,7 +263,7 @@ log_seal(Posting *posting)
 		entry->role = role;
 		entry->actor = actor;
 		/* salted, so that an erased text cannot be guessed from the hash */
-		if (entry->reason || entry->metadata || entry->actor)
+		if (chain_has_text(entry))
 		{
 			entry->salt = palloc(SALT_BYTES);
 			entry->salt_len = SALT_BYTES;
@@ -272,6 +271,8 @@ log_seal(Posting *posting)
 				ereport(ERROR,
 						(errcode(ERRCODE_INTERNAL_ERROR),
 						 errmsg("could not generate random bytes")));
+			if (entry->has_request)
+				entry->request = chain_request(entry, entry->fingerprint);
 		}
 		chain_hash(account->head, account->head_len, entry, entry->hash);
 		memcpy(account->head, entry->hash, sizeof(entry->hash));
@@ -372,11 +373,11 @@ check_trigger(FunctionCallInfo fcinfo)
 }
 
 /*
- * Returns whether an update changes columns that only a posting may change.
- * Unit, metadata and the low-balance threshold may be updated directly.
+ * Returns whether two versions of a row differ in other columns than those named.
  */
 static bool
-changes_protected(TupleDesc tupdesc, TupleTableSlot *old, TupleTableSlot *new)
+differ_beyond(TupleDesc tupdesc, TupleTableSlot *old, TupleTableSlot *new,
+			  const char *const *names, int nnames)
 {
 	int			i;
 
@@ -385,11 +386,12 @@ changes_protected(TupleDesc tupdesc, TupleTableSlot *old, TupleTableSlot *new)
 	for (i = 0; i < tupdesc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+		bool		named = false;
+		int			n;
 
-		if (att->attisdropped ||
-			att->attnum == Anum_accounts_unit ||
-			att->attnum == Anum_accounts_metadata ||
-			att->attnum == Anum_accounts_low_balance)
+		for (n = 0; n < nnames && !named; n++)
+			named = strcmp(names[n], NameStr(att->attname)) == 0;
+		if (named || att->attisdropped)
 			continue;
 		if (old->tts_isnull[i] != new->tts_isnull[i])
 			return true;
@@ -399,6 +401,40 @@ changes_protected(TupleDesc tupdesc, TupleTableSlot *old, TupleTableSlot *new)
 			return true;
 	}
 	return false;
+}
+
+/* the columns of an account that may be updated directly */
+static const char *const free_columns[] = {"unit", "metadata", "low_balance"};
+
+/* the columns of the log that credits_erase_text changes */
+static const char *const erased_columns[] = {
+	"request", "idempotency_key", "reference", "reason", "metadata", "actor",
+	"salt"
+};
+
+/*
+ * Returns whether an update of the log erases the texts of a row, and does nothing
+ * else.
+ */
+static bool
+is_erasure(const TriggerData *trigger)
+{
+	TupleTableSlot *old = trigger->tg_trigslot;
+	TupleTableSlot *new = trigger->tg_newslot;
+	Entry		before;
+	Entry		after;
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+
+	if (differ_beyond(RelationGetDescr(trigger->tg_relation), old, new,
+					  erased_columns, lengthof(erased_columns)))
+		return false;
+	codec_read(&transactions_table, old, &before);
+	codec_read(&transactions_table, new, &after);
+	if (before.salt == NULL || before.salt_len != SALT_BYTES ||
+		!chain_is_erased(&after) || chain_has_text(&after))
+		return false;
+	chain_text_digest(&before, digest);
+	return memcmp(after.salt, digest, sizeof(digest)) == 0;
 }
 
 /*
@@ -443,8 +479,9 @@ credits_write_log(PG_FUNCTION_ARGS)
 	}
 
 	if (!IsLogicalWorker() &&
-		changes_protected(RelationGetDescr(trigger->tg_relation),
-						  trigger->tg_trigslot, new))
+		differ_beyond(RelationGetDescr(trigger->tg_relation),
+					  trigger->tg_trigslot, new, free_columns,
+					  lengthof(free_columns)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("accounts cannot be changed directly"),
@@ -511,6 +548,12 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 	if (trigger->tg_trigger->tgnargs > 0 && statements_fired_trigger() &&
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		PG_RETURN_POINTER(NULL);
+	/* what credits_erase_text does on the publisher arrives here as an update */
+	if (IsLogicalWorker() && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
+		TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+		store_is_table(trigger->tg_relation, &transactions_table) &&
+		is_erasure(trigger))
+		PG_RETURN_POINTER(trigger->tg_newtuple);
 	while (guarded->name && strcmp(guarded->name, table) != 0)
 		guarded++;
 	if (guarded->what)

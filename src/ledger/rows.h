@@ -150,7 +150,8 @@ typedef struct Entry
 	int64		target_id;
 	int64		member_id;		/* account that spent from this pool, or 0 */
 	bool		has_request;
-	int64		request;		/* hash of the request's fingerprint */
+	int64		request;		/* see chain_request */
+	const StringInfoData *fingerprint;	/* of the request, until sealed */
 	TransactionKind kind;
 	const char *unknown_kind;	/* name of the kind, if it is KIND_UNKNOWN */
 	const char *role;
@@ -165,7 +166,8 @@ typedef struct Entry
 	Jsonb	   *metadata;
 	text	   *actor;
 	int			salt_len;
-	uint8	   *salt;			/* SALT_BYTES, unless the table is damaged */
+	uint8	   *salt;			/* SALT_BYTES, or the digest of what was
+								 * erased */
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 } Entry;
 

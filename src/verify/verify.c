@@ -404,9 +404,15 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds, HTAB *debts,
 {
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 
-	if (entry->salt ? entry->salt_len != SALT_BYTES :
-		entry->reason || entry->metadata || entry->actor)
-		verify_report(v, entry->id, "chain", "has free text without a salt");
+	if (chain_has_text(entry) && entry->salt == NULL)
+		verify_report(v, entry->id, "chain", "has a text without a salt");
+	else if (chain_has_text(entry) && chain_is_erased(entry))
+		verify_report(v, entry->id, "chain", "has a text again that was erased");
+	else if (entry->salt && entry->salt_len != SALT_BYTES &&
+			 !chain_is_erased(entry))
+		verify_report(v, entry->id, "chain", "has a salt of another length");
+	if (entry->has_request != (entry->key != NULL))
+		verify_report(v, entry->id, "chain", "has a key without a request, or a request without a key");
 	chain_hash(sum->head, sum->head_len, entry, hash);
 	if (memcmp(hash, entry->hash, sizeof(hash)) != 0)
 		verify_report(v, entry->id, "chain",

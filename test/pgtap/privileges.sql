@@ -55,6 +55,7 @@ INSERT INTO callable VALUES
 	('credits_deduct_many', true, true, false, $$SELECT credits_deduct_many('{"(p:1,1,,,,)"}'::credits.deduction[])$$),
 	('credits_digest', false, true, true, $$SELECT credits_digest()$$),
 	('credits_expire_purchase', false, true, false, $$SELECT credits_expire_purchase(:purchase)$$),
+	('credits_erase_text', false, true, false, $$SELECT credits_erase_text(:spend)$$),
 	('credits_extend_hold', true, true, false, $$SELECT credits_extend_hold(:hold, '1 day')$$),
 	('credits_fail_purchase', false, true, false, $$SELECT credits_fail_purchase(:purchase)$$),
 	('credits_gift_many', true, true, false, $$SELECT credits_gift_many('p:1', '{p:paused,p:pool}', 1)$$),

@@ -1603,6 +1603,7 @@ $$, $$ VALUES
 	 ' pool text DEFAULT NULL::text, mode text DEFAULT NULL::text',
 	 'credits.receipt'),
 	('public.credits_digest', '', 'bytea'),
+	('public.credits_erase_text', 'transaction_id bigint', 'boolean'),
 	('public.credits_expire_purchase',
 	 'purchase_id bigint',
 	 'boolean'),

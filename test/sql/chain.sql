@@ -15,24 +15,25 @@ CREATE FUNCTION regress_shop.id_bytes(value bigint) RETURNS bytea IMMUTABLE LANG
 	SELECT CASE WHEN value IS NULL THEN '\x00'::bytea ELSE '\x01'::bytea || int8send(value) END
 $$;
 CREATE FUNCTION regress_shop.canonical(c credits.chain) RETURNS bytea LANGUAGE sql AS $$
-	SELECT '\x01'::bytea || int8send(c.id) || int8send(c.account_id)
+	SELECT '\x02'::bytea || int8send(c.id) || int8send(c.account_id)
 		|| regress_shop.text_bytes(c.kind)
 		|| int8send(c.amount) || int8send(c.held)
 		|| int8send(c.balance_after) || int8send(c.held_after)
 		|| int8send(c.created_at)
 		|| regress_shop.id_bytes(c.target_id) || regress_shop.id_bytes(c.member_id)
-		|| regress_shop.id_bytes(c.request)
 		|| regress_shop.text_bytes(c.role)
-		|| regress_shop.text_bytes(c.idempotency_key)
 		|| regress_shop.text_bytes(c.operation)
-		|| regress_shop.text_bytes(c.reference)
 		|| CASE WHEN c.draws IS NULL THEN int4send(-1)
 		   ELSE int4send(coalesce(array_length(c.draws, 1), 0))
 			|| coalesce((SELECT string_agg(int8send(c.draws[i][1]) || int8send(c.draws[i][2]), ''::bytea ORDER BY i)
 						 FROM generate_subscripts(c.draws, 1) AS i), '') END
 		|| regress_shop.text_bytes(c.terms)
 		|| CASE WHEN c.salt IS NULL THEN '\x00'::bytea
+		   WHEN length(c.salt) = 64 THEN '\x01'::bytea || decode(c.salt, 'hex')
 		   ELSE '\x01'::bytea || sha256(decode(c.salt, 'hex')
+			|| regress_shop.text_bytes(c.idempotency_key)
+			|| regress_shop.text_bytes(c.reference)
+			|| regress_shop.id_bytes(c.request)
 			|| regress_shop.text_bytes(c.reason) || regress_shop.text_bytes(c.metadata)
 			|| regress_shop.text_bytes(c.actor)) END
 $$;

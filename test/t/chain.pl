@@ -70,6 +70,8 @@ my %tampered = (
 	'terms' => sub { s/"terms":null/"terms":"{}"/ },
 	'key' => sub { s/"idempotency_key":"spend:1"/"idempotency_key":null/ },
 	'member' => sub { s/"member_id":null/"member_id":1/ },
+	'operation' => sub { s/"operation":"\w+/"operation":"x/ },
+	'request' => sub { s/"request":(-?\d+)/"request":1/ },
 	'role' => sub { s/"role":"\w+"/"role":"mallory"/ },
 	'hash' => sub { s/"hash":"(.)/'"hash":"' . ($1 eq '0' ? '1' : '0')/e },
 	'salt' => sub { s/"salt":"\w+"/"salt":null/ },);
@@ -100,6 +102,19 @@ pop @copy;
 ($status, $out) = check(join("\n", @copy) . "\n", '--digest');
 is($status, 0, 'the last row taken out: no chain can tell');
 unlike($out, qr/digest $digest/, 'but the digest can');
+
+# a row that has forgotten its texts, and one that remembers them
+my ($erased) = $lines[$first] =~ /"id":(\d+)/;
+is($node->safe_psql('postgres', "SELECT credits_erase_text($erased)"), 't', 'texts erased');
+my $forgetful = $node->safe_psql('postgres', $export) . "\n";
+unlike($forgetful, qr/"spend:1"/, 'the export does not have them');
+($status, $out) = check($forgetful, '--digest');
+is($status, 0, 'but it is whole') or diag $out;
+like($out, qr/^digest $digest$/m, 'with the same digest');
+$forgetful =~ s/("id":$erased,.*?)"idempotency_key":null/$1"idempotency_key":"spend:1"/;
+($status, $out) = check($forgetful);
+is($status, 1, 'a text that came back');
+like($out, qr/^account 1 transaction $erased: .*text that was erased/m, 'is named');
 
 # not an export
 is((check("nonsense\n"))[0], 2, 'not JSON');

@@ -23,6 +23,15 @@ INSERT INTO users VALUES (1, 'one'), (2, 'two');
 SELECT credits_set_plan('terms', 10), credits_offer_plan('terms', metadata => '{"plan": "free"}'),
 	credits_withdraw_offer(credits_offer_plan('terms', 'bulk:1'));
 SQL
+# some rows have forgotten whom they were about
+$source->safe_psql('postgres', <<'SQL');
+SELECT credits_open_account('forgotten', 100);
+SET credits.actor = 'erased-actor';
+SELECT credits_deduct('forgotten', 5, 'erased-key', 'chat', 'erased-reference', '{"name": "erased-metadata"}');
+SELECT credits_adjust('forgotten', 5, 'erased-reason');
+RESET credits.actor;
+SELECT credits_erase_text(id) FROM credits.transactions WHERE account_id = credits.account_id('forgotten');
+SQL
 my $facts = facts_of($source);
 like($facts, qr/^problems\|0$/m, 'clean before');
 
@@ -64,6 +73,9 @@ $target->command_ok(
 	[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dumps/plain.sql", 'plain' ],
 	'psql takes it without an error');
 is_whole($target, 'plain', 'plain');
+my $plain = slurp_file("$dumps/plain.sql");
+like($plain, qr/forgotten/, 'the dump has the account whose texts were erased');
+unlike($plain, qr/erased-(actor|key|reference|metadata|reason)/, 'and none of the texts');
 is($target->safe_psql('plain', q(INSERT INTO users VALUES (3, 'three'); SELECT credits_balance('users:3'))),
 	'25', 'the trigger of the application came along');
 

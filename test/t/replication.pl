@@ -45,6 +45,7 @@ my %writes = (
 	credits_refund => q(SELECT credits_refund((SELECT id FROM credits.transactions WHERE idempotency_key = 'streamed'))),
 	credits_adjust => q(SELECT credits_adjust('bulk:1', 1, 'error')),
 	credits_void_grant => q(SELECT credits_void_grant((SELECT max(id) FROM credits.grants WHERE status = 'open'), 'error')),
+	credits_erase_text => q(SELECT credits_erase_text(1)),
 	credits_pause_account => q(SELECT credits_pause_account('bulk:1', 'error')),
 	credits_resume_account => q(SELECT credits_resume_account('paused:1', 'error')),
 	credits_close_account => q(SELECT credits_close_account('bulk:1', 'error')),
@@ -150,6 +151,7 @@ SELECT credits_change_member('pool:team', 'member:2', 50), credits_remove_member
 SELECT credits_redeem('bulk:25', (SELECT max(code) FROM credits.gifts WHERE status = 'open'));
 SELECT credits_create_promo_code('LATER', 1), credits_redeem('bulk:26', 'LATER'), credits_set_operation('later', 1);
 SELECT credits_set_limits('bulk:4', max_spend => 50), credits_set_limits('member:1', max_spend => 80);
+SELECT credits_erase_text((SELECT max(id) FROM credits.transactions WHERE idempotency_key = 'cross'));
 SET credits.test_clock = '2201-01-01 00:00+00';
 CALL credits_settle();
 UPDATE credits.accounts SET metadata = '{"a": 1}', low_balance = 3 WHERE name = 'bulk:4';
@@ -158,6 +160,8 @@ $primary->wait_for_catchup('credits');
 is(facts_of($subscriber), facts_of($primary), 'later changes');
 is($subscriber->safe_psql('postgres', q(SELECT metadata, low_balance FROM credits.accounts WHERE name = 'bulk:4')),
 	'{"a": 1}|3', 'what an administrator may edit');
+is($subscriber->safe_psql('postgres', q(SELECT count(*) FROM credits.transactions WHERE octet_length(salt) = 32)),
+	'1', 'a text that was erased');
 is(scalar(@{ $listener->query('SELECT 1')->{notifications} }), 0, 'alerts go out where the credits were spent, not here');
 $listener->quit;
 

@@ -536,29 +536,25 @@ tampered("invoice paid for by credits: $_->[0]", 'b:0000002', $_->[1], 'invoice'
 my $digest = digest();
 $super->value('BEGIN');
 $super->value("ALTER TABLE $_") foreach @triggers;
-$super->value("UPDATE $log SET reference = 'forged' WHERE $first");
+$super->value("UPDATE $log SET operation = 'forged' WHERE $first");
+$super->value(q(CREATE FUNCTION pg_temp.put(value text) RETURNS bytea LANGUAGE sql AS
+	$$SELECT COALESCE(int4send(octet_length(value)) || convert_to(value, 'UTF8'), int4send(-1))$$));
+$super->value(q(CREATE FUNCTION pg_temp.put(value bigint) RETURNS bytea LANGUAGE sql AS
+	$$SELECT COALESCE('\\x01'::bytea || int8send(value), '\\x00'::bytea)$$));
 my $head = '';
 foreach my $row (split /\n/, $super->value(qq(
 	SELECT id, encode(
-		'\\x01' || int8send(id) || int8send(account_id)
-		|| int4send(octet_length(kind)) || convert_to(kind, 'UTF8')
+		'\\x02' || int8send(id) || int8send(account_id) || pg_temp.put(kind)
 		|| int8send(amount) || int8send(held) || int8send(balance_after) || int8send(held_after)
 		|| int8send((extract(epoch FROM created_at) * 1000000)::bigint)
-		|| CASE WHEN target_id IS NULL THEN '\\x00'::bytea ELSE '\\x01' || int8send(target_id) END
-		|| CASE WHEN member_id IS NULL THEN '\\x00'::bytea ELSE '\\x01' || int8send(member_id) END
-		|| CASE WHEN request IS NULL THEN '\\x00'::bytea ELSE '\\x01' || int8send(request) END
-		|| int4send(octet_length(role)) || convert_to(role, 'UTF8')
-		|| CASE WHEN idempotency_key IS NULL THEN int4send(-1)
-			ELSE int4send(octet_length(idempotency_key)) || convert_to(idempotency_key, 'UTF8') END
-		|| CASE WHEN operation IS NULL THEN int4send(-1)
-			ELSE int4send(octet_length(operation)) || convert_to(operation, 'UTF8') END
-		|| CASE WHEN reference IS NULL THEN int4send(-1)
-			ELSE int4send(octet_length(reference)) || convert_to(reference, 'UTF8') END
+		|| pg_temp.put(target_id) || pg_temp.put(member_id) || pg_temp.put(role) || pg_temp.put(operation)
 		|| CASE WHEN draws IS NULL THEN int4send(-1)
 			ELSE int4send(array_length(draws, 1)) || (SELECT string_agg(int8send(d), '') FROM unnest(draws) AS d) END
-		|| CASE WHEN terms IS NULL THEN int4send(-1)
-			ELSE int4send(octet_length(terms::text)) || convert_to(terms::text, 'UTF8') END
-		|| '\\x00', 'hex')
+		|| pg_temp.put(terms::text)
+		|| CASE WHEN salt IS NULL THEN '\\x00'::bytea
+			ELSE '\\x01' || sha256(salt || pg_temp.put(idempotency_key) || pg_temp.put(reference)
+				|| pg_temp.put(request) || pg_temp.put(reason) || pg_temp.put(metadata::text)
+				|| pg_temp.put(actor)) END, 'hex')
 	FROM $log WHERE $mine ORDER BY id)))
 {
 	my ($id, $canonical) = split /\|/, $row;
