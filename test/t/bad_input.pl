@@ -711,7 +711,7 @@ BEGIN
 				statement := format('SELECT credits_void_grant(%s, %s, %s)', grant_id, reason, key);
 			WHEN choice < 0.765 THEN
 				function := 'erase_text';
-				statement := format('SELECT credits_erase_text(%s)', bad.pick(transaction_id, transaction_id, 'NULL', '0', '-1'));
+				statement := format('SELECT credits_erase_text(%s)', bad.pick(id, id, 'NULL', '0', '-1'));
 			WHEN choice < 0.78 THEN
 				function := 'pause_account';
 				statement := format('SELECT credits_pause_account(%s, %s)', account, reason);
