@@ -439,6 +439,7 @@ $super->value($_) foreach (
 is($super->value(q(SELECT count(*), count(*) FILTER (WHERE rolled_grant_ids <> '{}'), max(cardinality(grant_ids)) FROM credits.periods)), '2|1|2',
 	'periods with more than one grant, and one rolled over');
 is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with periods');
+tampered('subscription due before the account', 'r', "UPDATE credits.accounts SET renews_at = NULL WHERE name = 'r'", 'due');
 tampered("period: $_->[0]", 'r', "UPDATE credits.periods SET $_->[1]", 'period')
   foreach [ 'given', 'given = given - 1' ], [ 'credits', 'credits = credits + 1' ], [ 'transaction', 'transaction_id = 1' ],
   [ 'rolled', 'rolled = rolled + 1' ], [ 'rolled forgotten', "rolled = NULL, rolled_grant_ids = '{}'" ],
