@@ -36,6 +36,7 @@ UNION ALL VALUES
 	('transactions', 'target_id', 'transactions', 'id'),
 	('periods', 'grant_ids', 'grants', 'id'),
 	('periods', 'rolled_grant_ids', 'grants', 'id'),
+	('periods', 'in_view_grant_ids', 'grants', 'id'),
 	('purchases', 'grant_ids', 'grants', 'id'),
 	-- pairs of a grant and an amount
 	('debts', 'payers', 'grants', 'id'),

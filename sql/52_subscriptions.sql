@@ -97,17 +97,22 @@ CREATE TABLE credits.periods (
 	credited bigint,
 	reversed bigint,
 	claimed bigint,
+	wholly_claimed bigint,
+	in_view_grant_ids bigint[],
 	CONSTRAINT periods_status CHECK (status IN ('granted', 'skipped', 'trial')),
 	CONSTRAINT periods_not_negative CHECK (credits >= 0 AND given >= 0
 		AND unused >= 0 AND again >= 0 AND rolled >= 0
 		AND grace_spent >= 0 AND ends_at > starts_at
 		AND paid >= 0 AND granted >= 0 AND taken >= 0 AND carried >= 0
-		AND credited >= 0 AND reversed >= 0 AND claimed >= 0)
+		AND credited >= 0 AND reversed >= 0 AND claimed >= 0
+		AND wholly_claimed BETWEEN 0 AND claimed)
 );
 
 -- a period with many changes has many: to compress them with each takes longer
 -- than all the rest
-ALTER TABLE credits.periods ALTER COLUMN grant_ids SET STORAGE EXTERNAL;
+ALTER TABLE credits.periods
+	ALTER COLUMN grant_ids SET STORAGE EXTERNAL,
+	ALTER COLUMN in_view_grant_ids SET STORAGE EXTERNAL;
 ALTER TABLE credits.periods ADD CONSTRAINT periods_pkey
 	PRIMARY KEY (subscription_id, starts_at, ends_at);
 CREATE UNIQUE INDEX periods_paid_key ON credits.periods (subscription_id, ends_at)
@@ -151,6 +156,9 @@ COMMENT ON COLUMN credits.periods.reversed IS
 	'credits whose money was paid back, the sum over the positive rows of credits.paid_parts';
 COMMENT ON COLUMN credits.periods.claimed IS
 	'credits claimed from its grants: those taken, and those whose money was paid back';
+COMMENT ON COLUMN credits.periods.wholly_claimed IS
+	'the part of it that is the whole of grants of which nothing was used: these need not be looked at to take more';
+COMMENT ON COLUMN credits.periods.in_view_grant_ids IS 'the other ones of its grants';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.periods', '');
 GRANT SELECT ON credits.periods TO credits_admin, credits_auditor;

@@ -166,7 +166,8 @@ period_of(Posting *posting, PartsChange *change, TimestampTz ends_at,
 		period = periods_new(s, 0, first->starts_at, ends_at, first->plan_id);
 		period->paid = period->granted = 0;
 		period->credited = period->reversed = 0;
-		period->taken = period->carried = period->claimed = 0;
+		period->taken = period->carried = 0;
+		period->claimed = period->wholly_claimed = 0;
 	}
 	plan = plans_get(first->plan_id);
 	period->starts_at = first->starts_at;

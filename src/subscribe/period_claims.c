@@ -28,6 +28,16 @@ typedef struct Claimable
 } Claimable;
 
 /*
+ * Returns when a grant expires, or was to before it was prolonged.
+ */
+static TimestampTz
+was_to_expire(const Grant *grant)
+{
+	return grant->granted_until == DT_NOBEGIN ? grant->expires_at :
+		grant->granted_until;
+}
+
+/*
  * qsort comparator: those that expire last come first, and of these those that
  * were given last.
  */
@@ -62,7 +72,8 @@ used_of(Posting *posting, const int64 *grant_ids, int n)
 int64
 period_claims_used(Posting *posting, const Period *period)
 {
-	return used_of(posting, period->grant_ids, period->ngrants);
+	/* of the others, nothing was */
+	return used_of(posting, period->in_view_grant_ids, period->nin_view);
 }
 
 /*
@@ -116,8 +127,7 @@ claim_from(Posting *posting, const int64 *grant_ids, int ngrants, int64 total)
 		Claimable  *c = &claims[i];
 
 		c->grant = grants_get(posting, grant_ids[i]);
-		c->until = c->grant->granted_until == DT_NOBEGIN ?
-			c->grant->expires_at : c->grant->granted_until;
+		c->until = was_to_expire(c->grant);
 		c->used = debts_used(posting, c->grant);
 		c->claimed = debts_claimed(posting, c->grant->id);
 		unused = plus(unused, c->grant->amount - c->used);
@@ -158,13 +168,81 @@ claim_from(Posting *posting, const int64 *grant_ids, int ngrants, int64 total)
 }
 
 /*
+ * Returns whether a grant of a period need not be looked at, unless less is to be
+ * claimed: it is claimed wholly and nothing of it was used, so that nothing can
+ * come back to it.
+ */
+static bool
+is_settled(Posting *posting, const Period *period, Grant *grant)
+{
+	return grant->amount == debts_claimed(posting, grant->id) &&
+		debts_used(posting, grant) == 0 &&
+		was_to_expire(grant) == period->ends_at;
+}
+
+/*
+ * Has grants of a period looked at again until no more than a total is claimed
+ * from those that are not: the ones first that were given first, to which what is
+ * not claimed any more goes back first.
+ */
+static void
+recall_grants(Posting *posting, Period *period, int64 total)
+{
+	int			i;
+	int			j;
+
+	for (i = 0; i < period->ngrants && period->wholly_claimed > total; i++)
+	{
+		int64		id = period->grant_ids[i];
+
+		CHECK_FOR_INTERRUPTS();
+		for (j = 0; j < period->nin_view; j++)
+			if (period->in_view_grant_ids[j] == id)
+				break;
+		if (j < period->nin_view)
+			continue;
+		period->wholly_claimed -= grants_get(posting, id)->amount;
+		periods_view_grant(period, id);
+	}
+}
+
+/*
  * Sets the total that is claimed from the grants of a period.
+ *
+ * A subscription that changes often has ever more grants that were given and then
+ * taken wholly.  They are set aside, so that no change takes longer than the one
+ * before.
  */
 void
 period_claims_set(Posting *posting, Period *period, int64 total)
 {
-	claim_from(posting, period->grant_ids, period->ngrants, total);
-	if (period->claimed != total)
+	int64		least = total;
+	int64		wholly_claimed = period->wholly_claimed;
+	int			nin_view = period->nin_view;
+	int			n = 0;
+	int			i;
+
+	/* what expires later is claimed before them */
+	for (i = 0; i < period->nin_view; i++)
+		if (was_to_expire(grants_get(posting, period->in_view_grant_ids[i])) >
+			period->ends_at)
+			least = 0;
+	recall_grants(posting, period, least);
+	claim_from(posting, period->in_view_grant_ids, period->nin_view,
+			   total - period->wholly_claimed);
+	for (i = 0; i < period->nin_view; i++)
+	{
+		int64		id = period->in_view_grant_ids[i];
+		Grant	   *grant = grants_get(posting, id);
+
+		if (is_settled(posting, period, grant))
+			period->wholly_claimed += grant->amount;
+		else
+			period->in_view_grant_ids[n++] = id;
+	}
+	period->nin_view = n;
+	if (period->claimed != total || n != nin_view ||
+		period->wholly_claimed != wholly_claimed)
 		periods_changed(posting, period);
 	period->claimed = total;
 }

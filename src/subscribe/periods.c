@@ -44,7 +44,10 @@ static const StoreColumn period_columns[] = {
 	COLUMN_INT64(Period, carried, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, credited, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, reversed, NULL_WHERE(Period, granted, -1)),
-	COLUMN_INT64(Period, claimed, NULL_WHERE(Period, granted, -1))
+	COLUMN_INT64(Period, claimed, NULL_WHERE(Period, granted, -1)),
+	COLUMN_INT64(Period, wholly_claimed, NULL_WHERE(Period, granted, -1)),
+	COLUMN_INT64S(Period, in_view_grant_ids, nin_view,
+				  NULL_WHERE(Period, granted, -1))
 };
 
 StoreTable	periods_table = {
@@ -374,6 +377,17 @@ periods_give_grant(Posting *posting, const Period *period,
 }
 
 /*
+ * Adds an id to an array.
+ */
+static void
+add_id(int64 **ids, int *n, int64 id)
+{
+	*ids = *n == 0 ? palloc(sizeof(int64)) :
+		repalloc(*ids, (*n + 1) * sizeof(int64));
+	(*ids)[(*n)++] = id;
+}
+
+/*
  * Adds a grant, which an entry has given, to those of a period.
  */
 void
@@ -384,12 +398,19 @@ periods_add_grant(Period *period, const Entry *entry, const Grant *grant,
 	{
 		period->transaction_id = entry->id;
 		period->credits = amount;
-		period->grant_ids = palloc(sizeof(int64));
 	}
-	else
-		period->grant_ids = repalloc(period->grant_ids,
-									 (period->ngrants + 1) * sizeof(int64));
-	period->grant_ids[period->ngrants++] = grant->id;
+	add_id(&period->grant_ids, &period->ngrants, grant->id);
+	if (period->granted >= 0)
+		periods_view_grant(period, grant->id);
+}
+
+/*
+ * Adds a grant of a period to those from which something can be claimed.
+ */
+void
+periods_view_grant(Period *period, int64 grant_id)
+{
+	add_id(&period->in_view_grant_ids, &period->nin_view, grant_id);
 }
 
 /*

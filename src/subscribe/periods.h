@@ -51,6 +51,9 @@ typedef struct Period
 	int64		taken;			/* of it */
 	int64		carried;		/* to the next period, to be taken there */
 	int64		claimed;		/* from its grants */
+	int64		wholly_claimed; /* of it, from grants that are set aside */
+	int			nin_view;		/* the others */
+	int64	   *in_view_grant_ids;
 } Period;
 
 extern StoreTable periods_table;
@@ -85,6 +88,7 @@ extern Entry *periods_give_grant(Posting *posting, const Period *period,
 								 Grant **made);
 extern void periods_add_grant(Period *period, const Entry *entry,
 							  const Grant *grant, int64 amount);
+extern void periods_view_grant(Period *period, int64 grant_id);
 extern Entry *periods_give(Posting *posting, Period *period,
 						   const PlanTerms *plan, int64 amount, Datum price);
 extern void periods_void(Posting *posting, Grant *grant, int64 amount,

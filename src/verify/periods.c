@@ -145,8 +145,8 @@ check_period_row(Verification *v, HTAB *grants, const Period *period)
  * is what the period before has carried to it.
  */
 static void
-check_paid_period(Verification *v, HTAB *debts, const Period *period,
-				  int64 carried, bool closed)
+check_paid_period(Verification *v, HTAB *grants, HTAB *debts,
+				  const Period *period, int64 carried, bool closed)
 {
 	char	   *what = psprintf("period %s of subscription " INT64_FORMAT,
 								clock_show(period->starts_at),
@@ -155,6 +155,8 @@ check_paid_period(Verification *v, HTAB *debts, const Period *period,
 	StoreScan	scan;
 	PartRow		row;
 	int64		claimed = 0;
+	int64		whole = period->granted;
+	int64		in_view = 0;
 	int64		less;
 	int64		reversed;
 	int			i;
@@ -184,19 +186,37 @@ check_paid_period(Verification *v, HTAB *debts, const Period *period,
 		claimed = verify_add(claimed,
 							 verify_claimed(debts, period->grant_ids[i]));
 	}
+	for (i = 0; i < period->nin_view; i++)
+	{
+		int64		id = period->in_view_grant_ids[i];
+		int64		amount = 0;
+		int64		by;
+		int64		taken;
+
+		CHECK_FOR_INTERRUPTS();
+		(void) verify_find_grant(grants, id, &amount, &by, &taken);
+		whole = verify_add(whole, -amount);
+		in_view = verify_add(in_view, verify_claimed(debts, id));
+	}
 	verify_expect(v, 0, "period",
 				  psprintf("what is claimed from the grants of %s", what),
 				  claimed, verify_add(period->taken, reversed));
 	verify_expect(v, 0, "period", psprintf("claimed of %s", what),
 				  period->claimed, claimed);
+	verify_expect(v, 0, "period",
+				  psprintf("what is claimed from the grants of %s that are not in view",
+						   what),
+				  verify_add(claimed, -in_view), whole);
+	verify_expect(v, 0, "period", psprintf("wholly_claimed of %s", what),
+				  period->wholly_claimed, whole);
 }
 
 /*
  * Checks the periods of a subscription that follow what was paid, by their ends.
  */
 static void
-check_paid_periods(Verification *v, HTAB *debts, int64 subscription_id,
-				   bool closed)
+check_paid_periods(Verification *v, HTAB *grants, HTAB *debts,
+				   int64 subscription_id, bool closed)
 {
 	StoreScan	scan;
 	Period		period;
@@ -209,7 +229,7 @@ check_paid_periods(Verification *v, HTAB *debts, int64 subscription_id,
 		MemoryContext old = MemoryContextSwitchTo(v->row);
 		int64		carries = period.carried;
 
-		check_paid_period(v, debts, &period, carried, closed);
+		check_paid_period(v, grants, debts, &period, carried, closed);
 		carried = carries;
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(v->row);
@@ -271,7 +291,7 @@ verify_periods(Verification *v, HTAB *grants, HTAB *debts,
 			MemoryContextReset(v->row);
 		}
 		scan_end(&periods);
-		check_paid_periods(v, debts, id, account->status == ACCOUNT_CLOSED);
+		check_paid_periods(v, grants, debts, id, account->status == ACCOUNT_CLOSED);
 		verify_invoices(v, id);
 	}
 	scan_end(&subscriptions);

@@ -843,7 +843,9 @@ $$, $$ VALUES
 	('carried', 'bigint', false),
 	('credited', 'bigint', false),
 	('reversed', 'bigint', false),
-	('claimed', 'bigint', false)
+	('claimed', 'bigint', false),
+	('wholly_claimed', 'bigint', false),
+	('in_view_grant_ids', 'bigint[]', false)
 $$, 'columns of periods');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull

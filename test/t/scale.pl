@@ -2,6 +2,9 @@
 # about, and depends on nothing else; its memory is limited; and a job that is cut
 # short keeps what it has done.
 #
+# What happens to an account or a subscription takes as long after many events as
+# after few.
+#
 # CREDITS_SCALE changes how many grants there are, CREDITS_SCALE_RATIO how much
 # longer each may take than each of a thousand.
 
@@ -209,6 +212,66 @@ sub add_times
 	}
 	my $factor = $last{PERFORM} / $last{UPDATE};
 	cmp_ok($factor, '<', 1, sprintf 'after %d calls on one account in one transaction: %.2f times as long as a plain update', $n, $factor);
+}
+
+# events after many others: processor time of the backend, as others may need the
+# machine meanwhile
+{
+	my $early = 20;
+	my $late = $ENV{CREDITS_SCALE} // 1000;
+	my $counted = 20;
+	my $pid = $session->value('SELECT pg_backend_pid()');
+	my $cpu = sub { return (split ' ', slurp_file("/proc/$pid/schedstat"))[0] / 1e6 };
+	my $repeat = sub {
+		my ($from, $to, $calls) = @_;
+		my $start = $cpu->();
+		my $answer = $session->query("DO \$x\$ BEGIN FOR i IN $from .. $to LOOP $calls COMMIT; END LOOP; END \$x\$");
+		is($answer->{code}, '00000', "from $from to $to") or diag("$calls: @{ $answer->{messages} }");
+		return ($cpu->() - $start) / ($to - $from + 1);
+	};
+	my $line = sub {
+		my ($days, $more) = @_;
+		return "jsonb_build_array(jsonb_build_object('starts_at', timestamptz '2030-01-02' + i * interval '1 second', "
+		  . "'ends_at', timestamptz '2030-02-01' + interval '1 day' * ($days), $more))";
+	};
+	my $invoice = sub {
+		my ($account, $reference, $lines) = @_;
+		return "PERFORM credits_set_invoice((SELECT id FROM credits.subscriptions WHERE external_id = '$account'), $reference, $lines);";
+	};
+	my $begin = sub {
+		my ($account) = @_;
+		$session->value("SELECT kind FROM credits_open_account('$account')");
+		$session->value("SELECT status FROM credits_subscribe('$account', 'scaled', collection => 'payment', external_id => '$account', starts_at => '2030-01-01')");
+		$session->query('DO $x$ DECLARE i int := 0; BEGIN ' . $invoice->($account, "'first'", $line->(0, "'credits', 1000000")) . ' END $x$');
+	};
+	my @kinds = (
+		[ 'a line on an invoice that is known', $invoice->('known', "'in_' || i", $line->(0, q('credits', 0))), $invoice->('known', q('in_1'), $line->(0, q('credits', 0))) ],
+		[ 'an upgrade', $invoice->('upgrade', "'in_' || i", $line->(0, q('credits', 10))) ],
+		[ 'an upgrade or its opposite', $invoice->('both', "'in_' || i", $line->(0, q('credits', CASE WHEN i % 2 = 0 THEN 10 ELSE -10 END))) ],
+		[ 'a period', $invoice->('period', "'in_' || i", $line->('i', q('credits', 10))) ],
+		[ 'a spend, or an invoice', q(PERFORM credits_deduct('spend', 1);), "PERFORM credits_deduct('spend', 1); " . $invoice->('spend', "'in_' || i", $line->(0, q('credits', 10))) ],
+		[ 'a purchase that is paid back',
+			q(PERFORM credits_refund_purchase((credits_complete_purchase((credits_start_purchase('bought', 'scaled')).purchase_id, 'p' || i, 1)).purchase_id);) ]
+	);
+	$session->value("SELECT credits_set_package('scaled', 10, 1, 'USD')");
+	at('2030-01-10');
+	$session->value("SELECT credits_set_plan('scaled', 1000)");
+	foreach my $kind (@kinds)
+	{
+		my ($name, $calls, $probe) = @$kind;
+		my ($account) = $calls =~ /(?:external_id = |\()'(\w+)'/;
+		my @took;
+		$begin->($account);
+		my $done = 0;
+		foreach my $many ($early, $late)
+		{
+			$repeat->($done + 1, $many, $calls) if $many > $done;
+			$session->value('VACUUM ANALYZE');
+			$done = $many + $counted;
+			push @took, $repeat->($many + 1, $done, $probe // $calls);
+		}
+		cmp_ok($took[1] / $took[0], '<', 3, sprintf '%s after %d others: %.2f ms, after %d: %.2f ms', $name, $early, $took[0], $late, $took[1]);
+	}
 }
 
 # a job that is given too little time gets through by and by

@@ -468,6 +468,7 @@ tampered("paid period: $_->[0]", 'paid', "UPDATE credits.periods SET $_->[1] AND
   foreach [ 'paid', 'paid = paid + 1 WHERE true' ], [ 'granted', 'granted = granted + 1 WHERE true' ],
   [ 'taken', 'taken = taken + 1, given = given - 1 WHERE true' ], [ 'carried', 'carried = carried + 1 WHERE true' ],
   [ 'credited', 'credited = credited + 1 WHERE true' ], [ 'reversed', 'reversed = reversed + 1 WHERE true' ], [ 'claimed', 'claimed = claimed + 1 WHERE true' ],
+  [ 'wholly claimed', 'wholly_claimed = wholly_claimed + 1 WHERE claimed > wholly_claimed' ],
   [ 'taken as carried', 'taken = taken - 1, given = given + 1, carried = carried + 1 WHERE taken > 5' ];
 tampered("paid part: $_->[0]", 'paid', "UPDATE credits.paid_parts SET $_->[1]", 'period')
   foreach [ 'credits', "credits = credits + 1 WHERE reference = 'in_1'" ], [ 'credited', "credits = credits + 1 WHERE reference = 'in_2'" ],
