@@ -270,6 +270,40 @@ sub year
 	return @events;
 }
 
+# Invoices without a subscription, of a purchase that they name: made by the application,
+# and by Checkout beside a session.
+foreach my $by (qw(application checkout))
+{
+	my @orders = permutations(0 .. ($by eq 'application' ? 4 : 3));
+	my %ends;
+	foreach my $order (@orders)
+	{
+		my ($n, $reference) = start();
+		my ($id) = $reference =~ /(\d+)$/;
+		my $invoice = sub {
+			my ($type, $status, $at) = @_;
+			return stripe_event($type, { id => "in_other_$n", object => 'invoice', status => $status, currency => 'usd', total => 1000,
+				amount_paid => $status eq 'paid' ? 1000 : 0, metadata => { purchase_id => $id }, lines => { data => [], has_more => \0 } }, created => $now + $at);
+		};
+		my @events = (
+			$invoice->('invoice.paid', 'paid', 2),
+			stripe_event('invoice_payment.paid', stripe_invoice_payment("inpay_other_$n", "in_other_$n", "pi_other_$n"), created => $now + 2),
+			stripe_event('charge.refunded', stripe_charge(id => "ch_other_$n", payment_intent => "pi_other_$n", invoice => undef,
+					amount => 1000, amount_refunded => 250), created => $now + 60),
+			$by eq 'application'
+			? ($invoice->('invoice.finalized', 'open', 1),
+				stripe_event('charge.dispute.created', stripe_dispute(id => "dp_other_$n", payment_intent => "pi_other_$n", charge => "ch_other_$n",
+						amount => 100, status => 'needs_response'), created => $now + 70))
+			: stripe_event('checkout.session.completed', stripe_session(id => "cs_other_$n", payment_intent => "pi_other_$n", payment_status => 'paid',
+					client_reference_id => $reference, metadata => { purchase_id => $id }, amount_total => 1000, invoice => undef), created => $now + 2));
+		deliver($now, map { $events[$_] } @$order, int rand @events);
+		$ends{ balance_of("buyer:$n") . ' '
+			  . $session->value("SELECT count(*) FROM credits.stripe_attention WHERE subject IN ('in_other_$n', 'pi_other_$n')") }++;
+	}
+	my $expected = $by eq 'application' ? '650 0 0' : '750 0 0';
+	is_deeply(\%ends, { $expected => scalar @orders }, "an invoice by $by, of a purchase: " . @orders . ' orders');
+}
+
 # Eight months of 100, of which one is upgraded by (300 - 100) * 21 / 31.  Then five
 # of 300.
 foreach my $case ([ 'in the eighth month', $months[7] + 12 * 86400, 8 * 100 + 135 ],
