@@ -565,7 +565,6 @@ bool
 renew_due(Posting *posting, Subscription *subscription)
 {
 	int			n;
-
 	bool		through = true;
 
 	for (n = 0; through && n < MAX_PERIODS &&
@@ -581,10 +580,11 @@ renew_due(Posting *posting, Subscription *subscription)
  * only once for the same reason, and forgets the refusal.
  */
 static void
-announce_refused(Posting *posting, const Subscription *subscription)
+announce_refused(Posting *posting, Subscription *subscription)
 {
 	JsonObject	json;
 
+	subscription->refused = true;
 	if (!posting->dry)
 	{
 		json_begin(&json);
@@ -607,7 +607,7 @@ announce_refused(Posting *posting, const Subscription *subscription)
  * is due by an instant.  Those that were refused are left out.
  */
 static Subscription *
-first_due(const Posting *posting, TimestampTz until, const List *refused)
+first_due(const Posting *posting, TimestampTz until)
 {
 	Subscription *first = NULL;
 	ListCell   *lc;
@@ -616,7 +616,7 @@ first_due(const Posting *posting, TimestampTz until, const List *refused)
 	{
 		Subscription *s = lfirst(lc);
 
-		if (s->due_at <= until && !list_member_ptr(refused, s) &&
+		if (s->due_at <= until && !s->refused &&
 			(first == NULL || s->due_at < first->due_at ||
 			 (s->due_at == first->due_at && s->id < first->id)))
 			first = s;
@@ -632,18 +632,18 @@ bool
 renew_account(Posting *posting, TimestampTz until, int *steps)
 {
 	int			max = posting->dry ? *steps : Min(*steps, MAX_PERIODS);
-	List	   *refused = NIL;
 	Subscription *s;
-	int			n;
+	int			n = 0;
 
 	subscriptions_read_due(posting, until);
-	for (n = 0; (s = first_due(posting, until, refused)) && n < max; n++)
+	while ((s = first_due(posting, until)) && n < max)
 	{
 		CHECK_FOR_INTERRUPTS();
+		/* if refusals counted, many might leave no steps, time and again */
 		if (step(posting, s))
-			continue;
-		announce_refused(posting, s);
-		refused = lappend(refused, s);
+			n++;
+		else
+			announce_refused(posting, s);
 	}
 	*steps -= n;
 	subscriptions_read_due(posting, DT_NOBEGIN);

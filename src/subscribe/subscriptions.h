@@ -40,6 +40,7 @@ typedef struct Subscription
 {
 	ItemPointerData tid;		/* invalid if not stored yet */
 	bool		changed;
+	bool		refused;		/* has this posting tried in vain to renew it? */
 	int64		id;
 	int64		account_id;
 	int64		plan_id;

@@ -303,7 +303,7 @@ SET ROLE regress_credits_admin;
 SET credits.test_clock = '2074-01-01 00:00:00+00';
 CALL credits_renew() \gset
 SELECT credits_set_plan('renew:touch', 100, rollover => 'maximum', rollover_maximum => 40);
-SELECT o.kind FROM generate_series(31, 34) AS n, credits_open_account('renew:' || n) AS o;
+SELECT o.kind FROM generate_series(31, 36) AS n, credits_open_account('renew:' || n) AS o;
 SELECT subscription_id AS touched FROM credits_subscribe('renew:31', 'renew:touch') \gset
 SELECT name, due_at, renews_at FROM credits.accounts WHERE name IN ('renew:31', 'renew:34') ORDER BY id;
 SELECT balance FROM credits_deduct('renew:31', 75, idempotency_key => 'first');
@@ -373,6 +373,19 @@ SELECT balance FROM credits_deduct('renew:32', 30);
 SELECT credits_balance('renew:32');
 SELECT balance FROM credits_deduct('renew:32', 1);
 SELECT renews_at FROM credits.accounts WHERE name = 'renew:32';
+-- many that are forbidden do not keep a spend from its end
+SELECT balance FROM credits_allocate('renew:35', 100);
+SELECT kind FROM credits_set_limits('renew:35', max_balance => 120);
+SELECT count(credits_subscribe('renew:35', 'renew:touch', starts_at => '2074-11-16 00:00+00', external_id => 'full ' || n))
+FROM generate_series(1, 501) AS n;
+SET credits.test_clock = '2074-11-17 00:00:00+00';
+SET statement_timeout = '60s';
+SELECT balance FROM credits_deduct('renew:35', 1);
+RESET statement_timeout;
+SELECT count(*), count(DISTINCT detail ->> 'subscription_id') FROM credits.events
+WHERE account_id = credits.account_id('renew:35') AND kind = 'renewal_failed';
+SELECT kind FROM credits_set_limits('renew:35', max_balance => 2000000);
+SELECT balance FROM credits_deduct('renew:35', 1);
 -- a trial begins and ends, and what is canceled ends
 SELECT credits_set_plan('renew:touch trial', 60, trial => '7 days', trial_credits => 6);
 SELECT subscription_id AS trial FROM credits_subscribe('renew:33', 'renew:touch trial', starts_at => '2074-11-20 00:00+00') \gset
