@@ -394,7 +394,16 @@ begin_trial(Posting *posting, Subscription *subscription)
 	if (subscription->by_payment)
 	{
 		PaidPart   *part = palloc0(sizeof(PaidPart));
+		int64		room = plan->trial_credits;
 
+		/*
+		 * a part stays even if its credits are refused: there is no second
+		 * try
+		 */
+		if (!log_may_grant(posting, room) ||
+			(room > 0 && ends_at > posting->now &&
+			 !limit_rules_receive(posting, &room, true)))
+			return false;
 		/* what is paid may be for the same time */
 		part->reference = cstring_to_text(TRIAL_REFERENCE);
 		part->starts_at = starts_at;

@@ -400,6 +400,17 @@ SET credits.test_clock = '2074-12-28 00:00:00+00';
 SELECT balance FROM credits_allocate('renew:33', 3);
 SELECT kind FROM credits.events WHERE account_id = credits.account_id('renew:33') AND kind <> 'low_balance' ORDER BY id;
 SELECT renews_at FROM credits.accounts WHERE name = 'renew:33';
+-- one that limits forbid begins once there is room, also where what follows is paid
+SELECT balance FROM credits_allocate('renew:36', 10);
+SELECT kind FROM credits_set_limits('renew:36', max_balance => 12);
+SELECT subscription_id AS late FROM credits_subscribe('renew:36', 'renew:touch trial', starts_at => '2074-12-29 00:00+00', collection => 'payment') \gset
+SET credits.test_clock = '2074-12-30 00:00:00+00';
+SELECT balance FROM credits_deduct('renew:36', 1);
+CALL credits_renew();
+SELECT count(*) FROM credits.periods WHERE subscription_id = :late;
+SELECT balance FROM credits_deduct('renew:36', 5);
+SELECT balance FROM credits_deduct('renew:36', 1);
+SELECT status, given, granted FROM credits.periods WHERE subscription_id = :late;
 -- thousands of periods take several postings, and are all there
 SELECT subscription_id AS daily FROM credits_subscribe('renew:34', 'renew:day') \gset
 SET credits.test_clock = '2080-12-28 00:00:00+00';
