@@ -26,17 +26,6 @@ PG_FUNCTION_INFO_V1(credits_mark_unpaid);
 
 static const char *const cancel_at_names[] = {"period_end", "now"};
 
-/*
- * Renews a subscription that is due before it is changed, so that a late job
- * makes no difference.  What the account's limits forbid stays due.
- */
-static void
-catch_up(Posting *posting, Subscription *subscription)
-{
-	if (!renew_due(posting, subscription))
-		memset(&posting->refusal, 0, sizeof(Refusal));
-}
-
 /* ------------------------------------------------------------------------
  * ending
  */
@@ -54,7 +43,6 @@ lifecycle_plan_cancel(Posting *posting, void *arg)
 	call->done = false;
 	if (!guards_not_closed(posting))
 		return false;
-	catch_up(posting, s);
 	if (s->status == SUBSCRIPTION_CANCELED)
 		return true;
 	/* one that is not paid may be past the end of its period: then end it now */
@@ -149,9 +137,6 @@ lifecycle_plan_status(Posting *posting, void *arg)
 		return false;
 	if (s->status == SUBSCRIPTION_CANCELED)
 		return subscriptions_refuse_ended(posting, s);
-	/* what was due before a pause is still given */
-	if (call->status == SUBSCRIPTION_PAUSED)
-		catch_up(posting, s);
 	if (s->status == call->status || s->status == SUBSCRIPTION_CANCELED ||
 		(s->status == SUBSCRIPTION_TRIALING &&
 		 call->status == SUBSCRIPTION_ACTIVE && !s->by_payment))

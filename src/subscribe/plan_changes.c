@@ -349,15 +349,9 @@ plan_change_of_plan(Posting *posting, void *arg)
 		return false;
 	if (subscription == NULL)
 		subscriptions_raise_unknown(change->subscription_id);
+	/* what is still due now was refused before: say why */
 	if (!renew_due(posting, subscription))
 		return false;
-	if (subscription->due_at <= posting->now)
-		return refuse(&posting->refusal, ERRCODE_CONFLICT,
-					  psprintf("subscription " INT64_FORMAT " is due for too many periods",
-							   subscription->id),
-					  psprintf("It is renewed up to %s.",
-							   timestamptz_to_str(subscription->period_end)),
-					  "Call credits_renew first.");
 	change->plan = plans_offered(change->plan_name, &posting->account,
 								 subscription->plan_id);
 	if (!may_change(posting, subscription, change))
