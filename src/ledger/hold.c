@@ -10,9 +10,9 @@
  */
 #include "credits.h"
 
+#include "ledger/burn.h"
 #include "ledger/debts.h"
 #include "ledger/draws.h"
-#include "ledger/burn.h"
 #include "ledger/grants.h"
 #include "ledger/hold.h"
 #include "ledger/limit_rules.h"

@@ -5,11 +5,11 @@
 #ifndef CREDITS_LEDGER_LEDGER_H
 #define CREDITS_LEDGER_LEDGER_H
 
+#include "ledger/burn.h"
 #include "ledger/chain.h"
 #include "ledger/debts.h"
 #include "ledger/draws.h"
 #include "ledger/events.h"
-#include "ledger/burn.h"
 #include "ledger/grants.h"
 #include "ledger/guards.h"
 #include "ledger/hold.h"

@@ -23,8 +23,8 @@
  */
 #include "credits.h"
 
-#include "ledger/debts.h"
 #include "ledger/burn.h"
+#include "ledger/debts.h"
 #include "ledger/grants.h"
 #include "ledger/hold.h"
 #include "ledger/log.h"
