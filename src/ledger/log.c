@@ -76,8 +76,8 @@ log_add_totals(Account *account, const Entry *entry)
 /*
  * Refuses a posting that would exceed the range of balances and totals.
  */
-bool
-log_refuse_overflow(Posting *posting, int64 change)
+static bool
+refuse_overflow(Posting *posting, int64 change)
 {
 	return refuse(&posting->refusal, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
 				  "credits out of range",
@@ -95,7 +95,7 @@ log_may_grant(Posting *posting, int64 amount)
 {
 	int64		granted = posting->account.granted;
 
-	return add_total(&granted, amount) || log_refuse_overflow(posting, amount);
+	return add_total(&granted, amount) || refuse_overflow(posting, amount);
 }
 
 /*
@@ -106,7 +106,7 @@ log_may_spend(Posting *posting, int64 amount)
 {
 	int64		spent = posting->account.spent;
 
-	return add_total(&spent, amount) || log_refuse_overflow(posting, -amount);
+	return add_total(&spent, amount) || refuse_overflow(posting, -amount);
 }
 
 /*
@@ -116,7 +116,7 @@ log_may_spend(Posting *posting, int64 amount)
 void
 log_raise_overflow(Posting *posting, int64 change)
 {
-	log_refuse_overflow(posting, change);
+	refuse_overflow(posting, change);
 	raise_refusal(&posting->refusal);
 }
 

@@ -25,7 +25,6 @@ extern bool log_is_posting(int64 account_id);
 extern void log_check_idle(int64 account_id);
 extern bool log_may_grant(Posting *posting, int64 amount);
 extern bool log_may_spend(Posting *posting, int64 amount);
-extern bool log_refuse_overflow(Posting *posting, int64 change);
 NORETURN_COMPAT extern void log_raise_overflow(Posting *posting, int64 change);
 extern bool log_add_totals(Account *account, const Entry *entry);
 

@@ -21,6 +21,7 @@
 
 /* decimal places of the price of a grant */
 #define PRICE_DIGITS 6
+
 /* ------------------------------------------------------------------------
  * giving
  * ------------------------------------------------------------------------
@@ -72,7 +73,6 @@ give_part(Posting *posting, PartsChange *change, Period *period,
 	bool		over;
 	Grant	   *grant;
 	Entry	   *entry;
-	int64		granted;
 
 	if (late && pg_add_s64_overflow(from, part->ends_at - part->starts_at,
 									&until))
@@ -81,8 +81,8 @@ give_part(Posting *posting, PartsChange *change, Period *period,
 	/* credits whose time is over never get into the balance */
 	if (!over && !limit_rules_receive(posting, &amount, true))
 		return false;
-	if (pg_add_s64_overflow(posting->account.granted, amount, &granted))
-		return log_refuse_overflow(posting, amount);
+	if (!log_may_grant(posting, amount))
+		return false;
 	/* they were left when it ended, beside what is in the log */
 	if (over && !late)
 	{

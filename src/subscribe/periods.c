@@ -12,7 +12,6 @@
 #include "ledger/ledger.h"
 #include "subscribe/periods.h"
 
-#include "common/int.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -426,16 +425,12 @@ periods_give(Posting *posting, Period *period, const PlanTerms *plan,
 	bool		over = period->ends_at <= posting->now;
 	Grant	   *grant;
 	Entry	   *entry;
-	int64		granted;
 
 	/* credits of a period that is over never get into the balance */
 	if (!over && !limit_rules_receive(posting, &amount, true))
 		return NULL;
-	if (pg_add_s64_overflow(posting->account.granted, amount, &granted))
-	{
-		log_refuse_overflow(posting, amount);
+	if (!log_may_grant(posting, amount))
 		return NULL;
-	}
 	entry = periods_give_grant(posting, period, plan,
 							   period->status == PERIOD_TRIAL ?
 							   "trial" : "subscription", amount, price,

@@ -28,7 +28,6 @@
 #include "subscribe/renew.h"
 
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -307,7 +306,6 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	Period	   *period;
 	int64		amount;
 	int64		room;
-	int64		granted;
 	bool		skip;
 
 	if (changes)
@@ -335,12 +333,8 @@ begin_period(Posting *posting, Subscription *subscription, int64 number,
 	skip = may_skip && plan->catch_up_latest && ends_at <= posting->now;
 	period = periods_new(&next, number, starts_at, ends_at, plan->id);
 	period->status = skip ? PERIOD_SKIPPED : PERIOD_GRANTED;
-	if (!skip &&
-		pg_add_s64_overflow(posting->account.granted, amount, &granted))
-	{
-		log_refuse_overflow(posting, amount);
+	if (!skip && !log_may_grant(posting, amount))
 		return NULL;
-	}
 	if (subscription->period_number >= 0 &&
 		subscription->period_end == starts_at)
 		ending = periods_in(posting, subscription->id,
