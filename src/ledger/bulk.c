@@ -232,7 +232,7 @@ same_key(HTAB **keys, BatchItem *item)
 	}
 	key.data = VARDATA_ANY(item->request.key);
 	key.len = VARSIZE_ANY_EXHDR(item->request.key);
-	hash = chain_fingerprint(&key);
+	hash = chain_fingerprint(&key, NULL, 0);
 	entry = hash_search(*keys, &hash, HASH_ENTER, &found);
 	if (!found)
 		entry->first = NULL;
@@ -264,8 +264,8 @@ static Outcome
 replay_item(BatchItem *items, Posting *posting, BatchItem *item,
 			BatchItem *other)
 {
-	if (chain_fingerprint(&other->request.fingerprint) !=
-		chain_fingerprint(&item->request.fingerprint))
+	if (chain_fingerprint(&other->request.fingerprint, NULL, 0) !=
+		chain_fingerprint(&item->request.fingerprint, NULL, 0))
 	{
 		refuse(&posting->refusal, ERRCODE_CONFLICT,
 			   psprintf("idempotency key \"%s\" was used for another request",

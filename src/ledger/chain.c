@@ -27,23 +27,34 @@
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 /*
- * Returns a 64-bit hash of a request's fingerprint, the same on every platform
- * (FNV-1a).  It need not be cryptographic: it detects mistakes, and an
- * attacker who could forge a request with the same hash could as well use a
- * new key.
+ * Adds bytes to a 64-bit hash that is the same on every platform (FNV-1a).
  */
-int64
-chain_fingerprint(const StringInfoData *request)
+static uint64
+add_to_hash(uint64 hash, const void *data, int len)
 {
-	uint64		hash = UINT64CONST(0xcbf29ce484222325);
+	const unsigned char *bytes = data;
 	int			i;
 
-	for (i = 0; i < request->len; i++)
+	for (i = 0; i < len; i++)
 	{
-		hash ^= (unsigned char) request->data[i];
+		hash ^= bytes[i];
 		hash *= UINT64CONST(0x100000001b3);
 	}
-	return (int64) hash;
+	return hash;
+}
+
+/*
+ * Returns a hash of a request's fingerprint, keyed by a salt if there is one.  It
+ * need not be cryptographic: it detects mistakes, and an attacker who could
+ * forge a request with the same hash could as well use a new key.
+ */
+int64
+chain_fingerprint(const StringInfoData *request, const uint8 *salt, int salt_len)
+{
+	uint64		hash = UINT64CONST(0xcbf29ce484222325);
+
+	hash = add_to_hash(hash, salt, salt_len);
+	return (int64) add_to_hash(hash, request->data, request->len);
 }
 
 /*
@@ -136,28 +147,6 @@ add_optional(StringInfo buf, bool given, int64 value)
 	pq_sendbyte(buf, given);
 	if (given)
 		pq_sendint64(buf, value);
-}
-
-/*
- * Returns the hash of a request's fingerprint, keyed by the salt of its row: as
- * long as nobody has that, what the request was cannot be guessed.
- */
-int64
-chain_request(const Entry *entry, const StringInfoData *request)
-{
-	StringInfoData keyed;
-	uint8		hash[PG_SHA256_DIGEST_LENGTH];
-	uint64		value = 0;
-	int			i;
-
-	initStringInfo(&keyed);
-	appendBinaryStringInfo(&keyed, (char *) entry->salt, entry->salt_len);
-	appendBinaryStringInfo(&keyed, request->data, request->len);
-	sha256(keyed.data, keyed.len, hash);
-	pfree(keyed.data);
-	for (i = 0; i < (int) sizeof(value); i++)
-		value = value << 8 | hash[i];
-	return (int64) value;
 }
 
 /*

@@ -11,8 +11,8 @@
 
 extern void chain_hash(const uint8 *previous, int previous_len,
 					   const Entry *entry, uint8 *hash);
-extern int64 chain_fingerprint(const StringInfoData *request);
-extern int64 chain_request(const Entry *entry, const StringInfoData *request);
+extern int64 chain_fingerprint(const StringInfoData *request,
+							   const uint8 *salt, int salt_len);
 extern bool chain_has_text(const Entry *entry);
 extern void chain_text_digest(const Entry *entry, uint8 *digest);
 

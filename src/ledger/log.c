@@ -240,6 +240,32 @@ log_describe(Entry *entry, const Request *request)
 }
 
 /*
+ * Returns a new salt, palloc'd.  Asking for random bytes takes long, however few
+ * they are, so they are fetched for many salts at once.
+ */
+static uint8 *
+new_salt(void)
+{
+	static uint8 bytes[64 * SALT_BYTES];
+	static int	left = 0;
+	uint8	   *salt = palloc(SALT_BYTES);
+
+	if (left == 0)
+	{
+		if (!pg_strong_random(bytes, sizeof(bytes)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random bytes")));
+		left = sizeof(bytes);
+	}
+	left -= SALT_BYTES;
+	memcpy(salt, bytes + left, SALT_BYTES);
+	/* nothing is to remain of the salt of a row that is erased */
+	memset(bytes + left, 0, SALT_BYTES);
+	return salt;
+}
+
+/*
  * Completes the entries of a posting: sets who made them, and computes their
  * hashes.
  */
@@ -265,14 +291,11 @@ log_seal(Posting *posting)
 		/* salted, so that an erased text cannot be guessed from the hash */
 		if (chain_has_text(entry))
 		{
-			entry->salt = palloc(SALT_BYTES);
+			entry->salt = new_salt();
 			entry->salt_len = SALT_BYTES;
-			if (!pg_strong_random(entry->salt, SALT_BYTES))
-				ereport(ERROR,
-						(errcode(ERRCODE_INTERNAL_ERROR),
-						 errmsg("could not generate random bytes")));
 			if (entry->has_request)
-				entry->request = chain_request(entry, entry->fingerprint);
+				entry->request = chain_fingerprint(entry->fingerprint,
+												   entry->salt, SALT_BYTES);
 		}
 		chain_hash(account->head, account->head_len, entry, entry->hash);
 		memcpy(account->head, entry->hash, sizeof(entry->hash));

@@ -57,8 +57,9 @@ Outcome
 requests_replay(Posting *posting, const Request *request, const Entry *entry,
 				Receipt *receipt)
 {
-	if (!entry->has_request || entry->salt == NULL ||
-		entry->request != chain_request(entry, &request->fingerprint))
+	if (!entry->has_request ||
+		entry->request != chain_fingerprint(&request->fingerprint,
+											entry->salt, entry->salt_len))
 	{
 		refuse(&posting->refusal, ERRCODE_CONFLICT,
 			   psprintf("idempotency key \"%s\" was used for another request",

@@ -150,7 +150,7 @@ typedef struct Entry
 	int64		target_id;
 	int64		member_id;		/* account that spent from this pool, or 0 */
 	bool		has_request;
-	int64		request;		/* see chain_request */
+	int64		request;		/* see chain_fingerprint */
 	const StringInfoData *fingerprint;	/* of the request, until sealed */
 	TransactionKind kind;
 	const char *unknown_kind;	/* name of the kind, if it is KIND_UNKNOWN */

@@ -491,7 +491,7 @@ credits_start_purchase(PG_FUNCTION_ARGS)
 	requests_add_int64(&f, start.amount != 0, start.amount);
 	requests_add_text(&f, start.promotion);
 	requests_add_text(&f, start.currency);
-	start.request = chain_fingerprint(&f);
+	start.request = chain_fingerprint(&f, NULL, 0);
 
 	/* joint, which locks the account before planning */
 	if (!ledger_post_joint("credits_start_purchase()", &party, 1, &request,
