@@ -14,6 +14,9 @@ CREATE TABLE credits.events (
 ALTER SEQUENCE credits.events_id_seq OWNED BY credits.events.id;
 ALTER TABLE credits.events ADD CONSTRAINT events_pkey PRIMARY KEY (id);
 CREATE INDEX events_account_id_idx ON credits.events (account_id, id);
+-- for recording once what fails again and again
+CREATE INDEX events_failed_idx ON credits.events (account_id, id)
+	WHERE kind IN ('renewal_failed', 'settle_failed');
 
 COMMENT ON TABLE credits.events IS
 	'events that may require action: low balances, refusals, accounts that could not be settled';

@@ -57,18 +57,19 @@ events_add(const char *kind, int64 account_id, int64 transaction_id,
 }
 
 /*
- * Returns whether an account has an event of this kind and detail that was not
- * recorded before a given time.  Uses the active snapshot.
+ * Returns whether an account has an event of this kind, which must be one of a
+ * failure, and detail that was not recorded before a given time.  Uses the active
+ * snapshot.
  */
 bool
-events_has(int64 account_id, const char *kind, const Jsonb *detail,
-		   TimestampTz since)
+events_has_failure(int64 account_id, const char *kind, const Jsonb *detail,
+				   TimestampTz since)
 {
 	StoreScan	scan;
 	Event		event;
 	bool		found = false;
 
-	scan_begin(&scan, NULL, &events_by_account_id, GetActiveSnapshot(),
+	scan_begin(&scan, NULL, &events_failed, GetActiveSnapshot(),
 			   BY_INT64(account_id));
 	while (!found && scan_peek(&scan, BackwardScanDirection, &event) &&
 		   event.created_at >= since)

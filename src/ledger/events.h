@@ -12,8 +12,8 @@
 extern int64 events_add(const char *kind, int64 account_id,
 						int64 transaction_id, TimestampTz at,
 						Jsonb *detail);
-extern bool events_has(int64 account_id, const char *kind,
-					   const Jsonb *detail, TimestampTz since);
+extern bool events_has_failure(int64 account_id, const char *kind,
+							   const Jsonb *detail, TimestampTz since);
 extern void events_announce(const char *kind, int64 account_id,
 							int64 transaction_id, TimestampTz at,
 							JsonObject *members);

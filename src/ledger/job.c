@@ -320,7 +320,7 @@ job_record_failure(JobFailure *failure, const ErrorData *error)
 	json_cstring(&failure->detail, "code", sqlstate_text(error->sqlerrcode));
 	json_cstring(&failure->detail, "message", message);
 	detail = json_document(&failure->detail);
-	if (!events_has(account_id, failure->kind, detail, failure->since))
+	if (!events_has_failure(account_id, failure->kind, detail, failure->since))
 	{
 		if (failure->announced)
 			events_announce(failure->kind, account_id, 0, clock_now(),

@@ -168,8 +168,9 @@ StoreTable	events_table = {
 	ROWS_OF(Event, event_columns)
 };
 
-StoreIndex	events_by_account_id = {
-	&events_table, "events_account_id_idx", {"account_id", "id"}
+StoreIndex	events_failed = {
+	&events_table, "events_failed_idx", {"account_id", "id"},
+	.predicate = "(kind = ANY (ARRAY['renewal_failed'::text, 'settle_failed'::text]))"
 };
 
 /* ------------------------------------------------------------------------

@@ -199,7 +199,7 @@ extern StoreIndex transactions_by_id;
 extern StoreIndex transactions_by_account_id;
 extern StoreIndex transactions_by_key;
 extern StoreIndex transactions_by_target_id;
-extern StoreIndex events_by_account_id;
+extern StoreIndex events_failed;
 extern const char *const account_status_names[];
 extern const char *const grant_status_names[];
 extern char *rows_account_name(const Account *account);

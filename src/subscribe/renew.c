@@ -598,8 +598,8 @@ announce_refused(Posting *posting, Subscription *subscription)
 		json_cstring(&json, "message", posting->refusal.message);
 		/* in the mode for writing at first, see ledger_lock_tables */
 		store_lock_table(&events_table);
-		if (!events_has(posting->account.id, "renewal_failed",
-						json_document(&json), subscription->due_at))
+		if (!events_has_failure(posting->account.id, "renewal_failed",
+								json_document(&json), subscription->due_at))
 			events_announce_with(posting, "renewal_failed", 0, &json);
 	}
 	memset(&posting->refusal, 0, sizeof(Refusal));

@@ -1304,6 +1304,8 @@ $$, $$ VALUES
 	('credits.debts_owed_idx', false, false, '(owed > 0)', 'account_id,grant_id'),
 	('credits.debts_pkey', true, true, NULL, 'grant_id'),
 	('credits.events_account_id_idx', false, false, NULL, 'account_id,id'),
+	('credits.events_failed_idx', false, false,
+	 '(kind = ANY (ARRAY[''renewal_failed''::text, ''settle_failed''::text]))', 'account_id,id'),
 	('credits.events_pkey', true, true, NULL, 'id'),
 	('credits.events_redemption_idx', false, false,
 	 '(kind = ANY (ARRAY[''redemption_refused''::text, ''redemption_throttled''::text]))', 'account_id,created_at'),

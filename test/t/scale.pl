@@ -251,17 +251,24 @@ sub add_times
 		[ 'a period', $invoice->('period', "'in_' || i", $line->('i', q('credits', 10))) ],
 		[ 'a spend, or an invoice', q(PERFORM credits_deduct('spend', 1);), "PERFORM credits_deduct('spend', 1); " . $invoice->('spend', "'in_' || i", $line->(0, q('credits', 10))) ],
 		[ 'a purchase that is paid back',
-			q(PERFORM credits_refund_purchase((credits_complete_purchase((credits_start_purchase('bought', 'scaled')).purchase_id, 'p' || i, 1)).purchase_id);) ]
+			q(PERFORM credits_refund_purchase((credits_complete_purchase((credits_start_purchase('bought', 'scaled')).purchase_id, 'p' || i, 1)).purchase_id);) ],
+		[ 'a spend while limits forbid a renewal, after events', q(FOR j IN 1 .. 10 LOOP PERFORM credits_try_deduct('full', 2000000); END LOOP;), q(PERFORM credits_deduct('full', 1);),
+			sub {
+				$session->value(q(SELECT kind FROM credits_set_limits('full', max_balance => 1000000)));
+				$session->value(q(SELECT status FROM credits_subscribe('full', 'scaled', starts_at => '2030-01-11')));
+				at('2030-01-12');
+			} ]
 	);
 	$session->value("SELECT credits_set_package('scaled', 10, 1, 'USD')");
 	at('2030-01-10');
 	$session->value("SELECT credits_set_plan('scaled', 1000)");
 	foreach my $kind (@kinds)
 	{
-		my ($name, $calls, $probe) = @$kind;
+		my ($name, $calls, $probe, $prepare) = @$kind;
 		my ($account) = $calls =~ /(?:external_id = |\()'(\w+)'/;
 		my @took;
 		$begin->($account);
+		$prepare->() if $prepare;
 		my $done = 0;
 		foreach my $many ($early, $late)
 		{
