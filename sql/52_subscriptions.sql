@@ -151,7 +151,7 @@ COMMENT ON COLUMN credits.periods.taken IS
 COMMENT ON COLUMN credits.periods.carried IS
 	'credits that were to be taken back but were spent: they are taken from the next period';
 COMMENT ON COLUMN credits.periods.credited IS
-	'credits of which less is due, the opposite of the sum over the negative rows of credits.paid_parts';
+	'credits of which less is due: what the negative rows of credits.paid_parts take, as far as it is not reversed';
 COMMENT ON COLUMN credits.periods.reversed IS
 	'credits whose money was paid back, the sum over the positive rows of credits.paid_parts';
 COMMENT ON COLUMN credits.periods.claimed IS

@@ -447,8 +447,8 @@ billing_uncertain_invoices(List *invoices, const char *subscription)
 }
 
 /*
- * Adds the invoices to a list that a period's credits have paid for other lines
- * of.
+ * Adds to a list the invoices on which credits for a period have paid for other
+ * lines.
  */
 List *
 billing_funded_invoices(List *invoices, const char *subscription,
