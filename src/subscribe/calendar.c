@@ -59,10 +59,12 @@ calendar_out_of_range(void)
 }
 
 /*
- * Returns a time zone by name.  It existed when it was stored.
+ * Returns a time zone by name.  It existed when it was stored, but the server's time
+ * zone data may have been replaced since.  Returns NULL, with the refusal set, if it
+ * is unknown.
  */
 static pg_tz *
-find_zone(text *timezone)
+zone_named(text *timezone, Refusal *refusal)
 {
 	char		name[TZ_STRLEN_MAX + 1];
 	pg_tz	   *zone;
@@ -70,12 +72,34 @@ find_zone(text *timezone)
 	text_to_cstring_buffer(timezone, name, sizeof(name));
 	zone = pg_tzset(name);
 	if (zone == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown time zone"),
-				 errdetail("It is \"%s\".", show_value(name)),
-				 errhint("Install the time zone data that this server lacks.")));
+		refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
+			   "unknown time zone",
+			   psprintf("It is \"%s\".", show_value(name)),
+			   "Install the time zone data that this server lacks.");
 	return zone;
+}
+
+/*
+ * The same, but raises an error.
+ */
+static pg_tz *
+find_zone(text *timezone)
+{
+	Refusal		refusal = {0};
+	pg_tz	   *zone = zone_named(timezone, &refusal);
+
+	if (zone == NULL)
+		raise_refusal(&refusal);
+	return zone;
+}
+
+/*
+ * Returns whether the server knows a time zone.  If not, the refusal says so.
+ */
+bool
+calendar_knows(text *timezone, Refusal *refusal)
+{
+	return zone_named(timezone, refusal) != NULL;
 }
 
 /*

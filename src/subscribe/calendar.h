@@ -25,6 +25,7 @@ typedef enum CalendarUnit
 
 extern const char *const calendar_unit_names[UNIT_YEAR + 1];
 
+extern bool calendar_knows(text *timezone, Refusal *refusal);
 extern TimestampTz calendar_start(TimestampTz anchor, text *timezone,
 								  CalendarUnit unit, int every, int64 n);
 extern int64 calendar_number(TimestampTz anchor, text *timezone,

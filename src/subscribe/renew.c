@@ -643,7 +643,7 @@ renew_account(Posting *posting, TimestampTz until, int *steps)
 	{
 		CHECK_FOR_INTERRUPTS();
 		/* if refusals counted, many might leave no steps, time and again */
-		if (step(posting, s))
+		if (calendar_knows(s->timezone, &posting->refusal) && step(posting, s))
 			n++;
 		else
 			announce_refused(posting, s);

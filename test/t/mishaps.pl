@@ -105,6 +105,33 @@ answer('DROP TRIGGER again ON credits.transactions');
 is(answer(q(SELECT credits_balance('b'))), '950', 'which gives back once');
 is(answer('SELECT count(*) FROM credits_verify()'), '0', 'and all is well');
 
+# time zone data that no longer has the zone of a subscription: what its account can do
+# otherwise, it still can
+answer("SET credits.test_clock = '2060-01-01 00:00+00'");
+answer(q(SELECT credits_set_plan('mishap', 50, grace => '3 days')));
+answer(q(SELECT credits_open_account('lost', 100)));
+my $lost = answer(q(SELECT subscription_id FROM credits_subscribe('lost', 'mishap', timezone => 'US/Pacific')));
+my $kept = answer(q(SELECT subscription_id FROM credits_subscribe('lost', 'mishap')));
+answer('ALTER TABLE credits.subscriptions DISABLE TRIGGER ALL');
+answer("UPDATE credits.subscriptions SET timezone = 'US/Lost' WHERE id = $lost");
+answer('ALTER TABLE credits.subscriptions ENABLE TRIGGER ALL');
+answer("SET credits.test_clock = '2060-02-01 12:00+00'");
+is(answer(q(SELECT credits_balance('lost'))), '150', 'a lost time zone: the balance has what others give');
+is(answer(q(SELECT balance FROM credits_deduct('lost', 1))), '149', 'so has a spend');
+is(answer(q(SELECT (receipt).balance FROM credits_try_deduct('lost', 1))), '148', 'and the next one');
+is(answer(q(SELECT credits_transfer('a', 'lost', 1) IS NOT NULL)), 't', 'and a transfer to it');
+my $told = q(SELECT detail ->> 'code', detail ->> 'message', count(*) FROM credits.events WHERE kind = 'renewal_failed' GROUP BY 1, 2);
+is(answer($told), '22023|unknown time zone|1', 'once, an event says what is wrong');
+answer('SET client_min_messages = error');
+is(answer('CALL credits_renew()'), '0|1', 'the job fails at it');
+is(answer($told), '22023|unknown time zone|1', 'with the same event');
+is(answer("SELECT status FROM credits_cancel_subscription($_, 'now')"), 'canceled', "subscription $_ can be canceled")
+  foreach $lost, $kept;
+is(answer(q(SELECT kind FROM credits_close_account('lost', 'gone'))), 'close', 'and the account be closed');
+is(answer(q(SELECT status FROM credits_summary('lost'))), 'closed', 'and read');
+answer('RESET client_min_messages');
+answer('RESET credits.test_clock');
+
 # what a client says at connect is not checked for its encoding
 {
 	local $ENV{PGOPTIONS} = "-c credits.actor=\xff\xfe";
