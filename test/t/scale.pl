@@ -5,8 +5,9 @@
 # What happens to an account or a subscription takes as long after many events as
 # after few.
 #
-# CREDITS_SCALE changes how many grants there are, CREDITS_SCALE_RATIO how much
-# longer each may take than each of a thousand.
+# CREDITS_SCALE changes how many grants there are, CREDITS_SCALE_RATIO how much longer
+# each may take than each of a thousand, CREDITS_EVENTS after how many events others
+# are timed.
 
 use strict;
 use warnings FATAL => 'all';
@@ -218,7 +219,7 @@ sub add_times
 # machine meanwhile
 {
 	my $early = 20;
-	my $late = $ENV{CREDITS_SCALE} // 1000;
+	my $late = $ENV{CREDITS_EVENTS} // 1000;
 	my $counted = 20;
 	my $pid = $session->value('SELECT pg_backend_pid()');
 	my $cpu = sub { return (split ' ', slurp_file("/proc/$pid/schedstat"))[0] / 1e6 };
