@@ -47,6 +47,7 @@ BEGIN
 			('periods', 'transaction_id', 'transactions', 'id'),
 			('paid_parts', 'subscription_id', 'subscriptions', 'id'),
 			('paid_parts', 'plan_id', 'plans', 'id'),
+			('period_refunds', 'subscription_id', 'subscriptions', 'id'),
 			('plan_changes', 'subscription_id', 'subscriptions', 'id'),
 			('plan_changes', 'plan_id', 'plans', 'id'),
 			('offers', 'account_id', 'accounts', 'id'),

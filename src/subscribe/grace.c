@@ -15,6 +15,7 @@
 #include "ledger/ledger.h"
 #include "subscribe/calendar.h"
 #include "subscribe/grace.h"
+#include "subscribe/plan_history.h"
 
 #include "common/int.h"
 
@@ -131,6 +132,29 @@ grace_end(Posting *posting, const Period *period)
 		(void) take_in_grace(posting, period,
 							 add_open(NIL, posting, &period->grace_grant_id, 1),
 							 PG_INT64_MAX);
+}
+
+/*
+ * Takes from the grace of a period what it had not left after all, because its
+ * money was paid back.
+ */
+void
+grace_lower(Posting *posting, const Subscription *subscription, Period *period)
+{
+	const Grant *grant;
+	int64		excess;
+
+	if (period->grace_grant_id == 0)
+		return;
+	grant = grants_get(posting, period->grace_grant_id);
+	excess = grant->amount - grant->lost -
+		rollover_available(posting, period,
+						   plan_history_before(posting, subscription,
+											   period->ends_at));
+	if (excess > 0)
+		(void) take_in_grace(posting, period,
+							 add_open(NIL, posting, &period->grace_grant_id, 1),
+							 excess);
 }
 
 /*

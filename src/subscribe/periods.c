@@ -413,6 +413,26 @@ periods_view_grant(Period *period, int64 grant_id)
 }
 
 /*
+ * Returns how much of what the grants of a period gave was taken back by changes
+ * of plan.  Where credits follow what was paid, it is claimed instead.
+ */
+int64
+periods_withdrawn(Posting *posting, const Period *period)
+{
+	int64		amount = 0;
+	int			i;
+
+	if (period->granted >= 0)
+		return 0;
+	for (i = 0; i < period->ngrants; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		amount += grants_get(posting, period->grant_ids[i])->amount;
+	}
+	return amount - period->given;
+}
+
+/*
  * Gives credits of a period as a grant of its own, when it begins or when a
  * change of plan adds to it.  price is 0 if the grant has none.  The account's
  * limits may cut the amount, or forbid it: then NULL is returned, with the

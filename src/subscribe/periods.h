@@ -89,6 +89,7 @@ extern Entry *periods_give_grant(Posting *posting, const Period *period,
 extern void periods_add_grant(Period *period, const Entry *entry,
 							  const Grant *grant, int64 amount);
 extern void periods_view_grant(Period *period, int64 grant_id);
+extern int64 periods_withdrawn(Posting *posting, const Period *period);
 extern Entry *periods_give(Posting *posting, Period *period,
 						   const PlanTerms *plan, int64 amount, Datum price);
 extern void periods_void(Posting *posting, Grant *grant, int64 amount,

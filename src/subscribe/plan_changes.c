@@ -18,6 +18,7 @@
 #include "ledger/ledger.h"
 #include "subscribe/calendar.h"
 #include "subscribe/paid_parts.h"
+#include "subscribe/period_refunds.h"
 #include "subscribe/periods.h"
 #include "subscribe/plan_history.h"
 #include "subscribe/plans.h"
@@ -293,6 +294,7 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 											  plan);
 	PlanChanged *note;
 	bool		allowed = true;
+	bool		refunded;
 
 	/* a trial keeps its credits if the new plan has none for this account */
 	if (trial && (plan->trial == NULL ||
@@ -307,6 +309,8 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 		subscription->period_number < 0)
 		subscribe_set_start(subscription, old, plan);
 	change->effective_at = at;
+	refunded = granted &&
+		period_refunds_release(posting, subscription, period);
 	if (anew && granted && !trial && !subscription->by_payment &&
 		change->proration != PRORATE_NONE)
 		allowed = begin_anew(posting, subscription, period, note, change);
@@ -326,6 +330,8 @@ plan_now(Posting *posting, Subscription *subscription, Period *period,
 			move_anchor(subscription, Max(subscription->period_end, at));
 		}
 	}
+	if (refunded && allowed)
+		period_refunds_claim(posting, subscription, period);
 	note->reference = psprintf("%019lld", (long long) posting->main->id);
 	change->period_start = subscription->period_start;
 	change->period_end = subscription->period_end;
@@ -465,7 +471,7 @@ change_datum(FunctionCallInfo fcinfo, const ChangeRequest *change,
 
 /*
  * Returns the balance after a transaction and those that were posted with it:
- * the credits that it gave, and the debts that these paid.
+ * the credits that it gave, the debts that these paid, and what is claimed anew.
  */
 static int64
 balance_with_followers(const Entry *entry)
@@ -487,7 +493,8 @@ balance_with_followers(const Entry *entry)
 			if (follower.account_id != entry->account_id ||
 				follower.id <= last ||
 				(follower.kind != KIND_ALLOCATION &&
-				 follower.kind != KIND_DEBT_PAYMENT))
+				 follower.kind != KIND_DEBT_PAYMENT &&
+				 follower.kind != KIND_CLAWBACK))
 				continue;
 			last = follower.id;
 			balance = follower.balance_after;

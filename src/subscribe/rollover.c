@@ -81,10 +81,14 @@ static int64
 rollover_left(Posting *posting, const Period *period)
 {
 	int64		left = rollover_unused(posting, period);
+	int64		gone = 0;
 	int			i;
 
 	for (i = 0; i < period->ngrants && left > 0; i++)
-		left -= debts_gone(posting, period->grant_ids[i]);
+		gone += debts_gone(posting, period->grant_ids[i]);
+	/* what changes of plan took back is claimed with the rest: it was not left */
+	if (gone > 0)
+		left -= Max(gone - periods_withdrawn(posting, period), 0);
 	return Max(left, 0);
 }
 

@@ -1,7 +1,7 @@
 /*
  * purchases.c
  *	  Proving purchases: what was given for them, what is claimed back of that, and
- *	  the uses of promotions.
+ *	  the uses of promotions; and what is claimed back of periods.
  *
  * Their tables can be compared without the log, so this is left to statements
  * that join them; they go by the snapshot of all the rest.  What claims and
@@ -83,6 +83,37 @@ static const Oid one[] = {INT8OID, InvalidOid};
 	"WHERE a.status <> 'closed' AND COALESCE(d.claimed, 0) <> c.claimed " which
 
 /*
+ * what is claimed of a period that the clock gave, by the money that went back,
+ * and beside it what changes of plan had taken back
+ */
+#define PERIOD_CLAIMS_OF(which) \
+	"SELECT a.name, p.transaction_id, 'period', " \
+	"'of period ' || p.starts_at || ' of subscription ' || p.subscription_id || " \
+	"', ' || g.claimed || ' are claimed, but should be ' || c.claimed " \
+	"FROM credits.periods AS p " \
+	"JOIN credits.accounts AS a ON a.id = p.account_id " \
+	"CROSS JOIN LATERAL (" \
+	"SELECT COALESCE(sum(g.amount), 0) AS amount, " \
+	"COALESCE(sum(g.price), 0) AS price, COALESCE(sum(d.claimed), 0) AS claimed " \
+	"FROM unnest(p.grant_ids) AS i (id) " \
+	"JOIN credits.grants AS g ON g.id = i.id " \
+	"LEFT JOIN credits.debts AS d ON d.grant_id = g.id) AS g " \
+	"CROSS JOIN LATERAL (" \
+	"SELECT COALESCE(sum(r.money), 0) AS money, " \
+	"COALESCE(bool_or(r.money IS NULL), false) AS everything " \
+	"FROM credits.period_refunds AS r " \
+	"WHERE r.subscription_id = p.subscription_id " \
+	"AND r.starts_at = p.starts_at) AS r " \
+	"CROSS JOIN LATERAL (SELECT " \
+	"CASE WHEN r.everything THEN p.given WHEN r.money = 0 THEN 0 " \
+	"WHEN r.money >= g.price THEN p.given " \
+	"ELSE div(p.given * r.money, g.price) END AS back) AS s " \
+	"CROSS JOIN LATERAL (SELECT CASE WHEN s.back = 0 THEN 0 " \
+	"ELSE s.back + g.amount - p.given END AS claimed) AS c " \
+	"WHERE p.granted IS NULL AND a.status <> 'closed' " \
+	"AND g.claimed <> c.claimed " which
+
+/*
  * one use for each purchase that has a promotion, unless it came to nothing or
  * was delivered without it, because no use was left
  */
@@ -114,6 +145,12 @@ static SqlStatement claims_of_all = {
 static SqlStatement claims_of_one = {
 	CLAIMS_OF("AND" BY_ACCOUNT), one,.by_snapshot = true
 };
+static SqlStatement period_claims_of_all = {
+	PERIOD_CLAIMS_OF(""), none,.by_snapshot = true
+};
+static SqlStatement period_claims_of_one = {
+	PERIOD_CLAIMS_OF("AND" BY_ACCOUNT), one,.by_snapshot = true
+};
 static SqlStatement uses_of_all = {
 	USES_OF(""), none,.by_snapshot = true
 };
@@ -140,6 +177,11 @@ static SqlStatement find_orphans = {
 	"d.subscription_id || ', which does not exist' "
 	"FROM credits.periods AS d WHERE NOT EXISTS ("
 	"SELECT FROM credits.subscriptions AS s WHERE s.id = d.subscription_id) "
+	"UNION ALL SELECT NULL, NULL, 'orphan', 'refund ' || r.reference || "
+	"' of subscription ' || r.subscription_id || ' is of no period' "
+	"FROM credits.period_refunds AS r WHERE NOT EXISTS ("
+	"SELECT FROM credits.periods AS d WHERE d.subscription_id = r.subscription_id "
+	"AND d.starts_at = r.starts_at AND d.granted IS NULL) "
 	"UNION ALL SELECT NULL, NULL, 'orphan', 'what invoice ' || r.reference || "
 	"' says about the period of subscription ' || r.subscription_id || "
 	"' until ' || r.ends_at || ' is of no period' "
@@ -206,6 +248,8 @@ verify_purchases(Verification *v, int64 account_id)
 
 	report_found(v, all ? &grants_of_all : &grants_of_one, account_id);
 	report_found(v, all ? &claims_of_all : &claims_of_one, account_id);
+	report_found(v, all ? &period_claims_of_all : &period_claims_of_one,
+				 account_id);
 	report_found(v, all ? &uses_of_all : &uses_of_one, account_id);
 	if (all)
 	{
