@@ -16,7 +16,7 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(1, 'Ledger', '{accounts,grants,transactions,events,debts}'::text[]),
 	(2, 'Spending', '{limits,hold_states,members,operations}'),
 	(3, 'Codes', '{codes,redemptions}'),
-	(4, 'Subscriptions', '{plans,offers,subscriptions,periods,paid_parts,plan_changes}'),
+	(4, 'Subscriptions', '{plans,offers,subscriptions,periods,paid_parts,period_refunds,plan_changes}'),
 	(5, 'Prices', '{packages,unit_prices,volume_discounts}'),
 	(6, 'Promotions', '{promotions,promotion_totals,promotion_uses}'),
 	(7, 'Purchases', '{purchases,reversals}'),

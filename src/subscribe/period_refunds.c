@@ -427,6 +427,21 @@ made_up_reference(Posting *posting, const Period *period, int n)
 }
 
 /*
+ * Returns the most that can still be paid back, which is what is left or, if that
+ * is no whole number of the currency's minor units, what it is rounded up to.
+ */
+static Datum
+most_to_refund(const RefundSums *sums)
+{
+	Datum		left = subtract(sums->paid, sums->money);
+	int			exponent = money_exponent(sums->currency);
+	Datum		rounded = exponent < 0 ? left : money_round(left, exponent);
+
+	return DirectFunctionCall1(numeric_trim_scale,
+							   compare(rounded, left) > 0 ? rounded : left);
+}
+
+/*
  * Decides how much is refunded.  Returns false, with the refusal filled in, if
  * that is not allowed.
  */
@@ -435,10 +450,10 @@ decide_money(RefundCall *call, const Period *period, const RefundSums *sums,
 			 Refusal *refusal)
 {
 	Datum		left = subtract(sums->paid, sums->money);
-	bool		none = sums->everything ||
-		(compare(sums->paid, number(0)) > 0 && compare(left, number(0)) <= 0);
+	Datum		most;
 
-	if (none)
+	if (sums->everything ||
+		(compare(sums->paid, number(0)) > 0 && compare(left, number(0)) <= 0))
 		return refuse(refusal, ERRCODE_CONFLICT,
 					  psprintf("that period of subscription " INT64_FORMAT " is already refunded",
 							   call->subscription_id),
@@ -455,7 +470,8 @@ decide_money(RefundCall *call, const Period *period, const RefundSums *sums,
 					  "Not all of its grants have a price, in one currency.",
 					  "Leave money out to take everything back.");
 	}
-	if (!call->all && compare(call->refund.money, left) > 0)
+	most = most_to_refund(sums);
+	if (!call->all && compare(call->refund.money, most) > 0)
 		return refuse(refusal, ERRCODE_CONFLICT,
 					  psprintf("cannot pay back that much of that period of subscription " INT64_FORMAT,
 							   call->subscription_id),
@@ -463,10 +479,10 @@ decide_money(RefundCall *call, const Period *period, const RefundSums *sums,
 							   DatumGetCString(DirectFunctionCall1(numeric_out,
 																   sums->paid)),
 							   text_to_cstring(sums->currency),
-							   DatumGetCString(DirectFunctionCall1(numeric_out, left))),
+							   DatumGetCString(DirectFunctionCall1(numeric_out, most))),
 					  "Pay what is left back, or leave out how much.");
 	if (call->all)
-		call->refund.money = left;
+		call->refund.money = most;
 	call->refund.currency = sums->currency;
 	return true;
 }

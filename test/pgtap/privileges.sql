@@ -89,6 +89,7 @@ INSERT INTO callable VALUES
 	('credits_referrals', true, true, true, $$SELECT credits_referrals('p:1')$$),
 	('credits_refund', true, true, false,
 	 $$SELECT credits_refund(:spend, 1)$$),
+	('credits_refund_period', false, true, false, $$SELECT credits_refund_period(:subscription)$$),
 	('credits_refund_purchase', false, true, false, $$SELECT credits_refund_purchase(:bought)$$),
 	('credits_release', true, true, false, $$SELECT credits_release(:hold)$$),
 	('credits_remove_member', false, true, false, $$SELECT credits_remove_member('p:pool', 'p:paused')$$),

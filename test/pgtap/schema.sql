@@ -52,6 +52,7 @@ SELECT tables_are('credits', ARRAY[
 	'operations',
 	'packages',
 	'paid_parts',
+	'period_refunds',
 	'periods',
 	'plan_changes',
 	'plans',
@@ -865,6 +866,19 @@ $$, $$ VALUES
 $$, 'columns of paid_parts');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.period_refunds'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('subscription_id', 'bigint', true),
+	('reference', 'text', true),
+	('starts_at', 'timestamp with time zone', true),
+	('money', 'numeric', false),
+	('currency', 'text', false),
+	('reason', 'text', false),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of period_refunds');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attrelid = 'credits.plan_changes'::regclass AND attnum > 0 ORDER BY attnum
 $$, $$ VALUES
 	('subscription_id', 'bigint', true),
@@ -1062,6 +1076,17 @@ $$, $$ VALUES
 	('payment', 'outcome', 'text'),
 	('payment', 'purchase_id', 'bigint'),
 	('payment', 'receipt', 'credits.receipt'),
+	('period_refund', 'subscription_id', 'bigint'),
+	('period_refund', 'account', 'text'),
+	('period_refund', 'period_start', 'timestamp with time zone'),
+	('period_refund', 'period_end', 'timestamp with time zone'),
+	('period_refund', 'reference', 'text'),
+	('period_refund', 'money', 'numeric'),
+	('period_refund', 'currency', 'text'),
+	('period_refund', 'credits', 'bigint'),
+	('period_refund', 'balance', 'bigint'),
+	('period_refund', 'debt', 'bigint'),
+	('period_refund', 'replayed', 'boolean'),
 	('plan_change', 'subscription_id', 'bigint'),
 	('plan_change', 'plan', 'text'),
 	('plan_change', 'version', 'integer'),
@@ -1190,6 +1215,9 @@ $$, $$ VALUES
 	('credits.paid_parts', 'paid_parts_plan_id_fkey', 'f'),
 	('credits.paid_parts', 'paid_parts_range', 'c'),
 	('credits.paid_parts', 'paid_parts_subscription_id_fkey', 'f'),
+	('credits.period_refunds', 'period_refunds_money', 'c'),
+	('credits.period_refunds', 'period_refunds_pkey', 'p'),
+	('credits.period_refunds', 'period_refunds_subscription_id_fkey', 'f'),
 	('credits.periods', 'periods_account_id_fkey', 'f'),
 	('credits.periods', 'periods_grace_grant_id_fkey', 'f'),
 	('credits.periods', 'periods_not_negative', 'c'),
@@ -1334,6 +1362,8 @@ $$, $$ VALUES
 	('credits.paid_parts_pkey', true, true, NULL, 'subscription_id,ends_at,reference'),
 	('credits.paid_parts_reference_idx', false, false, NULL, 'subscription_id,reference'),
 	('credits.paid_parts_starts_at_idx', false, false, NULL, 'subscription_id,ends_at,starts_at'),
+	('credits.period_refunds_pkey', true, true, NULL, 'subscription_id,reference'),
+	('credits.period_refunds_starts_at_idx', false, false, NULL, 'subscription_id,starts_at'),
 	('credits.periods_paid_key', true, false, '(granted IS NOT NULL)', 'subscription_id,ends_at'),
 	('credits.periods_pkey', true, true, NULL, 'subscription_id,starts_at,ends_at'),
 	('credits.plan_changes_pkey', true, true, NULL, 'subscription_id,at,reference'),
@@ -1444,6 +1474,8 @@ $$, $$ VALUES
 	('credits.packages', 'packages_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.paid_parts', 'paid_parts_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.period_refunds', 'period_refunds_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
 	('credits.periods', 'periods_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.plan_changes', 'plan_changes_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.plans', 'plans_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
@@ -1740,6 +1772,11 @@ $$, $$ VALUES
 	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, expired text DEFAULT NULL::text,'
 	 ' account text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_refund_period',
+	 'subscription_id bigint, money numeric DEFAULT NULL::numeric,'
+	 ' period_start timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' reference text DEFAULT NULL::text, reason text DEFAULT NULL::text',
+	 'credits.period_refund'),
 	('public.credits_refund_purchase',
 	 'purchase_id bigint, money numeric DEFAULT NULL::numeric, credits bigint DEFAULT NULL::bigint,'
 	 ' reference text DEFAULT NULL::text, reason text DEFAULT NULL::text',

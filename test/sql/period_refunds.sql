@@ -14,7 +14,7 @@ SELECT credits_set_plan('pr basic', 100, price => 10, currency => 'EUR') IS NOT 
 	credits_set_plan('pr week', 25, 'week', price => 3, currency => 'EUR') IS NOT NULL AS week,
 	credits_set_plan('pr open', 50) IS NOT NULL AS open,
 	credits_set_plan('pr trial', 80, price => 8, currency => 'EUR', trial => '7 days', trial_credits => 9) IS NOT NULL AS trial,
-	credits_set_plan('pr rolls', 100, price => 10, currency => 'EUR', rollover => 'all') IS NOT NULL AS rolls,
+	credits_set_plan('pr rolls', 100, price => 10, currency => 'EUR', rollover => 'maximum', rollover_maximum => 80) IS NOT NULL AS rolls,
 	credits_set_plan('pr grace', 100, price => 10, currency => 'EUR', grace => '10 days') IS NOT NULL AS grace;
 
 -- what is claimed of each grant of a subscription
@@ -68,6 +68,9 @@ SET credits.test_clock = '2237-04-21 00:00:00+00';
 SELECT given, taken, balance, replayed FROM credits_change_plan(:first, 'pr pro', 'pr 2');
 SELECT given, taken, balance, replayed FROM credits_change_plan(:first, 'pr pro', 'pr 2');
 SELECT given, taken, balance FROM credits_change_plan(:last, 'pr pro');
+\set VERBOSITY terse
+SELECT credits_refund_period(:last, 24.71);
+\set VERBOSITY default
 TABLE pg_temp.claims;
 -- one that ends the period; the new one is not refunded
 SET credits.test_clock = '2237-04-24 00:00:00+00';
@@ -82,7 +85,7 @@ SELECT subscription_id = :first AS first, plan, given, remaining FROM credits_su
 SELECT status, balance FROM credits_cancel_subscription(:first, 'now', 'expire');
 SELECT credits, balance, debt FROM credits_refund_period(:first);
 
--- what others paid of the debt returns with a change, and is owed again
+-- what others paid of the debt returns to them once the period has what is claimed
 SELECT balance FROM credits_open_account('pr:4');
 SELECT subscription_id AS sub FROM credits_subscribe('pr:4', 'pr basic') \gset
 SELECT balance FROM credits_deduct('pr:4', 100);

@@ -476,6 +476,22 @@ tampered("paid part: $_->[0]", 'paid', "UPDATE credits.paid_parts SET $_->[1]", 
 tampered('paid part deleted', 'paid', "DELETE FROM credits.paid_parts WHERE reference = 'in_3'", 'period');
 tampered('paid part of no period', '', "UPDATE credits.paid_parts SET ends_at = ends_at + interval '1 day' WHERE reference = 'in_3'", 'orphan period', all => 1);
 tampered('paid part of no subscription', '', "UPDATE credits.paid_parts SET subscription_id = 999999 WHERE reference = 'in_2'", 'orphan period', all => 1);
+$super->value($_) foreach (
+	q(SET credits.test_clock = '2021-05-01 00:00+00'),
+	q(SELECT credits_open_account('back', 0)),
+	q(SELECT credits_set_plan('back', 30, price => 3, currency => 'EUR'), credits_set_plan('back less', 10, price => 1, currency => 'EUR')),
+	q(SELECT credits_subscribe('back', 'back', external_id => 'back')),
+	q(SELECT credits_deduct('back', 5)),
+	q(SELECT credits_refund_period(id, 1, reference => 're_back') FROM credits.subscriptions WHERE external_id = 'back'),
+	q(SET credits.test_clock = '2021-05-11 00:00+00'),
+	q(SELECT credits_change_plan(id, 'back less', at => 'now') FROM credits.subscriptions WHERE external_id = 'back'),
+	q(RESET credits.test_clock));
+is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with a refund of a period');
+tampered("refund of a period: $_->[0]", 'back', "UPDATE credits.period_refunds SET $_->[1]", 'period')
+  foreach [ 'money', 'money = money + 1' ], [ 'everything', 'money = NULL, currency = NULL' ];
+tampered('refund of a period deleted', 'back', 'DELETE FROM credits.period_refunds', 'period');
+tampered('refund of no period', '', "UPDATE credits.period_refunds SET starts_at = starts_at + interval '1 day'", 'orphan period', all => 1);
+tampered('refund of no subscription', '', 'UPDATE credits.period_refunds SET subscription_id = 999999', 'orphan period', all => 1);
 tampered('period of no subscription', 'r', 'UPDATE credits.periods SET subscription_id = 999999', 'orphan period', all => 1);
 tampered('subscription of no account', '', 'UPDATE credits.subscriptions SET account_id = 999999', 'orphan', all => 1);
 
