@@ -128,7 +128,7 @@ add_refund(RefundSums *sums, const PeriodRefund *refund)
  * Adds up what was paid back for a period.
  */
 static void
-sum_refunds(Posting *posting, const Period *period, RefundSums *sums)
+add_up_refunds(Posting *posting, const Period *period, RefundSums *sums)
 {
 	StoreScan	scan;
 	PeriodRefund refund;
@@ -289,7 +289,7 @@ period_refunds_release(Posting *posting, const Subscription *subscription,
 	/* where credits follow what was paid, refunds are told by invoices */
 	if (subscription->by_payment)
 		return false;
-	sum_refunds(posting, period, &sums);
+	add_up_refunds(posting, period, &sums);
 	for (i = 0; i < period->ngrants && sums.n > 0; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -310,7 +310,7 @@ period_refunds_claim(Posting *posting, const Subscription *subscription,
 	RefundSums	sums;
 	int			i = posting->nentries;
 
-	sum_refunds(posting, period, &sums);
+	add_up_refunds(posting, period, &sums);
 	sum_prices(posting, period, &sums);
 	claim_by_sums(posting, subscription, period, &sums);
 	for (; i < posting->nentries; i++)
@@ -602,7 +602,7 @@ plan_period_refund(Posting *posting, void *arg)
 	period = find_period(posting, call);
 	if (period == NULL)
 		return false;
-	sum_refunds(posting, period, &sums);
+	add_up_refunds(posting, period, &sums);
 	sum_prices(posting, period, &sums);
 	if (!decide_money(call, period, &sums, &posting->refusal))
 		return false;

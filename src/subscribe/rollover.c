@@ -86,7 +86,11 @@ rollover_left(Posting *posting, const Period *period)
 
 	for (i = 0; i < period->ngrants && left > 0; i++)
 		gone += debts_gone(posting, period->grant_ids[i]);
-	/* what changes of plan took back is claimed with the rest: it was not left */
+
+	/*
+	 * what changes of plan took back is claimed with the rest: it was not
+	 * left
+	 */
 	if (gone > 0)
 		left -= Max(gone - periods_withdrawn(posting, period), 0);
 	return Max(left, 0);

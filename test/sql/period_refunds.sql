@@ -1,12 +1,12 @@
 -- refunds of periods of subscriptions that the clock renews
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-ALTER SEQUENCE credits.accounts_id_seq RESTART 177001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 177001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 177001;
-ALTER SEQUENCE credits.events_id_seq RESTART 177001;
-ALTER SEQUENCE credits.plans_id_seq RESTART 177001;
-ALTER SEQUENCE credits.subscriptions_id_seq RESTART 177001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 156001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 156001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 156001;
+ALTER SEQUENCE credits.events_id_seq RESTART 156001;
+ALTER SEQUENCE credits.plans_id_seq RESTART 156001;
+ALTER SEQUENCE credits.subscriptions_id_seq RESTART 156001;
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2237-04-01 00:00:00+00';
 SELECT credits_set_plan('pr basic', 100, price => 10, currency => 'EUR') IS NOT NULL AS basic,
@@ -24,9 +24,9 @@ FROM credits.periods AS p JOIN credits.grants AS g ON g.id = ANY (p.grant_ids ||
 LEFT JOIN credits.debts AS d ON d.grant_id = g.id ORDER BY p.number, g.id;
 
 -- its share of the money, rounded down; what was spent is owed
-SELECT balance FROM credits_open_account('pr:1');
-SELECT subscription_id AS sub FROM credits_subscribe('pr:1', 'pr basic') \gset
-SELECT balance FROM credits_deduct('pr:1', 60);
+SELECT balance FROM credits_open_account('prf:1');
+SELECT subscription_id AS sub FROM credits_subscribe('prf:1', 'pr basic') \gset
+SELECT balance FROM credits_deduct('prf:1', 60);
 SELECT account, period_start, period_end, reference, money, currency, credits, balance, debt, replayed
 FROM credits_refund_period(:sub, 2.55, reference => 're_1', reason => 'outage');
 SELECT reference, money, credits, balance, debt, replayed FROM credits_refund_period(:sub, 2.55, reference => 're_1');
@@ -35,8 +35,8 @@ SELECT reference, money, credits, balance, debt, replayed FROM credits_refund_pe
 SELECT reference, money, credits, balance, debt, replayed FROM credits_refund_period(:sub);
 TABLE pg_temp.claims;
 SELECT t.kind, t.amount, t.reference, t.reason, t.terms FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
-WHERE a.name = 'pr:1' AND t.kind = 'clawback' ORDER BY t.id;
-SELECT kind, detail - 'subscription_id' AS detail FROM credits.events WHERE kind = 'period_refunded' AND detail ->> 'account' = 'pr:1' ORDER BY id;
+WHERE a.name = 'prf:1' AND t.kind = 'clawback' ORDER BY t.id;
+SELECT kind, detail - 'subscription_id' AS detail FROM credits.events WHERE kind = 'period_refunded' AND detail ->> 'account' = 'prf:1' ORDER BY id;
 SELECT reference, starts_at, money, currency, reason, created_at, role = session_user AS by_me
 FROM credits.period_refunds WHERE subscription_id = :sub ORDER BY reference;
 \set VERBOSITY terse
@@ -50,12 +50,12 @@ SELECT credits_refund_period(999999);
 \set VERBOSITY default
 
 -- changes of plan within a refunded period, whichever came first
-SELECT balance FROM credits_open_account('pr:2');
-SELECT balance FROM credits_open_account('pr:3');
-SELECT subscription_id AS first FROM credits_subscribe('pr:2', 'pr pro') \gset
-SELECT subscription_id AS last FROM credits_subscribe('pr:3', 'pr pro') \gset
-SELECT balance FROM credits_deduct('pr:2', 40);
-SELECT balance FROM credits_deduct('pr:3', 40);
+SELECT balance FROM credits_open_account('prf:2');
+SELECT balance FROM credits_open_account('prf:3');
+SELECT subscription_id AS first FROM credits_subscribe('prf:2', 'pr pro') \gset
+SELECT subscription_id AS last FROM credits_subscribe('prf:3', 'pr pro') \gset
+SELECT balance FROM credits_deduct('prf:2', 40);
+SELECT balance FROM credits_deduct('prf:3', 40);
 SELECT credits, balance, debt FROM credits_refund_period(:first, 12, reference => 're_2');
 SET credits.test_clock = '2237-04-16 00:00:00+00';
 SELECT given, taken, balance FROM credits_preview_plan_change(:first, 'pr basic', at => 'now');
@@ -80,25 +80,25 @@ SELECT given, taken, balance FROM credits_change_plan(:last, 'pr week', at => 'n
 SELECT money, credits, balance, debt FROM credits_refund_period(:first, period_start => '2237-04-01');
 TABLE pg_temp.claims;
 SELECT money, currency, credits, balance, debt FROM credits_refund_period(:first, 1);
-SELECT subscription_id = :first AS first, plan, given, remaining FROM credits_subscriptions('pr:2');
+SELECT subscription_id = :first AS first, plan, given, remaining FROM credits_subscriptions('prf:2');
 -- and the end of the subscription
 SELECT status, balance FROM credits_cancel_subscription(:first, 'now', 'expire');
 SELECT credits, balance, debt FROM credits_refund_period(:first);
 
 -- what others paid of the debt returns to them once the period has what is claimed
-SELECT balance FROM credits_open_account('pr:4');
-SELECT subscription_id AS sub FROM credits_subscribe('pr:4', 'pr basic') \gset
-SELECT balance FROM credits_deduct('pr:4', 100);
+SELECT balance FROM credits_open_account('prf:4');
+SELECT subscription_id AS sub FROM credits_subscribe('prf:4', 'pr basic') \gset
+SELECT balance FROM credits_deduct('prf:4', 100);
 SELECT credits, balance, debt FROM credits_refund_period(:sub, 5);
-SELECT balance FROM credits_allocate('pr:4', 30, source => 'purchase');
-SELECT balance, debt FROM credits_summary('pr:4');
+SELECT balance FROM credits_allocate('prf:4', 30, source => 'purchase');
+SELECT balance, debt FROM credits_summary('prf:4');
 SELECT given, taken, balance FROM credits_change_plan(:sub, 'pr pro');
-SELECT balance, debt FROM credits_summary('pr:4');
+SELECT balance, debt FROM credits_summary('prf:4');
 
 -- a price that is not known, and a trial
-SELECT balance FROM credits_open_account('pr:5');
-SELECT subscription_id AS sub FROM credits_subscribe('pr:5', 'pr open') \gset
-SELECT subscription_id AS trial FROM credits_subscribe('pr:5', 'pr trial') \gset
+SELECT balance FROM credits_open_account('prf:5');
+SELECT subscription_id AS sub FROM credits_subscribe('prf:5', 'pr open') \gset
+SELECT subscription_id AS trial FROM credits_subscribe('prf:5', 'pr trial') \gset
 \set VERBOSITY terse
 SELECT credits_refund_period(:sub, 1);
 SELECT credits_refund_period(:trial, 1);
@@ -112,20 +112,20 @@ SELECT credits_refund_period(:sub, 1, reference => 'refund_' || :sub || '_0_1');
 \set VERBOSITY default
 -- all of it, whatever comes
 SELECT given, balance FROM credits_change_plan(:sub, 'pr basic', at => 'now');
-SELECT balance, debt FROM credits_summary('pr:5');
+SELECT balance, debt FROM credits_summary('prf:5');
 
 -- after its end: what expired is gone, what was rolled over is taken, or owed
 SET credits.test_clock = '2237-06-01 00:00:00+00';
-SELECT balance FROM credits_open_account('pr:6');
-SELECT subscription_id AS sub FROM credits_subscribe('pr:6', 'pr basic') \gset
-SELECT subscription_id AS rolls FROM credits_subscribe('pr:6', 'pr rolls') \gset
-SELECT balance FROM credits_deduct('pr:6', 30);
+SELECT balance FROM credits_open_account('prf:6');
+SELECT subscription_id AS sub FROM credits_subscribe('prf:6', 'pr basic') \gset
+SELECT subscription_id AS rolls FROM credits_subscribe('prf:6', 'pr rolls') \gset
+SELECT balance FROM credits_deduct('prf:6', 30);
 SET credits.test_clock = '2237-07-01 00:00:00+00';
-SELECT balance FROM credits_summary('pr:6');
+SELECT balance FROM credits_summary('prf:6');
 SELECT credits, balance, debt FROM credits_refund_period(:sub, 8, '2237-06-01');
 SELECT credits, balance, debt FROM credits_refund_period(:sub, NULL, '2237-06-01');
 SELECT credits, balance, debt FROM credits_refund_period(:rolls, 4, '2237-06-01');
-SELECT balance FROM credits_deduct('pr:6', 100);
+SELECT balance FROM credits_deduct('prf:6', 100);
 SELECT credits, balance, debt FROM credits_refund_period(:rolls, NULL, '2237-06-01');
 SELECT * FROM pg_temp.claims WHERE subscription_id IN (:sub, :rolls);
 -- the newest one is that of now, even if nobody has renewed it
@@ -134,29 +134,29 @@ SELECT period_start, credits FROM credits_refund_period(:sub, 1);
 
 -- in the grace after its end
 SET credits.test_clock = '2237-09-01 00:00:00+00';
-SELECT balance FROM credits_open_account('pr:7');
-SELECT subscription_id AS sub FROM credits_subscribe('pr:7', 'pr grace') \gset
-SELECT balance FROM credits_deduct('pr:7', 30);
+SELECT balance FROM credits_open_account('prf:7');
+SELECT subscription_id AS sub FROM credits_subscribe('prf:7', 'pr grace') \gset
+SELECT balance FROM credits_deduct('prf:7', 30);
 SELECT status FROM credits_mark_unpaid(:sub);
 SET credits.test_clock = '2237-10-02 00:00:00+00';
-SELECT balance FROM credits_deduct('pr:7', 10);
+SELECT balance FROM credits_deduct('prf:7', 10);
 SELECT credits, balance, debt FROM credits_refund_period(:sub, 5);
 SELECT credits, balance, debt FROM credits_refund_period(:sub);
 SELECT status, balance FROM credits_mark_paid(:sub);
-SELECT balance, debt FROM credits_summary('pr:7');
+SELECT balance, debt FROM credits_summary('prf:7');
 
 -- where credits follow what was paid, invoices tell it
-SELECT balance FROM credits_open_account('pr:8');
-SELECT subscription_id AS sub FROM credits_subscribe('pr:8', 'pr basic', collection => 'payment') \gset
+SELECT balance FROM credits_open_account('prf:8');
+SELECT subscription_id AS sub FROM credits_subscribe('prf:8', 'pr basic', collection => 'payment') \gset
 SELECT credits_refund_period(:sub);
-SELECT subscription_id AS later FROM credits_subscribe('pr:8', 'pr basic', starts_at => '2237-11-01') \gset
+SELECT subscription_id AS later FROM credits_subscribe('prf:8', 'pr basic', starts_at => '2237-11-01') \gset
 \set VERBOSITY terse
 SELECT credits_refund_period(:later);
-SELECT subscription_id AS sub FROM credits_subscribe('pr:8', 'pr basic') \gset
-SELECT count(*) FROM credits_close_account('pr:8', 'gone');
+SELECT subscription_id AS sub FROM credits_subscribe('prf:8', 'pr basic') \gset
+SELECT count(*) FROM credits_close_account('prf:8', 'gone');
 SELECT credits_refund_period(:sub);
 \set VERBOSITY default
 RESET ROLE;
 UPDATE credits.period_refunds SET money = money + 1;
 DELETE FROM credits.period_refunds;
-SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 177001 AND 177999;
+SELECT v.* FROM credits.accounts AS a, LATERAL credits_verify(a.name) AS v WHERE a.id BETWEEN 156001 AND 156999;

@@ -178,7 +178,7 @@ sub play
 		GROUP BY s.balance, s.debt, p.given));
 }
 
-foreach my $n (1 .. 60)
+foreach my $n (1 .. 36)
 {
 	my @monthly = qw(small big huge free);
 	my $plan = $monthly[ rand @monthly ];
@@ -245,7 +245,7 @@ foreach my $n (1 .. 60)
 	my ($balance, $debt, $claims, $left) = model_end($m, $money, $over);
 	$wholly++ if $claims == $m->{given};
 	$owing++ if $debt > 0;
-	foreach my $order (0 .. 11)
+	foreach my $order (0 .. 9)
 	{
 		my @slots = map { $order == 0 ? 0 : $order == 1 ? scalar @after : int rand(1 + @after) } @money;
 		my @steps = @before;
