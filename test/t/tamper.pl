@@ -477,7 +477,7 @@ tampered('paid part deleted', 'paid', "DELETE FROM credits.paid_parts WHERE refe
 tampered('paid part of no period', '', "UPDATE credits.paid_parts SET ends_at = ends_at + interval '1 day' WHERE reference = 'in_3'", 'orphan period', all => 1);
 tampered('paid part of no subscription', '', "UPDATE credits.paid_parts SET subscription_id = 999999 WHERE reference = 'in_2'", 'orphan period', all => 1);
 $super->value($_) foreach (
-	q(SET credits.test_clock = '2021-05-01 00:00+00'),
+	q(SET credits.test_clock = '2021-05-02 00:00+00'),
 	q(SELECT credits_open_account('back', 0)),
 	q(SELECT credits_set_plan('back', 30, price => 3, currency => 'EUR'), credits_set_plan('back less', 10, price => 1, currency => 'EUR')),
 	q(SELECT credits_subscribe('back', 'back', external_id => 'back')),
