@@ -70,6 +70,7 @@ typedef struct RefundCall
 	int64		subscription_id;
 	bool		all;			/* is it of all the money that is left? */
 	bool		any_period;		/* is it of the newest period? */
+	PeriodRefund asked;			/* as far as the caller says */
 	PeriodRefund refund;
 	Request		request;
 	text	   *account;
@@ -578,6 +579,8 @@ plan_period_refund(Posting *posting, void *arg)
 
 	if (s == NULL)
 		subscriptions_raise_unknown(call->subscription_id);
+	*refund = call->asked;
+	call->claimed = call->transaction_id = 0;
 	call->account = cstring_to_text(rows_account_name(&posting->account));
 	call->replayed = refund->reference &&
 		find_refund(posting, s->id, refund->reference, &before);
@@ -648,7 +651,7 @@ Datum
 credits_refund_period(PG_FUNCTION_ARGS)
 {
 	RefundCall	call = {0};
-	PeriodRefund *refund = &call.refund;
+	PeriodRefund *refund = &call.asked;
 	Party		party = {0};
 	Subscription subscription;
 	Receipt		receipt;

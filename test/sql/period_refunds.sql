@@ -39,7 +39,7 @@ WHERE a.name = 'prf:1' AND t.kind = 'clawback' ORDER BY t.id;
 SELECT kind, detail - 'subscription_id' AS detail FROM credits.events WHERE kind = 'period_refunded' AND detail ->> 'account' = 'prf:1' ORDER BY id;
 SELECT reference, starts_at, money, currency, reason, created_at, role = session_user AS by_me
 FROM credits.period_refunds WHERE subscription_id = :sub ORDER BY reference;
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT credits_refund_period(:sub);
 SELECT credits_refund_period(:sub, 1, reference => 're_1');
 SELECT credits_refund_period(:sub, 2.55, '2237-05-01', 're_1');
@@ -68,7 +68,7 @@ SET credits.test_clock = '2237-04-21 00:00:00+00';
 SELECT given, taken, balance, replayed FROM credits_change_plan(:first, 'pr pro', 'pr 2');
 SELECT given, taken, balance, replayed FROM credits_change_plan(:first, 'pr pro', 'pr 2');
 SELECT given, taken, balance FROM credits_change_plan(:last, 'pr pro');
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT credits_refund_period(:last, 24.71);
 \set VERBOSITY default
 TABLE pg_temp.claims;
@@ -99,14 +99,14 @@ SELECT balance, debt FROM credits_summary('prf:4');
 SELECT balance FROM credits_open_account('prf:5');
 SELECT subscription_id AS sub FROM credits_subscribe('prf:5', 'pr open') \gset
 SELECT subscription_id AS trial FROM credits_subscribe('prf:5', 'pr trial') \gset
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT credits_refund_period(:sub, 1);
 SELECT credits_refund_period(:trial, 1);
 \set VERBOSITY default
 SELECT reference = 'refund_' || :sub || '_0_1' AS made_up, money, currency, credits, balance FROM credits_refund_period(:sub);
 SELECT money, currency, credits, balance, replayed FROM credits_refund_period(:sub, reference => 'refund_' || :sub || '_0_1');
 SELECT money, credits, balance FROM credits_refund_period(:trial, reference => 'all');
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT credits_refund_period(:sub);
 SELECT credits_refund_period(:sub, 1, reference => 'refund_' || :sub || '_0_1');
 \set VERBOSITY default
@@ -150,7 +150,7 @@ SELECT balance FROM credits_open_account('prf:8');
 SELECT subscription_id AS sub FROM credits_subscribe('prf:8', 'pr basic', collection => 'payment') \gset
 SELECT credits_refund_period(:sub);
 SELECT subscription_id AS later FROM credits_subscribe('prf:8', 'pr basic', starts_at => '2237-11-01') \gset
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT credits_refund_period(:later);
 SELECT subscription_id AS sub FROM credits_subscribe('prf:8', 'pr basic') \gset
 SELECT count(*) FROM credits_close_account('prf:8', 'gone');
