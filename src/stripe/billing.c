@@ -164,6 +164,26 @@ static StoreIndex credit_notes_by_invoice = {
  */
 
 /*
+ * Returns whether a subscription gives anything: the first payment has been made,
+ * or there is a trial, or Stripe says that it is in force.
+ */
+bool
+billing_is_sold(const Billed *billed)
+{
+	const char *status;
+
+	if (billed->facts == NULL)
+		return false;
+	if (billed->paid || billed->ntrials > 0)
+		return true;
+	status = stripe_text(&billed->facts->root, "status");
+	return !billed->deleted && status &&
+		strcmp(status, "incomplete") != 0 &&
+		strcmp(status, "incomplete_expired") != 0 &&
+		strcmp(status, "canceled") != 0;
+}
+
+/*
  * Returns whether an event happened after the one that a row was taken from, or
  * is that one.
  */

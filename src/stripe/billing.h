@@ -149,6 +149,7 @@ struct Fold
 {
 	Billed	   *billed;			/* the subscription */
 	bool		all;			/* is all of it to be applied again? */
+	bool		was_unsold;		/* see billing_is_sold */
 	List	   *invoices;		/* char *: whose lines are to be counted
 								 * again, "" for what waits for an invoice */
 	bool		newest;			/* does it tell how the subscription is now? */
@@ -161,6 +162,7 @@ extern StoreTable billed_table;
 extern StoreTable invoices_table;
 extern StoreTable lines_table;
 extern StoreTable credit_notes_table;
+extern bool billing_is_sold(const Billed *billed);
 extern bool billing_is_newer(const AsOf *as_of, const StripeEvent *event);
 extern void billing_take_as_of(AsOf *as_of, const StripeEvent *event);
 extern void billing_read_at(Snapshot snapshot);

@@ -568,6 +568,7 @@ fold_event(Fold *fold, const StripeEvent *event)
 		return;
 	}
 	fold->billed = billing_subscription(event->subject);
+	fold->was_unsold = !billing_is_sold(fold->billed);
 	take_customer(fold->billed, event);
 	switch (event->kind)
 	{

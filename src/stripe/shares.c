@@ -69,6 +69,7 @@ typedef struct Count
 	bool		only_look;		/* is nothing to be written? */
 	bool		only_note;		/* nothing but why lines give nothing? */
 	const char *reference;		/* "" for what waits */
+	bool		sold;			/* see billing_is_sold */
 	bool		found;
 	Invoice		invoice;
 	List	   *notes;			/* its credit notes */
@@ -268,25 +269,23 @@ is_item(const Line *line)
 static TimestampTz
 settled_at(const Count *count, const Line *line, const Mapping *mapping)
 {
-	if (line->deleted)
+	if (line->deleted || !count->sold)
 		return DT_NOEND;
 	if (*count->reference == '\0')
 		return line->proration && mapping->in_advance ?
 			line->starts_at : DT_NOEND;
 	if (!count->found || !count->invoice.complete)
 		return DT_NOEND;
-	if (count->invoice.status == INVOICE_PAID)
-	{
-		/* on no invoice before its period was over: it was given in advance */
-		if (is_item(line) && !line->negative && mapping->in_advance &&
-			count->invoice.finalized_at != DT_NOEND &&
-			count->invoice.finalized_at >= line->ends_at)
-			return line->starts_at;
-		return mapping->finalized ? count->invoice.finalized_at :
-			count->invoice.paid_at;
-	}
-	return mapping->finalized && count->invoice.status == INVOICE_OPEN ?
-		count->invoice.finalized_at : DT_NOEND;
+	if (count->invoice.status != INVOICE_PAID &&
+		(count->invoice.status != INVOICE_OPEN || !mapping->finalized))
+		return DT_NOEND;
+	/* on no invoice before its period was over: it was given in advance */
+	if (is_item(line) && !line->negative && mapping->in_advance &&
+		count->invoice.finalized_at != DT_NOEND &&
+		count->invoice.finalized_at >= line->ends_at)
+		return line->starts_at;
+	return mapping->finalized ? count->invoice.finalized_at :
+		count->invoice.paid_at;
 }
 
 /*
@@ -567,6 +566,7 @@ begin_count(Billed *billed, const char *reference)
 	Count	   *count = palloc0(sizeof(Count));
 
 	count->billed = billed;
+	count->sold = billing_is_sold(billed);
 	count->reference = reference;
 	if (*reference)
 		count->found = billing_find_invoice(reference, &count->invoice);

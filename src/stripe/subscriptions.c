@@ -164,15 +164,11 @@ begin_sold(Fold *fold, StripeOutcome *outcome)
 {
 	Billed	   *billed = fold->billed;
 	JsonbContainer *facts = &billed->facts->root;
-	SoldStatus	status = status_to_show(billed);
 	NewSubscription wanted = {0};
 	Receipt		receipt;
 
 	/* the first payment has not been made, or never was */
-	if (!billed->paid && billed->ntrials == 0 &&
-		(billed->deleted || stripe_get(facts, "status") == NULL ||
-		 status == SOLD_INCOMPLETE || status == SOLD_INCOMPLETE_EXPIRED ||
-		 status == SOLD_CANCELED))
+	if (!billing_is_sold(billed))
 	{
 		outcome->applied = true;
 		return false;
@@ -365,6 +361,9 @@ stripe_apply_subscription(Fold *fold, const StripeEvent *event,
 		billing_write(&billed_table, billed);
 		*billed = *billing_subscription(billed->subscription);
 	}
+	/* it may be known to be over before it is known to have been paid */
+	if (fold->was_unsold || !billing_is_sold(billed))
+		all = true;
 	/* subscriptions are never deleted */
 	if (!subscriptions_find(billed->id, &subscription))
 		elog(ERROR, "subscription " INT64_FORMAT " is gone", billed->id);

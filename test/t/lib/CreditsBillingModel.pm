@@ -147,8 +147,8 @@ sub facts_of
 	return \%f;
 }
 
-# Money back for an invoice, without the refunds of its credit notes: what the charges
-# say, or what the refunds say, whichever knows of more.
+# Money back for an invoice, without the refunds of its credit notes: what the newest
+# events of the charges say, or what the refunds say, whichever knows of more.
 sub money_back
 {
 	my ($f, $invoice) = @_;
@@ -158,10 +158,12 @@ sub money_back
 		my @refunds = grep { $_->{payment_intent} eq $payment } values %{ $f->{refunds} };
 		my @failed = grep { $_->{status} =~ /^(failed|canceled)$/ } @refunds;
 		my $stand = sum0(map { $_->{amount} } @refunds) - sum0(map { $_->{amount} } @failed);
+		my @told = @{ $f->{charges}{$payment} // [] };
+		my $newest = max(0, map { $_->[0] } @told);
 		my $charge = max(0, map {
 			my ($at, $amount) = @$_;
 			$amount - sum0(map { $_->{amount} } grep { $_->{created} <= $at && $_->{told} > $at } @failed)
-		} @{ $f->{charges}{$payment} // [] });
+		} grep { $_->[0] == $newest } @told);
 		$by_refunds += $stand;
 		$by_charges += max($stand, $charge);
 		$disputed += sum0(map { $_->{amount} } grep { $_->{payment_intent} eq $payment && $_->{status} !~ /^(won|warning_.*)$/ }
