@@ -240,11 +240,13 @@ typedef struct FundedPart
 {
 	PaidPart   *part;
 	int64		amount;			/* of its lines, less discounts */
+	bool		credits;		/* does one of its lines credit another? */
+	bool		funds;			/* has what it credits paid for something? */
 } FundedPart;
 
 /* funding.c: invoices that are paid for by their own credits */
 extern bool funding_is_earlier(const Invoice *a, const Invoice *b);
-extern bool funding_apply(int64 subscription_id, const Invoice *invoice,
+extern void funding_apply(int64 subscription_id, const Invoice *invoice,
 						  List *own, List *references, List *parts);
 
 /* shares.c: what invoices come to */

@@ -7,6 +7,9 @@
  * month.  No money was paid for the month that could go back.  It was paid for
  * with money of the year.
  *
+ * A change of plan within a period can bring more credits for no more money.  They
+ * go back in the share in which what was paid for the period goes back.
+ *
  * What goes back of the money of a period takes, at first, what is still due of
  * that period.  What goes back beyond that was credited before: it takes what
  * the credit has paid for on the invoice that credited it.  What of a credit the
@@ -72,49 +75,52 @@ add_earlier(PaidSums *sums, const PaidPart *part, const Invoice *invoice)
 }
 
 /*
- * Sets which share of the credits that an invoice takes of a period was paid
- * back before, as a fraction.  Parts with one of the references are those in the
- * list, and not those that are stored.
+ * Sums up what earlier invoices make of the period of a part.  Parts with one of
+ * the references are those in the list, and not those that are stored.
  */
 static void
-share_paid_back(int64 subscription_id, const Invoice *invoice,
-				const PaidPart *credit, List *references, List *parts,
-				int64 *paid_back, int64 *of)
+sum_earlier(int64 subscription_id, const Invoice *invoice, const PaidPart *own,
+			List *references, List *parts, PaidSums *sums)
 {
-	PaidSums	sums;
-	int64		due;
-	int64		left;
 	ListCell   *lc;
 
-	part_sums_begin(&sums);
-	foreach(lc, part_rows_of_period(subscription_id, credit->ends_at,
+	part_sums_begin(sums);
+	foreach(lc, part_rows_of_period(subscription_id, own->ends_at,
 									billing_snapshot()))
 	{
 		PaidPart   *part = lfirst(lc);
 
 		if (!has_text(references, part->reference))
-			add_earlier(&sums, part, invoice);
+			add_earlier(sums, part, invoice);
 	}
 	foreach(lc, parts)
 	{
 		PaidPart   *part = lfirst(lc);
 
-		if (part->ends_at == credit->ends_at)
-			add_earlier(&sums, part, invoice);
+		if (part->ends_at == own->ends_at)
+			add_earlier(sums, part, invoice);
 	}
-	/* Stripe can credit more than was ever paid */
-	due = Max(sums.positive - sums.credited, 0);
-	*of = Min(-credit->credits, due);
-	left = due - *of;
-	*paid_back = Max(0, Min(sums.reversed - left, *of));
+}
+
+/*
+ * Adds a share of a part's credits to what is reversed of it.
+ */
+static void
+reverse_more(PaidPart *part, Datum share, Datum share_of)
+{
+	Datum		more = divide(multiply(number(part->credits), share), share_of,
+							  false);
+
+	part->reversed = Min(part->credits, part->reversed +
+						 DatumGetInt64(DirectFunctionCall1(numeric_int8, more)));
 }
 
 /*
  * Reverses what an invoice gives, as far as the money of the credits that paid
- * for it went back.  own are its parts (FundedPart *).  Returns whether there
- * are credits that paid for others of its parts.
+ * for it went back.  own are its parts (FundedPart *); those whose credits paid
+ * for something are marked.
  */
-bool
+void
 funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 			  List *references, List *parts)
 {
@@ -122,10 +128,11 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 	Datum		credited = number(0);
 	Datum		back = number(0);
 	Datum		back_of = number(1);
+	PaidSums	sums;
 	ListCell   *lc;
 
 	if (invoice->status != INVOICE_PAID || invoice->total > 0)
-		return false;
+		return;
 	foreach(lc, own)
 	{
 		FundedPart *funded = lfirst(lc);
@@ -134,9 +141,22 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 			bought = add(bought, number(funded->amount));
 		else if (funded->part->credits < 0 && funded->amount < 0)
 			credited = subtract(credited, number(funded->amount));
+		else if (funded->part->credits > 0 && funded->credits)
+		{
+			int64		due;
+
+			/* more credits for no more money: the period's own has paid them */
+			funded->funds = true;
+			sum_earlier(subscription_id, invoice, funded->part, references,
+						parts, &sums);
+			due = sums.positive - sums.credited;
+			if (due > 0)
+				reverse_more(funded->part, number(Min(sums.reversed, due)),
+							 number(due));
+		}
 	}
 	if (compare(bought, number(0)) <= 0 || compare(credited, number(0)) <= 0)
-		return false;
+		return;
 	/* taxes and other lines aside, this is what was bought */
 	if (compare(credited, bought) < 0)
 		bought = credited;
@@ -144,12 +164,20 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 	{
 		FundedPart *funded = lfirst(lc);
 		int64		paid_back;
+		int64		due;
 		int64		of;
 
-		if (funded->part->credits >= 0 || funded->amount >= 0)
+		if (funded->part->credits >= 0)
 			continue;
-		share_paid_back(subscription_id, invoice, funded->part, references,
-						parts, &paid_back, &of);
+		funded->funds = true;
+		if (funded->amount >= 0)
+			continue;
+		sum_earlier(subscription_id, invoice, funded->part, references, parts,
+					&sums);
+		/* Stripe can credit more than was ever paid */
+		due = Max(sums.positive - sums.credited, 0);
+		of = Min(-funded->part->credits, due);
+		paid_back = Max(0, Min(sums.reversed - (due - of), of));
 		if (paid_back == 0)
 			continue;
 		back = add(multiply(back, number(of)),
@@ -158,20 +186,15 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 		back_of = multiply(back_of, number(of));
 	}
 	if (compare(back, number(0)) == 0)
-		return true;
+		return;
 	back_of = multiply(back_of, bought);
 	if (compare(back, back_of) > 0)
 		back = back_of;
 	foreach(lc, own)
 	{
 		PaidPart   *part = ((FundedPart *) lfirst(lc))->part;
-		Datum		more;
 
-		if (part->credits <= 0)
-			continue;
-		more = divide(multiply(number(part->credits), back), back_of, false);
-		part->reversed = Min(part->credits, part->reversed +
-							 DatumGetInt64(DirectFunctionCall1(numeric_int8, more)));
+		if (part->credits > 0)
+			reverse_more(part, back, back_of);
 	}
-	return true;
 }

@@ -58,6 +58,7 @@ typedef struct LineGroup
 	int64		whole;
 	bool		trial;
 	/* of all lines */
+	bool		credited;		/* does one credit another? */
 	int64		amount;			/* less discounts */
 	char	   *currency;
 } LineGroup;
@@ -376,6 +377,7 @@ count_line(Count *count, Line *line, Mapping *mapping)
 	add_to_sums(group, whole,
 				line->negative ? subtract(number(0), credits) : credits,
 				part, of);
+	group->credited |= line->negative;
 	/* without a price rather than with a wrong one */
 	if (pg_add_s64_overflow(group->amount, line->amount, &group->amount) ||
 		pg_sub_s64_overflow(group->amount, line->discount, &group->amount))
@@ -482,7 +484,7 @@ mapping_of(List **mappings, const Billed *billed, const Line *line)
  * with.
  */
 static void
-note_funding(List *lines, List *own, bool funds)
+note_funding(List *lines, List *own)
 {
 	ListCell   *lc;
 	ListCell   *lc2;
@@ -493,11 +495,11 @@ note_funding(List *lines, List *own, bool funds)
 		bool		does = false;
 
 		CHECK_FOR_INTERRUPTS();
-		foreach(lc2, funds && line->negative ? own : NIL)
+		foreach(lc2, line->negative ? own : NIL)
 		{
-			PaidPart   *part = ((FundedPart *) lfirst(lc2))->part;
+			FundedPart *funded = lfirst(lc2);
 
-			if (part->ends_at == line->ends_at && part->credits < 0)
+			if (funded->part->ends_at == line->ends_at && funded->funds)
 				does = true;
 		}
 		if (does == line->funds)
@@ -540,15 +542,17 @@ count_invoice(Count *count, List **mappings, List *references, List *parts)
 
 		funded->part = make_part(count, group);
 		funded->amount = group->amount;
+		funded->credits = group->credited;
+		funded->funds = false;
 		if (funded->part->credits == 0)
 			continue;
 		own = lappend(own, funded);
 		result = lappend(result, funded->part);
 	}
-	note_funding(lines, own,
-				 count->found && funding_apply(count->billed->id,
-											   &count->invoice, own,
-											   references, parts));
+	if (count->found)
+		funding_apply(count->billed->id, &count->invoice, own, references,
+					  parts);
+	note_funding(lines, own);
 	foreach(lc, lines)
 	{
 		if (((Line *) lfirst(lc))->altered && !count->only_look)

@@ -89,6 +89,15 @@ sub paid_by_credits
 		my @own = grep { $_->{invoice} == $invoice } @groups;
 		my @credits = grep { $_->{credits} < 0 && $_->{amount} < 0 } @own;
 		my @bought = grep { $_->{credits} > 0 } @own;
+		# more credits for no more money: the period's own has paid them
+		foreach my $more (grep { $_->{amount} <= 0 && grep { $_->{negative} } @{ $_->{lines} } } @bought)
+		{
+			my @before = grep { $_->{p} == $more->{p} && $order->($_->{invoice}, $invoice) < 0 } @groups;
+			my $due = sum0(map { $_->{credits} - ($_->{credits} < 0 ? $_->{back} : 0) } @before);
+			next if $due <= 0;
+			my $back = min($due, sum0(map { $_->{back} } grep { $_->{credits} > 0 } @before));
+			$more->{back} = min($more->{credits}, $more->{back} + int_of(product_of(ratio($more->{credits}, 1), ratio($back, $due))));
+		}
 		my $cost = min(sum0(map { max(0, $_->{amount}) } @bought), sum0(map { -$_->{amount} } @credits)) or next;
 		my $gone = ratio(0, 1);
 		foreach my $credit (@credits)
