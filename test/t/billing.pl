@@ -428,6 +428,9 @@ while ($refunded < $orders / 5)
 	my ($name, @events) = random_history(rand() < 0.5 ? 'old' : 'new', refunded => 1);
 	# Stripe credits periods that nobody has paid for, too
 	next if credits_unpaid(@events);
+	# an invoice that is not known with all of its lines waits for them
+	my %complete = map { $_->{object}{invoice} => 1 } grep { $_->{type} eq 'lines' } @events;
+	next if grep { $_->{type} eq 'invoice.paid' && $_->{object}{lines}{has_more} && !$complete{ $_->{object}{id} } } @events;
 	my $account = billing_model(\@events, $now, {}, {});
 	my ($states, $errors) = run_trial(with_duplicates(with_lines_later(shuffle @events)), $state);
 	$refunded++;
