@@ -316,9 +316,11 @@ SELECT source, balance, grants, expiring_at FROM credits_balance_by_source('rene
 SELECT at, credits_balance_at('renew:31', at)
 FROM unnest('{2074-01-31 23:59:59.999999+00,2074-02-01 00:00+00,2074-02-15 00:00+00,2074-03-01 00:00+00}'::timestamptz[]) AS at;
 COMMIT;
-SET force_parallel_mode = on;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
+	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'on', false);
 SELECT credits_balance('renew:31');
-RESET force_parallel_mode;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
+	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'off', false);
 -- a replay writes nothing
 SELECT balance, replayed FROM credits_deduct('renew:31', 75, idempotency_key => 'first');
 SELECT balance FROM credits.accounts WHERE name = 'renew:31';
@@ -352,9 +354,11 @@ SELECT scheduled FROM credits_change_plan(:second, 'renew:touch more', at => 'pe
 SET credits.test_clock = '2074-10-05 00:00:00+00';
 SELECT credits_retire_plan('renew:touch more') > 0 AS retired;
 SET credits.test_clock = '2074-10-15 00:00:00+00';
-SET force_parallel_mode = on;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
+	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'on', false);
 SELECT credits_balance('renew:31');
-RESET force_parallel_mode;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000
+	THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'off', false);
 SELECT balance FROM credits_adjust('renew:31', 1, 'touched');
 SELECT l.subscription_id - :touched AS sub, l.plan, l.period_start FROM credits.subscription_list AS l
 WHERE l.subscription_id IN (:touched, :second) ORDER BY l.subscription_id;
