@@ -367,7 +367,7 @@ spend_fingerprint_pool(Spend *spend)
 /*
  * Posts a spend.  Returns false, with the refusal filled in, if it is refused.
  */
-bool
+static bool
 spend_post(const char *function, Spend *spend, Receipt *receipt,
 		   Refusal *refusal)
 {

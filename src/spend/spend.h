@@ -53,8 +53,6 @@ extern bool spend_check_caps(Posting *pool, List *way, int64 amount,
 							 List **path);
 extern int64 spend_up_to(Posting *posting, int64 amount, int64 left);
 extern bool spend_plan(Posting *posting, void *arg);
-extern bool spend_post(const char *function, Spend *spend, Receipt *receipt,
-					   Refusal *refusal);
 extern Datum spend_call(FunctionCallInfo fcinfo, const char *function,
 						Spend *spend);
 extern Datum spend_try(FunctionCallInfo fcinfo, const char *function,

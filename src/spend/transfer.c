@@ -158,7 +158,7 @@ transfer_allowed(Posting *from, Posting *to)
 /*
  * Plans to take an amount from one account and give it to another.
  */
-bool
+static bool
 transfer_move(Posting *from, Posting *to, int64 amount, TransactionKind kind,
 			  const char *source, const Request *request)
 {

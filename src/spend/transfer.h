@@ -12,9 +12,6 @@
 extern Entry *transfer_receive(Posting *from, Posting *to, const Entry *given,
 							   TransactionKind kind, const char *source);
 extern bool transfer_allowed(Posting *from, Posting *to);
-extern bool transfer_move(Posting *from, Posting *to, int64 amount,
-						  TransactionKind kind, const char *source,
-						  const Request *request);
 
 #pragma GCC visibility pop
 

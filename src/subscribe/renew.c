@@ -183,46 +183,31 @@ renew_adjoin(Posting *posting, Subscription *subscription, Period *period,
 }
 
 /*
- * Gives a period that is paid, or begins a trial.  Periods may be paid in any
- * order, so credits may be rolled over into it and from it.  A period that is
- * shorter than the whole one, which begins at whole_from, gives its part of the
- * credits.  The account must not be closed.  Returns NULL, with the posting's
- * refusal set, if its limits forbid it.
+ * Gives the period of a trial that the clock begins.  Returns NULL, with the
+ * posting's refusal set, if the account's limits forbid it.
  */
-Period *
-renew_give(Posting *posting, Subscription *subscription, int64 number,
-		   TimestampTz starts_at, TimestampTz ends_at, bool trial,
-		   int64 plan_id, TimestampTz whole_from)
+static Period *
+give_trial(Posting *posting, Subscription *subscription, const PlanTerms *plan,
+		   TimestampTz starts_at, TimestampTz ends_at)
 {
-	const PlanTerms *plan = plans_get(plan_id);
 	Period	   *period = periods_in(posting, subscription->id, starts_at);
-	int64		amount = trial ? plan->trial_credits :
-		renew_part_of(plan->credits, starts_at, ends_at, whole_from);
 
 	if (period && period->status != PERIOD_SKIPPED)
 		return period;
 	if (period == NULL)
-		period = periods_new(subscription, number, starts_at, ends_at,
-							 plan_id);
-	period->status = trial ? PERIOD_TRIAL : PERIOD_GRANTED;
-	if (amount > 0 &&
-		!periods_give(posting, period, plan, amount,
-					  amount == plan->credits && !trial ? plan->price : (Datum) 0))
+		period = periods_new(subscription, 0, starts_at, ends_at, plan->id);
+	period->status = PERIOD_TRIAL;
+	if (plan->trial_credits > 0 &&
+		!periods_give(posting, period, plan, plan->trial_credits, (Datum) 0))
 		return NULL;
 	periods_keep(posting, period);
 
 	if (subscription->period_number < 0 ||
 		starts_at >= subscription->period_start)
 	{
-		subscription->period_number = number;
+		subscription->period_number = 0;
 		subscription->period_start = starts_at;
 		subscription->period_end = period->ends_at;
-		/* a change within the period, which is later, may be known already */
-		if (subscription->plan_id != plan_id &&
-			plan_history_read(posting, subscription->id,
-							  starts_at + 1) == NIL)
-			plan_history_change(posting, subscription, starts_at, plan_id,
-								"(renewal)");
 	}
 	subscriptions_changed(posting, subscription);
 	subscriptions_wake(posting, subscription);
@@ -408,8 +393,7 @@ begin_trial(Posting *posting, Subscription *subscription)
 		part->trial = true;
 		return paid_parts_give(posting, subscription, part);
 	}
-	period = renew_give(posting, subscription, 0, starts_at, ends_at, true,
-						plan->id, starts_at);
+	period = give_trial(posting, subscription, plan, starts_at, ends_at);
 	if (period == NULL)
 		return false;
 	renew_event(posting, subscription, "trial_started", period,

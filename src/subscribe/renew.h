@@ -25,10 +25,6 @@ extern bool renew_account(Posting *posting, TimestampTz until, int *steps);
 extern bool renew_due(Posting *posting, Subscription *subscription);
 extern bool renew_now(Posting *posting, Subscription *subscription,
 					  Period **given);
-extern Period *renew_give(Posting *posting, Subscription *subscription,
-						  int64 number, TimestampTz starts_at,
-						  TimestampTz ends_at, bool trial, int64 plan_id,
-						  TimestampTz whole_from);
 extern void renew_adjoin(Posting *posting, Subscription *subscription,
 						 Period *period, bool again);
 extern Entry *renew_end(Posting *posting, Subscription *subscription);
