@@ -149,7 +149,10 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 			funded->funds = true;
 			sum_earlier(subscription_id, invoice, funded->part, references,
 						parts, &sums);
-			due = sums.positive - sums.credited;
+			due = Max(sums.positive - sums.credited, 0);
+			/* Stripe can credit more than was ever paid: then all of it has */
+			if (due == 0)
+				due = sums.positive;
 			if (due > 0)
 				reverse_more(funded->part, number(Min(sums.reversed, due)),
 							 number(due));
@@ -174,11 +177,11 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 			continue;
 		sum_earlier(subscription_id, invoice, funded->part, references, parts,
 					&sums);
-		/* Stripe can credit more than was ever paid */
 		due = Max(sums.positive - sums.credited, 0);
-		of = Min(-funded->part->credits, due);
-		paid_back = Max(0, Min(sums.reversed - (due - of), of));
-		if (paid_back == 0)
+		/* Stripe can credit more than is due, and than was ever paid */
+		of = Min(-funded->part->credits, sums.positive);
+		paid_back = Min(sums.reversed - Max(due + funded->part->credits, 0), of);
+		if (paid_back <= 0)
 			continue;
 		back = add(multiply(back, number(of)),
 				   multiply(multiply(number(-funded->amount),

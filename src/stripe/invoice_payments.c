@@ -98,58 +98,71 @@ number_of(JsonbContainer *object, const char *id, int64 *amount)
 }
 
 /*
- * Returns how much of what was refunded of a payment belongs to credit notes,
- * which count by themselves.
+ * Returns the sum of the numbers that an object has, which may be NULL.
  */
 static int64
-refunded_by_notes(int64 refunded, Jsonb *detail, List *notes)
+sum_of(JsonbContainer *object)
 {
-	JsonbContainer *refunds = part_of(detail, "refunds");
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	int64		unknown = refunded;
-	int64		belongs = 0;
-	ListCell   *lc;
+	int64		sum = 0;
 
-	/* refunds that are reported with the charge only have no id yet */
-	if (refunds)
+	if (object == NULL)
+		return 0;
+	it = JsonbIteratorInit(object);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		it = JsonbIteratorInit(refunds);
-		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-		{
-			CHECK_FOR_INTERRUPTS();
-			if (token == WJB_VALUE && value.type == jbvNumeric)
-				unknown -= DatumGetInt64(DirectFunctionCall1(numeric_int8,
-															 NumericGetDatum(value.val.numeric)));
-		}
+		CHECK_FOR_INTERRUPTS();
+		if (token == WJB_VALUE && value.type == jbvNumeric)
+			sum += DatumGetInt64(DirectFunctionCall1(numeric_int8,
+													 NumericGetDatum(value.val.numeric)));
 	}
-	unknown = Max(unknown, 0);
-	foreach(lc, notes)
+	return sum;
+}
+
+/*
+ * Returns how much of what was refunded of an invoice's payments belongs to a
+ * credit note, which counts by itself.  refunds has the refunds of each payment
+ * (JsonbContainer *) that are known by their ids; unknown is how much was
+ * refunded besides.
+ */
+static int64
+refunded_by_note(const CreditNote *note, List *refunds, int64 *unknown)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int64		belongs = 0;
+
+	if (note->refunds == NULL)
+		return 0;
+	it = JsonbIteratorInit(&note->refunds->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		CreditNote *note = lfirst(lc);
+		char	   *id;
+		bool		known = false;
+		int64		amount;
+		ListCell   *lc;
 
-		if (note->refunds == NULL)
+		CHECK_FOR_INTERRUPTS();
+		if (token != WJB_KEY)
 			continue;
-		it = JsonbIteratorInit(&note->refunds->root);
-		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+		id = pnstrdup(value.val.string.val, value.val.string.len);
+		foreach(lc, refunds)
 		{
-			char	   *id;
-			int64		amount;
-
-			CHECK_FOR_INTERRUPTS();
-			if (token != WJB_KEY)
+			if (known || !number_of(lfirst(lc), id, &amount))
 				continue;
-			id = pnstrdup(value.val.string.val, value.val.string.len);
-			if (refunds && number_of(refunds, id, &amount))
-				belongs += amount;
-			else if (unknown > 0 &&
-					 number_of(&note->refunds->root, id, &amount))
-			{
-				amount = Min(amount, unknown);
-				unknown -= amount;
-				belongs += amount;
-			}
+			known = true;
+			belongs += amount;
+		}
+		/* refunds that are reported with the charge only have no id yet */
+		if (!known && *unknown > 0 &&
+			number_of(&note->refunds->root, id, &amount))
+		{
+			amount = Min(amount, *unknown);
+			*unknown -= amount;
+			belongs += amount;
 		}
 	}
 	return belongs;
@@ -164,21 +177,31 @@ invoice_payments_back(const Invoice *invoice, List *notes)
 {
 	Datum		value = CStringGetTextDatum(invoice->invoice);
 	SqlResult  *payments = billing_read(&find_payments, &value);
-	int64		back = 0;
+	List	   *refunds = NIL;
+	int64		refunded = 0;
+	int64		disputed = 0;
+	int64		unknown = 0;
 	uint64		i;
 	bool		isnull;
+	ListCell   *lc;
 
 	for (i = 0; i < payments->nrows; i++)
 	{
-		int64		refunded = DatumGetInt64(statements_value(payments, i, 1, &isnull));
-		int64		disputed = DatumGetInt64(statements_value(payments, i, 2, &isnull));
-		Jsonb	   *detail = DatumGetJsonbP(statements_value(payments, i, 3, &isnull));
+		int64		amount = DatumGetInt64(statements_value(payments, i, 1, &isnull));
+		JsonbContainer *known = part_of(DatumGetJsonbP(statements_value(payments, i, 3, &isnull)),
+										"refunds");
 
 		CHECK_FOR_INTERRUPTS();
-		back += Max(refunded - refunded_by_notes(refunded, detail, notes), 0) +
-			disputed;
+		refunded += amount;
+		disputed += DatumGetInt64(statements_value(payments, i, 2, &isnull));
+		unknown += Max(amount - sum_of(known), 0);
+		if (known)
+			refunds = lappend(refunds, known);
 	}
-	return back;
+	/* a note does not say which of the payments its refund is of */
+	foreach(lc, notes)
+		refunded -= refunded_by_note(lfirst(lc), refunds, &unknown);
+	return Max(refunded, 0) + disputed;
 }
 
 /*

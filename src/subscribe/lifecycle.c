@@ -56,13 +56,13 @@ lifecycle_plan_cancel(Posting *posting, void *arg)
 		s->cancel_at = at;
 	s->cancel_expires = at != DT_NOEND && call->cancel_expires;
 	subscriptions_changed(posting, s);
-	subscriptions_wake(posting, s);
 	if (s->cancel_at <= posting->now)
 	{
 		posting->main = renew_end(posting, s);
 		call->done = true;
 		return true;
 	}
+	subscriptions_wake(posting, s);
 	calls_log(posting, call, s);
 	renew_event(posting, s, s->cancel_at == DT_NOEND ?
 				"subscription_continued" : "subscription_ending", NULL,

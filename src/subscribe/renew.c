@@ -448,6 +448,7 @@ end_closed(Posting *posting, Subscription *subscription)
 	subscription->status = SUBSCRIPTION_CANCELED;
 	subscription->cancel_at = Min(subscription->cancel_at, posting->now);
 	subscription->ended_at = subscription->cancel_at;
+	subscription->due_at = DT_NOEND;
 	subscriptions_changed(posting, subscription);
 	subscriptions_wake(posting, subscription);
 	json_begin(&json);
@@ -484,23 +485,18 @@ static bool
 step(Posting *posting, Subscription *subscription)
 {
 	TimestampTz since = subscription->due_at;
+	bool		ended = subscription->status == SUBSCRIPTION_CANCELED;
 	Period	   *period;
 
-	if (subscription->status == SUBSCRIPTION_CANCELED)
-	{
-		if (posting->account.status != ACCOUNT_CLOSED)
-			roll_ended(posting, subscription, since);
-		subscriptions_changed(posting, subscription);
-		subscriptions_wake(posting, subscription);
-	}
-	else if (posting->account.status == ACCOUNT_CLOSED)
+	if (posting->account.status == ACCOUNT_CLOSED && !ended)
 		end_closed(posting, subscription);
-	else if (subscription->cancel_at <= posting->now &&
+	else if (!ended && subscription->cancel_at <= posting->now &&
 			 (subscription->cancel_at <= subscription->period_end ||
 			  subscription->by_payment ||
 			  (subscription->status != SUBSCRIPTION_TRIALING &&
 			   subscription->status != SUBSCRIPTION_ACTIVE)))
 	{
+		subscription->due_at = DT_NOEND;
 		if (!subscription->cancel_expires)
 			roll_ended(posting, subscription, since);
 		(void) renew_end(posting, subscription);
@@ -538,7 +534,8 @@ step(Posting *posting, Subscription *subscription)
 		subscriptions_changed(posting, subscription);
 		subscription->due_at = DT_NOEND;
 		subscriptions_wake(posting, subscription);
-		roll_ended(posting, subscription, since);
+		if (posting->account.status != ACCOUNT_CLOSED)
+			roll_ended(posting, subscription, since);
 	}
 	return true;
 }

@@ -348,13 +348,15 @@ subscriptions_wake(Posting *posting, Subscription *s)
 			(s->status == SUBSCRIPTION_ACTIVE && !s->by_payment))
 			s->due_at = Min(s->due_at, s->period_end);
 		s->due_at = Min(s->due_at, s->cancel_at);
-
-		/*
-		 * A period may have been paid before it began.  Then it waits for the
-		 * one before it to end, and to be rolled over.
-		 */
-		if (s->by_payment)
-			s->due_at = Min(s->due_at, before);
 	}
+
+	/*
+	 * A period may have been paid before it began.  Then it waits for the one
+	 * before it to end, and to be rolled over, even if the subscription has
+	 * ended by then.
+	 */
+	if (s->by_payment &&
+		!(s->status == SUBSCRIPTION_CANCELED && s->cancel_expires))
+		s->due_at = Min(s->due_at, before);
 	subscriptions_expect(posting, s, s->due_at);
 }

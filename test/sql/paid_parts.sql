@@ -63,6 +63,18 @@ SELECT balance FROM credits_set_invoice(:once, 'in_1', jsonb_build_array(pg_temp
 SELECT balance, debt, granted FROM credits.accounts WHERE name = 'once';
 SELECT count(*) AS problems FROM credits_verify();
 
+-- what was used of what is not due any more counts in as many periods as it takes
+SELECT pg_temp.buyer('spender') AS spender \gset
+SELECT balance FROM credits_set_invoice(:spender, 'in_1', jsonb_build_array(pg_temp.line('04-01', '05-01', 3000, plan => 'pro')));
+SELECT balance FROM credits_deduct('spender', 2900);
+SELECT balance FROM credits_set_invoice(:spender, 'in_2', jsonb_build_array(pg_temp.line('04-01', '05-01', -3000), pg_temp.line('04-01', '05-02', 1000)));
+SELECT balance FROM credits_set_invoice(:spender, 'in_4', jsonb_build_array(pg_temp.line('04-01', '06-02', 1500)));
+-- what is paid back of the period between is not taken for that, too
+SELECT balance FROM credits_set_invoice(:spender, 'in_3', jsonb_build_array(pg_temp.line('04-01', '06-01', 1000, 400)));
+SELECT * FROM pg_temp.gave WHERE name = 'spender';
+SELECT balance, debt FROM credits.accounts WHERE name = 'spender';
+SELECT count(*) AS problems FROM credits_verify('spender');
+
 -- every order of five invoices leads to the same end, in time and late
 RESET ROLE;
 CREATE TABLE pg_temp.facts AS
@@ -124,6 +136,22 @@ SELECT balance FROM credits_set_invoice(:news, 'in_1', jsonb_build_array(pg_temp
 SELECT pg_temp.buyer('back', 'rolls') AS back \gset
 SELECT balance FROM credits_set_invoice(:back, 'in_1', jsonb_build_array(pg_temp.line('04-01', '05-01', 1000, 900, plan => 'rolls')), '2070-04-01 00:00+00');
 SELECT balance FROM credits_set_invoice(:back, 'in_2', jsonb_build_array(pg_temp.line('05-01', '06-01', 1000, plan => 'rolls')));
+-- a subscription that ends keeps its credits: what is paid already is rolled over when it was to be, whatever became known first
+SELECT pg_temp.buyer('leaves', 'rolls') AS leaves, pg_temp.buyer('left', 'rolls') AS "left" \gset
+SELECT balance FROM credits_set_invoice(:leaves, 'in_1', jsonb_build_array(pg_temp.line('04-21', '05-21', 1000, plan => 'rolls')));
+SELECT balance FROM credits_set_invoice(:leaves, 'in_2', jsonb_build_array(pg_temp.line('05-21', '06-21', 1000, plan => 'rolls')));
+SELECT balance FROM credits_set_invoice(:left, 'in_1', jsonb_build_array(pg_temp.line('04-21', '05-21', 1000, plan => 'rolls')));
+SELECT status, balance FROM credits_cancel_subscription(:leaves, 'now', credits => 'keep');
+SELECT status, balance FROM credits_cancel_subscription(:left, 'now', credits => 'keep');
+SELECT balance FROM credits_set_invoice(:left, 'in_2', jsonb_build_array(pg_temp.line('05-21', '06-21', 1000, plan => 'rolls')));
+SELECT due_at FROM credits.subscriptions WHERE id IN (:leaves, :left);
+SET credits.test_clock = '2070-05-21 00:00:00+00';
+SELECT credits_balance('leaves'), credits_balance('left');
+SELECT balance FROM credits_deduct('leaves', 1);
+SELECT balance FROM credits_deduct('left', 1);
+SELECT * FROM pg_temp.gave WHERE name IN ('leaves', 'left');
+SELECT status, due_at FROM credits.subscriptions WHERE id IN (:leaves, :left);
+SET credits.test_clock = '2070-05-11 00:00:00+00';
 
 -- trials, and plans without credits
 SELECT pg_temp.buyer('trial') AS trial \gset

@@ -199,6 +199,27 @@ SELECT pg_temp.has(9);
 SELECT pg_temp.send('credit_note.voided', '{"id": "cn_2", "invoice": "in_l9", "amount": 400, "lines": {"data": [{"type": "custom_line_item", "amount": 400}]}}', 4);
 SELECT pg_temp.has(9);
 SELECT pg_temp.send('credit_note.created', '{"id": "cn_3", "invoice": "in_unknown", "amount": 400}', 3);
+-- paid by two payments, refunded as their charges alone tell: the note's refund belongs to one of them, not to both
+SELECT pg_temp.start(50);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l50', 50, jsonb_build_array(pg_temp.line('il_50', 'price_basic', 1000))));
+SELECT pg_temp.send('invoice_payment.paid', jsonb_build_object('id', 'inpay_l50' || p, 'invoice', 'in_l50', 'payment', jsonb_build_object('payment_intent', 'pi_l50' || p)))
+FROM unnest('{a,b}'::text[]) AS p;
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l50b", "payment_intent": "pi_l50b", "amount_refunded": 100, "currency": "usd"}', 2);
+SELECT pg_temp.send('credit_note.created', '{"id": "cn_4", "invoice": "in_l50", "amount": 300, "refunds": [{"refund": "re_l50", "amount_refunded": 300}],
+	"lines": {"data": [{"type": "invoice_line_item", "invoice_line_item": "il_50", "amount": 300}]}}', 2);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l50a", "payment_intent": "pi_l50a", "amount_refunded": 300, "currency": "usd"}', 2);
+SELECT pg_temp.has(50);
+-- a note's refund is not subtracted from those of others while nobody has said that its payment is the invoice's
+SELECT pg_temp.start(51);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l51', 51, jsonb_build_array(pg_temp.line('il_51', 'price_basic', 1000))));
+SELECT pg_temp.send('invoice_payment.paid', '{"id": "inpay_l51a", "invoice": "in_l51", "payment": {"payment_intent": "pi_l51a"}}');
+SELECT pg_temp.send('refund.created', jsonb_build_object('id', 're_l51' || p, 'payment_intent', 'pi_l51' || p, 'amount', 250, 'currency', 'usd', 'status', 'succeeded'), 2)
+FROM unnest('{a,b}'::text[]) AS p;
+SELECT pg_temp.send('credit_note.created', '{"id": "cn_5", "invoice": "in_l51", "amount": 250, "refunds": [{"refund": "re_l51b", "amount_refunded": 250}],
+	"lines": {"data": [{"type": "invoice_line_item", "invoice_line_item": "il_51", "amount": 250}]}}', 2);
+SELECT pg_temp.has(51);
+SELECT pg_temp.send('invoice_payment.paid', '{"id": "inpay_l51b", "invoice": "in_l51", "payment": {"payment_intent": "pi_l51b"}}');
+SELECT pg_temp.has(51);
 
 -- prices that are not mapped, give nothing, are metered, free, or of another length
 SELECT pg_temp.start(10);
@@ -301,6 +322,26 @@ SELECT pg_temp.send('invoice.paid', year) FROM pg_temp.to_quarter(22);
 SELECT pg_temp.has(22);
 SELECT pg_temp.send('refund.failed', '{"id": "re_l22", "payment_intent": "pi_l22", "charge": "ch_l22", "amount": 10000, "currency": "usd", "status": "failed"}', 13);
 SELECT pg_temp.has(22);
+-- more is credited of a month than was ever paid for it: what the month's credit buys goes back with the month's money all the same
+CREATE FUNCTION pg_temp.credit(id text, price text, amount int, first int DEFAULT 1) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT pg_temp.line('il_' || id, price, amount, jsonb_build_object('parent', jsonb_build_object('subscription_item_details',
+		jsonb_build_object('invoice_item', 'ii_' || id, 'proration', true))), first)
+$$;
+SELECT pg_temp.start(n), pg_temp.send('invoice.paid', pg_temp.invoice('in_l' || n, n, jsonb_build_array(pg_temp.line('il_' || n, 'price_basic', 1000)),
+	jsonb_build_object('payment_intent', 'pi_l' || n))) FROM generate_series(52, 53) AS n;
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l52b', 52, jsonb_build_array(pg_temp.credit('52b', 'price_pro', -3000), pg_temp.credit('52c', 'price_basic', 1000))), 2);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l52c', 52, jsonb_build_array(pg_temp.credit('52d', 'price_basic', -700, 10),
+	pg_temp.line('il_52e', 'price_quarter', 600, '{}', 10, 100))), 10);
+SELECT pg_temp.has(52);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l52", "payment_intent": "pi_l52", "amount_refunded": 100, "currency": "usd"}', 11), pg_temp.has(52);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l52", "payment_intent": "pi_l52", "amount_refunded": 1000, "currency": "usd"}', 12);
+SELECT pg_temp.has(52);
+-- and so does what comes instead of it for no more money
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l53b', 53, jsonb_build_array(pg_temp.credit('53b', 'price_basic', -1000))), 2);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l53c', 53, jsonb_build_array(pg_temp.credit('53c', 'price_basic', -1000), pg_temp.credit('53d', 'price_pro', 900))), 3);
+SELECT pg_temp.has(53);
+SELECT pg_temp.send('charge.refunded', '{"id": "ch_l53", "payment_intent": "pi_l53", "amount_refunded": 1000, "currency": "usd"}', 12);
+SELECT pg_temp.has(53);
 
 -- what the account's limits forbid is paid nevertheless, and comes once they allow it
 SELECT pg_temp.start(18);

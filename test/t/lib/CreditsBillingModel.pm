@@ -62,16 +62,19 @@ sub billing_model
 		}
 		my $used = $spent->{$p} // 0;
 		my $granted = max($given->{$p} // 0, $positive);
-		my $take = min($negative + $carried + $granted - $positive, $granted);
-		my $taken = min($take, $granted - $used);
-		my $claim = min($reversed, $positive - min($negative, $positive));
+		my $due = max(0, $positive - $negative);
+		my $claim = min($reversed, $due);
+		# what was used above it counts as given in the next period, however many
+		# periods it takes; what was paid back is not taken for that, too
+		my $take = $granted - $due + $carried;
+		my $taken = max(0, min($take, $granted - $used, $granted - $claim));
 		my $left = $granted - $used - $taken;
-		$end{periods}{$p} = { granted => $positive, net => $positive - min($negative, $positive) - $claim };
+		$end{periods}{$p} = { granted => $positive, net => $due - $claim };
 		$end{granted} += $positive;
 		$end{debt} += max(0, $claim - $left) if $used;
 		# of a period that is over, only what was settled late
 		$end{balance} += max(0, min($left - $claim, $lives == $positive ? $left : $lives - $take - $claim - $used));
-		$carried = min($take - $taken, $used);
+		$carried = $take - $taken;
 	}
 	return \%end;
 }
@@ -94,7 +97,9 @@ sub paid_by_credits
 		{
 			my @before = grep { $_->{p} == $more->{p} && $order->($_->{invoice}, $invoice) < 0 } @groups;
 			my $due = sum0(map { $_->{credits} - ($_->{credits} < 0 ? $_->{back} : 0) } @before);
-			next if $due <= 0;
+			# more was credited than was ever paid
+			$due = sum0(map { max(0, $_->{credits}) } @before) if $due <= 0;
+			next if $due == 0;
 			my $back = min($due, sum0(map { $_->{back} } grep { $_->{credits} > 0 } @before));
 			$more->{back} = min($more->{credits}, $more->{back} + int_of(product_of(ratio($more->{credits}, 1), ratio($back, $due))));
 		}
@@ -105,8 +110,9 @@ sub paid_by_credits
 			my @before = grep { $_->{p} == $credit->{p} && $order->($_->{invoice}, $invoice) < 0 } @groups;
 			my $due = max(0, sum0(map { $_->{credits} - ($_->{credits} < 0 ? $_->{back} : 0) } @before));
 			my $back = sum0(map { $_->{back} } grep { $_->{credits} > 0 } @before);
-			my $mine = min($due, -$credit->{credits});
-			$gone = sum_of($gone, ratio(-$credit->{amount} * max(0, min($mine, $back - $due + $mine)), $mine));
+			my $mine = min(sum0(map { max(0, $_->{credits}) } @before), -$credit->{credits});
+			my $rest = max(0, $due + $credit->{credits});
+			$gone = sum_of($gone, ratio(-$credit->{amount} * max(0, min($mine, $back - $rest)), $mine));
 		}
 		my $share = at_least_one(product_of($gone, ratio(1, $cost))) ? ratio(1, 1) : product_of($gone, ratio(1, $cost));
 		$_->{back} = min($_->{credits}, $_->{back} + int_of(product_of(ratio($_->{credits}, 1), $share))) foreach @bought;
@@ -162,7 +168,8 @@ sub money_back
 {
 	my ($f, $invoice) = @_;
 	my ($by_charges, $by_refunds, $disputed) = (0, 0, 0);
-	foreach my $payment (grep { $f->{links}{$_} eq $invoice->{id} } keys %{ $f->{links} })
+	my @payments = grep { $f->{links}{$_} eq $invoice->{id} } keys %{ $f->{links} };
+	foreach my $payment (@payments)
 	{
 		my @refunds = grep { $_->{payment_intent} eq $payment } values %{ $f->{refunds} };
 		my @failed = grep { $_->{status} =~ /^(failed|canceled)$/ } @refunds;
@@ -186,6 +193,8 @@ sub money_back
 		{
 			my $refund = $f->{refunds}{$id};
 			next if $refund && $refund->{status} =~ /^(failed|canceled)$/;
+			# it has not counted if nobody has said yet that its payment is one of these
+			next if $refund && !any { $_ eq $refund->{payment_intent} } @payments;
 			$by_charges -= $amounts{$id};
 			$by_refunds -= $amounts{$id} if $refund;
 		}
