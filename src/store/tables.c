@@ -17,6 +17,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/genam.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
@@ -29,11 +30,13 @@
 #include "commands/trigger.h"
 #include "nodes/nodes.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 /* every table and index that this session has used */
@@ -390,11 +393,57 @@ defect_of(Relation rel, const StoreIndex *index)
 }
 
 /*
+ * Returns the OID of the index that has the name of one of the extension's
+ * according to the catalogs as they are now, InvalidOid if that is not valid.
+ *
+ * A commit becomes visible before the other sessions are sent its invalidations.
+ * So when REINDEX CONCURRENTLY has put an index in the place of another, the
+ * caches can still have the name of the old one with the new state of it, or the
+ * name of the new one with its old state.
+ */
+static Oid
+find_valid_index(const StoreIndex *index)
+{
+	ScanKeyData keys[2];
+	Relation	catalog;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			oid = InvalidOid;
+
+	InvalidateCatalogSnapshot();
+
+	ScanKeyInit(&keys[0], Anum_pg_class_relname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(index->name));
+	ScanKeyInit(&keys[1], Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(get_namespace_oid("credits", false)));
+	catalog = table_open(RelationRelationId, AccessShareLock);
+	scan = systable_beginscan(catalog, ClassNameNspIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		oid = ((Form_pg_class) GETSTRUCT(tuple))->oid;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+
+	ScanKeyInit(&keys[0], Anum_pg_index_indexrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(oid));
+	catalog = table_open(IndexRelationId, AccessShareLock);
+	scan = systable_beginscan(catalog, IndexRelidIndexId, true, NULL, 1, keys);
+	tuple = systable_getnext(scan);
+	if (!HeapTupleIsValid(tuple) ||
+		!((Form_pg_index) GETSTRUCT(tuple))->indisvalid ||
+		!((Form_pg_index) GETSTRUCT(tuple))->indisready)
+		oid = InvalidOid;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return oid;
+}
+
+/*
  * Checks that an index is the one that the extension created, and that it is
- * valid.  Returns false if the check itself has processed an invalidation of
- * one of the extension's relations: the name may then belong to another index,
- * for example after REINDEX CONCURRENTLY, and the caller must look it up
- * again.
+ * valid.  Returns false if the caller must open it again, because the name
+ * belongs to another index now, as after REINDEX CONCURRENTLY, or may do so: if
+ * the check itself has processed an invalidation of one of the extension's
+ * relations.
  */
 static bool
 check_index(Relation rel, StoreIndex *index, uint64 current)
@@ -413,11 +462,21 @@ check_index(Relation rel, StoreIndex *index, uint64 current)
 				 errhint("Drop it, and create it again: %s.",
 						 statement_of(index))));
 	if (!rel->rd_index->indisvalid || !rel->rd_index->indisready)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("index \"credits.%s\" is not valid", index->name),
-				 errdetail("It may lack rows, as after CREATE INDEX CONCURRENTLY that failed."),
-				 errhint("Run REINDEX INDEX credits.%s.", index->name)));
+	{
+		Oid			oid = find_valid_index(index);
+
+		if (!OidIsValid(oid))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("index \"credits.%s\" is not valid", index->name),
+					 errdetail("It may lack rows, as after CREATE INDEX CONCURRENTLY that failed."),
+					 errhint("Run REINDEX INDEX credits.%s.", index->name)));
+		if (oid != RelationGetRelid(rel))
+		{
+			index->oid = oid;
+			return false;
+		}
+	}
 	for (i = 0; i < index->nkeys; i++)
 		index->types[i] = TupleDescAttr(RelationGetDescr(rel), i)->atttypid;
 	return true;
