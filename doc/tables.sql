@@ -13,7 +13,7 @@ SET search_path = pg_catalog;
 
 -- One diagram each.
 CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
-	(1, 'Ledger', '{accounts,grants,transactions,events,debts}'::text[]),
+	(1, 'Ledger', '{accounts,grants,log,events,debts}'::text[]),
 	(2, 'Spending', '{limits,hold_states,members,operations}'),
 	(3, 'Codes', '{codes,redemptions}'),
 	(4, 'Subscriptions', '{plans,offers,subscriptions,periods,paid_parts,period_refunds,plan_changes}'),
@@ -32,15 +32,15 @@ JOIN pg_attribute AS a ON a.attrelid = s.oid AND a.attnum = c.conkey[1]
 JOIN pg_attribute AS b ON b.attrelid = t.oid AND b.attnum = c.confkey[1]
 WHERE c.contype = 'f' AND c.connamespace = 'credits'::regnamespace
 UNION ALL VALUES
-	('accounts', 'last_transaction_id', 'transactions', 'id'),
-	('transactions', 'target_id', 'transactions', 'id'),
+	('accounts', 'last_transaction_id', 'log', 'id'),
+	('log', 'target_id', 'log', 'id'),
 	('periods', 'grant_ids', 'grants', 'id'),
 	('periods', 'rolled_grant_ids', 'grants', 'id'),
 	('periods', 'in_view_grant_ids', 'grants', 'id'),
 	('purchases', 'grant_ids', 'grants', 'id'),
 	-- pairs of a grant and an amount
 	('debts', 'payers', 'grants', 'id'),
-	('transactions', 'draws', 'grants', 'id'),
+	('log', 'draws', 'grants', 'id'),
 	-- names, which all versions share
 	('promotion_totals', 'promotion', 'promotions', 'name'),
 	('promotion_uses', 'promotion', 'promotions', 'name'),
@@ -63,7 +63,7 @@ WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind = 'r';
 
 CREATE TEMP VIEW refers AS
 SELECT c.*, r.target, r.target_column, c.type LIKE '%[]' AS many,
-	r.source IN ('debts', 'transactions') AND c.type = 'bigint[]' AS pairs,
+	r.source IN ('debts', 'log') AND c.type = 'bigint[]' AS pairs,
 	EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indpred IS NULL
 			AND i.indnkeyatts = 1 AND i.indkey[0] = c.attnum) AS single
 FROM columns AS c JOIN reference AS r ON r.source_column = c.name AND r.source = c.source;

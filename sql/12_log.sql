@@ -2,7 +2,7 @@
 
 CREATE SEQUENCE credits.transactions_id_seq;
 
-CREATE TABLE credits.transactions (
+CREATE TABLE credits.log (
 	id bigint NOT NULL,
 	account_id bigint NOT NULL,
 	created_at timestamptz NOT NULL,
@@ -25,22 +25,34 @@ CREATE TABLE credits.transactions (
 	actor text,
 	salt bytea,
 	hash bytea NOT NULL,
-	CONSTRAINT transactions_not_negative
+	CONSTRAINT log_not_negative
 		CHECK (balance_after >= 0 AND held_after >= 0)
 );
 
-ALTER SEQUENCE credits.transactions_id_seq OWNED BY credits.transactions.id;
-ALTER TABLE credits.transactions ADD CONSTRAINT transactions_pkey PRIMARY KEY (id);
-CREATE INDEX transactions_account_id_idx ON credits.transactions
+ALTER SEQUENCE credits.transactions_id_seq OWNED BY credits.log.id;
+ALTER TABLE credits.log ADD CONSTRAINT log_pkey PRIMARY KEY (id);
+CREATE INDEX log_account_id_idx ON credits.log
 	(account_id, created_at, id);
 -- a key belongs to the account that spends, even if a pool pays
-CREATE UNIQUE INDEX transactions_idempotency_key_idx ON credits.transactions
+CREATE UNIQUE INDEX log_idempotency_key_idx ON credits.log
 	((COALESCE(member_id, account_id)), idempotency_key)
 	WHERE idempotency_key IS NOT NULL;
-CREATE INDEX transactions_target_id_idx ON credits.transactions
+CREATE INDEX log_target_id_idx ON credits.log
 	(target_id) WHERE target_id IS NOT NULL;
 
-COMMENT ON TABLE credits.transactions IS
+COMMENT ON TABLE credits.log IS
+	'the log as it is stored, chained by hash and immutable; read it in view credits.transactions';
+SELECT pg_catalog.pg_extension_config_dump('credits.log', '');
+SELECT pg_catalog.pg_extension_config_dump('credits.transactions_id_seq', '');
+
+-- what people and applications read, however the log is stored
+CREATE VIEW credits.transactions AS
+SELECT l.id, l.account_id, l.created_at, l.amount, l.held, l.balance_after, l.held_after,
+	   l.target_id, l.member_id, l.request, l.kind, l.role, l.idempotency_key,
+	   l.operation, l.reference, l.draws, l.terms, l.reason, l.metadata, l.actor,
+	   l.salt, l.hash
+FROM credits.log AS l;
+COMMENT ON VIEW credits.transactions IS
 	'the log: one immutable row per change of an account, chained by hash';
 COMMENT ON COLUMN credits.transactions.created_at IS
 	'when the change took effect; never runs backwards within an account';
@@ -64,9 +76,7 @@ COMMENT ON COLUMN credits.transactions.salt IS
 COMMENT ON COLUMN credits.transactions.hash IS
 	'sha256 of the previous row''s hash and this row''s canonical form: see doc/log.md';
 
-SELECT pg_catalog.pg_extension_config_dump('credits.transactions', '');
-SELECT pg_catalog.pg_extension_config_dump('credits.transactions_id_seq', '');
-GRANT SELECT ON credits.transactions, credits.transactions_id_seq
+GRANT SELECT ON credits.log, credits.transactions, credits.transactions_id_seq
 	TO credits_admin, credits_auditor;
 
 CREATE FUNCTION credits.write_log() RETURNS trigger
@@ -92,18 +102,18 @@ CREATE TRIGGER accounts_refuse_removal
 CREATE TRIGGER grants_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
-CREATE TRIGGER transactions_refuse_change
-	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.transactions
+CREATE TRIGGER log_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.log
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
-CREATE TRIGGER transactions_refuse_row_change
-	BEFORE UPDATE OR DELETE ON credits.transactions
+CREATE TRIGGER log_refuse_row_change
+	BEFORE UPDATE OR DELETE ON credits.log
 	FOR EACH ROW EXECUTE FUNCTION credits.refuse_change();
 
 ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log;
 ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_refuse_removal;
 ALTER TABLE credits.grants ENABLE ALWAYS TRIGGER grants_refuse_change;
-ALTER TABLE credits.transactions ENABLE ALWAYS TRIGGER transactions_refuse_change;
-ALTER TABLE credits.transactions ENABLE ALWAYS TRIGGER transactions_refuse_row_change;
+ALTER TABLE credits.log ENABLE ALWAYS TRIGGER log_refuse_change;
+ALTER TABLE credits.log ENABLE ALWAYS TRIGGER log_refuse_row_change;
 
 CREATE VIEW credits.draws AS
 SELECT t.id AS transaction_id,

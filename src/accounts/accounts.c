@@ -90,7 +90,7 @@ accounts_first_receipt(Account *account, Receipt *receipt)
 {
 	Entry		entry;
 
-	if (!scan_find(NULL, &transactions_by_account_id, GetActiveSnapshot(),
+	if (!scan_find(NULL, &log_by_account_id, GetActiveSnapshot(),
 				   &entry, BY_INT64(account->id)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

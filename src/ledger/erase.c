@@ -44,7 +44,7 @@ raise_no_transaction(int64 id)
 	ereport(ERROR,
 			(errcode(ERRCODE_NOT_FOUND),
 			 errmsg("transaction " INT64_FORMAT " does not exist", id),
-			 errhint("Look for it in table credits.transactions.")));
+			 errhint("Look for it in view credits.transactions.")));
 }
 
 /*
@@ -82,7 +82,7 @@ credits_erase_text(PG_FUNCTION_ARGS)
 
 		forget_text(&entry);
 		store_begin_changes(store);
-		store_write(store, &transactions_table, snapshot, &entry);
+		store_write(store, &log_table, snapshot, &entry);
 		store_end_changes(store);
 		json_begin(&detail);
 		json_cstring(&detail, "role",

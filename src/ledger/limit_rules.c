@@ -227,7 +227,7 @@ limit_rules_count(Store *store, Snapshot snapshot, Limits *limits)
 	Entry		entry;
 
 	limits->day_used = limits->month_used = 0;
-	scan_begin(&scan, store, &transactions_by_account_id, snapshot,
+	scan_begin(&scan, store, &log_by_account_id, snapshot,
 			   BY_INT64(limits->account_id));
 	old = MemoryContextSwitchTo(context);
 	while (scan_peek(&scan, BackwardScanDirection, &entry))

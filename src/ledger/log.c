@@ -152,7 +152,7 @@ log_add_held(Posting *posting, TransactionKind kind, TimestampTz at,
 	change_balance(posting, entry);
 
 	entry->id = posting->dry ? FIRST_DRY_ID + posting->nentries :
-		store_next_id(&transactions_table);
+		store_next_id(&log_table);
 	if (entry->id <= account->last_transaction_id && !posting->dry)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -343,7 +343,7 @@ log_check_idle(int64 account_id)
 					 errmsg("account is being changed by the current command"),
 					 errdetail("A trigger requests another change of account " INT64_FORMAT " before the first one is in the log.",
 							   account_id),
-					 errhint("Do it in an AFTER INSERT trigger on table \"credits.transactions\".")));
+					 errhint("Do it in an AFTER INSERT trigger on table \"credits.log\".")));
 }
 
 /*
@@ -451,8 +451,8 @@ is_erasure(const TriggerData *trigger)
 	if (differ_beyond(RelationGetDescr(trigger->tg_relation), old, new,
 					  erased_columns, lengthof(erased_columns)))
 		return false;
-	codec_read(&transactions_table, old, &before);
-	codec_read(&transactions_table, new, &after);
+	codec_read(&log_table, old, &before);
+	codec_read(&log_table, new, &after);
 	if (before.salt == NULL || before.salt_len != SALT_BYTES ||
 		!chain_is_erased(&after) || chain_has_text(&after))
 		return false;
@@ -528,7 +528,7 @@ typedef struct GuardedTable
 	"Use credits_complete_purchase and the other functions of purchases."
 
 static const GuardedTable guarded_tables[] = {
-	{"transactions", "the log of credits is immutable",
+	{"log", "the log of credits is immutable",
 	"Post a correction: credits_refund for a spend, credits_adjust for a balance."},
 	{"operations", "prices of operations are immutable",
 	"Set a new price with credits_set_operation, or end one with credits_retire_operation."},
@@ -574,7 +574,7 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 	/* what credits_erase_text does on the publisher arrives here as an update */
 	if (IsLogicalWorker() && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
 		TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
-		store_is_table(trigger->tg_relation, &transactions_table) &&
+		store_is_table(trigger->tg_relation, &log_table) &&
 		is_erasure(trigger))
 		PG_RETURN_POINTER(trigger->tg_newtuple);
 	while (guarded->name && strcmp(guarded->name, table) != 0)

@@ -130,26 +130,26 @@ static const StoreColumn transaction_columns[] = {
 	COLUMN_DIGEST(Entry, hash)
 };
 
-StoreTable	transactions_table = {
-	.name = "transactions",
+StoreTable	log_table = {
+	.name = "log",
 	.sequence = "transactions_id_seq",
 	ROWS_OF(Entry, transaction_columns)
 };
 
-StoreIndex	transactions_by_id = {
-	&transactions_table, "transactions_pkey", {"id"},.unique = true
+StoreIndex	log_by_id = {
+	&log_table, "log_pkey", {"id"},.unique = true
 };
-StoreIndex	transactions_by_account_id = {
-	&transactions_table, "transactions_account_id_idx",
+StoreIndex	log_by_account_id = {
+	&log_table, "log_account_id_idx",
 	{"account_id", "created_at", "id"}
 };
-StoreIndex	transactions_by_key = {
-	&transactions_table, "transactions_idempotency_key_idx",
+StoreIndex	log_by_key = {
+	&log_table, "log_idempotency_key_idx",
 	{"(COALESCE(member_id, account_id))", "idempotency_key"},.unique = true,
 	.predicate = "(idempotency_key IS NOT NULL)"
 };
-StoreIndex	transactions_by_target_id = {
-	&transactions_table, "transactions_target_id_idx", {"target_id"},
+StoreIndex	log_by_target_id = {
+	&log_table, "log_target_id_idx", {"target_id"},
 	.predicate = "(target_id IS NOT NULL)"
 };
 
@@ -316,7 +316,7 @@ forget_rolled_back(SubXactEvent event, SubTransactionId id,
 
 /* the tables that every posting uses */
 static StoreTable *const core_tables[] = {
-	&accounts_table, &grants_table, &transactions_table
+	&accounts_table, &grants_table, &log_table
 };
 
 /*
@@ -490,7 +490,7 @@ rows_moved(const Entry *entry)
 bool
 rows_find_entry(Store *store, Snapshot snapshot, int64 id, Entry *entry)
 {
-	return scan_find(store, &transactions_by_id, snapshot, entry,
+	return scan_find(store, &log_by_id, snapshot, entry,
 					 BY_INT64(id));
 }
 
@@ -502,7 +502,7 @@ bool
 rows_find_key(Store *store, Snapshot snapshot, int64 account_id, text *key,
 			  Entry *entry)
 {
-	return scan_find(store, &transactions_by_key, snapshot, entry,
+	return scan_find(store, &log_by_key, snapshot, entry,
 					 BY_INT64(account_id), BY_TEXT(key));
 }
 
@@ -512,5 +512,5 @@ rows_find_key(Store *store, Snapshot snapshot, int64 account_id, text *key,
 void
 rows_insert_entry(Store *store, Entry *entry)
 {
-	store_insert(store, &transactions_table, entry);
+	store_insert(store, &log_table, entry);
 }

@@ -67,7 +67,7 @@ subtract_earlier(Posting *posting, int64 target_id, Draw *draws, int ndraws)
 	StoreScan	scan;
 	Entry		earlier;
 
-	scan_begin(&scan, posting->store, &transactions_by_target_id,
+	scan_begin(&scan, posting->store, &log_by_target_id,
 			   posting->snapshot, BY_INT64(target_id));
 	while (scan_peek(&scan, ForwardScanDirection, &earlier))
 	{

@@ -481,7 +481,7 @@ find_transfer(int64 id, Reversal *reversal, Party *parties)
 	parties[0].id = given.account_id;
 	parties[1].id = 0;
 
-	scan_begin(&scan, NULL, &transactions_by_target_id, snapshot,
+	scan_begin(&scan, NULL, &log_by_target_id, snapshot,
 			   BY_INT64(id));
 	while (scan_peek(&scan, ForwardScanDirection, &other))
 		if (other.kind == KIND_TRANSFER)

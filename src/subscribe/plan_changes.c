@@ -486,7 +486,7 @@ balance_with_followers(const Entry *entry)
 		StoreScan	scan;
 		Entry		follower;
 
-		scan_begin(&scan, NULL, &transactions_by_target_id,
+		scan_begin(&scan, NULL, &log_by_target_id,
 				   store_snapshot(false), BY_INT64(targets[i]));
 		while (scan_peek(&scan, ForwardScanDirection, &follower))
 		{

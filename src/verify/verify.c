@@ -249,7 +249,7 @@ check_refund(Verification *v, const Entry *refund)
 					  "is not of a spend of the account");
 		return;
 	}
-	scan_begin(&scan, NULL, &transactions_by_target_id, GetActiveSnapshot(),
+	scan_begin(&scan, NULL, &log_by_target_id, GetActiveSnapshot(),
 			   BY_INT64(target.id));
 	while (scan_peek(&scan, ForwardScanDirection, &other))
 	{
@@ -533,7 +533,7 @@ verify_account(Verification *v, const Account *account)
 		MemoryContext old = MemoryContextSwitchTo(v->row);
 
 		CHECK_FOR_INTERRUPTS();
-		codec_peek(&transactions_table, v->transaction, &entry);
+		codec_peek(&log_table, v->transaction, &entry);
 		if (entry.account_id < account->id)
 			verify_orphan(v, entry.id,
 						  psprintf("belongs to account " INT64_FORMAT ", which does not exist",
@@ -575,7 +575,7 @@ verify_rest(Verification *v)
 		MemoryContext old = MemoryContextSwitchTo(v->row);
 
 		CHECK_FOR_INTERRUPTS();
-		codec_peek(&transactions_table, v->transaction, &entry);
+		codec_peek(&log_table, v->transaction, &entry);
 		verify_orphan(v, entry.id,
 					  psprintf("belongs to account " INT64_FORMAT ", which does not exist",
 							   entry.account_id));
@@ -591,7 +591,7 @@ verify_rest(Verification *v)
 static void
 begin_reading(Verification *v, const ScanBy *by, int n)
 {
-	scan_begin_by(&v->transactions, NULL, &transactions_by_account_id,
+	scan_begin_by(&v->transactions, NULL, &log_by_account_id,
 				  GetActiveSnapshot(), by, n);
 	v->transaction = scan_next(&v->transactions, ForwardScanDirection);
 	scan_begin_by(&v->grants, NULL, &grants_by_account_id,

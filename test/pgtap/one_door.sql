@@ -135,7 +135,7 @@ SELECT unnest(ARRAY[
 	'ALTER SCHEMA credits RENAME TO x',
 	'DROP SCHEMA credits CASCADE',
 	'DROP EXTENSION credits',
-	'ALTER EXTENSION credits DROP TABLE credits.transactions',
+	'ALTER EXTENSION credits DROP TABLE credits.log',
 	'ALTER EXTENSION credits UPDATE',
 	'ALTER EXTENSION credits SET SCHEMA pg_temp',
 	'CREATE FUNCTION pg_temp.f(text, bigint) RETURNS text LANGUAGE c AS ''$libdir/credits'', ''credits_allocate''',
@@ -145,8 +145,8 @@ SELECT unnest(ARRAY[
 	'SET ROLE pg_read_server_files',
 	'ALTER ROLE credits_app LOGIN',
 	'DROP ROLE credits_app',
-	'COPY credits.transactions FROM PROGRAM ''true''',
-	'COPY credits.transactions FROM ''/dev/null''',
+	'COPY credits.log FROM PROGRAM ''true''',
+	'COPY credits.log FROM ''/dev/null''',
 	'SELECT pg_catalog.lo_import(''/dev/null'')',
 	'SELECT pg_catalog.pg_read_file(''PG_VERSION'')',
 	'CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION credits.refuse_change()'
@@ -181,7 +181,7 @@ DECLARE
 BEGIN
 	SET LOCAL client_min_messages = error;
 	FOREACH person IN ARRAY ARRAY['regress_pgtap_app', 'regress_pgtap_admin', 'regress_pgtap_auditor'] LOOP
-		FOREACH thing IN ARRAY ARRAY['credits.accounts', 'credits.transactions', 'credits.draws',
+		FOREACH thing IN ARRAY ARRAY['credits.accounts', 'credits.log', 'credits.transactions', 'credits.draws',
 									 'FUNCTION credits_allocate', 'FUNCTION credits_deduct'] LOOP
 			PERFORM set_config('session_authorization', person, true);
 			BEGIN
@@ -220,9 +220,9 @@ UNION ALL VALUES
 	('TRUNCATE credits.accounts CASCADE'),
 	('UPDATE credits.grants SET remaining = amount'), ('UPDATE credits.grants SET status = ''open'' WHERE false'),
 	('UPDATE credits.grants SET price = 1'), ('DELETE FROM credits.grants'), ('TRUNCATE credits.grants CASCADE'),
-	('UPDATE credits.transactions SET amount = 1'), ('UPDATE credits.transactions SET reason = NULL WHERE false'),
-	('DELETE FROM credits.transactions'), ('TRUNCATE credits.transactions CASCADE'),
-	('TRUNCATE credits.accounts, credits.grants, credits.transactions, credits.events CASCADE');
+	('UPDATE credits.log SET amount = 1'), ('UPDATE credits.log SET reason = NULL WHERE false'),
+	('DELETE FROM credits.log'), ('TRUNCATE credits.log CASCADE'),
+	('TRUNCATE credits.accounts, credits.grants, credits.log, credits.events CASCADE');
 -- each table that is guarded, also one that is new; without CASCADE, foreign keys are
 -- in the way before a trigger is
 INSERT INTO refused
@@ -262,7 +262,7 @@ SELECT matches(pg_temp.hint_of('DELETE FROM credits.hold_states'), 'credits_rele
 SELECT is(pg_temp.state_as(NULL, 'UPDATE credits.accounts SET metadata = ''{}'', low_balance = 3, unit = ''x'''),
 	'00000', 'superuser: metadata, threshold and unit are free');
 -- what was inserted past the functions is found
-INSERT INTO credits.transactions (id, account_id, created_at, amount, held, balance_after, held_after, kind, role, hash)
+INSERT INTO credits.log (id, account_id, created_at, amount, held, balance_after, held_after, kind, role, hash)
 SELECT 0, id, created_at, 1000, 0, 1000, 0, 'allocation', 'me', sha256('x') FROM credits.accounts WHERE name = 'door:1';
 SELECT isnt_empty($$ SELECT * FROM credits_verify('door:1') $$, 'a forged row is found');
 

@@ -47,6 +47,7 @@ SELECT tables_are('credits', ARRAY[
 	'hold_states',
 	'job_runs',
 	'limits',
+	'log',
 	'members',
 	'offers',
 	'operations',
@@ -78,7 +79,6 @@ SELECT tables_are('credits', ARRAY[
 	'stripe_subjects',
 	'stripe_subscriptions',
 	'subscriptions',
-	'transactions',
 	'unit_prices',
 	'volume_discounts',
 	'warnings'
@@ -107,7 +107,8 @@ SELECT views_are('credits', ARRAY[
 	'stripe_attention',
 	'stripe_prices',
 	'stripe_refusals',
-	'subscription_list'
+	'subscription_list',
+	'transactions'
 ]);
 SELECT sequences_are('credits', ARRAY[
 	'accounts_id_seq',
@@ -195,7 +196,7 @@ $$, 'columns of grants');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
 		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
-	FROM pg_attribute WHERE attrelid = 'credits.transactions'::regclass AND attnum > 0 ORDER BY attnum
+	FROM pg_attribute WHERE attrelid = 'credits.log'::regclass AND attnum > 0 ORDER BY attnum
 $$, $$ VALUES
 	('id', 'bigint', true, NULL),
 	('account_id', 'bigint', true, NULL),
@@ -219,7 +220,35 @@ $$, $$ VALUES
 	('actor', 'text', false, NULL),
 	('salt', 'bytea', false, NULL),
 	('hash', 'bytea', true, NULL)
-$$, 'columns of transactions');
+$$, 'columns of the log');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod),
+		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
+	FROM pg_attribute WHERE attrelid = 'credits.transactions'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', NULL),
+	('account_id', 'bigint', NULL),
+	('created_at', 'timestamp with time zone', NULL),
+	('amount', 'bigint', NULL),
+	('held', 'bigint', NULL),
+	('balance_after', 'bigint', NULL),
+	('held_after', 'bigint', NULL),
+	('target_id', 'bigint', NULL),
+	('member_id', 'bigint', NULL),
+	('request', 'bigint', NULL),
+	('kind', 'text', NULL),
+	('role', 'text', NULL),
+	('idempotency_key', 'text', 'C'),
+	('operation', 'text', NULL),
+	('reference', 'text', NULL),
+	('draws', 'bigint[]', NULL),
+	('terms', 'jsonb', NULL),
+	('reason', 'text', NULL),
+	('metadata', 'jsonb', NULL),
+	('actor', 'text', NULL),
+	('salt', 'bytea', NULL),
+	('hash', 'bytea', NULL)
+$$, 'columns of the view transactions');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attrelid = 'credits.events'::regclass AND attnum > 0 ORDER BY attnum
@@ -1192,6 +1221,10 @@ $$, $$ VALUES
 	('credits.limits', 'limits_account_id_fkey', 'f'),
 	('credits.limits', 'limits_not_negative', 'c'),
 	('credits.limits', 'limits_pkey', 'p'),
+	('credits.log', 'log_account_id_fkey', 'f'),
+	('credits.log', 'log_member_id_fkey', 'f'),
+	('credits.log', 'log_not_negative', 'c'),
+	('credits.log', 'log_pkey', 'p'),
 	('credits.members', 'members_account_id_fkey', 'f'),
 	('credits.members', 'members_not_negative', 'c'),
 	('credits.members', 'members_pkey', 'p'),
@@ -1299,10 +1332,6 @@ $$, $$ VALUES
 	('credits.subscriptions', 'subscriptions_pkey', 'p'),
 	('credits.subscriptions', 'subscriptions_plan_id_fkey', 'f'),
 	('credits.subscriptions', 'subscriptions_status', 'c'),
-	('credits.transactions', 'transactions_account_id_fkey', 'f'),
-	('credits.transactions', 'transactions_member_id_fkey', 'f'),
-	('credits.transactions', 'transactions_not_negative', 'c'),
-	('credits.transactions', 'transactions_pkey', 'p'),
 	('credits.unit_prices', 'unit_prices_currency', 'c'),
 	('credits.unit_prices', 'unit_prices_pkey', 'p'),
 	('credits.unit_prices', 'unit_prices_price', 'c'),
@@ -1350,6 +1379,11 @@ $$, $$ VALUES
 	('credits.job_runs_job_idx', false, false, NULL, 'job,id'),
 	('credits.job_runs_pkey', true, true, NULL, 'id'),
 	('credits.limits_pkey', true, true, NULL, 'account_id'),
+	('credits.log_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
+	('credits.log_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
+	 'COALESCE(member_id, account_id),idempotency_key'),
+	('credits.log_pkey', true, true, NULL, 'id'),
+	('credits.log_target_id_idx', false, false, '(target_id IS NOT NULL)', 'target_id'),
 	('credits.members_account_id_idx', false, false, NULL, 'account_id,pool_id'),
 	('credits.members_pkey', true, true, NULL, 'pool_id,account_id'),
 	('credits.offers_pkey', true, true, NULL, 'id'),
@@ -1418,11 +1452,6 @@ $$, $$ VALUES
 	('credits.subscriptions_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
 	('credits.subscriptions_external_id_key', true, false, '(external_id IS NOT NULL)', 'external_id'),
 	('credits.subscriptions_pkey', true, true, NULL, 'id'),
-	('credits.transactions_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
-	('credits.transactions_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
-	 'COALESCE(member_id, account_id),idempotency_key'),
-	('credits.transactions_pkey', true, true, NULL, 'id'),
-	('credits.transactions_target_id_idx', false, false, '(target_id IS NOT NULL)', 'target_id'),
 	('credits.unit_prices_pkey', true, true, NULL, 'id'),
 	('credits.unit_prices_unit_idx', false, false, NULL, 'unit,currency,active_from,id'),
 	('credits.volume_discounts_pkey', true, true, NULL, 'id'),
@@ -1467,6 +1496,10 @@ $$, $$ VALUES
 	('credits.hold_states', 'hold_states_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.limits', 'limits_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.log', 'log_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.log', 'log_refuse_row_change', 'A', 'credits.refuse_change', true, true,
+	 'update delete'),
 	('credits.members', 'members_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.offers', 'offers_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.operations', 'operations_refuse_change', 'A', 'credits.refuse_change', false, true,
@@ -1492,10 +1525,6 @@ $$, $$ VALUES
 	('credits.reversals', 'reversals_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.subscriptions', 'subscriptions_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
-	('credits.transactions', 'transactions_refuse_change', 'A', 'credits.refuse_change', false, true,
-	 'update delete truncate'),
-	('credits.transactions', 'transactions_refuse_row_change', 'A', 'credits.refuse_change', true, true,
-	 'update delete'),
 	('credits.unit_prices', 'unit_prices_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.volume_discounts', 'volume_discounts_refuse_change', 'A', 'credits.refuse_change', false, true,

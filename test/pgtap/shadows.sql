@@ -182,6 +182,7 @@ $$;
 -- tables, views, types and sequences of the names that we use, both places
 CREATE TABLE evil.accounts (id bigint, name text, balance bigint);
 CREATE TABLE evil.grants (LIKE evil.accounts);
+CREATE TABLE evil.log (LIKE evil.accounts);
 CREATE TABLE evil.transactions (LIKE evil.accounts);
 CREATE TABLE evil.events (LIKE evil.accounts);
 CREATE TABLE evil.hold_states (LIKE evil.accounts);
@@ -198,6 +199,7 @@ CREATE DOMAIN evil.int8 AS pg_catalog.text;
 CREATE DOMAIN evil.timestamptz AS pg_catalog.text;
 CREATE TEMP TABLE accounts (id bigint, name text, balance bigint);
 CREATE TEMP TABLE grants (LIKE accounts);
+CREATE TEMP TABLE log (LIKE accounts);
 CREATE TEMP TABLE transactions (LIKE accounts);
 CREATE TEMP TABLE events (LIKE accounts);
 CREATE TEMP TABLE hold_states (LIKE accounts);

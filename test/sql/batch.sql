@@ -14,8 +14,8 @@ SELECT account, balance FROM unnest(ARRAY['batch:1', 'batch:2', 'batch:3']) AS n
 \set outcome 'item, ok, code, (receipt).transaction_id AS id, (receipt).account, (receipt).kind, (receipt).amount, (receipt).balance, (receipt).replayed'
 \set refusal 'item, code, message, detail, hint'
 -- what a transaction has written: the counters may have some of those before
-\set count 'pg_stat_get_xact_tuples_updated(''credits.accounts''::regclass) AS accounts, pg_stat_get_xact_tuples_updated(''credits.grants''::regclass) AS grants, pg_stat_get_xact_tuples_inserted(''credits.transactions''::regclass) AS transactions'
-\set written 'pg_stat_get_xact_tuples_updated(''credits.accounts''::regclass) - :accounts AS accounts, pg_stat_get_xact_tuples_updated(''credits.grants''::regclass) - :grants AS grants, pg_stat_get_xact_tuples_inserted(''credits.transactions''::regclass) - :transactions AS transactions'
+\set count 'pg_stat_get_xact_tuples_updated(''credits.accounts''::regclass) AS accounts, pg_stat_get_xact_tuples_updated(''credits.grants''::regclass) AS grants, pg_stat_get_xact_tuples_inserted(''credits.log''::regclass) AS transactions'
+\set written 'pg_stat_get_xact_tuples_updated(''credits.accounts''::regclass) - :accounts AS accounts, pg_stat_get_xact_tuples_updated(''credits.grants''::regclass) - :grants AS grants, pg_stat_get_xact_tuples_inserted(''credits.log''::regclass) - :transactions AS transactions'
 
 -- receipts come in the order of the items, accounts are changed in that of their ids
 SET ROLE regress_credits_app;
@@ -56,7 +56,7 @@ COMMIT;
 SELECT t.id, t.amount, t.balance_after, string_agg(format('%s %s', g.source, d.amount), ', ' ORDER BY g.priority, g.expires_at)
 FROM credits.transactions AS t JOIN credits.draws AS d ON d.transaction_id = t.id
 JOIN credits.grants AS g ON g.id = d.grant_id
-WHERE t.idempotency_key LIKE 'm%' GROUP BY t.id ORDER BY t.id;
+WHERE t.idempotency_key LIKE 'm%' GROUP BY t.id, t.amount, t.balance_after ORDER BY t.id;
 SELECT source, amount, remaining, status FROM credits.grants
 WHERE account_id = 520004 ORDER BY priority, expires_at, id;
 SELECT * FROM credits_verify('batch:4');
@@ -412,13 +412,13 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER tell AFTER INSERT ON credits.transactions FOR EACH ROW EXECUTE FUNCTION regress_shop.batch_tell();
+CREATE TRIGGER tell AFTER INSERT ON credits.log FOR EACH ROW EXECUTE FUNCTION regress_shop.batch_tell();
 SELECT count(*) FROM credits_deduct_many(ARRAY[('batch:2', 1, NULL, NULL, NULL, NULL), ('batch:1', 2, NULL, NULL, NULL, NULL),
 	('batch:2', 3, NULL, NULL, NULL, NULL), ('batch:2', 9999, NULL, NULL, NULL, NULL)]::credits.deduction[]);
 -- what may be refused writes nothing
 SELECT count(*) FROM credits_deduct_many(ARRAY[('batch:1', 1, NULL, NULL, NULL, NULL), ('batch:1', 9999, NULL, NULL, NULL, NULL),
 	('batch:2', 1, NULL, NULL, NULL, NULL)]::credits.deduction[], atomic => true);
-DROP TRIGGER tell ON credits.transactions;
+DROP TRIGGER tell ON credits.log;
 -- they may call the functions: for an account that the batch comes to, or has
 -- been at, and for the same one
 \set SHOW_CONTEXT never
@@ -435,13 +435,13 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER cashback AFTER INSERT ON credits.transactions
+CREATE TRIGGER cashback AFTER INSERT ON credits.log
 	FOR EACH ROW WHEN (NEW.kind = 'deduction') EXECUTE FUNCTION regress_shop.batch_cashback();
 SELECT name, balance FROM credits.accounts WHERE id BETWEEN 520001 AND 520003 ORDER BY id;
 SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:3', 3, NULL, NULL, NULL, NULL), ('batch:2', 4, NULL, NULL, NULL, NULL),
 	('batch:1', 5, NULL, NULL, NULL, NULL), ('batch:1', 6, NULL, NULL, NULL, NULL)]::credits.deduction[]);
 SELECT name, balance FROM credits.accounts WHERE id BETWEEN 520001 AND 520003 ORDER BY id;
-DROP TRIGGER cashback ON credits.transactions;
+DROP TRIGGER cashback ON credits.log;
 -- not before the rows of the account are in the log
 CREATE TRIGGER a_cashback AFTER UPDATE ON credits.accounts
 	FOR EACH ROW EXECUTE FUNCTION regress_shop.batch_cashback();
@@ -454,12 +454,12 @@ BEGIN
 	RAISE EXCEPTION 'I object' USING ERRCODE = 'XX001';
 END
 $$;
-CREATE TRIGGER object AFTER INSERT ON credits.transactions
+CREATE TRIGGER object AFTER INSERT ON credits.log
 	FOR EACH ROW WHEN (NEW.operation = 'objectionable') EXECUTE FUNCTION regress_shop.batch_object();
 SELECT credits_deduct_many(ARRAY[('batch:1', 1, NULL, NULL, NULL, NULL), ('batch:2', 1, NULL, NULL, NULL, NULL),
 	('batch:2', 1, NULL, 'objectionable', NULL, NULL)]::credits.deduction[]);
 \echo :SQLSTATE
-DROP TRIGGER object ON credits.transactions;
+DROP TRIGGER object ON credits.log;
 SELECT count(*) FROM credits_deduct_many(ARRAY[('batch:1', 1, NULL, 'objectionable', NULL, NULL)]::credits.deduction[]);
 SELECT name, balance FROM credits.accounts WHERE id BETWEEN 520001 AND 520003 ORDER BY id;
 DROP FUNCTION regress_shop.batch_tell, regress_shop.batch_cashback, regress_shop.batch_object;

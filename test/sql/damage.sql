@@ -37,8 +37,8 @@ ROLLBACK;
 
 -- a log that is not there
 BEGIN;
-ALTER TABLE credits.transactions DISABLE TRIGGER ALL;
-DELETE FROM credits.transactions WHERE account_id = 65001;
+ALTER TABLE credits.log DISABLE TRIGGER ALL;
+DELETE FROM credits.log WHERE account_id = 65001;
 SAVEPOINT s;
 SELECT credits_open_account('damage:1');
 \echo :SQLSTATE
@@ -49,8 +49,8 @@ ROLLBACK;
 
 -- draws that are none
 BEGIN;
-ALTER TABLE credits.transactions DISABLE TRIGGER ALL;
-UPDATE credits.transactions SET draws = '{1,2,3}' WHERE id = :spend;
+ALTER TABLE credits.log DISABLE TRIGGER ALL;
+UPDATE credits.log SET draws = '{1,2,3}' WHERE id = :spend;
 SELECT account, transaction_id, problem FROM credits_verify('damage:1');
 SELECT credits_refund(:spend);
 \echo :SQLSTATE
@@ -62,18 +62,18 @@ SELECT kind FROM credits_add_member('damage:2', 'damage:3');
 SELECT transaction_id AS pooled FROM credits_deduct('damage:3', 4, pool => 'damage:2') \gset
 SELECT transaction_id AS split FROM credits_deduct('damage:3', 12, pool => 'damage:2', mode => 'own_first') \gset
 BEGIN;
-ALTER TABLE credits.transactions DISABLE TRIGGER ALL;
-UPDATE credits.transactions SET terms = jsonb_build_object('parts', jsonb_build_array(:spend)) WHERE id = :pooled;
+ALTER TABLE credits.log DISABLE TRIGGER ALL;
+UPDATE credits.log SET terms = jsonb_build_object('parts', jsonb_build_array(:spend)) WHERE id = :pooled;
 SAVEPOINT s;
 SELECT credits_refund(:pooled);
 \echo :SQLSTATE
 ROLLBACK TO s;
-UPDATE credits.transactions SET terms = jsonb_build_object('parts', jsonb_build_array(:pooled, :pooled)) WHERE id = :split;
+UPDATE credits.log SET terms = jsonb_build_object('parts', jsonb_build_array(:pooled, :pooled)) WHERE id = :split;
 SAVEPOINT s;
 SELECT credits_refund(:split);
 \echo :SQLSTATE
 ROLLBACK TO s;
-UPDATE credits.transactions SET terms = jsonb_build_object('parts', jsonb_build_array(:spend)) WHERE id = :split;
+UPDATE credits.log SET terms = jsonb_build_object('parts', jsonb_build_array(:spend)) WHERE id = :split;
 SELECT credits_refund(:split);
 \echo :SQLSTATE
 ROLLBACK;
@@ -141,8 +141,8 @@ CREATE INDEX grants_burn_order_idx ON credits.grants
 SELECT credits_deduct('damage:1', 1);
 ROLLBACK;
 BEGIN;
-DROP INDEX credits.transactions_idempotency_key_idx;
-CREATE INDEX transactions_idempotency_key_idx ON credits.transactions
+DROP INDEX credits.log_idempotency_key_idx;
+CREATE INDEX log_idempotency_key_idx ON credits.log
 	((COALESCE(member_id, account_id)), idempotency_key)
 	WHERE idempotency_key IS NOT NULL;
 SELECT credits_deduct('damage:1', 1, 'k');
@@ -156,7 +156,7 @@ ROLLBACK;
 -- one that CREATE INDEX CONCURRENTLY or REINDEX left behind
 BEGIN;
 UPDATE pg_index SET indisvalid = false
-	WHERE indexrelid = 'credits.transactions_idempotency_key_idx'::regclass;
+	WHERE indexrelid = 'credits.log_idempotency_key_idx'::regclass;
 SELECT credits_deduct('damage:1', 1, 'k');
 \echo :SQLSTATE
 ROLLBACK;
@@ -169,8 +169,8 @@ CREATE INDEX damage_idx ON credits.grants (source);
 SELECT balance FROM credits_deduct('damage:1', 1);
 ROLLBACK;
 BEGIN;
-DROP INDEX credits.transactions_idempotency_key_idx;
-CREATE UNIQUE INDEX transactions_idempotency_key_idx ON credits.transactions ((COALESCE(member_id, account_id)), idempotency_key) WHERE (idempotency_key IS NOT NULL);
+DROP INDEX credits.log_idempotency_key_idx;
+CREATE UNIQUE INDEX log_idempotency_key_idx ON credits.log ((COALESCE(member_id, account_id)), idempotency_key) WHERE (idempotency_key IS NOT NULL);
 SET LOCAL search_path = credits, pg_catalog, public;
 SELECT balance, replayed FROM credits_deduct('damage:1', 1, 'k');
 SELECT balance, replayed FROM credits_deduct('damage:1', 1, 'k');
@@ -189,8 +189,8 @@ ALTER TABLE credits.accounts ADD COLUMN damage_note text DEFAULT 'note';
 ALTER TABLE credits.accounts DROP COLUMN damage_note;
 ALTER TABLE credits.grants ADD COLUMN damage_note integer;
 ALTER TABLE credits.grants DROP COLUMN damage_note;
-ALTER TABLE credits.transactions ADD COLUMN damage_note integer DEFAULT 1;
-ALTER TABLE credits.transactions DROP COLUMN damage_note;
+ALTER TABLE credits.log ADD COLUMN damage_note integer DEFAULT 1;
+ALTER TABLE credits.log DROP COLUMN damage_note;
 SELECT balance, replayed FROM credits_deduct('damage:1', 1, 'k');
 SELECT balance, replayed FROM credits_deduct('damage:1', 1, 'k');
 SELECT balance FROM credits_allocate('damage:1', 5);

@@ -55,7 +55,7 @@ BEGIN
 	RAISE EXCEPTION 'not this one' USING ERRCODE = 'ZZ123';
 END
 $$;
-CREATE TRIGGER refuse_one AFTER INSERT ON credits.transactions
+CREATE TRIGGER refuse_one AFTER INSERT ON credits.log
 	FOR EACH ROW WHEN (NEW.amount = -3) EXECUTE FUNCTION regress_shop.refuse_one();
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2070-01-05 00:00:00+00';
@@ -65,7 +65,7 @@ RESET client_min_messages;
 SELECT done, failed, failed_id, error_code, error, behind FROM credits.jobs WHERE job = 'credits_settle';
 SELECT name FROM credits.accounts WHERE id = 650001;
 RESET ROLE;
-DROP TRIGGER refuse_one ON credits.transactions;
+DROP TRIGGER refuse_one ON credits.log;
 DROP FUNCTION regress_shop.refuse_one();
 SET ROLE regress_credits_admin;
 CALL credits_settle();

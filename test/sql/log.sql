@@ -26,36 +26,36 @@ SELECT count(DISTINCT salt) = count(salt) AS salts_differ FROM credits.transacti
 RESET ROLE;
 
 -- not even a superuser changes the log
-UPDATE credits.transactions SET amount = 1000 WHERE id = 110003;
+UPDATE credits.log SET amount = 1000 WHERE id = 110003;
 \echo :SQLSTATE
-UPDATE credits.transactions SET amount = amount;
+UPDATE credits.log SET amount = amount;
 \echo :SQLSTATE
-UPDATE credits.transactions SET reason = NULL WHERE false;
+UPDATE credits.log SET reason = NULL WHERE false;
 \echo :SQLSTATE
-DELETE FROM credits.transactions WHERE id = 110003;
+DELETE FROM credits.log WHERE id = 110003;
 \echo :SQLSTATE
 -- that it cascades is no news
 SET client_min_messages = warning;
-TRUNCATE credits.transactions CASCADE;
+TRUNCATE credits.log CASCADE;
 \echo :SQLSTATE
-TRUNCATE credits.accounts, credits.grants, credits.transactions, credits.events CASCADE;
+TRUNCATE credits.accounts, credits.grants, credits.log, credits.events CASCADE;
 \echo :SQLSTATE
-INSERT INTO credits.transactions SELECT * FROM credits.transactions WHERE id = 110003
+INSERT INTO credits.log SELECT * FROM credits.log WHERE id = 110003
 ON CONFLICT (id) DO UPDATE SET amount = 1000;
 \echo :SQLSTATE
-MERGE INTO credits.transactions AS t USING (SELECT 110003 AS id) AS s ON t.id = s.id
+MERGE INTO credits.log AS t USING (SELECT 110003 AS id) AS s ON t.id = s.id
 WHEN MATCHED THEN DELETE;
 \echo :SQLSTATE
-WITH gone AS (DELETE FROM credits.transactions WHERE id = 110003 RETURNING *)
+WITH gone AS (DELETE FROM credits.log WHERE id = 110003 RETURNING *)
 SELECT count(*) FROM gone;
 \echo :SQLSTATE
 -- nor as replication would
 SET session_replication_role = replica;
-UPDATE credits.transactions SET amount = 1000 WHERE id = 110003;
+UPDATE credits.log SET amount = 1000 WHERE id = 110003;
 \echo :SQLSTATE
-DELETE FROM credits.transactions WHERE id = 110003;
+DELETE FROM credits.log WHERE id = 110003;
 \echo :SQLSTATE
-TRUNCATE credits.transactions CASCADE;
+TRUNCATE credits.log CASCADE;
 \echo :SQLSTATE
 UPDATE credits.accounts SET balance = 1000 WHERE name = 'log:1';
 \echo :SQLSTATE
@@ -118,13 +118,13 @@ FROM credits.accounts WHERE name = 'log:2';
 -- an administrator who is no superuser: not by any table
 SET ROLE regress_credits_admin;
 \set VERBOSITY sqlstate
-INSERT INTO credits.transactions SELECT * FROM credits.transactions WHERE id = 110003;
-UPDATE credits.transactions SET amount = 1000 WHERE id = 110003;
+INSERT INTO credits.log SELECT * FROM credits.log WHERE id = 110003;
+UPDATE credits.log SET amount = 1000 WHERE id = 110003;
 UPDATE credits.accounts SET metadata = NULL WHERE name = 'log:1';
 DELETE FROM credits.events;
 SELECT nextval('credits.transactions_id_seq');
 SELECT setval('credits.transactions_id_seq', 1);
-ALTER TABLE credits.transactions DISABLE TRIGGER ALL;
+ALTER TABLE credits.log DISABLE TRIGGER ALL;
 SET session_replication_role = replica;
 BEGIN;
 LOCK credits.accounts IN ACCESS EXCLUSIVE MODE;

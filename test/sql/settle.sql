@@ -159,7 +159,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER refuse_one AFTER INSERT ON credits.transactions
+CREATE TRIGGER refuse_one AFTER INSERT ON credits.log
 	FOR EACH ROW EXECUTE FUNCTION regress_shop.refuse_one();
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2041-02-01 00:00:00+00';
@@ -183,7 +183,7 @@ SELECT detail ->> 'message' AS message, count(*)
 FROM credits.events WHERE kind = 'settle_failed' AND id BETWEEN 160001 AND 169999
 GROUP BY 1 ORDER BY 1;
 RESET ROLE;
-DROP TRIGGER refuse_one ON credits.transactions;
+DROP TRIGGER refuse_one ON credits.log;
 DROP FUNCTION regress_shop.refuse_one();
 SET ROLE regress_credits_admin;
 CALL credits_settle();
@@ -243,7 +243,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER refuse_six AFTER INSERT ON credits.transactions
+CREATE TRIGGER refuse_six AFTER INSERT ON credits.log
 	FOR EACH ROW EXECUTE FUNCTION regress_shop.refuse_six();
 SET ROLE regress_credits_admin;
 SET credits.test_clock = '2041-08-02 00:00:00+00';
@@ -255,7 +255,7 @@ SELECT credits_balance('settle:kept'), balance, expired, expiring_at FROM credit
 SELECT done, failed FROM credits.job_runs ORDER BY id DESC LIMIT 1;
 SELECT * FROM credits_verify('settle:kept');
 RESET ROLE;
-DROP TRIGGER refuse_six ON credits.transactions;
+DROP TRIGGER refuse_six ON credits.log;
 DROP FUNCTION regress_shop.refuse_six();
 SET ROLE regress_credits_admin;
 -- a call settles the rest, and a job goes on, in one transaction too

@@ -17,7 +17,7 @@ BEGIN
 	RETURN NEW;
 END
 $$;
-CREATE TRIGGER tell AFTER INSERT ON credits.transactions
+CREATE TRIGGER tell AFTER INSERT ON credits.log
 	FOR EACH ROW WHEN (NEW.account_id > 180000) EXECUTE FUNCTION regress_shop.tell();
 SELECT balance FROM credits_deduct('trg:1', 10, 'told');
 SELECT balance, replayed FROM credits_deduct('trg:1', 10, 'told');
@@ -30,13 +30,13 @@ SELECT balance FROM credits_refund(:spend);
 SET credits.test_clock = '2030-03-01 00:00:00+00';
 SELECT balance FROM credits_deduct('trg:1', 1);
 SELECT count(*) FROM generate_series(1, 3) AS i, LATERAL credits_deduct('trg:1', i);
-DROP TRIGGER tell ON credits.transactions;
+DROP TRIGGER tell ON credits.log;
 
 -- BEFORE INSERT that looks on
-CREATE TRIGGER tell_before BEFORE INSERT ON credits.transactions
+CREATE TRIGGER tell_before BEFORE INSERT ON credits.log
 	FOR EACH ROW EXECUTE FUNCTION regress_shop.tell();
 SELECT balance FROM credits_deduct('trg:1', 1);
-DROP TRIGGER tell_before ON credits.transactions;
+DROP TRIGGER tell_before ON credits.log;
 
 -- BEFORE INSERT that changes the row, or suppresses it: refused
 CREATE FUNCTION regress_shop.embezzle() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -45,34 +45,34 @@ BEGIN
 	RETURN NEW;
 END
 $$;
-CREATE TRIGGER embezzle BEFORE INSERT ON credits.transactions
+CREATE TRIGGER embezzle BEFORE INSERT ON credits.log
 	FOR EACH ROW EXECUTE FUNCTION regress_shop.embezzle();
 SELECT credits_deduct('trg:1', 1);
 \echo :SQLSTATE
-DROP TRIGGER embezzle ON credits.transactions;
+DROP TRIGGER embezzle ON credits.log;
 CREATE FUNCTION regress_shop.annotate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	NEW.reason := 'annotated';
 	RETURN NEW;
 END
 $$;
-CREATE TRIGGER annotate BEFORE INSERT ON credits.transactions
+CREATE TRIGGER annotate BEFORE INSERT ON credits.log
 	FOR EACH ROW EXECUTE FUNCTION regress_shop.annotate();
 SELECT credits_deduct('trg:1', 1);
 \echo :SQLSTATE
-DROP TRIGGER annotate ON credits.transactions;
+DROP TRIGGER annotate ON credits.log;
 CREATE FUNCTION regress_shop.hush() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER hush BEFORE INSERT ON credits.transactions
+CREATE TRIGGER hush BEFORE INSERT ON credits.log
 	FOR EACH ROW EXECUTE FUNCTION regress_shop.hush();
 SELECT credits_deduct('trg:1', 1);
 \echo :SQLSTATE
 SELECT credits_open_account('trg:4', 1);
 SELECT credits_pause_account('trg:1', 'pause');
-DROP TRIGGER hush ON credits.transactions;
+DROP TRIGGER hush ON credits.log;
 -- on the accounts and the grants they do not fire, or change nothing
 CREATE FUNCTION regress_shop.round_up() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -125,7 +125,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER cashback AFTER INSERT ON credits.transactions
+CREATE TRIGGER cashback AFTER INSERT ON credits.log
 	FOR EACH ROW WHEN (NEW.kind = 'deduction' AND NEW.account_id = 180001)
 	EXECUTE FUNCTION regress_shop.cashback();
 SELECT balance FROM credits_deduct('trg:1', 100);
@@ -178,7 +178,7 @@ SELECT credits_deduct('trg:1', 1);
 \echo :SQLSTATE
 SELECT ok, code, message FROM credits_try_deduct('trg:1', 1);
 SELECT credits_balance('trg:1') = :before AS unchanged;
-DROP TRIGGER cashback ON credits.transactions;
+DROP TRIGGER cashback ON credits.log;
 SELECT balance, replayed FROM credits_deduct('trg:1', 1, 'failing');
 
 -- statement triggers do not fire, as with logical replication; they do no harm
@@ -188,11 +188,11 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER tell_many AFTER INSERT ON credits.transactions
+CREATE TRIGGER tell_many AFTER INSERT ON credits.log
 	REFERENCING NEW TABLE AS new_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION regress_shop.tell_many();
 SELECT balance FROM credits_deduct('trg:1', 1);
-DROP TRIGGER tell_many ON credits.transactions;
+DROP TRIGGER tell_many ON credits.log;
 
 -- deferred: at commit
 CREATE FUNCTION regress_shop.check_later() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -203,7 +203,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE CONSTRAINT TRIGGER check_later AFTER INSERT ON credits.transactions
+CREATE CONSTRAINT TRIGGER check_later AFTER INSERT ON credits.log
 	DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
 	WHEN (NEW.account_id = 180003) EXECUTE FUNCTION regress_shop.check_later();
 BEGIN;
@@ -215,7 +215,7 @@ SELECT balance FROM credits_deduct('trg:3', 700);
 COMMIT;
 \echo :SQLSTATE
 SELECT credits_balance('trg:3');
-DROP TRIGGER check_later ON credits.transactions;
+DROP TRIGGER check_later ON credits.log;
 
 -- what moves credits between accounts is in the log whole before one fires, in
 -- either direction: it finds both rows, and can change both accounts
@@ -229,7 +229,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER fees AFTER INSERT ON credits.transactions
+CREATE TRIGGER fees AFTER INSERT ON credits.log
 	FOR EACH ROW WHEN (NEW.kind IN ('transfer', 'hold', 'gift') AND NEW.account_id > 180000)
 	EXECUTE FUNCTION regress_shop.fees();
 SELECT credits_balance('trg:2') AS two, credits_balance('trg:3') AS three \gset
@@ -240,7 +240,7 @@ SELECT amount FROM credits_gift_many('trg:3', '{trg:2}', 5);
 SELECT kind FROM credits_add_member('trg:2', 'trg:3', 7);
 SELECT amount, held FROM credits_hold('trg:3', 10, pool => 'trg:2', mode => 'pool_first');
 SELECT credits_balance('trg:2') - :two AS two, credits_balance('trg:3') - :three AS three;
-DROP TRIGGER fees ON credits.transactions;
+DROP TRIGGER fees ON credits.log;
 
 -- what statements of ours may change, triggers that they fire may not
 SELECT credits_set_package('trg:pack', 100, 10, 'USD') IS NOT NULL AS package,

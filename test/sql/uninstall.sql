@@ -12,7 +12,8 @@ CREATE TRIGGER open_account AFTER INSERT ON regress_shop.last_users
 \set VERBOSITY sqlstate
 DROP EXTENSION credits;
 -- none of its parts can be dropped alone
-DROP TABLE credits.transactions;
+DROP TABLE credits.log;
+DROP VIEW credits.transactions;
 DROP SCHEMA credits CASCADE;
 DROP FUNCTION credits_deduct;
 \set VERBOSITY default

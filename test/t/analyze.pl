@@ -24,7 +24,7 @@ append_to_file($spend, <<'SQL');
 \set i random(1, 20)
 SELECT credits_deduct('account:' || :i, 1);
 SQL
-append_to_file($analyze, "ANALYZE credits.accounts, credits.grants, credits.transactions;\n");
+append_to_file($analyze, "ANALYZE credits.accounts, credits.grants, credits.log;\n");
 
 my ($out, $err) = ('', '');
 my @pgbench = ('pgbench', '-n', '-T', $seconds, '-h', $node->host, '-p', $node->port);

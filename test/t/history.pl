@@ -35,7 +35,7 @@ $loader->value(q(
 $loader->value(q(
 	SELECT count(credits_deduct('account:' || n, 1)) FROM generate_series(1, 100) AS n, generate_series(1, 20)));
 $loader->quit;
-$node->safe_psql('postgres', 'VACUUM ANALYZE credits.accounts, credits.grants, credits.transactions');
+$node->safe_psql('postgres', 'VACUUM ANALYZE credits.accounts, credits.grants, credits.log');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM credits.grants WHERE status = 'used')), '2000',
 	'many grants are used up');
 
@@ -65,8 +65,8 @@ sub reads_little
 	my ($answer, $plans) = explained($query);
 
 	# the function itself is in there, or else nothing is proven
-	like($plans, qr/on (?:credits\.)?(?:transactions|grants|accounts)\b/, "$name: plans seen");
-	my @scans = $plans =~ /^.*(?:Seq Scan|Bitmap Heap Scan on (?:transactions|grants)).*$/mg;
+	like($plans, qr/on (?:credits\.)?(?:log|grants|accounts)\b/, "$name: plans seen");
+	my @scans = $plans =~ /^.*(?:Seq Scan|Bitmap Heap Scan on (?:log|grants)).*$/mg;
 	is(join("\n", @scans), '', "$name: no other scans than by index");
 	my @sorts = $plans =~ /Sort Key: .*created_at.*/g;
 	is("@sorts", '', "$name: the log comes sorted");
@@ -78,7 +78,7 @@ sub reads_little
 
 	# each scan of the log and of the grants starts at the account
 	my @lines = split /\n/, $plans;
-	foreach my $number (grep { $lines[$_] =~ /Index.*Scan.* on (transactions|grants)/ } 0 .. $#lines)
+	foreach my $number (grep { $lines[$_] =~ /Index.*Scan.* on (log|grants)/ } 0 .. $#lines)
 	{
 		my $condition = (grep { /Index Cond/ } @lines[ $number + 1 .. min_of($number + 3, $#lines) ])[0] // '';
 		like($condition, qr/account_id = |\bid = /, "$name: by account");
@@ -111,10 +111,10 @@ reads_little('credits_balance_at, future', q(SELECT credits_balance_at('big', '2
 # no worse
 my ($answer, $plans) = explained(q(
 	SELECT count(*) FROM generate_series(1, 10) AS n, credits_history('big', 10)));
-unlike($plans, qr/Seq Scan on transactions|Sort Key: .*created_at/, 'over and over in one query');
+unlike($plans, qr/Seq Scan on log|Sort Key: .*created_at/, 'over and over in one query');
 ($answer, $plans) = explained(join '; ',
 	q(PREPARE p (text) AS SELECT count(*) FROM credits_history($1, 10)), (q(EXECUTE p ('big'))) x 7);
-unlike($plans, qr/Seq Scan on transactions|Sort Key: .*created_at/, 'prepared');
+unlike($plans, qr/Seq Scan on log|Sort Key: .*created_at/, 'prepared');
 
 # and in pages, all of it, once each, in order
 my $session = CreditsTest::Session->new($node);

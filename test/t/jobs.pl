@@ -27,7 +27,7 @@ $node->safe_psql('postgres', qq(
 		END IF;
 		RETURN NULL;
 	END';
-	CREATE TRIGGER wait AFTER INSERT ON credits.transactions FOR EACH ROW EXECUTE FUNCTION wait();
+	CREATE TRIGGER wait AFTER INSERT ON credits.log FOR EACH ROW EXECUTE FUNCTION wait();
 	CREATE TRIGGER wait AFTER INSERT ON credits.events FOR EACH ROW EXECUTE FUNCTION wait();));
 
 # Runs a job until it comes to an account, and lets it be ended there.

@@ -17,21 +17,21 @@ populate($node);
 my $dba = CreditsTest::Session->new($node);
 my @sessions = map { CreditsTest::Session->new($node) } 1 .. 4;
 
-my @tables = map { "credits.$_" } qw(accounts grants transactions events);
+my @tables = map { "credits.$_" } qw(accounts grants log events);
 my @chores = (
 	(map { "REINDEX TABLE CONCURRENTLY $_" } @tables),
 	(map { "REINDEX TABLE $_" } @tables),
 	(map { "VACUUM FULL $_" } @tables),
 	'CLUSTER credits.accounts USING accounts_pkey',
 	(map { "VACUUM ANALYZE $_" } @tables),
-	'VACUUM (FREEZE) credits.transactions',
+	'VACUUM (FREEZE) credits.log',
 	'ALTER TABLE credits.grants SET (fillfactor = 50)',
 	'ALTER TABLE credits.accounts ALTER COLUMN metadata SET STATISTICS 10',
-	'CREATE INDEX CONCURRENTLY transactions_reference_idx ON credits.transactions (reference)',
-	'DROP INDEX CONCURRENTLY credits.transactions_reference_idx',
+	'CREATE INDEX CONCURRENTLY log_reference_idx ON credits.log (reference)',
+	'DROP INDEX CONCURRENTLY credits.log_reference_idx',
 	'CREATE INDEX grants_source_idx ON credits.grants (source)',
 	'DROP INDEX credits.grants_source_idx',
-	'CREATE STATISTICS credits.s ON kind, operation FROM credits.transactions',
+	'CREATE STATISTICS credits.s ON kind, operation FROM credits.log',
 	'DROP STATISTICS credits.s',
 	'ANALYZE',);
 

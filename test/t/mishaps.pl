@@ -36,7 +36,7 @@ my %indexes = (
 foreach my $kind (sort keys %indexes)
 {
 	my ($definition, $option) = @{ $indexes{$kind} };
-	answer("CREATE INDEX my_$kind ON credits.transactions $definition");
+	answer("CREATE INDEX my_$kind ON credits.log $definition");
 	answer(q(SELECT balance FROM credits_deduct('a', 1, metadata => '{"x": 1}'))) for 1 .. 2;
 	$node->safe_psql('postgres', "ALTER INDEX credits.my_$kind SET ($option)");
 	answer("SELECT count(*) FROM $_")
@@ -95,13 +95,13 @@ END $$
 SQL
 my $spend = answer(q(SELECT transaction_id FROM credits_deduct('b', 10)));
 answer(q(SELECT credits_deduct('b', 50)));
-answer('CREATE TRIGGER again BEFORE INSERT ON credits.transactions FOR EACH ROW EXECUTE FUNCTION again()');
+answer('CREATE TRIGGER again BEFORE INSERT ON credits.log FOR EACH ROW EXECUTE FUNCTION again()');
 is(answer("SELECT credits_refund($spend)"), '55006', 'a second refund from a BEFORE trigger of the first');
-answer('DROP TRIGGER again ON credits.transactions');
-answer('CREATE TRIGGER again AFTER INSERT ON credits.transactions FOR EACH ROW EXECUTE FUNCTION again()');
+answer('DROP TRIGGER again ON credits.log');
+answer('CREATE TRIGGER again AFTER INSERT ON credits.log FOR EACH ROW EXECUTE FUNCTION again()');
 is(answer("SELECT credits_refund($spend)"), 'PT409', 'from an AFTER trigger it sees the first');
 is(answer("SELECT amount FROM credits_refund($spend, reason => 'once')"), '10', 'one alone');
-answer('DROP TRIGGER again ON credits.transactions');
+answer('DROP TRIGGER again ON credits.log');
 is(answer(q(SELECT credits_balance('b'))), '950', 'which gives back once');
 is(answer('SELECT count(*) FROM credits_verify()'), '0', 'and all is well');
 
