@@ -424,7 +424,9 @@ FROM (
 			SELECT pg_catalog.sum(r.credits) FROM credits.paid_parts AS r
 			WHERE r.subscription_id OPERATOR(pg_catalog.=) p.subscription_id
 			  AND r.ends_at OPERATOR(pg_catalog.=) p.ends_at
-			  AND r.credits OPERATOR(pg_catalog.>) 0))
+			  AND r.credits OPERATOR(pg_catalog.>) 0
+			  -- nothing is given in advance for a period that is over
+			  AND (r.reference OPERATOR(pg_catalog.<>) '(pending)' OR r.ends_at OPERATOR(pg_catalog.>) credits.now())))
 ) AS w
 WHERE NOT EXISTS (
 	SELECT FROM credits.stripe_dismissals AS d

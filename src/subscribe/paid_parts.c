@@ -79,9 +79,7 @@ follow_plan(Posting *posting, PartsChange *change, Period *period,
 		part->price = proration_price(plan, part->credits);
 	part->currency = part->price ? plan->currency : NULL;
 	if (part->credits == 0 &&
-		!scan_find(posting->store, &paid_parts_by_end, posting->snapshot,
-				   &known, BY_INT64(s->id), BY_TIME(part->ends_at),
-				   BY_TEXT(part->reference)))
+		!part_rows_find(posting, s, part->ends_at, part->reference, &known))
 		return;
 	change->within = true;
 	change->parts = list_make1(part);
@@ -113,11 +111,9 @@ paid_parts_follow(Posting *posting, Subscription *subscription,
 	PartRow		base;
 	Datum		carried;
 
-	if (scan_find(posting->store, &paid_parts_by_end, posting->snapshot,
-				  &base, BY_INT64(subscription->id),
-				  BY_TIME(period->ends_at),
-				  BY_TEXT(cstring_to_text(period->status == PERIOD_TRIAL ?
-										  TRIAL_REFERENCE : PAID_REFERENCE))))
+	if (part_rows_find(posting, subscription, period->ends_at,
+					   cstring_to_text(period->status == PERIOD_TRIAL ?
+									   TRIAL_REFERENCE : PAID_REFERENCE), &base))
 		follow_plan(posting, &change, period, &base.part, note, e);
 	else
 		/* another part of the house knows what was paid */
@@ -171,7 +167,6 @@ plan_set(Posting *posting, void *arg)
 	change->subscription = subscriptions_in(posting, change->subscription_id);
 	if (change->subscription == NULL)
 		subscriptions_raise_unknown(change->subscription_id);
-	change->written = change->removed = NIL;
 	change->changed = false;
 	memset(&change->refusal, 0, sizeof(Refusal));
 	part_periods_plan(posting, change);

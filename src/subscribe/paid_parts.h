@@ -51,8 +51,11 @@ typedef struct PartRow
 	ItemPointerData tid;		/* invalid if not stored yet */
 	int64		subscription_id;
 	PaidPart	part;
-	const PaidPart *before;		/* the one that it replaces, NULL if none */
-	bool		counted;		/* have the sums of its period been adjusted? */
+	/* of those that a posting changes */
+	const PaidPart *before;		/* what the sums of its period have of it,
+								 * NULL if nothing */
+	bool		counted;		/* have the sums been adjusted since? */
+	bool		removed;
 } PartRow;
 
 /* What the parts of a period come to */
@@ -76,6 +79,8 @@ extern StoreIndex paid_parts_by_end;
 extern StoreIndex paid_parts_by_start;
 extern StoreIndex paid_parts_by_reference;
 extern bool part_rows_same(const PaidPart *a, const PaidPart *b);
+extern bool part_rows_find(Posting *posting, const Subscription *subscription,
+						   TimestampTz ends_at, text *reference, PartRow *row);
 extern List *part_rows_of_reference(int64 subscription_id, text *reference,
 									Snapshot snapshot);
 extern List *part_rows_of_period(int64 subscription_id, TimestampTz ends_at,

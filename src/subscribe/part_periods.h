@@ -24,8 +24,6 @@ typedef struct PartsChange
 	bool		within;			/* is it a change of plan within a period? */
 	/* while it is planned */
 	Subscription *subscription;
-	List	   *written;		/* of PartRow *, those that are new or change */
-	List	   *removed;		/* of PartRow * */
 	List	   *periods;		/* of Period *, those that were brought to
 								 * their parts */
 	List	   *unused;			/* of Period *, those that had more left than
@@ -50,7 +48,8 @@ plus(int64 a, int64 b)
 
 /* part_rows.c */
 extern List *part_rows_replace(Posting *posting, PartsChange *change);
-extern bool part_rows_contain(List *rows, const PartRow *row);
+extern bool part_rows_changed(const Subscription *subscription,
+							  const PartRow *row);
 
 /* part_sums.c */
 extern bool part_sums_update(Posting *posting, PartsChange *change,

@@ -131,45 +131,177 @@ find_part(List *parts, text *reference, TimestampTz ends_at)
 }
 
 /*
- * Writes a part.
+ * Writes a part, or deletes it.
  */
 static void
 write_part(Posting *posting, void *row)
 {
-	store_write(posting->store, &paid_parts_table, posting->snapshot, row);
+	PartRow    *part = row;
+
+	if (!part->removed)
+		store_write(posting->store, &paid_parts_table, posting->snapshot, part);
+	else if (ItemPointerIsValid(&part->tid))
+		store_delete(posting->store, &paid_parts_table, posting->snapshot,
+					 part);
 }
 
 /*
- * Deletes a part.
+ * Returns what the posting makes of a part, NULL if it has not changed it.
  */
-static void
-delete_part(Posting *posting, void *row)
+static PartRow *
+changed_part(const Subscription *subscription, TimestampTz ends_at,
+			 text *reference)
 {
-	store_delete(posting->store, &paid_parts_table, posting->snapshot, row);
-}
+	ListCell   *lc;
 
-/*
- * Has a part written together with the account, in place of a row, which is NULL
- * if there is none.
- */
-static void
-put_part(Posting *posting, PartsChange *change, const PaidPart *part,
-		 const PartRow *before)
-{
-	PartRow    *row = palloc0(sizeof(PartRow));
-
-	if (before)
+	foreach(lc, subscription->part_rows)
 	{
-		row->tid = before->tid;
-		row->before = &before->part;
+		PartRow    *row = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (row->part.ends_at == ends_at &&
+			same_text(row->part.reference, reference))
+			return row;
 	}
-	else
-		ItemPointerSetInvalid(&row->tid);
-	row->subscription_id = change->subscription_id;
-	row->part = *part;
-	change->written = lappend(change->written, row);
+	return NULL;
+}
+
+/*
+ * Returns whether the posting changes a row that is stored.
+ */
+bool
+part_rows_changed(const Subscription *subscription, const PartRow *row)
+{
+	ListCell   *lc;
+
+	CHECK_FOR_INTERRUPTS();
+	foreach(lc, subscription->part_rows)
+	{
+		PartRow    *other = lfirst(lc);
+
+		/* those that are new are stored nowhere yet */
+		if (ItemPointerIsValid(&other->tid) &&
+			ItemPointerEquals(&other->tid, (ItemPointer) &row->tid))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Finds a part of a subscription as it is in a posting.
+ */
+bool
+part_rows_find(Posting *posting, const Subscription *subscription,
+			   TimestampTz ends_at, text *reference, PartRow *row)
+{
+	const PartRow *changed = changed_part(subscription, ends_at, reference);
+
+	if (changed)
+	{
+		*row = *changed;
+		return !row->removed;
+	}
+	return scan_find(posting->store, &paid_parts_by_end, posting->snapshot, row,
+					 BY_INT64(subscription->id), BY_TIME(ends_at),
+					 BY_TEXT(reference));
+}
+
+/*
+ * Returns the row of a part for a change, which is written together with the
+ * account.  One posting may change it more than once.
+ */
+static PartRow *
+row_to_change(Posting *posting, PartsChange *change, TimestampTz ends_at,
+			  text *reference)
+{
+	Subscription *s = change->subscription;
+	PartRow    *row = changed_part(s, ends_at, reference);
+	PaidPart   *before;
+
 	change->changed = true;
-	posting_defer(posting, write_part, row);
+	if (row && !row->counted)
+		return row;
+	if (row == NULL)
+	{
+		row = palloc0(sizeof(PartRow));
+		if (!part_rows_find(posting, s, ends_at, reference, row))
+		{
+			ItemPointerSetInvalid(&row->tid);
+			row->subscription_id = s->id;
+			row->removed = true;
+		}
+		s->part_rows = lappend(s->part_rows, row);
+		posting_defer(posting, write_part, row);
+	}
+	row->counted = false;
+	row->before = NULL;
+	if (!row->removed)
+	{
+		before = palloc(sizeof(PaidPart));
+		*before = row->part;
+		row->before = before;
+	}
+	return row;
+}
+
+/*
+ * Replaces a part, or adds it.
+ */
+static void
+put_part(Posting *posting, PartsChange *change, const PaidPart *part)
+{
+	PartRow    *row = row_to_change(posting, change, part->ends_at,
+									part->reference);
+
+	row->part = *part;
+	row->removed = false;
+}
+
+/*
+ * Removes a part.
+ */
+static void
+remove_part(Posting *posting, PartsChange *change, const PaidPart *part)
+{
+	row_to_change(posting, change, part->ends_at, part->reference)->removed =
+		true;
+}
+
+/*
+ * Returns the parts (PaidPart *) that have a reference, as they are in a posting.
+ */
+static List *
+parts_of_reference(Posting *posting, const Subscription *subscription,
+				   text *reference)
+{
+	List	   *parts = NIL;
+	StoreScan	scan;
+	PartRow		row;
+	ListCell   *lc;
+
+	scan_begin(&scan, posting->store, &paid_parts_by_reference,
+			   posting->snapshot, BY_INT64(subscription->id),
+			   BY_TEXT(reference));
+	while (scan_read(&scan, ForwardScanDirection, &row))
+	{
+		PaidPart   *part;
+
+		if (part_rows_changed(subscription, &row))
+			continue;
+		part = palloc(sizeof(PaidPart));
+		*part = row.part;
+		parts = lappend(parts, part);
+	}
+	scan_end(&scan);
+	foreach(lc, subscription->part_rows)
+	{
+		PartRow    *changed = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!changed->removed && same_text(changed->part.reference, reference))
+			parts = lappend(parts, &changed->part);
+	}
+	return parts;
 }
 
 /*
@@ -182,73 +314,40 @@ part_rows_replace(Posting *posting, PartsChange *change)
 	List	   *ends = NIL;
 	List	   *known = NIL;
 	ListCell   *lc;
+	ListCell   *lc2;
 
 	foreach(lc, change->references)
 	{
-		StoreScan	scan;
-		PartRow    *row = palloc(sizeof(PartRow));
-
-		scan_begin(&scan, posting->store, &paid_parts_by_reference,
-				   posting->snapshot, BY_INT64(change->subscription_id),
-				   BY_TEXT(lfirst(lc)));
-		while (scan_read(&scan, ForwardScanDirection, row))
+		foreach(lc2, parts_of_reference(posting, change->subscription,
+										lfirst(lc)))
 		{
-			PaidPart   *part = find_part(change->parts, row->part.reference,
-										 row->part.ends_at);
+			PaidPart   *before = lfirst(lc2);
+			PaidPart   *part = find_part(change->parts, before->reference,
+										 before->ends_at);
 
-			ends = lappend(ends, &row->part.ends_at);
+			ends = lappend(ends, &before->ends_at);
 			if (part == NULL)
-			{
-				change->removed = lappend(change->removed, row);
-				change->changed = true;
-				posting_defer(posting, delete_part, row);
-			}
+				remove_part(posting, change, before);
 			else
 			{
 				known = lappend(known, part);
-				if (!part_rows_same(part, &row->part))
-					put_part(posting, change, part, row);
+				if (!part_rows_same(part, before))
+					put_part(posting, change, part);
 			}
-			row = palloc(sizeof(PartRow));
 		}
-		scan_end(&scan);
 	}
 	foreach(lc, change->parts)
 	{
 		PaidPart   *part = lfirst(lc);
-		PartRow    *row;
+		PartRow		row;
 
 		if (list_member_ptr(known, part))
 			continue;
 		ends = lappend(ends, &part->ends_at);
-		row = palloc(sizeof(PartRow));
-		if (!scan_find(posting->store, &paid_parts_by_end, posting->snapshot,
-					   row, BY_INT64(change->subscription_id),
-					   BY_TIME(part->ends_at), BY_TEXT(part->reference)))
-			put_part(posting, change, part, NULL);
-		else if (!part_rows_same(part, &row->part))
-			put_part(posting, change, part, row);
+		if (!part_rows_find(posting, change->subscription, part->ends_at,
+							part->reference, &row) ||
+			!part_rows_same(part, &row.part))
+			put_part(posting, change, part);
 	}
 	return ends;
-}
-
-/*
- * Returns whether a row is among some that are to be replaced.
- */
-bool
-part_rows_contain(List *rows, const PartRow *row)
-{
-	ListCell   *lc;
-
-	CHECK_FOR_INTERRUPTS();
-	foreach(lc, rows)
-	{
-		PartRow    *other = lfirst(lc);
-
-		/* those that are new are stored nowhere yet */
-		if (ItemPointerIsValid(&other->tid) &&
-			ItemPointerEquals(&other->tid, (ItemPointer) &row->tid))
-			return true;
-	}
-	return false;
 }

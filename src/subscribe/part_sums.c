@@ -118,16 +118,15 @@ add_up(Posting *posting, PartsChange *change, TimestampTz ends_at,
 	scan_begin(&scan, posting->store, &paid_parts_by_end, posting->snapshot,
 			   BY_INT64(change->subscription_id), BY_TIME(ends_at));
 	while (scan_peek(&scan, ForwardScanDirection, &row))
-		if (!part_rows_contain(change->written, &row) &&
-			!part_rows_contain(change->removed, &row))
+		if (!part_rows_changed(change->subscription, &row))
 			part_sums_add(sums, &row.part);
 	scan_end(&scan);
-	foreach(lc, change->written)
+	foreach(lc, change->subscription->part_rows)
 	{
-		const PartRow *written = lfirst(lc);
+		const PartRow *changed = lfirst(lc);
 
-		if (written->part.ends_at == ends_at)
-			part_sums_add(sums, &written->part);
+		if (changed->part.ends_at == ends_at && !changed->removed)
+			part_sums_add(sums, &changed->part);
 	}
 }
 
@@ -151,7 +150,7 @@ part_sums_update(Posting *posting, PartsChange *change, const Period *period,
 		sums->credited = period->credited;
 		sums->reversed = period->reversed;
 	}
-	foreach(lc, change->written)
+	foreach(lc, change->subscription->part_rows)
 	{
 		PartRow    *row = lfirst(lc);
 
@@ -160,17 +159,8 @@ part_sums_update(Posting *posting, PartsChange *change, const Period *period,
 		if (row->part.ends_at != ends_at || row->counted)
 			continue;
 		row->counted = changed = true;
-		known = known && replace_part(sums, row->before, &row->part);
-	}
-	foreach(lc, change->removed)
-	{
-		PartRow    *row = lfirst(lc);
-
-		CHECK_FOR_INTERRUPTS();
-		if (row->part.ends_at != ends_at || row->counted)
-			continue;
-		row->counted = changed = true;
-		known = known && replace_part(sums, &row->part, NULL);
+		known = known && replace_part(sums, row->before,
+									  row->removed ? NULL : &row->part);
 	}
 	if (!known)
 		add_up(posting, change, ends_at, sums);
@@ -209,13 +199,13 @@ part_sums_first(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	PartRow    *row = palloc(sizeof(PartRow));
 	ListCell   *lc;
 
-	foreach(lc, change->written)
+	foreach(lc, change->subscription->part_rows)
 	{
-		const PartRow *written = lfirst(lc);
+		const PartRow *changed = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
-		if (written->part.ends_at == ends_at)
-			first = earlier_part(first, &written->part);
+		if (changed->part.ends_at == ends_at && !changed->removed)
+			first = earlier_part(first, &changed->part);
 	}
 	scan_begin(&scan, posting->store, &paid_parts_by_start, posting->snapshot,
 			   BY_INT64(change->subscription_id), BY_TIME(ends_at));
@@ -224,8 +214,7 @@ part_sums_first(Posting *posting, PartsChange *change, TimestampTz ends_at)
 		   (first == NULL || row->part.starts_at <= first->starts_at))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (part_rows_contain(change->written, row) ||
-			part_rows_contain(change->removed, row))
+		if (part_rows_changed(change->subscription, row))
 			continue;
 		first = earlier_part(first, &row->part);
 		if (first == &row->part)

@@ -41,6 +41,8 @@ typedef struct Subscription
 	ItemPointerData tid;		/* invalid if not stored yet */
 	bool		changed;
 	bool		refused;		/* has this posting tried in vain to renew it? */
+	List	   *part_rows;		/* of PartRow *, those that this posting
+								 * changes */
 	int64		id;
 	int64		account_id;
 	int64		plan_id;

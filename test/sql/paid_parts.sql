@@ -186,6 +186,18 @@ SET credits.test_clock = '2070-06-25 00:00:00+00';
 SELECT balance FROM credits_mark_paid(:follows);
 SELECT * FROM pg_temp.gave WHERE name = 'follows';
 SET credits.test_clock = '2070-05-11 00:00:00+00';
+-- a trial that begins with the very call: it is there for a change of plan, and for what is paid for the same time
+SELECT count(credits_open_account('tries:' || n)) AS opened FROM generate_series(1, 4) AS n;
+CREATE TABLE pg_temp.tries AS
+SELECT n, s.subscription_id AS id
+FROM generate_series(1, 4) AS n, credits_subscribe('tries:' || n, 'tried', collection => 'payment', starts_at => '2070-05-20 00:00+00') AS s;
+SET credits.test_clock = '2070-05-22 00:00:00+00';
+SELECT credits_allocate('tries:' || n, 1000) IS NOT NULL AS touched FROM generate_series(1, 3, 2) AS n;
+SELECT n, c.given, c.taken, c.balance FROM pg_temp.tries, credits_change_plan(id, 'tried more', at => 'now') AS c WHERE n < 3 ORDER BY n;
+SELECT n, c.balance FROM pg_temp.tries, credits_set_invoice(id, 'in_1', jsonb_build_array(pg_temp.line('05-21', '06-03', 77, plan => 'tried'))) AS c WHERE n > 2 ORDER BY n;
+SELECT n, p.reference, p.starts_at, p.credits, p.trial FROM pg_temp.tries JOIN credits.paid_parts AS p ON p.subscription_id = id ORDER BY n, p.reference;
+SELECT name, "from", until, plan, status, paid, granted, given FROM pg_temp.gave WHERE name LIKE 'tries:%';
+SET credits.test_clock = '2070-05-11 00:00:00+00';
 -- what limits forbid is given as soon as they allow it; an event tells
 SELECT pg_temp.buyer('full') AS full \gset
 SELECT kind FROM credits_set_limits('full', max_balance => 600, excess => 'refuse');

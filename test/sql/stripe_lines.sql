@@ -113,6 +113,11 @@ SELECT pg_temp.send('invoiceitem.updated', pg_temp.item('ii_2', 2, 'price_pro', 
 SELECT pg_temp.has(2);
 SELECT key, invoice, amount, proration, negative, billed, problem FROM credits.stripe_lines WHERE subscription = 'sub_l2' ORDER BY key;
 
+-- one that became known when its period was over: nothing is given in advance any more, and nobody has to do anything
+SELECT pg_temp.start(54);
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_54', 54, 'price_pro', 900, '{"period": {"start": 1767657600, "end": 1768435200}}'), 15);
+SELECT pg_temp.has(54), count(*) AS attention FROM credits.stripe_attention WHERE subject = 'sub_l54';
+
 -- an upgrade that is deleted, and one that is void
 SELECT pg_temp.start(3);
 SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l3', 3, jsonb_build_array(pg_temp.line('il_4', 'price_basic', 1000))));
