@@ -135,29 +135,6 @@ grace_end(Posting *posting, const Period *period)
 }
 
 /*
- * Takes from the grace of a period what it had not left after all, because its
- * money was paid back.
- */
-void
-grace_lower(Posting *posting, const Subscription *subscription, Period *period)
-{
-	const Grant *grant;
-	int64		excess;
-
-	if (period->grace_grant_id == 0)
-		return;
-	grant = grants_get(posting, period->grace_grant_id);
-	excess = grant->amount - grant->lost -
-		rollover_available(posting, period,
-						   plan_history_before(posting, subscription,
-											   period->ends_at));
-	if (excess > 0)
-		(void) take_in_grace(posting, period,
-							 add_open(NIL, posting, &period->grace_grant_id, 1),
-							 excess);
-}
-
-/*
  * Counts what was spent in a period's grace against what was rolled over from it
  * and against the period that follows; that is NULL if none does.
  */
@@ -173,7 +150,7 @@ grace_count(Posting *posting, Period *period, Period *into)
 	if (period->grace_grant_id == 0)
 		return;
 	grant = grants_get(posting, period->grace_grant_id);
-	spent = grant->amount - grant->remaining - grant->lost;
+	spent = debts_used(posting, grant);
 	left = spent - Max(period->grace_spent, 0);
 	if (left <= 0)
 		return;

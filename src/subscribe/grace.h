@@ -17,8 +17,6 @@ extern bool grace_applies(const Posting *posting,
 						  TimestampTz *until);
 extern void grace_give(Posting *posting, Period *period, const PlanTerms *rule,
 					   TimestampTz until);
-extern void grace_lower(Posting *posting, const Subscription *subscription,
-						Period *period);
 extern void grace_end(Posting *posting, const Period *period);
 extern void grace_count(Posting *posting, Period *period, Period *into);
 

@@ -274,7 +274,8 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	if (!isnew && taking.carried == period->carried)
 		after = NULL;
 	period->given = period->granted - taking.taken;
-	period_claims_rolled(posting, change->subscription, period, taking.reversed > 0);
+	period_claims_passed_on(posting, change->subscription, period,
+							taking.reversed > 0);
 	if (isnew || posting->nentries > nentries ||
 		period->taken != taking.taken || period->carried != taking.carried)
 	{

@@ -61,9 +61,9 @@ extern const PaidPart *part_sums_first(Posting *posting, PartsChange *change,
 /* period_claims.c */
 extern int64 period_claims_used(Posting *posting, const Period *period);
 extern void period_claims_set(Posting *posting, Period *period, int64 total);
-extern void period_claims_rolled(Posting *posting,
-								 const Subscription *subscription,
-								 const Period *period, bool owes);
+extern void period_claims_passed_on(Posting *posting,
+									const Subscription *subscription,
+									Period *period, bool owes);
 
 /* part_periods.c */
 extern void part_periods_plan(Posting *posting, PartsChange *change);

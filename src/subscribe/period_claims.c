@@ -12,6 +12,7 @@
 
 #include "ledger/ledger.h"
 #include "subscribe/part_periods.h"
+#include "subscribe/plan_history.h"
 
 #include "miscadmin.h"
 
@@ -251,18 +252,58 @@ period_claims_set(Posting *posting, Period *period, int64 total)
  * Takes back what a period has rolled over and is not due any more.  What was
  * used of it is owed only if its money was paid back.
  */
-void
-period_claims_rolled(Posting *posting, const Subscription *subscription,
-					 const Period *period, bool owes)
+static void
+claim_rolled(Posting *posting, const Subscription *subscription,
+			 const Period *period, bool owes)
 {
-	const int64 *ids = period->rolled_grant_ids;
-	int			n = period->nrolled;
+	int64		excess = rollover_excess(posting, subscription, period);
+
+	if (!owes)
+		excess = Min(excess, period->rolled -
+					 used_of(posting, period->rolled_grant_ids,
+							 period->nrolled));
+	claim_from(posting, period->rolled_grant_ids, period->nrolled,
+			   Max(excess, 0));
+}
+
+/*
+ * Takes from what lives on in the grace of a period what it had not left after
+ * all.  What was used of it counts against what follows, see grace.c.
+ */
+static void
+claim_in_grace(Posting *posting, Period *period, const PlanTerms *rule)
+{
+	Grant	   *grant = grants_get(posting, period->grace_grant_id);
 	int64		excess;
 
-	if (n == 0)
+	if (grant->remaining == 0 && debts_claimed(posting, grant->id) == 0)
 		return;
-	excess = rollover_excess(posting, subscription, period);
-	if (!owes)
-		excess = Min(excess, period->rolled - used_of(posting, ids, n));
-	claim_from(posting, ids, n, Max(excess, 0));
+	excess = Min(grant->amount - rollover_available(posting, period, rule),
+				 grant->amount - debts_used(posting, grant));
+	claim_from(posting, &period->grace_grant_id, 1, Max(excess, 0));
+}
+
+/*
+ * Takes back what a period has passed on after its end, from which more or less
+ * is claimed than before: what it has rolled over, and what of that the next
+ * period has rolled over again, and so on, and what lives on in their grace.
+ */
+void
+period_claims_passed_on(Posting *posting, const Subscription *subscription,
+						Period *period, bool owes)
+{
+	while (period && period->ends_at <= posting->now)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (period->grace_grant_id != 0)
+			claim_in_grace(posting, period,
+						   plan_history_before(posting, subscription,
+											   period->ends_at));
+		if (period->nrolled == 0)
+			break;
+		claim_rolled(posting, subscription, period, owes);
+		period = periods_in(posting, period->subscription_id, period->ends_at);
+		if (period && period->again <= 0)
+			break;
+	}
 }

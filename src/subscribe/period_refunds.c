@@ -23,7 +23,6 @@
 #include "base/money.h"
 #include "base/numeric.h"
 #include "ledger/ledger.h"
-#include "subscribe/grace.h"
 #include "subscribe/part_periods.h"
 #include "subscribe/period_refunds.h"
 #include "subscribe/plan_history.h"
@@ -272,8 +271,7 @@ claim_by_sums(Posting *posting, const Subscription *subscription,
 				plus(claims, periods_withdrawn(posting, period)));
 	if (period->ends_at > posting->now)
 		return;
-	period_claims_rolled(posting, subscription, period, true);
-	grace_lower(posting, subscription, period);
+	period_claims_passed_on(posting, subscription, period, true);
 }
 
 /*

@@ -118,6 +118,31 @@ count_again(Posting *posting, Period *period)
 }
 
 /*
+ * Returns how much of what was rolled over into a period, and left when it ended,
+ * is still due: what was claimed back since is not.
+ */
+static int64
+again_left(Posting *posting, const Period *period)
+{
+	const Period *before;
+	int64		left = 0;
+	int			i;
+
+	if (period->again <= 0)
+		return 0;
+	before = periods_before(posting, period->subscription_id,
+							period->starts_at);
+	for (i = 0; before && i < before->nrolled; i++)
+	{
+		int64		id = before->rolled_grant_ids[i];
+
+		CHECK_FOR_INTERRUPTS();
+		left += grants_get(posting, id)->lost - debts_gone(posting, id);
+	}
+	return Min(period->again, Max(left, 0));
+}
+
+/*
  * Returns how much a period had left when it ended that can be rolled over.
  */
 int64
@@ -134,7 +159,7 @@ rollover_available(Posting *posting, Period *period, const PlanTerms *rule)
 	if (rule->rollover_again)
 	{
 		count_again(posting, period);
-		if (pg_add_s64_overflow(left, period->again, &left))
+		if (pg_add_s64_overflow(left, again_left(posting, period), &left))
 			left = PG_INT64_MAX;
 	}
 	return left;
@@ -309,7 +334,7 @@ rollover_excess(Posting *posting, const Subscription *subscription,
 	int64		left = rollover_left(posting, period);
 
 	if (rule->rollover_again &&
-		pg_add_s64_overflow(left, Max(period->again, 0), &left))
+		pg_add_s64_overflow(left, again_left(posting, period), &left))
 		left = PG_INT64_MAX;
 	return Max(period->rolled - plans_rolled(rule, period->given, left), 0);
 }

@@ -214,6 +214,38 @@ SELECT balance, replayed FROM credits_set_invoice(:closed, 'in_1', jsonb_build_a
 SELECT balance, replayed FROM credits_set_invoice(:closed, 'in_2', jsonb_build_array(pg_temp.line('06-11', '07-11', 1000)));
 SELECT count(*) AS problems FROM credits_verify();
 
+-- money back for a period takes what was rolled over from it and again, and what lives on in its grace; if it does not go back after all, that returns
+SELECT credits_set_plan('rolls again', 100, rollover => 'maximum', rollover_maximum => 1000, rollover_again => true) IS NOT NULL AS set,
+	credits_set_plan('waits', 100, grace => '10 days') IS NOT NULL AS set;
+SELECT pg_temp.buyer('again', 'rolls again') AS again, pg_temp.buyer('grace', 'waits') AS grace \gset
+SELECT balance FROM credits_set_invoice(:again, 'in_1', jsonb_build_array(pg_temp.line('03-01', '04-01', 100, plan => 'rolls again')), '2070-03-01 00:00+00');
+SELECT balance FROM credits_set_invoice(:again, 'in_2', jsonb_build_array(pg_temp.line('04-01', '05-01', 100, plan => 'rolls again')), '2070-04-01 00:00+00');
+SELECT balance FROM credits_set_invoice(:again, 'in_3', jsonb_build_array(pg_temp.line('05-01', '06-01', 100, plan => 'rolls again')), '2070-05-01 00:00+00');
+SELECT balance FROM credits_deduct('again', 10);
+SELECT balance FROM credits_set_invoice(:again, 'in_1', jsonb_build_array(pg_temp.line('03-01', '04-01', 100, 40, plan => 'rolls again')), '2070-03-01 00:00+00');
+SELECT balance FROM credits_set_invoice(:again, 'in_2', jsonb_build_array(pg_temp.line('04-01', '05-01', 100, 100, plan => 'rolls again')), '2070-04-01 00:00+00');
+SELECT balance FROM credits_set_invoice(:again, 'in_1', jsonb_build_array(pg_temp.line('03-01', '04-01', 100, 100, plan => 'rolls again')), '2070-03-01 00:00+00');
+SELECT balance, debt FROM credits_summary('again');
+SELECT balance FROM credits_set_invoice(:again, 'in_2', jsonb_build_array(pg_temp.line('04-01', '05-01', 100, plan => 'rolls again')), '2070-04-01 00:00+00');
+SELECT balance FROM credits_set_invoice(:again, 'in_1', jsonb_build_array(pg_temp.line('03-01', '04-01', 100, plan => 'rolls again')), '2070-03-01 00:00+00');
+SELECT balance, debt FROM credits_summary('again');
+SELECT balance FROM credits_set_invoice(:grace, 'in_1', jsonb_build_array(pg_temp.line('05-01', '05-21', 100, plan => 'waits')));
+SELECT balance FROM credits_deduct('grace', 10);
+SET credits.test_clock = '2070-05-22 00:00:00+00';
+SELECT balance FROM credits_deduct('grace', 20);
+SELECT balance FROM credits_set_invoice(:grace, 'in_1', jsonb_build_array(pg_temp.line('05-01', '05-21', 100, 50, plan => 'waits')));
+SELECT balance FROM credits_set_invoice(:grace, 'in_1', jsonb_build_array(pg_temp.line('05-01', '05-21', 100, 100, plan => 'waits')));
+SELECT balance, debt FROM credits_summary('grace');
+SELECT balance FROM credits_set_invoice(:grace, 'in_1', jsonb_build_array(pg_temp.line('05-01', '05-21', 100, plan => 'waits')));
+SELECT balance, debt FROM credits_summary('grace');
+SELECT balance FROM credits_set_invoice(:grace, 'in_1', jsonb_build_array(pg_temp.line('05-01', '05-21', 100, 50, plan => 'waits')));
+-- what was spent in the grace is taken from the next period
+SELECT balance FROM credits_set_invoice(:grace, 'in_2', jsonb_build_array(pg_temp.line('05-21', '06-21', 100, plan => 'waits')), '2070-05-21 00:00+00');
+SELECT balance, debt FROM credits_summary('grace');
+SELECT * FROM pg_temp.gave WHERE name IN ('again', 'grace');
+SET credits.test_clock = '2070-05-11 00:00:00+00';
+SELECT count(*) AS problems FROM credits_verify();
+
 -- what cannot be
 SELECT pg_temp.buyer('bad') AS bad \gset
 SELECT subscription_id AS clock FROM credits_subscribe('bad', 'basic') \gset

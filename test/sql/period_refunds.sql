@@ -128,6 +128,20 @@ SELECT credits, balance, debt FROM credits_refund_period(:rolls, 4, '2237-06-01'
 SELECT balance FROM credits_deduct('prf:6', 100);
 SELECT credits, balance, debt FROM credits_refund_period(:rolls, NULL, '2237-06-01');
 SELECT * FROM pg_temp.claims WHERE subscription_id IN (:sub, :rolls);
+-- what was rolled over again, too, as if the money had gone back in time
+SELECT credits_set_plan('pr again', 100, price => 10, currency => 'EUR', rollover => 'maximum', rollover_maximum => 1000, rollover_again => true) IS NOT NULL AS again;
+SET credits.test_clock = '2237-03-01 00:00:00+00';
+SELECT count(credits_open_account('prf:again ' || n)) AS opened FROM generate_series(1, 2) AS n;
+SELECT min(s.subscription_id) AS again FROM generate_series(1, 2) AS n, credits_subscribe('prf:again ' || n, 'pr again') AS s \gset
+SET credits.test_clock = '2237-03-20 00:00:00+00';
+SELECT credits, balance, debt FROM credits_refund_period(:again, 4);
+SET credits.test_clock = '2237-04-20 00:00:00+00';
+SELECT n, d.balance FROM generate_series(1, 2) AS n, credits_deduct('prf:again ' || n, 130) AS d;
+SET credits.test_clock = '2237-05-20 00:00:00+00';
+SELECT n, d.balance FROM generate_series(1, 2) AS n, credits_deduct('prf:again ' || n, 10) AS d;
+SELECT credits, balance, debt FROM credits_refund_period(:again + 1, 4, '2237-03-01');
+SELECT r.credits, r.balance, r.debt FROM generate_series(0, 1) AS n, credits_refund_period(:again + n, NULL, '2237-03-01') AS r;
+SET credits.test_clock = '2237-07-01 00:00:00+00';
 -- the newest one is that of now, even if nobody has renewed it
 SET credits.test_clock = '2237-08-02 00:00:00+00';
 SELECT period_start, credits FROM credits_refund_period(:sub, 1);
