@@ -316,10 +316,13 @@ decide_set(ReversalCall *call, Refusal *refusal)
 	const Reversal *before = call->before;
 	Reversal   *reversal = &call->reversal;
 
-	/* the row keeps its money, but it no longer counts */
+	/* the money of such a row does not count; it need not be known */
 	if (reversal->status == REVERSAL_WON ||
 		reversal->status == REVERSAL_WITHDRAWN)
-		reversal->money = before ? before->money : number(0);
+	{
+		if (before && compare(reversal->money, number(0)) == 0)
+			reversal->money = before->money;
+	}
 	/* a chargeback that was lost is not opened again by a late report */
 	else if (before && before->status == REVERSAL_LOST)
 		reversal->status = before->status;

@@ -213,6 +213,7 @@ reverse(int64 purchase_id, Jsonb *detail, const char *currency,
 		StripeOutcome *outcome)
 {
 	static const char *const kinds[] = {"charges", "disputes"};
+	JsonbContainer *withdrawn = part_of(detail, "withdrawn");
 	int			k;
 
 	for (k = 0; k < (int) lengthof(kinds); k++)
@@ -228,7 +229,7 @@ reverse(int64 purchase_id, Jsonb *detail, const char *currency,
 		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 		{
 			char	   *id;
-			bool		lost = false;
+			ReversalStatus status;
 			int64		amount = 0;
 
 			CHECK_FOR_INTERRUPTS();
@@ -236,21 +237,27 @@ reverse(int64 purchase_id, Jsonb *detail, const char *currency,
 				continue;
 			id = pnstrdup(value.val.string.val, value.val.string.len);
 			if (k == 0)
+			{
 				(void) number_of(reversals, id, &amount);
+				status = amount > 0 ? REVERSAL_MADE : REVERSAL_WITHDRAWN;
+				if (amount == 0 && withdrawn)
+					(void) number_of(withdrawn, id, &amount);
+			}
 			else
 			{
 				(void) JsonbIteratorNext(&it, &value, true);
 				if (value.type != jbvBinary)
 					continue;
 				(void) stripe_int64(value.val.binary.data, "amount", &amount);
-				lost = stripe_true(value.val.binary.data, "lost");
+				status = amount == 0 ? REVERSAL_WON :
+					stripe_true(value.val.binary.data, "lost") ?
+					REVERSAL_LOST : REVERSAL_OPEN;
+				if (amount == 0)
+					(void) stripe_int64(value.val.binary.data, "returned",
+										&amount);
 			}
 			if (reversals_set(purchase_id,
-							  cstring_to_text(*id ? id : "refunds"),
-							  k == 0 ?
-							  (amount > 0 ? REVERSAL_MADE : REVERSAL_WITHDRAWN) :
-							  amount == 0 ? REVERSAL_WON :
-							  lost ? REVERSAL_LOST : REVERSAL_OPEN,
+							  cstring_to_text(*id ? id : "refunds"), status,
 							  stripe_money(amount, currency)))
 				outcome->changed = true;
 		}

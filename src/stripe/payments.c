@@ -47,6 +47,7 @@ typedef struct StripeReversal
 	char	   *charge;			/* "" if it names none */
 	int64		amount;
 	bool		taken;			/* has it taken the amount? */
+	int64		returned;		/* for a dispute: how much it takes no more */
 	bool		lost;			/* for a dispute: for good? */
 	TimestampTz began_at;		/* for a refund */
 	TimestampTz told_at;		/* when its newest event happened */
@@ -57,8 +58,11 @@ typedef struct Charge
 {
 	char	   *id;
 	int64		refunded;		/* the total in the newest of its own events */
+	int64		most;			/* that was refunded, whether or not that
+								 * failed */
 	TimestampTz told_at;		/* when that happened */
-	int64		good;			/* sum of its refunds that did not fail */
+	int64		known;			/* sum of its refunds */
+	int64		good;			/* sum of those that did not fail */
 	int64		failed;			/* sum of those that did after that event */
 } Charge;
 
@@ -252,6 +256,7 @@ read_event(Payment *payment, const StripeEvent *event)
 				/* within one second, the order is not known */
 				charge->refunded = charge->told_at == event->created ?
 					Max(charge->refunded, refunded) : refunded;
+				charge->most = Max(charge->most, refunded);
 				charge->told_at = event->created;
 			}
 			value = stripe_text(facts, "currency");
@@ -274,6 +279,11 @@ read_event(Payment *payment, const StripeEvent *event)
 								 lengthof(taken_dispute_names));
 			reversal->taken = status >= 0 && !stripe_true(facts, "reinstated");
 			reversal->lost = reversal->taken && status == DISPUTE_LOST;
+			/* an inquiry has never taken anything */
+			value = stripe_text(facts, "status");
+			if (!reversal->taken && !(value && strncmp(value, "warning_",
+													   strlen("warning_")) == 0))
+				reversal->returned = reversal->amount;
 			payment->disputes = put_reversal(payment->disputes, reversal);
 			break;
 		default:
@@ -294,6 +304,8 @@ sum_refunds(Payment *payment)
 		StripeReversal *refund = lfirst(lc);
 		Charge	   *charge = get_charge(payment, refund->charge);
 
+		charge->known += refund->amount;
+		charge->most = Max(charge->most, charge->known);
 		if (refund->taken)
 			charge->good += refund->amount;
 		else if (refund->began_at <= charge->told_at &&
@@ -463,9 +475,12 @@ apply_reversals(const Payment *payment, const Purchase *purchase,
 		Charge	   *charge = lfirst(lc);
 
 		refunded += refunded_of(charge);
-		set_reversal(purchase, *charge->id ? charge->id : "refunds",
-					 refunded_of(charge) > 0 ? REVERSAL_MADE : REVERSAL_WITHDRAWN,
-					 refunded_of(charge), currency, outcome);
+		if (refunded_of(charge) > 0)
+			set_reversal(purchase, *charge->id ? charge->id : "refunds",
+						 REVERSAL_MADE, refunded_of(charge), currency, outcome);
+		else
+			set_reversal(purchase, *charge->id ? charge->id : "refunds",
+						 REVERSAL_WITHDRAWN, charge->most, currency, outcome);
 	}
 	foreach(lc, payment->disputes)
 	{
@@ -473,9 +488,13 @@ apply_reversals(const Payment *payment, const Purchase *purchase,
 		int64		amount = dispute->taken ? dispute->amount : 0;
 
 		charged_back += amount;
-		set_reversal(purchase, dispute->id, amount == 0 ? REVERSAL_WON :
-					 dispute->lost ? REVERSAL_LOST : REVERSAL_OPEN,
-					 amount, currency, outcome);
+		if (amount == 0)
+			set_reversal(purchase, dispute->id, REVERSAL_WON,
+						 dispute->returned, currency, outcome);
+		else
+			set_reversal(purchase, dispute->id,
+						 dispute->lost ? REVERSAL_LOST : REVERSAL_OPEN,
+						 amount, currency, outcome);
 	}
 	if (payment->charges != NIL)
 		json_int64(&outcome->detail, "refunded", refunded);
@@ -494,6 +513,7 @@ write_reversals(const char *subject, const Payment *payment)
 	JsonObject	charges;
 	JsonObject	refunds;
 	JsonObject	disputes;
+	JsonObject	withdrawn;
 	int64		refunded = 0;
 	int64		disputed = 0;
 	ListCell   *lc;
@@ -501,12 +521,15 @@ write_reversals(const char *subject, const Payment *payment)
 	json_begin(&charges);
 	json_begin(&refunds);
 	json_begin(&disputes);
+	json_begin(&withdrawn);
 	foreach(lc, payment->charges)
 	{
 		Charge	   *charge = lfirst(lc);
 
 		refunded += refunded_of(charge);
 		json_int64(&charges, charge->id, refunded_of(charge));
+		if (refunded_of(charge) == 0)
+			json_int64(&withdrawn, charge->id, charge->most);
 	}
 	foreach(lc, payment->refunds)
 	{
@@ -522,6 +545,7 @@ write_reversals(const char *subject, const Payment *payment)
 		json_begin(&object);
 		json_int64(&object, "amount", dispute->taken ? dispute->amount : 0);
 		json_bool(&object, "lost", dispute->lost);
+		json_int64(&object, "returned", dispute->returned);
 		json_by_name(&disputes, dispute->id, &object);
 		disputed += dispute->taken ? dispute->amount : 0;
 	}
@@ -529,6 +553,7 @@ write_reversals(const char *subject, const Payment *payment)
 	json_by_name(&detail, "charges", &charges);
 	json_by_name(&detail, "refunds", &refunds);
 	json_by_name(&detail, "disputes", &disputes);
+	json_by_name(&detail, "withdrawn", &withdrawn);
 	invoice_payments_write(subject, payment->reversed_in, refunded, disputed,
 						   json_document(&detail));
 }

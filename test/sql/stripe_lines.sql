@@ -225,6 +225,19 @@ SELECT pg_temp.send('credit_note.created', '{"id": "cn_5", "invoice": "in_l51", 
 SELECT pg_temp.has(51);
 SELECT pg_temp.send('invoice_payment.paid', '{"id": "inpay_l51b", "invoice": "in_l51", "payment": {"payment_intent": "pi_l51b"}}');
 SELECT pg_temp.has(51);
+-- a dispute and a refund that are known to have come to nothing before they are known at all, and an inquiry, which takes nothing
+SELECT pg_temp.start(55);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l55', 55, jsonb_build_array(pg_temp.line('il_55', 'price_basic', 1000)), '{"payment_intent": "pi_l55"}'));
+CREATE FUNCTION pg_temp.dispute(id text, status text) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('id', id, 'charge', 'ch_l55', 'payment_intent', 'pi_l55', 'amount', 700, 'currency', 'usd', 'status', status)
+$$;
+SELECT pg_temp.send('charge.dispute.closed', pg_temp.dispute('du_l55', 'won'), 5), pg_temp.send('charge.dispute.closed', pg_temp.dispute('du_l55b', 'warning_closed'), 5),
+	pg_temp.send('refund.failed', pg_temp.dispute('re_l55', 'failed'), 5);
+SELECT r.kind, r.reference, r.status, r.money FROM credits.reversals AS r JOIN credits.purchases AS p ON p.id = r.purchase_id WHERE p.payment_reference = 'in_l55' ORDER BY r.reference;
+SELECT pg_temp.send('charge.dispute.created', pg_temp.dispute('du_l55', 'needs_response'), 4), pg_temp.send('charge.dispute.created', pg_temp.dispute('du_l55b', 'warning_needs_response'), 4),
+	pg_temp.send('refund.created', pg_temp.dispute('re_l55', 'pending'), 4);
+SELECT r.kind, r.reference, r.status, r.money FROM credits.reversals AS r JOIN credits.purchases AS p ON p.id = r.purchase_id WHERE p.payment_reference = 'in_l55' ORDER BY r.reference;
+SELECT pg_temp.has(55);
 
 -- prices that are not mapped, give nothing, are metered, free, or of another length
 SELECT pg_temp.start(10);

@@ -462,7 +462,7 @@ my $missing = $session->value(q(
 	WHERE e.type = 'invoice.paid' AND (e.payload #>> '{data,object,amount_due}')::bigint > jsonb_array_length(e.payload #> '{data,object,lines,data}')
 	  AND NOT EXISTS (SELECT FROM credits.paid_parts AS p WHERE p.reference = i.invoice)
 	  AND EXISTS (SELECT FROM credits.stripe_lines AS l LEFT JOIN credits.stripe_prices AS v ON v.id = l.price LEFT JOIN credits.plans AS n ON n.name = v.plan
-		WHERE l.invoice = i.invoice GROUP BY l.ends_at
+		WHERE l.subscription = i.subscription AND l.invoice = i.invoice GROUP BY l.ends_at
 		HAVING COALESCE(abs(sum(CASE WHEN l.negative THEN -1 ELSE 1 END * n.credits * l.quantity * extract(epoch FROM l.ends_at - l.starts_at))), 'infinity') > 15 * 86400)
 	  AND NOT EXISTS (SELECT FROM credits.stripe_attention AS a WHERE i.invoice IN (a.invoice, a.subject) OR a.subject = i.subscription)));
 is($missing, '', 'nothing that was paid is missing')
