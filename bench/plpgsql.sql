@@ -59,7 +59,7 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 
-	SELECT t.id, t.status, t.balance, t.held, t.low_balance, t.due_at,
+	SELECT t.id, t.status, t.balance, t.held, t.alert_levels, t.due_at,
 		   t.last_at, t.head
 	INTO a
 	FROM plpgsql.accounts AS t
@@ -175,8 +175,8 @@ BEGIN
 		request, 'deduction', session_user, idempotency_key, operation,
 		reference, draws, metadata, actor, salt, hash);
 
-	threshold := coalesce(a.low_balance,
-		nullif(current_setting('credits.low_balance', true), '')::bigint, 10);
+	threshold := coalesce(a.alert_levels::bigint,
+		nullif(current_setting('credits.alert_levels', true), '')::bigint, 10);
 	IF a.balance - amount < threshold
 		AND (a.balance >= threshold OR a.balance = amount)
 	THEN

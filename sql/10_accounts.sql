@@ -15,8 +15,10 @@ CREATE TABLE credits.accounts (
 	limited boolean NOT NULL,
 	debt bigint NOT NULL,
 	created_at timestamptz NOT NULL,
-	low_balance bigint,
+	alert_levels text,
+	alert_base bigint,
 	due_at timestamptz NOT NULL,
+	base bigint NOT NULL,
 	granted bigint NOT NULL,
 	refunded bigint NOT NULL,
 	expired bigint NOT NULL,
@@ -46,8 +48,12 @@ COMMENT ON COLUMN credits.accounts.status IS 'active, paused or closed';
 COMMENT ON COLUMN credits.accounts.limited IS 'has limits of its own, in credits.limits';
 COMMENT ON COLUMN credits.accounts.debt IS
 	'credits that must be taken back but are already spent; paid first by credits that are bought';
-COMMENT ON COLUMN credits.accounts.low_balance IS
-	'alert below this balance; NULL means the setting credits.low_balance';
+COMMENT ON COLUMN credits.accounts.alert_levels IS
+	'its own levels at which it alerts; NULL means the setting credits.alert_levels';
+COMMENT ON COLUMN credits.accounts.alert_base IS
+	'what levels in percent refer to; NULL means base';
+COMMENT ON COLUMN credits.accounts.base IS
+	'the highest balance since its last period or purchase';
 COMMENT ON COLUMN credits.accounts.due_at IS
 	'until this instant, the passing of time changes nothing about its grants and holds';
 COMMENT ON COLUMN credits.accounts.granted IS

@@ -31,7 +31,7 @@ GRANT SELECT ON credits.events, credits.events_id_seq
 CREATE FUNCTION credits.alert() RETURNS trigger
 AS 'MODULE_PATHNAME', 'credits_alert' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION credits.alert IS
-	'trigger: raises NOTIFY low_balance when a balance falls below its threshold or to zero';
+	'trigger: raises NOTIFY low_balance when a balance falls below a level or to zero';
 REVOKE ALL ON FUNCTION credits.alert FROM PUBLIC;
 
 CREATE TRIGGER accounts_alert

@@ -35,11 +35,3 @@ COMMENT ON FUNCTION @extschema@.credits_close_account IS
 	'close an account permanently: it can be read, and its credits still expire, but nothing else changes';
 REVOKE ALL ON FUNCTION @extschema@.credits_close_account FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_close_account TO credits_admin;
-
-CREATE FUNCTION @extschema@.credits_set_low_balance(account text, low_balance bigint)
-RETURNS credits.receipt
-AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.credits_set_low_balance IS
-	'set the balance below which an account alerts; NULL returns to the setting credits.low_balance';
-REVOKE ALL ON FUNCTION @extschema@.credits_set_low_balance FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.credits_set_low_balance TO credits_admin;

@@ -1,7 +1,6 @@
 /*
  * accounts.c
- *	  Opening, pausing, resuming and closing accounts, and setting their
- *	  low-balance thresholds.
+ *	  Opening, pausing, resuming and closing accounts.
  */
 #include "credits.h"
 
@@ -23,7 +22,6 @@ PG_FUNCTION_INFO_V1(credits_open_account);
 PG_FUNCTION_INFO_V1(credits_pause_account);
 PG_FUNCTION_INFO_V1(credits_resume_account);
 PG_FUNCTION_INFO_V1(credits_close_account);
-PG_FUNCTION_INFO_V1(credits_set_low_balance);
 PG_FUNCTION_INFO_V1(credits_account_id);
 
 /*
@@ -288,60 +286,6 @@ Datum
 credits_close_account(PG_FUNCTION_ARGS)
 {
 	return set_status(fcinfo, "credits_close_account()", ACCOUNT_CLOSED);
-}
-
-/* An account's own low-balance threshold, or none */
-typedef struct Threshold
-{
-	bool		given;
-	int64		value;
-} Threshold;
-
-/*
- * Plans to set an account's low-balance threshold.
- */
-static bool
-plan_threshold(Posting *posting, void *arg)
-{
-	Threshold  *threshold = arg;
-
-	if (!guards_not_closed(posting))
-		return false;
-	posting->account.has_low_balance = threshold->given;
-	posting->account.low_balance = threshold->value;
-	posting->main = log_add(posting, KIND_THRESHOLD, posting->now, 0, NULL, 0);
-	return true;
-}
-
-/*
- * SQL function: sets the balance below which an account raises an alert, or
- * lets the setting credits.low_balance apply again.
- */
-Datum
-credits_set_low_balance(PG_FUNCTION_ARGS)
-{
-	Request		request = {0};
-	Threshold	threshold = {0};
-	text	   *name = arg_account(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-	{
-		threshold.given = true;
-		threshold.value = PG_GETARG_INT64(1);
-		if (threshold.value < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("low_balance must not be negative"),
-					 errdetail("It is " INT64_FORMAT ".", threshold.value),
-					 errhint("Pass 0 for no alerts, or NULL to go by the setting credits.low_balance.")));
-		request.reason =
-			cstring_to_text(psprintf("alert below " INT64_FORMAT,
-									 threshold.value));
-	}
-	else
-		request.reason = cstring_to_text("alert as credits.low_balance says");
-	return ledger_call(fcinfo, "credits_set_low_balance()", name, 0, &request,
-					   plan_threshold, &threshold);
 }
 
 /*

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/json.h"
+#include "base/levels.h"
 #include "base/names.h"
 #include "base/settings.h"
 

@@ -11,10 +11,11 @@
 #include "utils/guc.h"
 
 char	   *setting_actor;
+static char *setting_alert_levels;
+bool		setting_alert_recovery;
 static char *setting_event_retention;
 static char *setting_expiry_warning;
 int			setting_initial_balance;
-int			setting_low_balance;
 int			setting_max_balance;
 int			setting_debt_payment;
 int			setting_excess;
@@ -84,6 +85,26 @@ settings_define(void)
 							   check_actor,
 							   NULL,
 							   NULL);
+	DefineCustomStringVariable("credits.alert_levels",
+							   "Balances at which an account alerts unless it has levels of its own, as a list of credits or percentages of its base; empty means never.",
+							   NULL,
+							   &setting_alert_levels,
+							   "10",
+							   PGC_SUSET,
+							   0,
+							   levels_check,
+							   levels_assign,
+							   NULL);
+	DefineCustomBoolVariable("credits.alert_recovery",
+							 "Whether an account also alerts when its balance rises to a level.",
+							 NULL,
+							 &setting_alert_recovery,
+							 false,
+							 PGC_SUSET,
+							 0,
+							 NULL,
+							 NULL,
+							 NULL);
 	DefineCustomEnumVariable("credits.debt_payment",
 							 "Which new grants pay an account's debt: those of source purchase, or any.",
 							 NULL,
@@ -131,18 +152,6 @@ settings_define(void)
 							NULL,
 							&setting_initial_balance,
 							0,
-							0,
-							INT_MAX,
-							PGC_SUSET,
-							0,
-							NULL,
-							NULL,
-							NULL);
-	DefineCustomIntVariable("credits.low_balance",
-							"Balance below which an account alerts unless it has a threshold of its own; 0 means never.",
-							NULL,
-							&setting_low_balance,
-							10,
 							0,
 							INT_MAX,
 							PGC_SUSET,

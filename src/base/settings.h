@@ -36,10 +36,10 @@ typedef enum StripeForeign
 extern const char *const excess_names[EXCESS_CLIP + 1];
 
 extern char *setting_actor;
+extern bool setting_alert_recovery;
 extern int	setting_debt_payment;
 extern int	setting_excess;
 extern int	setting_initial_balance;
-extern int	setting_low_balance;
 extern int	setting_max_balance;
 extern int	setting_max_spend;
 extern int	setting_max_spend_per_day;

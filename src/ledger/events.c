@@ -1,24 +1,14 @@
 /*
  * events.c
- *	  Events, NOTIFY low_balance and NOTIFY credits_event.
- *
- * An alert is raised when a balance falls below its threshold, and again when
- * it falls to zero.  It is raised only at these crossings, because a
- * transaction with notifications takes a cluster-wide lock when it commits.
- * Like any notification, it is sent only if the transaction commits.
+ *	  Events and NOTIFY credits_event.
  */
 #include "credits.h"
 
 #include "ledger/events.h"
-#include "ledger/log.h"
 
 #include "commands/async.h"
-#include "commands/trigger.h"
-#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
-
-PG_FUNCTION_INFO_V1(credits_alert);
 
 /* NOTIFY_PAYLOAD_MAX_LENGTH of async.c, with the default block size */
 #define MAX_PAYLOAD_BYTES 7999
@@ -188,73 +178,4 @@ events_announce_with(Posting *posting, const char *kind, int64 transaction_id,
 	a->at = posting->now;
 	a->detail = json_document(detail);
 	posting_defer(posting, write_announcement, a);
-}
-
-/*
- * Trigger function on credits.accounts: sends NOTIFY low_balance and inserts
- * an event if the balance falls below the threshold or to zero.
- */
-Datum
-credits_alert(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleTableSlot *old;
-	TupleTableSlot *new;
-	JsonObject	json;
-	Jsonb	   *detail;
-	bool		isnull;
-	int64		id;
-	int64		before;
-	int64		balance;
-	int64		threshold;
-	int64		transaction_id;
-	TimestampTz at;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
-		!store_is_table(trigger->tg_relation, &accounts_table))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function must be called as a trigger AFTER UPDATE FOR EACH ROW on table \"credits.accounts\""),
-				 errhint("It serves that table only.")));
-	old = trigger->tg_trigslot;
-	new = trigger->tg_newslot;
-
-	before = DatumGetInt64(slot_getattr(old, Anum_accounts_balance, &isnull));
-	balance = DatumGetInt64(slot_getattr(new, Anum_accounts_balance, &isnull));
-	if (balance >= before)
-		PG_RETURN_POINTER(NULL);
-	threshold = DatumGetInt64(slot_getattr(new, Anum_accounts_low_balance,
-										   &isnull));
-	if (isnull)
-		threshold = setting_low_balance;
-	/* below the threshold already, it must fall to zero */
-	if (balance >= threshold || (before < threshold && balance > 0))
-		PG_RETURN_POINTER(NULL);
-	id = DatumGetInt64(slot_getattr(new, Anum_accounts_id, &isnull));
-	/* the publisher has already raised an alert for a replicated update */
-	if (IsLogicalWorker() && !log_is_posting(id))
-		PG_RETURN_POINTER(NULL);
-
-	transaction_id =
-		DatumGetInt64(slot_getattr(new, Anum_accounts_last_transaction_id,
-								   &isnull));
-	at = DatumGetTimestampTz(slot_getattr(new, Anum_accounts_last_at,
-										  &isnull));
-	json_begin(&json);
-	json_text(&json, "account",
-			  DatumGetTextPP(slot_getattr(new, Anum_accounts_name, &isnull)));
-	json_int64(&json, "balance", balance);
-	json_int64(&json, "threshold", threshold);
-	json_int64(&json, "transaction_id", transaction_id);
-	json_time(&json, "at", at);
-	if (balance == 0)
-		json_bool(&json, "depleted", true);
-
-	detail = json_document(&json);
-	Async_Notify("low_balance", json_to_cstring(detail));
-	events_add("low_balance", id, transaction_id, at, detail);
-	PG_RETURN_POINTER(NULL);
 }

@@ -13,6 +13,7 @@
  */
 #include "credits.h"
 
+#include "ledger/alerts.h"
 #include "ledger/grants.h"
 #include "ledger/log.h"
 
@@ -235,6 +236,8 @@ grants_new(Posting *posting, int64 amount, text *source,
 	grant->priority = grants_default_priority(source);
 	grant->status = effective_at > posting->now ? GRANT_PENDING : GRANT_OPEN;
 	grants_wake(posting, grant->status == GRANT_PENDING ? effective_at : expires_at);
+	if (grant->status == GRANT_OPEN)
+		alerts_note_grant(posting, grant);
 	return add(posting, grant);
 }
 

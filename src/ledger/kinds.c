@@ -23,7 +23,7 @@
 	KIND(KIND_PAUSE, "pause") \
 	KIND(KIND_RESUME, "resume") \
 	KIND(KIND_CLOSE, "close") \
-	KIND(KIND_THRESHOLD, "threshold") \
+	KIND(KIND_ALERTS, "alerts") \
 	KIND(KIND_HOLD, "hold", .counts = true, .undone_by = KIND_RELEASE) \
 	/* does not count, since its hold has been counted */ \
 	KIND(KIND_CAPTURE, "capture", .total = TOTAL_SPENT, .of_held = true, \

@@ -11,6 +11,7 @@
  */
 #include "credits.h"
 
+#include "ledger/alerts.h"
 #include "ledger/chain.h"
 #include "ledger/grants.h"
 #include "ledger/log.h"
@@ -133,6 +134,7 @@ change_balance(Posting *posting, const Entry *entry)
 		!add_total(&account->held, entry->held) ||
 		!log_add_totals(account, entry))
 		log_raise_overflow(posting, entry->amount);
+	alerts_rebase(posting);
 }
 
 /*
@@ -427,7 +429,7 @@ differ_beyond(TupleDesc tupdesc, TupleTableSlot *old, TupleTableSlot *new,
 }
 
 /* the columns of an account that may be updated directly */
-static const char *const free_columns[] = {"unit", "metadata", "low_balance"};
+static const char *const free_columns[] = {"unit", "metadata"};
 
 /* the columns of the log that credits_erase_text changes */
 static const char *const erased_columns[] = {

@@ -95,6 +95,8 @@ struct Posting
 	struct members_by_hash *members_by_key; /* NULL while they are few */
 	bool		touched;		/* must the row be updated since its key is
 								 * used? */
+	bool		begins_anew;	/* does its next entry give a period or a
+								 * purchase? */
 	bool		dry;			/* a dry run, which is not written */
 	Entry	  **entries;
 	int			nentries;

@@ -22,8 +22,10 @@ enum
 	Anum_accounts_limited,
 	Anum_accounts_debt,
 	Anum_accounts_created_at,
-	Anum_accounts_low_balance,
+	Anum_accounts_alert_levels,
+	Anum_accounts_alert_base,
 	Anum_accounts_due_at,
+	Anum_accounts_base,
 	Anum_accounts_granted,
 	Anum_accounts_refunded,
 	Anum_accounts_expired,
@@ -67,11 +69,12 @@ typedef struct Account
 	bool		limited;		/* has limits of its own? */
 	int64		debt;			/* sum of what its grants owe */
 	TimestampTz created_at;
-	bool		has_low_balance;
-	int64		low_balance;
+	text	   *alert_levels;	/* NULL if the setting applies */
+	int64		alert_base;		/* 0 if base applies */
 	TimestampTz due_at;			/* when it must be settled, DT_NOEND if never */
 	TimestampTz renews_at;		/* when a subscription is due at the earliest,
 								 * DT_NOEND if none ever is */
+	int64		base;			/* of which its levels are percentages */
 	int64		granted;
 	int64		refunded;
 	int64		expired;

@@ -23,6 +23,7 @@
  */
 #include "credits.h"
 
+#include "ledger/alerts.h"
 #include "ledger/burn.h"
 #include "ledger/debts.h"
 #include "ledger/grants.h"
@@ -224,6 +225,7 @@ settle_grants(Settling *settling, TimestampTz until)
 			else
 			{
 				grant->status = GRANT_OPEN;
+				alerts_note_grant(posting, grant);
 				/* the draw is 0, since the allocation has drawn the amount */
 				log_add(posting, KIND_ACTIVATION, at, amount,
 						grants_draw(grant, 0), 1);

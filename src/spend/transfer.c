@@ -98,6 +98,7 @@ transfer_receive(Posting *from, Posting *to, const Entry *given,
 	Grant	  **grants = palloc(given->ndraws * sizeof(Grant *));
 	JsonObject	json;
 	int64		amount = 0;
+	bool		begins_anew = to->begins_anew;
 	Entry	   *entry;
 	int			i;
 
@@ -122,6 +123,8 @@ transfer_receive(Posting *from, Posting *to, const Entry *given,
 		grants_add_terms(&json, new);
 		amount += part;
 	}
+	/* whoever gave them away had the purchase */
+	to->begins_anew = begins_anew;
 	if (given->ndraws == 0)
 		draws = NULL;
 	entry = log_add(to, kind, to->now, amount, draws, given->ndraws);

@@ -73,7 +73,7 @@ my $alerted = call('shop', q{SELECT * FROM credits_deduct('bob', 8)},
 	'transaction_id #, kind deduction, amount -8, balance 7, replayed f');
 call('shop', q{SELECT * FROM credits_deduct('bob', 1)},
 	'transaction_id #, kind deduction, amount -1, balance 6, replayed f');
-hear(qr/\Alow_balance \{"account":"bob","at":"2030-01-01T09:00:00[^"]*","balance":7,"threshold":10,"transaction_id":$alerted\}\z/);
+hear(qr/\Alow_balance \{"account":"bob","at":"2030-01-01T09:00:00[^"]*","balance":7,"base":\d+,"level":"10","threshold":10,"transaction_id":$alerted\}\z/);
 
 say_step('Eight days pass. Expired credits are gone, whether or not any job has run.');
 call('dba', q{SELECT balance, expiring_amount, expiring_at FROM credits_summary('ada')},

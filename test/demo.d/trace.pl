@@ -58,7 +58,7 @@ $| = 1;
 
 my $dba = install($database);
 $dba->do('GRANT credits_admin TO billing');
-$dba->do(sprintf 'ALTER DATABASE %s SET credits.low_balance = %d', $database, LOW_BALANCE);
+$dba->do(sprintf 'ALTER DATABASE %s SET credits.alert_levels = %d', $database, LOW_BALANCE);
 
 foreach my $k (1 .. ACCOUNTS)
 {

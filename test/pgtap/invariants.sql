@@ -97,7 +97,7 @@ BEGIN
 		ELSIF choice < 0.662 AND i > calls / 2 THEN
 			call := format('SELECT * FROM credits_close_account(%L, ''reason'')', account);
 		ELSIF choice < 0.67 THEN
-			call := format('SELECT * FROM credits_set_low_balance(%L, %s)', account, (random() * 30)::int);
+			call := format('SELECT * FROM credits_set_alerts(%L, %L)', account, (random() * 30)::int);
 		ELSIF choice < 0.79 THEN
 			call := format('SELECT * FROM credits_hold(%L, %s, expires_in => %L, idempotency_key => %s%s)', account, (1 + random() * 40)::int,
 				(ARRAY['1 hour', '1 day', '3 days', '1 month'])[1 + floor(random() * 4)], key, pool);
@@ -184,7 +184,7 @@ ANALYZE log, parcel, draw, answer;
 SELECT cmp_ok((SELECT count(*) FROM log), '>', 1500::bigint, 'there is something to check');
 SELECT set_eq($$ SELECT DISTINCT kind FROM log $$,
 	ARRAY['opening', 'allocation', 'activation', 'deduction', 'refund', 'expiration', 'adjustment', 'void',
-		  'pause', 'resume', 'close', 'threshold', 'hold', 'capture', 'release', 'extension', 'transfer', 'reversal',
+		  'pause', 'resume', 'close', 'alerts', 'hold', 'capture', 'release', 'extension', 'transfer', 'reversal',
 		  'limits', 'membership'], 'of every kind');
 SELECT set_eq($$ SELECT DISTINCT status FROM parcel $$, ARRAY['pending', 'open', 'used', 'expired', 'voided'],
 	'with grants in every state');

@@ -259,8 +259,8 @@ SELECT matches(pg_temp.hint_of('UPDATE credits.accounts SET balance = 1000'), 'c
 SELECT matches(pg_temp.hint_of('DELETE FROM credits.hold_states'), 'credits_release',
 	'who deletes a hold is led to credits_release');
 -- what is the application's own
-SELECT is(pg_temp.state_as(NULL, 'UPDATE credits.accounts SET metadata = ''{}'', low_balance = 3, unit = ''x'''),
-	'00000', 'superuser: metadata, threshold and unit are free');
+SELECT is(pg_temp.state_as(NULL, 'UPDATE credits.accounts SET metadata = ''{}'', unit = ''x'''),
+	'00000', 'superuser: metadata and unit are free');
 -- what was inserted past the functions is found
 INSERT INTO credits.log (id, account_id, created_at, amount, held, balance_after, held_after, kind, role, hash)
 SELECT 0, id, created_at, 1000, 0, 1000, 0, 'allocation', 'me', sha256('x') FROM credits.accounts WHERE name = 'door:1';

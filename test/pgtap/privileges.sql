@@ -105,7 +105,7 @@ INSERT INTO callable VALUES
 	('credits_schedule', false, true, false, NULL),
 	('credits_set_invoice', false, true, false, $$SELECT credits_set_invoice(s.subscription_id, 'in_p', '[]') FROM credits_subscribe('p:1', 'p:plan', collection => 'payment', external_id => 'p:paid') AS s$$),
 	('credits_set_limits', false, true, false, $$SELECT credits_set_limits('p:1', 1000)$$),
-	('credits_set_low_balance', false, true, false, $$SELECT credits_set_low_balance('p:1', 1)$$),
+	('credits_set_alerts', false, true, false, $$SELECT credits_set_alerts('p:1', '1')$$),
 	('credits_set_operation', false, true, false, $$SELECT credits_set_operation('p:operation', 2)$$),
 	('credits_set_package', false, true, false, $$SELECT credits_set_package('p:package', 10, 1, 'EUR')$$),
 	('credits_set_plan', false, true, false, $$SELECT credits_set_plan('p:plan', 10)$$),

@@ -160,8 +160,10 @@ $$, $$ VALUES
 	('limited', 'boolean', true, NULL),
 	('debt', 'bigint', true, NULL),
 	('created_at', 'timestamp with time zone', true, NULL),
-	('low_balance', 'bigint', false, NULL),
+	('alert_levels', 'text', false, NULL),
+	('alert_base', 'bigint', false, NULL),
 	('due_at', 'timestamp with time zone', true, NULL),
+	('base', 'bigint', true, NULL),
 	('granted', 'bigint', true, NULL),
 	('refunded', 'bigint', true, NULL),
 	('expired', 'bigint', true, NULL),
@@ -1844,6 +1846,10 @@ $$, $$ VALUES
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
 	('public.credits_schedule', 'schedule text DEFAULT NULL::text, job text DEFAULT NULL::text', 'bigint'),
+	('public.credits_set_alerts',
+	 'account text, levels text DEFAULT NULL::text, base bigint DEFAULT NULL::bigint,'
+	 ' reason text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]',
+	 'credits.receipt'),
 	('public.credits_set_invoice',
 	 'subscription_id bigint, reference text, lines jsonb, settled_at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'credits.subscription_state'),
@@ -1853,7 +1859,6 @@ $$, $$ VALUES
 	 ' max_spend_per_day bigint DEFAULT NULL::bigint, max_spend_per_month bigint DEFAULT NULL::bigint,'
 	 ' timezone text DEFAULT NULL::text, reason text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]',
 	 'credits.receipt'),
-	('public.credits_set_low_balance', 'account text, low_balance bigint', 'credits.receipt'),
 	('public.credits_set_operation',
 	 'name text, base_cost numeric DEFAULT NULL::numeric, unit_cost numeric DEFAULT NULL::numeric, unit_name text DEFAULT NULL::text,'
 	 ' included_units numeric DEFAULT NULL::numeric, rounding text DEFAULT NULL::text, minimum bigint DEFAULT NULL::bigint,'

@@ -51,7 +51,7 @@ INSERT INTO evil.calls (clock, role, statement) VALUES
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).balance::pg_catalog.text FROM public.credits_adjust('shadow:1', 3, 'reason') AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).kind FROM public.credits_pause_account('shadow:1', 'reason') AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).kind FROM public.credits_resume_account('shadow:1', 'reason') AS d$$),
-	(NULL, 'regress_pgtap_admin', $$SELECT (d).kind FROM public.credits_set_low_balance('shadow:1', 5) AS d$$),
+	(NULL, 'regress_pgtap_admin', $$SELECT (d).kind FROM public.credits_set_alerts('shadow:1', '5') AS d$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT public.credits_open_accounts('evil.members', 'id', 'member:', 3)::pg_catalog.text$$),
 	(NULL, 'regress_pgtap_admin', $$INSERT INTO evil.users VALUES (7) RETURNING 'inserted'$$),
 	(NULL, 'regress_pgtap_app', format('SELECT pg_catalog.format(''%%s %%s'', d.amount, d.held) FROM public.credits_extend_hold(%s, ''3 years'') AS d', :hold)),

@@ -12,7 +12,7 @@ SELECT * FROM credits_open_account('user:1');
 SELECT * FROM credits_open_account('user:2', 25);
 SELECT * FROM credits_open_account(account => 'user:3', initial_credits => 0,
 	unit => 'token', metadata => '{"plan": "pro"}');
-SELECT name, unit, status, metadata, low_balance, balance, held, granted, spent,
+SELECT name, unit, status, metadata, alert_levels, alert_base, base, balance, held, granted, spent,
 	   refunded, expired, due_at, transaction_count
 FROM credits.accounts WHERE name LIKE 'user:_' ORDER BY id;
 SELECT account_id, source, priority, amount, remaining, status, effective_at, expires_at
@@ -92,7 +92,7 @@ SELECT kind, amount, balance FROM credits_refund(:spend, 2);
 SELECT kind, amount, balance FROM credits_adjust('user:2', -1, 'correction');
 SELECT kind, amount, balance FROM credits_adjust('user:2', 4, 'correction');
 SELECT kind, amount, balance FROM credits_void_grant(:grant, 'mistake');
-SELECT kind, amount, balance FROM credits_set_low_balance('user:2', 3);
+SELECT kind, amount, balance FROM credits_set_alerts('user:2', '3');
 SELECT credits_balance('user:2');
 SELECT balance, status FROM credits_summary('user:2');
 -- a retry of what was done before still gets its answer
@@ -140,7 +140,7 @@ SELECT credits_adjust('user:2', 1, 'correction');
 SELECT credits_adjust('user:2', -1, 'correction');
 SELECT credits_void_grant((SELECT max(id) FROM credits.grants WHERE account_id = 10002), 'void');
 \echo :SQLSTATE
-SELECT credits_set_low_balance('user:2', 1);
+SELECT credits_set_alerts('user:2', '1');
 \echo :SQLSTATE
 SELECT credits_pause_account('user:2', 'again');
 SELECT credits_resume_account('user:2', 'come back');
@@ -169,13 +169,13 @@ CALL credits_settle() \gset
 SELECT kind, amount, balance, created_at FROM credits_history('user:2', 1);
 
 -- thresholds
-SELECT * FROM credits_set_low_balance('user:3', 100);
-SELECT low_balance FROM credits.accounts WHERE name = 'user:3';
-SELECT kind, amount, balance FROM credits_set_low_balance('user:3', 0);
-SELECT kind, amount, balance FROM credits_set_low_balance('user:3', 9223372036854775807);
-SELECT kind, amount, balance FROM credits_set_low_balance('user:3', NULL);
-SELECT low_balance IS NULL FROM credits.accounts WHERE name = 'user:3';
-SELECT credits_set_low_balance('user:3', -1);
+SELECT * FROM credits_set_alerts('user:3', '100');
+SELECT alert_levels FROM credits.accounts WHERE name = 'user:3';
+SELECT kind, amount, balance FROM credits_set_alerts('user:3', '');
+SELECT kind, amount, balance FROM credits_set_alerts('user:3', '9223372036854775807');
+SELECT kind, amount, balance FROM credits_set_alerts('user:3', clear => '{levels}');
+SELECT alert_levels IS NULL FROM credits.accounts WHERE name = 'user:3';
+SELECT credits_set_alerts('user:3', '-1');
 \echo :SQLSTATE
 
 -- nobody opens an account by accident
@@ -183,7 +183,7 @@ SELECT credits_pause_account('user:none', 'reason');
 \echo :SQLSTATE
 SELECT credits_resume_account('user:none', 'reason');
 SELECT credits_close_account('user:none', 'reason');
-SELECT credits_set_low_balance('user:none', 1);
+SELECT credits_set_alerts('user:none', '1');
 SELECT credits_allocate('user:none', 1);
 SELECT credits_deduct('user:none', 1);
 SELECT credits_adjust('user:none', 1, 'reason');

@@ -56,7 +56,7 @@ SELECT balance FROM credits_deduct('chain:1', 1, metadata => '{}');
 SELECT balance FROM credits_refund(60003, 55);
 SELECT balance FROM credits_allocate('chain:1', 5, effective_at => '2030-06-01');
 SELECT kind FROM credits_pause_account('chain:1', 'pause');
-SELECT kind FROM credits_set_low_balance('chain:1', 3);
+SELECT kind FROM credits_set_alerts('chain:1', '3');
 SELECT kind FROM credits_resume_account('chain:1', 'resume');
 SET credits.test_clock = '2031-06-01 00:00:00.5+00';
 SELECT balance FROM credits_adjust('chain:1', -1, 'adjust');

@@ -393,13 +393,13 @@ DECLARE
 BEGIN
 	FOR i IN SELECT t FROM instants ORDER BY t LOOP
 		PERFORM set_config('credits.test_clock', i::text, false);
-		PERFORM credits_set_low_balance('order:1', 0);
+		PERFORM credits_set_alerts('order:1', '');
 		INSERT INTO answers SELECT o.name, i, credits_balance(o.name), credits_balance_at(o.name, i),
 			s.held, s.expiring_amount, s.expiring_at,
 			(SELECT sum(remaining) FROM credits.holds AS h WHERE h.account = o.name)
 		FROM orders AS o, LATERAL credits_summary(o.name) AS s;
 		IF i = '2030-03-04 00:00' THEN
-			PERFORM credits_set_low_balance('order:2', 0);
+			PERFORM credits_set_alerts('order:2', '');
 		END IF;
 	END LOOP;
 END
@@ -418,7 +418,7 @@ SELECT o.name, md5(string_agg(format('%s %s %s %s %s', t.created_at, t.kind, t.a
 	= first_value(md5(string_agg(format('%s %s %s %s %s', t.created_at, t.kind, t.amount, t.held,
 	(SELECT string_agg(format('%s %s', g.amount, d.amount), ',' ORDER BY d.ordinal) FROM credits.draws AS d JOIN credits.grants AS g ON g.id = d.grant_id
 	 WHERE d.transaction_id = t.id)), E'\n' ORDER BY t.id))) OVER (ORDER BY o.name DESC) AS same
-FROM orders AS o JOIN credits.transactions AS t ON t.account_id = o.id AND t.kind <> 'threshold' GROUP BY o.name;
+FROM orders AS o JOIN credits.transactions AS t ON t.account_id = o.id AND t.kind <> 'alerts' GROUP BY o.name;
 SELECT t.created_at, t.kind, t.amount, t.held, t.balance_after, t.held_after, t.target_id - min(t.id) OVER () AS target,
 	(SELECT string_agg(format('%s: %s', g.amount, d.amount), ', ' ORDER BY d.ordinal) FROM credits.draws AS d JOIN credits.grants AS g ON g.id = d.grant_id
 	 WHERE d.transaction_id = t.id) AS draws
@@ -538,7 +538,7 @@ SELECT * FROM credits_verify('hold:8');
 
 -- a threshold is crossed by a hold, and back by its end
 SELECT kind, balance FROM credits_open_account('hold:9', 20);
-SELECT kind FROM credits_set_low_balance('hold:9', 15);
+SELECT kind FROM credits_set_alerts('hold:9', '15');
 SELECT transaction_id AS id, balance FROM credits_hold('hold:9', 10, expires_in => '1 hour') \gset
 SELECT balance FROM credits_hold('hold:9', 1, expires_in => '1 day');
 SET credits.test_clock = '2030-05-22 02:00:00+00';

@@ -100,9 +100,9 @@ TRUNCATE credits.grants CASCADE;
 \echo :SQLSTATE
 RESET client_min_messages;
 -- what is the application's own may be changed
-UPDATE credits.accounts SET metadata = '{"a": 2}', low_balance = 5, unit = 'token' WHERE name = 'log:1';
+UPDATE credits.accounts SET metadata = '{"a": 2}', unit = 'token' WHERE name = 'log:1';
 UPDATE credits.accounts SET balance = balance WHERE name = 'log:1';
-SELECT name, status, unit, metadata, low_balance, balance, held, transaction_count
+SELECT name, status, unit, metadata, balance, held, transaction_count
 FROM credits.accounts WHERE name = 'log:1';
 SELECT balance FROM credits_deduct('log:1', 1);
 SELECT count(*) FROM credits.transactions WHERE account_id = 110001;
@@ -110,7 +110,7 @@ SELECT count(*) FROM credits.transactions WHERE account_id = 110001;
 -- below zero is refused by the tables too
 \set VERBOSITY sqlstate
 INSERT INTO credits.accounts
-SELECT 110999, 'log:negative', unit, status, metadata, limited, debt, created_at, low_balance, due_at, granted, refunded,
+SELECT 110999, 'log:negative', unit, status, metadata, limited, debt, created_at, alert_levels, alert_base, due_at, base, granted, refunded,
 	   expired, held, -1, spent, transaction_count, last_transaction_id, last_at, head
 FROM credits.accounts WHERE name = 'log:2';
 \set VERBOSITY default

@@ -131,7 +131,7 @@ BEGIN
 		-- whatever changes an account settles and renews it; the list of subscriptions shows what was renewed
 		DELETE FROM was AS w USING credits.accounts AS a
 		WHERE a.name = w.account AND a.renews_at <= credits.now() AND w.what = 'subscriptions';
-		PERFORM credits_set_low_balance(a, 1) FROM unnest(names) AS a;
+		PERFORM credits_set_alerts(a, '1') FROM unnest(names) AS a;
 		SELECT string_agg(format('%s of %s: %s, not %s', w.what, w.account, w.rows, s.rows), E'\n') INTO wrong
 		FROM was AS w, LATERAL shown(w.account) AS s
 		WHERE s.what = w.what AND CASE WHEN w.what = 'grants'

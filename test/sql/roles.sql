@@ -25,7 +25,7 @@ SELECT credits_void_grant(140001, 'reason');
 SELECT credits_pause_account('role:1', 'reason');
 SELECT credits_resume_account('role:1', 'reason');
 SELECT credits_close_account('role:1', 'reason');
-SELECT credits_set_low_balance('role:1', 1);
+SELECT credits_set_alerts('role:1', '1');
 SELECT credits_open_accounts('pg_class', 'oid');
 CALL credits_settle();
 SELECT credits_verify();

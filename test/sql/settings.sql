@@ -18,7 +18,7 @@ SET credits.refund_grase = '1 day';
 SET credits.initial_balance = -1;
 \echo :SQLSTATE
 SET credits.initial_balance = 'many';
-SET credits.low_balance = -1;
+SET credits.alert_levels = '-1';
 SET credits.excess = 'perhaps';
 \echo :SQLSTATE
 SET credits.max_balance = -1;
@@ -142,7 +142,7 @@ FROM credits_history('initial:1');
 -- those of the superuser are not for an application
 \set VERBOSITY sqlstate
 SET credits.initial_balance = 1000000;
-SET credits.low_balance = 0;
+SET credits.alert_levels = '';
 SET credits.excess = clip;
 SET credits.max_balance = 0;
 SET credits.max_spend = 0;

@@ -224,7 +224,7 @@ WHERE a.name ~ '^settle:(parts|once)';
 SET credits.test_clock = '2041-04-01 00:00:00+00';
 SELECT regress_shop.make('settle:parts'), regress_shop.make('settle:once');
 SET credits.test_clock = '2041-07-01 00:00:00+00';
-SELECT kind FROM credits_set_low_balance('settle:once', 0);
+SELECT kind FROM credits_set_alerts('settle:once', '');
 CALL credits_settle(1);
 RESET ROLE;
 SELECT count(DISTINCT (due_at, balance, held, regexp_replace(log, '\n[^\n]*threshold[^\n]*$', ''))) FROM regress_shop.logs;

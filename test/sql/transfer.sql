@@ -162,7 +162,7 @@ SELECT credits_transfer('move:1', 'move:7', 6);
 SELECT balance FROM credits_transfer('move:1', 'move:7', 5);
 SELECT balance FROM credits_summary('move:7');
 -- a threshold is crossed by giving
-SELECT kind FROM credits_set_low_balance('move:7', 12);
+SELECT kind FROM credits_set_alerts('move:7', '12');
 SELECT balance FROM credits_transfer('move:7', 'move:1', 5);
 SELECT kind, detail->>'balance' AS balance FROM credits.events
 WHERE account_id = (SELECT id FROM credits.accounts WHERE name = 'move:7') ORDER BY id;

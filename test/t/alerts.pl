@@ -42,17 +42,17 @@ my $id = $spender->value(q(SELECT transaction_id FROM credits_deduct('user:1', 1
 my @alerts = heard();
 is(scalar(@alerts), 1, 'below the threshold: one notification');
 my $alert = $alerts[0];
-is(join(' ', sort keys %$alert), 'account at balance threshold transaction_id', 'what it tells');
-is_deeply([ @$alert{qw(account balance threshold transaction_id)} ], [ 'user:1', 9, 10, $id ],
-	'account, balance, threshold and transaction');
+is(join(' ', sort keys %$alert), 'account at balance base level threshold transaction_id', 'what it tells');
+is_deeply([ @$alert{qw(account balance level threshold base transaction_id)} ], [ 'user:1', 9, '10', 10, 100, $id ],
+	'account, balance, level, threshold, base and transaction');
 is($spender->value(qq(SELECT '$alert->{at}'::timestamptz = created_at FROM credits.transactions WHERE id = $id)),
 	't', 'when');
 is($spender->value(q(SELECT detail->>'account', detail->>'balance', detail->>'threshold', detail->>'transaction_id',
 	detail ? 'depleted', transaction_id FROM credits.events WHERE kind = 'low_balance')),
 	"user:1|9|10|$id|f|$id", 'the event says the same');
-is($spender->value(qq(SELECT e.xmin = t.xmin, e.detail = '{"account": "user:1", "balance": 9, "threshold": 10}'::jsonb
+is($spender->value(qq(SELECT e.xmin = t.xmin, e.detail = '{"account": "user:1", "balance": 9, "level": "10", "threshold": 10, "base": 100}'::jsonb
 		|| jsonb_build_object('transaction_id', t.id, 'at', '$alert->{at}')
-	FROM credits.events AS e JOIN credits.transactions AS t ON t.id = e.transaction_id)),
+	FROM credits.events AS e JOIN credits.log AS t ON t.id = e.transaction_id)),
 	't|t', 'and is written in the same transaction');
 
 # a replay
@@ -66,7 +66,7 @@ $spender->value(q(SELECT credits_deduct('user:1', 11, 'down')));
 is(scalar(@alerts = heard()), 1, 'back above and down again: one more');
 is(events('user:1'), '2', 'and one more event');
 $spender->value(q(SELECT credits_open_account('user:0', 100)));
-$spender->value(q(SELECT credits_set_low_balance('user:0', 50)));
+$spender->value(q(SELECT credits_set_alerts('user:0', '50')));
 $spender->value(q(SELECT credits_deduct('user:0', 60)));
 is(scalar(@alerts = heard()), 1, 'a crossing');
 $spender->value(qq(SELECT credits_deduct('user:0', 1, 'below:$_'))) foreach 1 .. 5;
@@ -130,22 +130,22 @@ is($alerts[0]{balance}, 9, 'for the next crossing');
 
 # the account's own threshold, and the setting
 $spender->value(q(SELECT credits_open_account('user:4', 1000)));
-$spender->value(q(SELECT credits_set_low_balance('user:4', 500)));
+$spender->value(q(SELECT credits_set_alerts('user:4', '500')));
 is(scalar(@none = heard()), 0, 'a threshold below the balance notifies nobody');
 $spender->value(q(SELECT credits_deduct('user:4', 501)));
 is(scalar(@alerts = heard()), 1, 'the threshold of the account');
 is($alerts[0]{threshold}, 500, 'is told');
-$spender->value(q(SELECT credits_set_low_balance('user:4', NULL)));
-$spender->value(q(SET credits.low_balance = 400));
+$spender->value(q(SELECT credits_set_alerts('user:4', clear => '{levels}')));
+$spender->value(q(SET credits.alert_levels = '400'));
 $spender->value(q(SELECT credits_deduct('user:4', 100)));
 @alerts = heard();
 is(scalar(@alerts), 1, 'the setting, without one');
 is($alerts[0]{threshold}, 400, 'is told');
-$spender->value(q(RESET credits.low_balance));
+$spender->value(q(RESET credits.alert_levels));
 
 # no threshold at all
 $spender->value(q(SELECT credits_open_account('user:5', 20)));
-$spender->value(q(SELECT credits_set_low_balance('user:5', 0)));
+$spender->value(q(SELECT credits_set_alerts('user:5', '')));
 $spender->value(q(SELECT credits_deduct('user:5', 19)));
 is(scalar(@none = heard()), 0, 'threshold 0: no alert while something is left');
 

@@ -145,7 +145,7 @@ $node->safe_psql('postgres', <<'SQL');
 CREATE TABLE bad.valid (argument text, value text NOT NULL, function text NOT NULL DEFAULT '', PRIMARY KEY (argument, function));
 INSERT INTO bad.valid VALUES
 	('account', $$'acc:1'$$), ('amount', '3'), ('initial_credits', '5'), ('unit', $$'token'$$),
-	('metadata', $$'{"a": 1}'$$), ('reason', $$'reason'$$), ('low_balance', '5'), ('relation', $$'bad.keys'$$),
+	('metadata', $$'{"a": 1}'$$), ('reason', $$'reason'$$), ('levels', $$'20%, 5'$$), ('base', '100'), ('relation', $$'bad.keys'$$),
 	('key_column', $$'id'$$), ('prefix', $$'key:'$$), ('source', $$'gift'$$), ('expires_at', $$'2031-01-01'$$),
 	('effective_at', $$'2029-01-01'$$), ('priority', '10'), ('price', '9.99'), ('currency', $$'EUR'$$),
 	('idempotency_key', 'NULL'), ('reference', $$'reference'$$), ('operation', $$'operation'$$),
@@ -724,8 +724,9 @@ BEGIN
 				function := 'close_account';
 				statement := format('SELECT credits_close_account(%s, %s)', bad.pick('''acc:20''', '''acc:18''', '''no such thing'''), reason);
 			WHEN choice < 0.83 THEN
-				function := 'set_low_balance';
-				statement := format('SELECT credits_set_low_balance(%s, %s)', account, bad.pick('NULL', amount));
+				function := 'set_alerts';
+				statement := format('SELECT credits_set_alerts(%s, %s, %s)', account,
+					bad.some(0.9, bad.pick('NULL', '''''', '''20%, 5'''), texts), bad.pick('NULL', amount));
 			WHEN choice < 0.85 THEN
 				function := 'open_account';
 				statement := format('SELECT credits_open_account(%s, %s, %s, %s)', account, bad.pick('NULL', amount),

@@ -507,11 +507,11 @@ my %ops = (
 		no_key => 1,
 		ask => sub { return $_[0] =~ /^pool/ ? undef : {} },
 	},
-	threshold => {
+	alerts => {
 		weight => 2,
 		no_key => 1,
 		ask => sub { return { amount => int rand 100 } },
-		call => sub { "credits_set_low_balance($_[0], $_[1])" },
+		call => sub { "credits_set_alerts($_[0], ($_[1])::text)" },
 	},
 	limits => {
 		weight => 1.5,
@@ -1155,7 +1155,7 @@ sub tell_of
 	{
 		diag "$name, " . ($request->{level} // 'alone') . ":\n" . $node->safe_psql('postgres', qq(
 			SELECT * FROM (
-				SELECT id, xmin, (extract(epoch FROM created_at) * 1000000)::bigint, kind, amount, held,
+				SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint, kind, amount, held,
 					balance_after, held_after, target_id, member_id, draws, terms
 				FROM credits.transactions
 				WHERE account_id = credits.account_id('$name') AND id < $id + 5
@@ -1260,7 +1260,8 @@ is($node->safe_psql('postgres', qq(
 # clock did
 my (%logged, %with);
 foreach my $row (split /\n/, $node->safe_psql('postgres', q(
-	SELECT id, xmin, kind FROM credits.transactions WHERE account_id <> credits.account_id('none'))))
+	SELECT id, l.xmin, t.kind FROM credits.transactions AS t JOIN credits.log AS l USING (id)
+	WHERE t.account_id <> credits.account_id('none'))))
 {
 	my ($id, $by, $kind) = split /\|/, $row;
 	$logged{$id} = { by => $by, kind => $kind };
@@ -1284,7 +1285,7 @@ is(scalar(@{ $heard->{notifications} }),
 is($node->safe_psql('postgres', q(
 	SELECT count(*) FROM credits.events AS e JOIN credits.transactions AS t ON t.id = e.transaction_id
 	WHERE e.kind = 'low_balance' AND ((e.detail->>'balance')::bigint <> t.balance_after
-		OR t.balance_after >= (e.detail->>'threshold')::bigint
+		OR (t.balance_after >= (e.detail->>'threshold')::bigint AND NOT e.detail ? 'depleted')
 		OR (t.balance_after = 0) <> (e.detail ? 'depleted') OR e.account_id <> t.account_id))),
 	'0', 'each alert tells of its transaction');
 problems_are($node, '', 'verify');

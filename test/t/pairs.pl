@@ -167,7 +167,7 @@ BEGIN
 		FROM credits.accounts AS a WHERE a.id = ANY (ids)
 	), line (w, part, line) AS (
 		SELECT w, 1, concat_ws(' ', 'account', n.name, a.status, a.balance, a.held, 'granted', a.granted, 'spent', a.spent, 'refunded', a.refunded,
-			'expired', a.expired, 'debt', a.debt, 'low', a.low_balance, 'count', a.transaction_count)
+			'expired', a.expired, 'debt', a.debt, 'levels', a.alert_levels, 'base', a.base, 'count', a.transaction_count)
 		FROM n JOIN credits.accounts AS a USING (id) WHERE a.id = ANY (ids)
 		UNION ALL
 		-- in the order of the log, which is defined for each account
@@ -298,7 +298,7 @@ my %ops = (
 	transfer_back => receipt("credits_transfer('{w}:b', '{w}:a', 60)"),
 	transfer_up_to => receipt("credits_transfer_up_to('{w}:b', '{w}:a', 190)"),
 	reverse_transfer => receipt("credits_reverse_transfer({transfer}, 'error', 20)"),
-	low_balance => receipt("credits_set_low_balance('{w}:a', 100)"),
+	alerts => receipt("credits_set_alerts('{w}:a', '100')"),
 	pause => receipt("credits_pause_account('{w}:a', 'fraud')"),
 	resume => receipt("credits_resume_account('{w}:a', 'cleared')"),
 	close => receipt("credits_close_account('{w}:a', 'left')"),

@@ -49,7 +49,7 @@ my %writes = (
 	credits_pause_account => q(SELECT credits_pause_account('bulk:1', 'error')),
 	credits_resume_account => q(SELECT credits_resume_account('paused:1', 'error')),
 	credits_close_account => q(SELECT credits_close_account('bulk:1', 'error')),
-	credits_set_low_balance => q(SELECT credits_set_low_balance('bulk:1', 1)),
+	credits_set_alerts => q(SELECT credits_set_alerts('bulk:1', '1')),
 	credits_settle => q(CALL credits_settle()),
 	credits_hold => q(SELECT credits_hold('bulk:1', 1)),
 	credits_capture => q(SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:5'))),
@@ -154,12 +154,12 @@ SELECT credits_set_limits('bulk:4', max_spend => 50), credits_set_limits('member
 SELECT credits_erase_text((SELECT max(id) FROM credits.transactions WHERE idempotency_key = 'cross'));
 SET credits.test_clock = '2201-01-01 00:00+00';
 CALL credits_settle();
-UPDATE credits.accounts SET metadata = '{"a": 1}', low_balance = 3 WHERE name = 'bulk:4';
+UPDATE credits.accounts SET metadata = '{"a": 1}' WHERE name = 'bulk:4';
 SQL
 $primary->wait_for_catchup('credits');
 is(facts_of($subscriber), facts_of($primary), 'later changes');
-is($subscriber->safe_psql('postgres', q(SELECT metadata, low_balance FROM credits.accounts WHERE name = 'bulk:4')),
-	'{"a": 1}|3', 'what an administrator may edit');
+is($subscriber->safe_psql('postgres', q(SELECT metadata FROM credits.accounts WHERE name = 'bulk:4')),
+	'{"a": 1}', 'what an administrator may edit');
 is($subscriber->safe_psql('postgres', q(SELECT count(*) FROM credits.transactions WHERE octet_length(salt) = 32)),
 	'1', 'a text that was erased');
 is(scalar(@{ $listener->query('SELECT 1')->{notifications} }), 0, 'alerts go out where the credits were spent, not here');

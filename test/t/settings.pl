@@ -36,9 +36,9 @@ sub balance_with
 
 # what doc/settings.md says of a new session
 my $new = CreditsTest::Session->new($node);
-is($new->query('SHOW credits.low_balance')->{code}, '42704', 'a setting is unknown in a new session');
+is($new->query('SHOW credits.alert_levels')->{code}, '42704', 'a setting is unknown in a new session');
 is($new->query(q(LOAD 'credits'))->{code}, '00000', 'until the library is loaded');
-is($new->value('SHOW credits.low_balance'), '10', 'which shows it');
+is($new->value('SHOW credits.alert_levels'), '10', 'which shows it');
 $new->quit;
 
 my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
@@ -65,7 +65,7 @@ is($session->query(q(SELECT balance FROM credits_open_account('rich')))->{rows}[
 	'0', 'initial_balance before the library is loaded');
 is($session->query('SET credits.initial_balance = 1000000')->{code}, '42501', 'and after');
 is($session->query(q(SET credits.test_clock = '2020-01-01'))->{code}, '42501', 'test_clock after');
-is($session->query('SET credits.low_balance = 1')->{code}, '42501', 'low_balance after');
+is($session->query('SET credits.alert_levels = 1')->{code}, '42501', 'alert_levels after');
 is($session->query(q(SET credits.refund_grace = '100 years'))->{code}, '42501', 'refund_grace after');
 is($session->query(q(SET credits.actor = 'somebody'))->{code}, '00000', 'actor is for everyone');
 like($session->query('SET credits.no_such = 1')->{code}, qr/^42/, 'no setting of that name');
@@ -86,7 +86,7 @@ $session->value(q(SELECT credits_balance('a')));
 is($session->query(q(SET credits.test_clock = 'no time'))->{code}, '22023', 'test_clock is checked');
 is($session->query(q(SET credits.refund_grace = 'no interval'))->{code}, '22023', 'refund_grace is checked');
 is($session->query(q(SET credits.initial_balance = -1))->{code}, '22023', 'initial_balance is checked');
-is($session->query(q(SET credits.low_balance = -1))->{code}, '22023', 'low_balance is checked');
+is($session->query(q(SET credits.alert_levels = '-1'))->{code}, '22023', 'alert_levels is checked');
 $session->quit;
 
 # a bad value in postgresql.conf is refused when the library is loaded, and

@@ -180,7 +180,7 @@ foreach my $hour (sort { $a <=> $b } keys %{ { %is_instant, %touch_at } })
 	$world{job}->value(sprintf $run_job, $clock) if $is_instant{$hour};
 	$world{job}->value($set) if $is_instant{$hour};
 	$world{touch}->value($set);
-	$world{touch}->value("SELECT credits_set_low_balance('$_', 0)") foreach @{ $touch_at{$hour} // [] };
+	$world{touch}->value("SELECT credits_set_alerts('$_', '')") foreach @{ $touch_at{$hour} // [] };
 	next unless $is_instant{$hour};
 	# a posting that changes nothing but what is due, and so nothing that was shown
 	if (rand() < 0.3)
@@ -188,7 +188,7 @@ foreach my $hour (sort { $a <=> $b } keys %{ { %is_instant, %touch_at } })
 		my $n = 1 + int rand $accounts;
 		my $totals = shown($n) =~ s/^SELECT /SELECT s.granted, s.expired, s.debt, /r;
 		my $before = $world{touch}->value($totals);
-		$world{touch}->value("SELECT credits_set_low_balance('$n', 0)");
+		$world{touch}->value("SELECT credits_set_alerts('$n', '')");
 		my $after = $world{touch}->value($totals);
 		push @differences, "$hour: account $n is\n$before, once touched\n$after" if $before ne $after;
 	}
@@ -217,7 +217,7 @@ $world{job}->value(sprintf $run_job, $end);
 foreach my $name (sort keys %world)
 {
 	$world{$name}->value("SELECT set_config('credits.test_clock', ($end)::text, false)");
-	$world{$name}->value("SELECT credits_set_low_balance(name, 0) FROM credits.accounts ORDER BY id");
+	$world{$name}->value("SELECT credits_set_alerts(name, '') FROM credits.accounts ORDER BY id");
 }
 my %recorded = map { $_ => [ map { split /\n/ } $world{$_}->value($recorded) ] } keys %world;
 my %count;

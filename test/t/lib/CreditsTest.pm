@@ -189,7 +189,7 @@ SELECT credits_deduct('user:1', 120, 'spend:1', 'chat', 'request:1', '{"model": 
 SELECT credits_deduct('user:1', 10, 'spend:2', E'op\twith tab', 'ref "quoted"');
 SELECT credits_try_deduct('user:1', 1000000, 'spend:3');
 SELECT credits_deduct('ユーザー:é "q" \ x', 15, 'キー', '操作', '参照');
-SELECT credits_set_low_balance('user:2', 100);
+SELECT credits_set_alerts('user:2', '100');
 SELECT credits_deduct('bulk:' || n, 1 + n % 7, 'b:' || n || ':' || i)
 FROM generate_series(1, 50) AS n, generate_series(1, 10) AS i;
 
