@@ -5,7 +5,7 @@ CREATE SCHEMA :twin;
 
 CREATE TABLE :twin.accounts (LIKE credits.accounts INCLUDING ALL);
 CREATE TABLE :twin.grants (LIKE credits.grants INCLUDING ALL);
-CREATE TABLE :twin.transactions (LIKE credits.log INCLUDING ALL);
+CREATE TABLE :twin.transactions (LIKE credits.log_default INCLUDING ALL);
 CREATE TABLE :twin.hold_states (LIKE credits.hold_states INCLUDING ALL);
 
 -- LIKE leaves the fillfactor of a table behind

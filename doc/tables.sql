@@ -4,8 +4,7 @@
 --	psql -XqAt -v check=1 -f doc/tables.sql		references that lead nowhere, in its rows
 --
 -- What refers to what is taken from the foreign keys.  What cannot be one, since it
--- is an array or a name that several versions share, or would close a circle, is said
--- here, and held against the catalog: a table without a room, a column by the name of a
+-- is an array, a name that several versions share, or of the log, is said here, and held against the catalog: a table without a room, a column by the name of a
 -- reference that is none, and a description that fits nothing are printed as well.
 
 SET client_min_messages = warning;
@@ -32,8 +31,20 @@ JOIN pg_attribute AS a ON a.attrelid = s.oid AND a.attnum = c.conkey[1]
 JOIN pg_attribute AS b ON b.attrelid = t.oid AND b.attnum = c.confkey[1]
 WHERE c.contype = 'f' AND c.connamespace = 'credits'::regnamespace
 UNION ALL VALUES
+	-- the log, whose partitions no key spans
 	('accounts', 'last_transaction_id', 'log', 'id'),
+	('codes', 'transaction_id', 'log', 'id'),
+	('events', 'transaction_id', 'log', 'id'),
+	('grants', 'transaction_id', 'log', 'id'),
+	('hold_states', 'id', 'log', 'id'),
+	('log', 'account_id', 'accounts', 'id'),
+	('log', 'member_id', 'accounts', 'id'),
 	('log', 'target_id', 'log', 'id'),
+	('members', 'since_id', 'log', 'id'),
+	('periods', 'transaction_id', 'log', 'id'),
+	('purchases', 'transaction_id', 'log', 'id'),
+	('redemptions', 'transaction_id', 'log', 'id'),
+	-- arrays
 	('periods', 'grant_ids', 'grants', 'id'),
 	('periods', 'rolled_grant_ids', 'grants', 'id'),
 	('periods', 'in_view_grant_ids', 'grants', 'id'),
@@ -56,15 +67,16 @@ UNION ALL VALUES
 	('warnings', 'reached_id', NULL, NULL);
 
 CREATE TEMP VIEW columns AS
-SELECT c.oid, c.relname::text AS source, a.attnum, a.attname::text AS name, a.attnotnull AS required,
+SELECT c.oid, COALESCE((SELECT min(p.inhrelid) FROM pg_inherits AS p WHERE p.inhparent = c.oid), c.oid) AS indexed,
+	c.relname::text AS source, a.attnum, a.attname::text AS name, a.attnotnull AS required,
 	replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz') AS type
 FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind = 'r';
+WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition;
 
 CREATE TEMP VIEW refers AS
 SELECT c.*, r.target, r.target_column, c.type LIKE '%[]' AS many,
 	r.source IN ('debts', 'log') AND c.type = 'bigint[]' AS pairs,
-	EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indpred IS NULL
+	EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.indexed AND i.indisunique AND i.indpred IS NULL
 			AND i.indnkeyatts = 1 AND i.indkey[0] = c.attnum) AS single
 FROM columns AS c JOIN reference AS r ON r.source_column = c.name AND r.source = c.source;
 
@@ -98,7 +110,7 @@ SELECT room.ordinal,
 					concat(' ' || nullif(concat_ws(', ', CASE WHEN c.attnum = ANY (i.indkey::int2[]) THEN 'PK' END,
 												  CASE WHEN r.target IS NOT NULL THEN 'FK' END), ''))), '' ORDER BY c.attnum)
 				FROM columns AS c
-				LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
+				LEFT JOIN pg_index AS i ON i.indrelid = c.indexed AND i.indisprimary
 				LEFT JOIN refers AS r USING (source, name)
 				WHERE c.source = t.name AND (r.target IS NOT NULL OR c.attnum = ANY (i.indkey::int2[]))
 			)), E'\n' ORDER BY t.ordinal)

@@ -27,22 +27,30 @@ CREATE TABLE credits.log (
 	hash bytea NOT NULL,
 	CONSTRAINT log_not_negative
 		CHECK (balance_after >= 0 AND held_after >= 0)
-);
+) PARTITION BY RANGE (id);
 
 ALTER SEQUENCE credits.transactions_id_seq OWNED BY credits.log.id;
-ALTER TABLE credits.log ADD CONSTRAINT log_pkey PRIMARY KEY (id);
-CREATE INDEX log_account_id_idx ON credits.log
+-- if it is published as one table, an update is found by the id
+ALTER TABLE credits.log REPLICA IDENTITY FULL;
+
+-- It takes every row until credits_partition_log makes others.  Indexes belong to
+-- partitions only: those of the log would be made a second time in a restored one.
+CREATE TABLE credits.log_default PARTITION OF credits.log DEFAULT;
+ALTER TABLE credits.log_default ADD CONSTRAINT log_default_pkey PRIMARY KEY (id);
+CREATE INDEX log_default_account_id_idx ON credits.log_default
 	(account_id, created_at, id);
 -- a key belongs to the account that spends, even if a pool pays
-CREATE UNIQUE INDEX log_idempotency_key_idx ON credits.log
+CREATE UNIQUE INDEX log_default_idempotency_key_idx ON credits.log_default
 	((COALESCE(member_id, account_id)), idempotency_key)
 	WHERE idempotency_key IS NOT NULL;
-CREATE INDEX log_target_id_idx ON credits.log
+CREATE INDEX log_default_target_id_idx ON credits.log_default
 	(target_id) WHERE target_id IS NOT NULL;
 
 COMMENT ON TABLE credits.log IS
 	'the log as it is stored, chained by hash and immutable; read it in view credits.transactions';
-SELECT pg_catalog.pg_extension_config_dump('credits.log', '');
+COMMENT ON TABLE credits.log_default IS
+	'the partition of credits.log for all rows that no other takes';
+SELECT pg_catalog.pg_extension_config_dump('credits.log_default', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.transactions_id_seq', '');
 
 -- what people and applications read, however the log is stored
@@ -76,7 +84,7 @@ COMMENT ON COLUMN credits.transactions.salt IS
 COMMENT ON COLUMN credits.transactions.hash IS
 	'sha256 of the previous row''s hash and this row''s canonical form: see doc/log.md';
 
-GRANT SELECT ON credits.log, credits.transactions, credits.transactions_id_seq
+GRANT SELECT ON credits.log, credits.log_default, credits.transactions, credits.transactions_id_seq
 	TO credits_admin, credits_auditor;
 
 CREATE FUNCTION credits.write_log() RETURNS trigger
@@ -105,15 +113,19 @@ CREATE TRIGGER grants_refuse_change
 CREATE TRIGGER log_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.log
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER log_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.log_default
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
 CREATE TRIGGER log_refuse_row_change
-	BEFORE UPDATE OR DELETE ON credits.log
+	BEFORE UPDATE OR DELETE ON credits.log_default
 	FOR EACH ROW EXECUTE FUNCTION credits.refuse_change();
 
 ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log;
 ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_refuse_removal;
 ALTER TABLE credits.grants ENABLE ALWAYS TRIGGER grants_refuse_change;
 ALTER TABLE credits.log ENABLE ALWAYS TRIGGER log_refuse_change;
-ALTER TABLE credits.log ENABLE ALWAYS TRIGGER log_refuse_row_change;
+ALTER TABLE credits.log_default ENABLE ALWAYS TRIGGER log_refuse_change;
+ALTER TABLE credits.log_default ENABLE ALWAYS TRIGGER log_refuse_row_change;
 
 CREATE VIEW credits.draws AS
 SELECT t.id AS transaction_id,

@@ -28,6 +28,7 @@ static TimestampTz *test_clock = NULL;
 static Interval *event_retention = NULL;
 static Intervals *expiry_warning = NULL;
 static Intervals *renewal_warning = NULL;
+static Interval *key_retention = NULL;
 static Interval *purchase_expiry = NULL;
 static Interval *redeem_window = NULL;
 static Interval *referral_account_age = NULL;
@@ -112,6 +113,15 @@ Intervals *
 clock_expiry_warning(void)
 {
 	return expiry_warning;
+}
+
+/*
+ * Returns the setting credits.key_retention, or NULL if it is zero.
+ */
+Interval *
+clock_key_retention(void)
+{
+	return key_retention;
 }
 
 /*
@@ -314,6 +324,15 @@ void
 clock_assign_expiry_warning(const char *newval, void *extra)
 {
 	expiry_warning = (Intervals *) extra;
+}
+
+/*
+ * Assign hook of credits.key_retention.
+ */
+void
+clock_assign_key_retention(const char *newval, void *extra)
+{
+	key_retention = (Interval *) extra;
 }
 
 /*

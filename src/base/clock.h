@@ -30,6 +30,7 @@ extern TimestampTz clock_before(TimestampTz until, Interval *span);
 extern TimestampTz clock_refund_grace(TimestampTz from);
 extern Interval *clock_event_retention(void);
 extern Intervals *clock_expiry_warning(void);
+extern Interval *clock_key_retention(void);
 extern Intervals *clock_renewal_warning(void);
 extern TimestampTz clock_purchase_expiry(TimestampTz from);
 extern Interval *clock_redeem_window(void);
@@ -44,6 +45,7 @@ extern bool clock_check_intervals(char **newval, void **extra,
 extern void clock_assign_event_retention(const char *newval, void *extra);
 extern void clock_assign_expiry_warning(const char *newval, void *extra);
 extern void clock_assign_renewal_warning(const char *newval, void *extra);
+extern void clock_assign_key_retention(const char *newval, void *extra);
 extern void clock_assign_purchase_expiry(const char *newval, void *extra);
 extern void clock_assign_refund_grace(const char *newval, void *extra);
 extern void clock_assign_redeem_window(const char *newval, void *extra);

@@ -16,6 +16,7 @@ bool		setting_alert_recovery;
 static char *setting_event_retention;
 static char *setting_expiry_warning;
 int			setting_initial_balance;
+static char *setting_key_retention;
 int			setting_max_balance;
 int			setting_debt_payment;
 int			setting_excess;
@@ -23,6 +24,8 @@ int			setting_max_spend;
 int			setting_max_spend_per_day;
 int			setting_max_spend_per_month;
 int			setting_min_spend;
+int			setting_partition_rows;
+int			setting_partitions_ahead;
 char	   *setting_purchase_expiry;
 int			setting_redeem_failures;
 char	   *setting_redeem_window;
@@ -159,6 +162,16 @@ settings_define(void)
 							NULL,
 							NULL,
 							NULL);
+	DefineCustomStringVariable("credits.key_retention",
+							   "How long idempotency keys are promised once the log is partitioned; 0 means forever.",
+							   NULL,
+							   &setting_key_retention,
+							   "0",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_key_retention,
+							   NULL);
 	DefineCustomIntVariable("credits.max_balance",
 							"Highest balance that an account may be given unless it has a limit of its own; 0 means no limit.",
 							NULL,
@@ -214,6 +227,30 @@ settings_define(void)
 							0,
 							0,
 							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.partition_rows",
+							"How many ids a partition of the log has; 0 means that none are made.",
+							NULL,
+							&setting_partition_rows,
+							0,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
+	DefineCustomIntVariable("credits.partitions_ahead",
+							"How many partitions of the log are made before they are needed.",
+							NULL,
+							&setting_partitions_ahead,
+							2,
+							1,
+							100,
 							PGC_SUSET,
 							0,
 							NULL,

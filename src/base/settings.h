@@ -45,6 +45,8 @@ extern int	setting_max_spend;
 extern int	setting_max_spend_per_day;
 extern int	setting_max_spend_per_month;
 extern int	setting_min_spend;
+extern int	setting_partition_rows;
+extern int	setting_partitions_ahead;
 extern char *setting_purchase_expiry;
 extern int	setting_redeem_failures;
 extern char *setting_redeem_window;

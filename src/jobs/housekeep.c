@@ -1,10 +1,11 @@
 /*
  * housekeep.c
- *	  credits_housekeep: a job that expires unpaid purchases and deletes old
- *	  events.
+ *	  credits_housekeep: a job that expires unpaid purchases, deletes old
+ *	  events, and makes partitions of the log.
  */
 #include "credits.h"
 
+#include "jobs/partitions.h"
 #include "ledger/job.h"
 #include "ledger/ledger.h"
 #include "sell/purchases.h"
@@ -65,23 +66,34 @@ expire_purchase(const DueItem *item, int *steps)
 }
 
 /*
+ * Sweeps nothing.
+ */
+static int64
+sweep_nothing(int limit)
+{
+	return 0;
+}
+
+/*
  * Begins a part of the job: part 0 expires purchases, part 1 deletes events,
- * unless they are kept forever.  Returns false if there are no more parts.
+ * unless they are kept forever, part 2 makes partitions of the log, if it has any.
+ * Returns false if there are no more parts.
  */
 static bool
 begin_part(JobRange *range)
 {
 	if (range->number == 0)
 		range->find = &find_purchases;
+	else if (range->number == 1)
+		range->sweep = clock_event_retention() ? sweep_events : sweep_nothing;
 	else
-		range->sweep = sweep_events;
-	return range->number == 0 ||
-		(range->number == 1 && clock_event_retention());
+		range->sweep = partitions_wanted() ? partitions_sweep : sweep_nothing;
+	return range->number <= 2;
 }
 
 /*
- * Reports that a purchase could not be expired or, with id 0, that events
- * could not be deleted.
+ * Reports that a purchase could not be expired or, with id 0, that something else
+ * could not be done.
  */
 static void
 housekeep_failed(int64 id, ErrorData *error)
@@ -92,7 +104,7 @@ housekeep_failed(int64 id, ErrorData *error)
 			(errcode(error->sqlerrcode),
 			 id ? errmsg("purchase " INT64_FORMAT " could not be expired: %s",
 						 id, message) :
-			 errmsg("old events could not be deleted: %s", message),
+			 errmsg("events could not be deleted, or partitions not made: %s", message),
 			 error->hint ? errhint("%s", error->hint) : 0));
 }
 
@@ -104,7 +116,7 @@ static const Job housekeep_job = {
 };
 
 /*
- * SQL procedure: expires unpaid purchases and deletes old events.
+ * SQL procedure: expires unpaid purchases, deletes old events, and makes partitions.
  */
 Datum
 credits_housekeep(PG_FUNCTION_ARGS)

@@ -17,6 +17,7 @@
  */
 #include "credits.h"
 
+#include "ledger/keys.h"
 #include "ledger/ledger.h"
 #include "ledger/settle.h"
 
@@ -299,8 +300,8 @@ plan_item(Batch *batch, Posting *posting, BatchItem *item, HTAB **keys,
 
 		if (other)
 			outcome = replay_item(batch->items, posting, item, other);
-		else if (rows_find_key(posting->store, posting->snapshot,
-							   posting->account.id, item->request.key, &entry))
+		else if (keys_find(posting->store, posting->snapshot,
+						   posting->account.id, item->request.key, &entry))
 			outcome = requests_replay(posting, &item->request, &entry,
 									  &item->receipt);
 	}
@@ -628,8 +629,8 @@ plan_joint_item(JointBatch *batch, Posting *postings, BatchItem *item,
 
 		if (other)
 			outcome = replay_item(batch->items, first, item, other);
-		else if (rows_find_key(first->store, first->snapshot,
-							   first->account.id, item->request.key, &entry))
+		else if (keys_find(first->store, first->snapshot,
+						   first->account.id, item->request.key, &entry))
 			outcome = requests_replay(first, &item->request, &entry,
 									  &item->receipt);
 	}

@@ -34,6 +34,7 @@
 #include "credits.h"
 
 #include "ledger/guards.h"
+#include "ledger/keys.h"
 #include "ledger/ledger.h"
 #include "ledger/settle.h"
 
@@ -212,8 +213,8 @@ find_replay(const LedgerCall *call, Posting *posting)
 	Entry		entry;
 
 	if (request == NULL || request->key == NULL ||
-		!rows_find_key(posting->store, posting->snapshot, posting->account.id,
-					   request->key, &entry))
+		!keys_find(posting->store, posting->snapshot, posting->account.id,
+				   request->key, &entry))
 		return POSTED;
 	return requests_replay(posting, request, &entry, call->receipt);
 }

@@ -214,10 +214,10 @@ count_entry(Store *store, Snapshot snapshot, Limits *limits,
 
 /*
  * Counts what was used in the account's current day and month according to the
- * log.
+ * log, up to the transaction "to".
  */
 void
-limit_rules_count(Store *store, Snapshot snapshot, Limits *limits)
+limit_rules_count(Store *store, Snapshot snapshot, int64 to, Limits *limits)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "credits limits",
@@ -227,8 +227,8 @@ limit_rules_count(Store *store, Snapshot snapshot, Limits *limits)
 	Entry		entry;
 
 	limits->day_used = limits->month_used = 0;
-	scan_begin(&scan, store, &log_by_account_id, snapshot,
-			   BY_INT64(limits->account_id));
+	scan_begin_ids(&scan, store, &log_by_account_id, snapshot,
+				   PG_INT64_MIN, to, BY_INT64(limits->account_id));
 	old = MemoryContextSwitchTo(context);
 	while (scan_peek(&scan, BackwardScanDirection, &entry))
 	{
@@ -256,7 +256,8 @@ limit_rules_begin_windows(Posting *posting, Limits *limits)
 											 posting->now);
 	limits->month_start = members_window_start(WINDOW_MONTH, limits->timezone,
 											   posting->now);
-	limit_rules_count(posting->store, posting->snapshot, limits);
+	limit_rules_count(posting->store, posting->snapshot,
+					  posting->account.stored.last_transaction_id, limits);
 	for (i = 0; i < posting->nentries; i++)
 		count_entry(posting->store, posting->snapshot, limits,
 					posting->entries[i]);

@@ -44,7 +44,8 @@ extern Jsonb *limit_rules_terms(const Limits *limits);
 extern void limit_rules_change(Posting *posting, Limits *limits);
 extern bool limit_rules_counts_as(Store *store, Snapshot snapshot,
 								  const Entry *entry, Entry *spend);
-extern void limit_rules_count(Store *store, Snapshot snapshot, Limits *limits);
+extern void limit_rules_count(Store *store, Snapshot snapshot, int64 to,
+							  Limits *limits);
 extern void limit_rules_begin_windows(Posting *posting, Limits *limits);
 extern SpendRoom limit_rules_room(Posting *posting);
 extern int64 limit_rules_room_for(Posting *posting);

@@ -579,7 +579,13 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 		store_is_table(trigger->tg_relation, &log_table) &&
 		is_erasure(trigger))
 		PG_RETURN_POINTER(trigger->tg_newtuple);
-	while (guarded->name && strcmp(guarded->name, table) != 0)
+
+	/*
+	 * partitions are called log_..., and are guarded for as long as they
+	 * exist
+	 */
+	while (guarded->name && strcmp(guarded->name, table) != 0 &&
+		   !(guarded == guarded_tables && strncmp(table, "log_", 4) == 0))
 		guarded++;
 	if (guarded->what)
 		ereport(ERROR,

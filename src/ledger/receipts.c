@@ -52,8 +52,9 @@ add_followers(Receipt *receipt, Posting *posting, const Entry *entry)
 	/* only received credits and final captures have such transactions */
 	if (entry->amount <= 0 && entry->kind != KIND_CAPTURE)
 		return;
-	scan_begin(&scan, posting->store, &log_by_target_id,
-			   posting->snapshot, BY_INT64(entry->id));
+	scan_begin_ids(&scan, posting->store, &log_by_target_id,
+				   posting->snapshot, entry->id, PG_INT64_MAX,
+				   BY_INT64(entry->id));
 	while (scan_peek(&scan, ForwardScanDirection, &follower))
 		if (follower.id > last && follower.account_id == entry->account_id &&
 			(kinds_info(follower.kind)->loses ||

@@ -135,23 +135,24 @@ static const StoreColumn transaction_columns[] = {
 StoreTable	log_table = {
 	.name = "log",
 	.sequence = "transactions_id_seq",
+	.partition_key = offsetof(Entry, id),
 	ROWS_OF(Entry, transaction_columns)
 };
 
 StoreIndex	log_by_id = {
-	&log_table, "log_pkey", {"id"},.unique = true
+	&log_table, NULL, {"id"},.unique = true
 };
 StoreIndex	log_by_account_id = {
-	&log_table, "log_account_id_idx",
+	&log_table, NULL,
 	{"account_id", "created_at", "id"}
 };
 StoreIndex	log_by_key = {
-	&log_table, "log_idempotency_key_idx",
+	&log_table, NULL,
 	{"(COALESCE(member_id, account_id))", "idempotency_key"},.unique = true,
 	.predicate = "(idempotency_key IS NOT NULL)"
 };
 StoreIndex	log_by_target_id = {
-	&log_table, "log_target_id_idx", {"target_id"},
+	&log_table, NULL, {"target_id"},
 	.predicate = "(target_id IS NOT NULL)"
 };
 
@@ -492,20 +493,14 @@ rows_moved(const Entry *entry)
 bool
 rows_find_entry(Store *store, Snapshot snapshot, int64 id, Entry *entry)
 {
-	return scan_find(store, &log_by_id, snapshot, entry,
-					 BY_INT64(id));
-}
+	StoreScan	scan;
+	bool		found;
 
-/*
- * Finds a transaction by its idempotency key and the account to which the key
- * belongs.  That is the account that spends, even if a pool pays.
- */
-bool
-rows_find_key(Store *store, Snapshot snapshot, int64 account_id, text *key,
-			  Entry *entry)
-{
-	return scan_find(store, &log_by_key, snapshot, entry,
-					 BY_INT64(account_id), BY_TEXT(key));
+	scan_begin_ids(&scan, store, &log_by_id, snapshot, id, id,
+				   BY_INT64(id));
+	found = scan_read(&scan, ForwardScanDirection, entry);
+	scan_end(&scan);
+	return found;
 }
 
 /*

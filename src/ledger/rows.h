@@ -226,8 +226,6 @@ extern const char *rows_kind_name(const Entry *entry);
 extern int64 rows_moved(const Entry *entry);
 extern bool rows_find_entry(Store *store, Snapshot snapshot, int64 id,
 							Entry *entry);
-extern bool rows_find_key(Store *store, Snapshot snapshot, int64 account_id,
-						  text *key, Entry *entry);
 extern void rows_insert_entry(Store *store, Entry *entry);
 
 #pragma GCC visibility pop

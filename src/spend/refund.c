@@ -67,8 +67,10 @@ subtract_earlier(Posting *posting, int64 target_id, Draw *draws, int ndraws)
 	StoreScan	scan;
 	Entry		earlier;
 
-	scan_begin(&scan, posting->store, &log_by_target_id,
-			   posting->snapshot, BY_INT64(target_id));
+	scan_begin_ids(&scan, posting->store, &log_by_target_id,
+				   posting->snapshot, target_id,
+				   posting->account.stored.last_transaction_id,
+				   BY_INT64(target_id));
 	while (scan_peek(&scan, ForwardScanDirection, &earlier))
 	{
 		int			i;

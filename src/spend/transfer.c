@@ -484,8 +484,8 @@ find_transfer(int64 id, Reversal *reversal, Party *parties)
 	parties[0].id = given.account_id;
 	parties[1].id = 0;
 
-	scan_begin(&scan, NULL, &log_by_target_id, snapshot,
-			   BY_INT64(id));
+	scan_begin_ids(&scan, NULL, &log_by_target_id, snapshot, id,
+				   PG_INT64_MAX, BY_INT64(id));
 	while (scan_peek(&scan, ForwardScanDirection, &other))
 		if (other.kind == KIND_TRANSFER)
 		{

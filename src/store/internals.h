@@ -5,18 +5,19 @@
 #ifndef CREDITS_STORE_INTERNALS_H
 #define CREDITS_STORE_INTERNALS_H
 
+#include "store/leaves.h"
 #include "store/store.h"
 
 #include "nodes/execnodes.h"
 
 #pragma GCC visibility push(hidden)
 
-/* One table of a Store, ready to be read and written */
+/* One table of a Store, or one partition, ready to be read and written */
 typedef struct Table
 {
 	const StoreTable *which;
 	Relation	rel;			/* valid during a call only */
-	ResultRelInfo *rri;
+	ResultRelInfo *rri;			/* NULL in a partition until it is written */
 	List	   *index_oids;		/* in the order of rri's arrays */
 	bool		indexes_open;
 	TupleTableSlot *slot;		/* a row being written */
@@ -30,9 +31,20 @@ struct Store
 	bool		keep;			/* may it be reused by the next call? */
 	EState	   *estate;
 	Table		tables[MAX_TABLES]; /* by StoreTable.number */
+	List	   *leaves;			/* of LeafTable *, those used */
+	struct LeafTable *last_leaf;	/* the one written last */
 };
 
+/* A partition in a Store */
+typedef struct LeafTable
+{
+	Table		table;
+	Leaf		leaf;
+	uint64		generation;		/* in which its bounds were looked up */
+} LeafTable;
+
 extern Table *store_table(Store *store, StoreTable *which);
+extern Table *store_leaf(Store *store, StoreTable *which, Oid oid);
 
 #pragma GCC visibility pop
 

@@ -45,6 +45,21 @@ procedure_of(Oid type, StrategyNumber strategy)
 }
 
 /*
+ * Keeps a snapshot for a scan.
+ *
+ * GetLatestSnapshot returns static memory: without registration, the next
+ * snapshot that is taken while the scan lasts would overwrite this one.
+ */
+static Snapshot
+keep_snapshot(StoreScan *scan, Snapshot snapshot)
+{
+	scan->snapshot = NULL;
+	if (snapshot->active_count == 0 && snapshot->regd_count == 0)
+		snapshot = scan->snapshot = RegisterSnapshot(snapshot);
+	return snapshot;
+}
+
+/*
  * Opens table and index for a scan.  Without a Store, the scan opens the table
  * itself, for reading only.
  */
@@ -55,6 +70,9 @@ open_scan(StoreScan *scan, Store *store, StoreIndex *index, Snapshot snapshot,
 	LOCKMODE	mode = store ? RowExclusiveLock : AccessShareLock;
 
 	scan->table = index->table;
+	scan->oids = NIL;
+	scan->last_is_open = false;
+	scan->nparts = 0;
 	scan->heap_is_ours = scan->slot_is_ours = store == NULL;
 	if (store)
 	{
@@ -69,35 +87,26 @@ open_scan(StoreScan *scan, Store *store, StoreIndex *index, Snapshot snapshot,
 		scan->slot = table_slot_create(scan->heap, NULL);
 	}
 	scan->index = tables_open_index(index, mode);
-	scan->snapshot = NULL;
-
-	/*
-	 * GetLatestSnapshot returns static memory: without registration, the next
-	 * snapshot that is taken while the scan lasts would overwrite this one.
-	 */
-	if (snapshot->active_count == 0 && snapshot->regd_count == 0)
-		snapshot = scan->snapshot = RegisterSnapshot(snapshot);
+	snapshot = keep_snapshot(scan, snapshot);
 	scan->scan = index_beginscan_compat(scan->heap, scan->index, snapshot,
 										nkeys);
 	scan->context = CurrentMemoryContext;
 }
 
 /*
- * Begins a scan by values for the first n keys of an index, usually through
- * the macro scan_begin.  The caller must end it with scan_end.
+ * Passes values for the first n keys of the index to an opened scan.
  */
-void
-scan_begin_by(StoreScan *scan, Store *store, StoreIndex *index,
-			  Snapshot snapshot, const ScanBy *by, int n)
+static void
+set_keys(StoreScan *scan, StoreIndex *index, const ScanBy *by, int n)
 {
 	ScanKeyData keys[MAX_INDEX_KEYS];
 	int			i;
 
-	open_scan(scan, store, index, snapshot, n);
 	for (i = 0; i < n; i++)
 	{
 		if (i >= index->nkeys || index->types[i] != by[i].type)
-			elog(ERROR, "index \"%s\" has no such key", index->name);
+			elog(ERROR, "index \"%s\" has no such key",
+				 RelationGetRelationName(scan->index));
 		if (by[i].strategy == InvalidStrategy)
 			ScanKeyEntryInitialize(&keys[i], SK_ISNULL | SK_SEARCHNULL, i + 1,
 								   InvalidStrategy, InvalidOid, InvalidOid,
@@ -110,6 +119,163 @@ scan_begin_by(StoreScan *scan, Store *store, StoreIndex *index,
 								   by[i].value);
 	}
 	index_rescan(scan->scan, keys, n, NULL, 0);
+}
+
+/*
+ * Opens a partition for a scan.  Returns false if it has been dropped.
+ */
+static bool
+open_leaf(StoreScan *scan, Oid oid)
+{
+	LOCKMODE	mode = scan->store ? RowExclusiveLock : AccessShareLock;
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+
+	scan->heap = NULL;
+	scan->heap_is_ours = scan->slot_is_ours = scan->store == NULL;
+	if (scan->store)
+	{
+		Table	   *table = store_leaf(scan->store, scan->table, oid);
+
+		if (table)
+		{
+			scan->heap = table->rel;
+			scan->slot = table->scan_slot;
+		}
+	}
+	else if ((scan->heap = leaves_try_open(scan->table, oid, mode)) != NULL)
+		scan->slot = table_slot_create(scan->heap, NULL);
+	if (scan->heap)
+	{
+		scan->index = leaves_open_index(scan->by_index, scan->heap, mode);
+		scan->scan = index_beginscan_compat(scan->heap, scan->index,
+											scan->by_snapshot, scan->nby);
+		set_keys(scan, scan->by_index, scan->by, scan->nby);
+	}
+	MemoryContextSwitchTo(old);
+	return scan->heap != NULL;
+}
+
+/*
+ * Closes the table and the index of a scan.  Locks are kept until the end of the
+ * transaction.
+ */
+static void
+close_scan(StoreScan *scan)
+{
+	if (scan->heap == NULL)
+		return;
+	index_endscan(scan->scan);
+	index_close(scan->index, NoLock);
+	if (scan->slot_is_ours)
+		ExecDropSingleTupleTableSlot(scan->slot);
+	if (scan->heap_is_ours)
+		table_close(scan->heap, NoLock);
+	scan->heap = NULL;
+}
+
+/*
+ * Opens all partitions of a scan, whose rows are merged in order of the first key
+ * of the index.
+ */
+static void
+open_parts(StoreScan *scan)
+{
+	ListCell   *lc;
+
+	close_scan(scan);
+	scan->last_is_open = false;
+	scan->parts = palloc0(list_length(scan->oids) * sizeof(StoreScan));
+	foreach(lc, scan->oids)
+	{
+		StoreScan  *part = &scan->parts[scan->nparts];
+
+		*part = *scan;
+		part->parts = NULL;
+		part->nparts = 0;
+		part->oids = NIL;
+		if (open_leaf(part, lfirst_oid(lc)) &&
+			scan_next(part, ForwardScanDirection) != NULL)
+			scan->nparts++;
+		else
+			close_scan(part);
+	}
+	scan->oids = NIL;
+}
+
+/*
+ * Begins a scan of partitions.
+ *
+ * They are opened one after the other, when it is known in which direction, since
+ * most scans end in the first one.  The one of the highest ids is locked at once:
+ * until then, the list of partitions may be out of date.  Rows of one account, or
+ * of one key, are in order of their ids, and so are the partitions.  A scan of the
+ * whole index has to read all of them at the same time.
+ */
+static void
+begin_leaves(StoreScan *scan, Store *store, StoreIndex *index,
+			 Snapshot snapshot, int64 from, int64 to)
+{
+	scan->table = index->table;
+	scan->store = store;
+	scan->by_index = index;
+	scan->context = CurrentMemoryContext;
+	scan->parts = NULL;
+	scan->nparts = 0;
+	scan->heap = NULL;
+	scan->by_snapshot = keep_snapshot(scan, snapshot);
+	for (;;)
+	{
+		uint64		current;
+
+		scan->oids = leaves_oids(scan->table, from, to);
+		if (scan->oids == NIL)
+		{
+			scan->last_is_open = false;
+			return;
+		}
+		current = tables_generation();
+		if (open_leaf(scan, llast_oid(scan->oids)) &&
+			current == tables_generation())
+			break;
+		close_scan(scan);
+		list_free(scan->oids);
+	}
+	scan->last_is_open = true;
+	if (scan->nby == 0 && list_length(scan->oids) > 1)
+		open_parts(scan);
+}
+
+/*
+ * Begins a scan by values for the first n keys of an index, usually through
+ * the macro scan_begin.  The caller must end it with scan_end.
+ */
+void
+scan_begin_by(StoreScan *scan, Store *store, StoreIndex *index,
+			  Snapshot snapshot, const ScanBy *by, int n)
+{
+	scan_begin_ids_by(scan, store, index, snapshot, PG_INT64_MIN, PG_INT64_MAX,
+					  by, n);
+}
+
+/*
+ * Begins such a scan for the rows of a range of ids.  Only the partitions of a
+ * partitioned table are chosen by it: other rows may be read, too.
+ */
+void
+scan_begin_ids_by(StoreScan *scan, Store *store, StoreIndex *index,
+				  Snapshot snapshot, int64 from, int64 to, const ScanBy *by,
+				  int n)
+{
+	if (index->table->partition_key == 0)
+	{
+		open_scan(scan, store, index, snapshot, n);
+		set_keys(scan, index, by, n);
+		return;
+	}
+	if (n > 0)
+		memcpy(scan->by, by, n * sizeof(ScanBy));
+	scan->nby = n;
+	begin_leaves(scan, store, index, snapshot, from, to);
 }
 
 /*
@@ -149,6 +315,40 @@ scan_begin_after(StoreScan *scan, Store *store, StoreIndex *index,
 }
 
 /*
+ * Returns the next row of a merge, whose parts are each at their next row.
+ */
+static TupleTableSlot *
+next_of_parts(StoreScan *scan)
+{
+	StoreScan  *least = NULL;
+	int			i;
+
+	/* the row that was returned last is no longer needed */
+	if (scan->heap)
+	{
+		for (i = 0; scan->parts[i].heap != scan->heap; i++)
+			;
+		if (scan_next(&scan->parts[i], ForwardScanDirection) == NULL)
+			close_scan(&scan->parts[i]);
+	}
+	for (i = 0; i < scan->nparts; i++)
+	{
+		StoreScan  *part = &scan->parts[i];
+
+		if (part->heap && (least == NULL ||
+						   DatumGetInt64(scan_key(part, 0)) <
+						   DatumGetInt64(scan_key(least, 0))))
+			least = part;
+	}
+	scan->heap = least ? least->heap : NULL;
+	if (least == NULL)
+		return NULL;
+	scan->index = least->index;
+	scan->slot = least->slot;
+	return least->slot;
+}
+
+/*
  * Returns the next row of a scan, or NULL at its end.  The slot is valid until
  * the next call; if the scan uses a Store, also only until another scan of the
  * same table, which has the same slot.
@@ -159,13 +359,46 @@ scan_next(StoreScan *scan, ScanDirection direction)
 	MemoryContext old;
 	bool		found;
 
-	/* callers may read many rows, often while they hold a row lock */
-	CHECK_FOR_INTERRUPTS();
-	/* what the index allocates must live until the scan ends */
-	old = MemoryContextSwitchTo(scan->context);
-	found = index_getnext_slot(scan->scan, direction, scan->slot);
-	MemoryContextSwitchTo(old);
-	return found ? scan->slot : NULL;
+	if (scan->nparts > 0)
+		return next_of_parts(scan);
+	if (scan->last_is_open)
+	{
+		scan->last_is_open = false;
+		if (ScanDirectionIsBackward(direction) || list_length(scan->oids) == 1)
+			scan->oids = list_delete_last(scan->oids);
+		else
+			close_scan(scan);
+	}
+	for (;;)
+	{
+		Oid			oid;
+
+		/* callers may read many rows, often while they hold a row lock */
+		CHECK_FOR_INTERRUPTS();
+		if (scan->heap)
+		{
+			/* what the index allocates must live until the scan ends */
+			old = MemoryContextSwitchTo(scan->context);
+			found = index_getnext_slot(scan->scan, direction, scan->slot);
+			MemoryContextSwitchTo(old);
+			if (found)
+				return scan->slot;
+		}
+		if (scan->oids == NIL)
+			return NULL;
+		close_scan(scan);
+		if (ScanDirectionIsForward(direction))
+		{
+			oid = linitial_oid(scan->oids);
+			scan->oids = list_delete_first(scan->oids);
+		}
+		else
+		{
+			oid = llast_oid(scan->oids);
+			scan->oids = list_delete_last(scan->oids);
+		}
+		(void) open_leaf(scan, oid);
+	}
 }
 
 /*
@@ -224,14 +457,15 @@ scan_key(StoreScan *scan, int i)
 void
 scan_end(StoreScan *scan)
 {
-	index_endscan(scan->scan);
+	int			i;
+
+	for (i = 0; i < scan->nparts; i++)
+		close_scan(&scan->parts[i]);
+	/* of a merge, it is that of a part */
+	if (scan->nparts == 0)
+		close_scan(scan);
 	if (scan->snapshot)
 		UnregisterSnapshot(scan->snapshot);
-	index_close(scan->index, NoLock);
-	if (scan->slot_is_ours)
-		ExecDropSingleTupleTableSlot(scan->slot);
-	if (scan->heap_is_ours)
-		table_close(scan->heap, NoLock);
 }
 
 /*

@@ -47,8 +47,8 @@ typedef struct ScanBy
 /* An index scan in progress */
 typedef struct StoreScan
 {
-	const StoreTable *table;
-	Relation	heap;
+	StoreTable *table;
+	Relation	heap;			/* NULL between two partitions */
 	bool		heap_is_ours;	/* opened by the scan, not by a Store */
 	Relation	index;
 	IndexScanDesc scan;
@@ -56,6 +56,16 @@ typedef struct StoreScan
 	TupleTableSlot *slot;
 	bool		slot_is_ours;
 	MemoryContext context;		/* the current one when the scan began */
+	/* for the scan of several partitions */
+	Store	   *store;
+	StoreIndex *by_index;
+	ScanBy		by[MAX_INDEX_KEYS];
+	int			nby;
+	Snapshot	by_snapshot;
+	List	   *oids;			/* those still to be scanned, in order */
+	bool		last_is_open;	/* is the last of them open already? */
+	struct StoreScan *parts;	/* if they are merged, a scan of each */
+	int			nparts;
 } StoreScan;
 
 /*
@@ -71,6 +81,15 @@ typedef struct StoreScan
 #define scan_begin_all(scan, store, index, snapshot) \
 	scan_begin_by(scan, store, index, snapshot, NULL, 0)
 
+/*
+ * The same for rows whose ids are from "from" to "to": only the partitions that
+ * may have some are scanned.
+ */
+#define scan_begin_ids(scan, store, index, snapshot, from, to, ...) \
+	scan_begin_ids_by(scan, store, index, snapshot, from, to, \
+					  (const ScanBy[]) {__VA_ARGS__}, \
+					  lengthof(((const ScanBy[]) {__VA_ARGS__})))
+
 /* reads and copies the first row with these keys; false if there is none */
 #define scan_find(store, index, snapshot, row, ...) \
 	scan_find_by(store, index, snapshot, row, \
@@ -79,6 +98,9 @@ typedef struct StoreScan
 
 extern void scan_begin_by(StoreScan *scan, Store *store, StoreIndex *index,
 						  Snapshot snapshot, const ScanBy *by, int n);
+extern void scan_begin_ids_by(StoreScan *scan, Store *store, StoreIndex *index,
+							  Snapshot snapshot, int64 from, int64 to,
+							  const ScanBy *by, int n);
 extern void scan_begin_after(StoreScan *scan, Store *store, StoreIndex *index,
 							 Snapshot snapshot, TimestampTz after_at,
 							 int64 after_id, TimestampTz until);

@@ -10,6 +10,7 @@
  */
 #include "credits.h"
 
+#include "store/sequences.h"
 #include "store/store.h"
 
 #include "access/relation.h"
@@ -24,27 +25,50 @@
 PG_FUNCTION_INFO_V1(credits_advance_sequence);
 
 /*
- * Tells whether a sequence is going to draw an id, or another before it.  Unlike
- * the functions for this, it takes no lock that excludes ours.
+ * Reads where a sequence is.  Unlike the functions for this, it takes no lock that
+ * excludes ours, and asks for no privilege.
  */
-static bool
-is_behind(Oid sequence, int64 id)
+static int64
+read_sequence(Oid sequence, bool *called)
 {
 	Relation	rel = relation_open(sequence, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, GetActiveSnapshot(), 0, NULL);
+	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
 	int64		last;
-	bool		called;
 	bool		isnull;
 
 	if (!table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		elog(ERROR, "sequence \"%s\" has no row", RelationGetRelationName(rel));
 	last = DatumGetInt64(slot_getattr(slot, SEQ_COL_LASTVAL, &isnull));
-	called = DatumGetBool(slot_getattr(slot, SEQ_COL_CALLED, &isnull));
+	*called = DatumGetBool(slot_getattr(slot, SEQ_COL_CALLED, &isnull));
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	relation_close(rel, AccessShareLock);
+	relation_close(rel, NoLock);
+	return last;
+}
+
+/*
+ * Tells whether a sequence is going to draw an id, or another before it.
+ */
+static bool
+is_behind(Oid sequence, int64 id)
+{
+	bool		called;
+	int64		last = read_sequence(sequence, &called);
+
 	return called ? last < id : last <= id;
+}
+
+/*
+ * Returns the newest id that was drawn from a sequence.
+ */
+int64
+sequences_newest(Oid sequence)
+{
+	bool		called;
+	int64		last = read_sequence(sequence, &called);
+
+	return called ? last : last - 1;
 }
 
 /*

@@ -86,6 +86,41 @@ prepare(SqlStatement *statement, int nargs)
 	return plan;
 }
 
+/* Who called, and the state of his settings */
+typedef struct Caller
+{
+	Oid			user;
+	int			security;
+	int			nest;
+} Caller;
+
+/*
+ * Becomes the owner of the tables, with a search path of pg_catalog only.  If an
+ * error occurs, transaction abort restores user and settings.
+ */
+static void
+become_owner(Caller *before)
+{
+	GetUserIdAndSecContext(&before->user, &before->security);
+	/* as in ri_triggers.c: policies of users must not hide rows from us */
+	SetUserIdAndSecContext(owner(), before->security |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	before->nest = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
+/*
+ * Becomes the caller again.
+ */
+static void
+become_caller(const Caller *before)
+{
+	AtEOXact_GUC(true, before->nest);
+	SetUserIdAndSecContext(before->user, before->security);
+}
+
 /*
  * Runs a statement with the given parameters, by the active snapshot or by one
  * that SPI takes.
@@ -98,10 +133,8 @@ run(SqlStatement *statement, const Datum *values, const bool *isnull,
 	SqlResult  *result = palloc0(sizeof(SqlResult));
 	char		nulls[MAX_SQL_ARGS];
 	int			nargs = 0;
-	int			nest;
 	bool		pushed = !ActiveSnapshotSet();
-	Oid			user;
-	int			security;
+	Caller		before;
 	int			code;
 	int			was_running_at;
 
@@ -112,15 +145,7 @@ run(SqlStatement *statement, const Datum *values, const bool *isnull,
 		nulls[nargs] = isnull && isnull[nargs] ? 'n' : ' ';
 	}
 
-	/* if an error occurs, transaction abort restores user and settings */
-	GetUserIdAndSecContext(&user, &security);
-	/* as in ri_triggers.c: policies of users must not hide rows from us */
-	SetUserIdAndSecContext(owner(), security | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS);
-	nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	become_owner(&before);
 
 	/* planning needs a snapshot, and a procedure has none after a COMMIT */
 	if (pushed)
@@ -162,9 +187,32 @@ run(SqlStatement *statement, const Datum *values, const bool *isnull,
 	if (pushed)
 		PopActiveSnapshot();
 
-	AtEOXact_GUC(true, nest);
-	SetUserIdAndSecContext(user, security);
+	become_caller(&before);
 	return result;
+}
+
+/*
+ * Executes statements that change the schema, and are not worth being kept.
+ */
+void
+statements_execute(const char *text)
+{
+	bool		pushed = !ActiveSnapshotSet();
+	Caller		before;
+	int			code;
+
+	become_owner(&before);
+	if (pushed)
+		PushActiveSnapshot(store_snapshot(true));
+	SPI_connect();
+	code = SPI_execute(text, false, 0);
+	if (code < 0)
+		elog(ERROR, "could not execute a statement: %s",
+			 SPI_result_code_string(code));
+	SPI_finish();
+	if (pushed)
+		PopActiveSnapshot();
+	become_caller(&before);
 }
 
 /*

@@ -25,6 +25,7 @@
 #include "credits.h"
 
 #include "store/internals.h"
+#include "store/sequences.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -50,6 +51,9 @@ static int	ncore_tables = 0;
 /* the Store kept from the last call, NULL while a call uses it */
 static Store *kept = NULL;
 
+/* with how many partitions a Store is kept */
+#define MAX_KEPT_LEAVES 4
+
 /* raise an error instead of waiting for a row lock? */
 static bool nowait = false;
 
@@ -66,12 +70,14 @@ store_init(StoreTable *const *tables, int n)
 }
 
 /*
- * Returns whether a relation is the table described.
+ * Returns whether a relation is the table described, or a partition of it.
  */
 bool
 store_is_table(Relation rel, StoreTable *table)
 {
 	tables_resolve(table);
+	if (table->partition_key)
+		return leaves_has(table, RelationGetRelid(rel));
 	return RelationGetRelid(rel) == table->oid;
 }
 
@@ -100,13 +106,20 @@ store_lock_core(void)
 }
 
 /*
- * Locks a table in the mode for writing.
+ * Locks a table in the mode for writing; of a partitioned table, the partition
+ * that new rows go to.
  */
 void
 store_lock_table(StoreTable *table)
 {
+	Leaf		leaf;
+
 	tables_resolve(table);
-	LockRelationOid(table->oid, RowExclusiveLock);
+	if (table->partition_key)
+		table_close(leaves_open(table, store_newest_id(table) + 1,
+								RowExclusiveLock, &leaf), NoLock);
+	else
+		LockRelationOid(table->oid, RowExclusiveLock);
 }
 
 /*
@@ -168,7 +181,8 @@ build_table(Table *table)
 
 	table->rri = rri;
 	table->slot = MakeSingleTupleTableSlot(tupdesc, ops);
-	table->scan_slot = MakeSingleTupleTableSlot(tupdesc, ops);
+	if (table->scan_slot == NULL)
+		table->scan_slot = MakeSingleTupleTableSlot(tupdesc, ops);
 
 	table->indexes_open = false;
 	table->index_oids = RelationGetIndexList(rel);
@@ -237,6 +251,9 @@ prepare_table(Store *store, Table *table, Relation rel)
 		table->rri->ri_RelationDesc = rel;
 	else
 	{
+		/* the slot of a partition that is being read may be in use */
+		if (table->rri)
+			table->scan_slot = NULL;
 		build_table(table);
 		store->keep = store->keep &&
 			tables_has_only_our_triggers(rel, table->rri->ri_TrigDesc) &&
@@ -264,6 +281,108 @@ store_table(Store *store, StoreTable *which)
 }
 
 /*
+ * Returns a partition that has been opened as part of a Store, ready to be read.
+ */
+static LeafTable *
+add_leaf(Store *store, StoreTable *which, Relation rel)
+{
+	LeafTable  *leaf;
+	MemoryContext old;
+	ListCell   *lc;
+
+	foreach(lc, store->leaves)
+	{
+		leaf = lfirst(lc);
+		if (leaf->leaf.oid != RelationGetRelid(rel))
+			continue;
+		if (leaf->table.rel)
+			table_close(rel, NoLock);
+		else if (store->generation != tables_generation())
+		{
+			/* what was built before may be stale */
+			leaf->leaf.oid = InvalidOid;
+			break;
+		}
+		else
+		{
+			leaf->table.rel = rel;
+			if (leaf->table.rri)
+				prepare_table(store, &leaf->table, rel);
+		}
+		return leaf;
+	}
+	old = MemoryContextSwitchTo(store->context);
+	leaf = palloc0(sizeof(LeafTable));
+	leaf->leaf.oid = RelationGetRelid(rel);
+	leaf->table.which = which;
+	leaf->table.rel = rel;
+	leaf->table.scan_slot =
+		MakeSingleTupleTableSlot(CreateTupleDescCopyConstr(RelationGetDescr(rel)),
+								 table_slot_callbacks(rel));
+	store->leaves = lappend(store->leaves, leaf);
+	MemoryContextSwitchTo(old);
+	return leaf;
+}
+
+/*
+ * Returns a partition, ready to be read, and opens it if it is not open yet; NULL
+ * if it has been dropped.
+ */
+Table *
+store_leaf(Store *store, StoreTable *which, Oid oid)
+{
+	Relation	rel;
+	ListCell   *lc;
+
+	foreach(lc, store->leaves)
+	{
+		LeafTable  *leaf = lfirst(lc);
+
+		if (leaf->leaf.oid == oid && leaf->table.rel)
+			return &leaf->table;
+	}
+	rel = leaves_try_open(which, oid, RowExclusiveLock);
+	return rel ? &add_leaf(store, which, rel)->table : NULL;
+}
+
+/*
+ * Returns the partition of an id, ready to be written, and opens it if it is not
+ * open yet.
+ */
+static Table *
+leaf_of(Store *store, StoreTable *which, int64 id)
+{
+	LeafTable  *leaf = store->last_leaf;
+	Leaf		bounds;
+	Relation	rel;
+
+	if (leaf && leaf->table.rel && leaf->table.rri &&
+		leaf->generation == tables_generation() &&
+		id >= leaf->leaf.from && id < leaf->leaf.until)
+		return &leaf->table;
+	rel = leaves_open(which, id, RowExclusiveLock, &bounds);
+	leaf = add_leaf(store, which, rel);
+	leaf->leaf = bounds;
+	leaf->generation = tables_generation();
+	if (leaf->table.rri == NULL)
+		prepare_table(store, &leaf->table, leaf->table.rel);
+	store->last_leaf = leaf;
+	return &leaf->table;
+}
+
+/*
+ * Returns the table that a row belongs to, or its partition, ready to be written.
+ */
+static Table *
+table_of(Store *store, StoreTable *which, const void *row)
+{
+	if (which->partition_key == 0)
+		return store_table(store, which);
+	return leaf_of(store, which,
+				   *(const int64 *) ((const char *) row + which->partition_key));
+}
+
+/*
  * Opens a Store: the one kept from the last call if it is still valid, or a
  * new one.  The caller must close it with store_close, unless an error occurs.
  */
@@ -279,17 +398,19 @@ store_open(void)
 	{
 		stable = true;
 		for (i = 0; i < ncore_tables; i++)
-			rels[i] = tables_open(core_tables[i], RowExclusiveLock);
+			rels[i] = core_tables[i]->partition_key ? NULL :
+				tables_open(core_tables[i], RowExclusiveLock);
 		for (i = 0; i < ncore_tables; i++)
-			stable = stable && core_tables[i]->generation ==
-				tables_generation();
+			stable = stable && (rels[i] == NULL || core_tables[i]->generation ==
+								tables_generation());
 
 		/*
 		 * Locking one table may have processed an invalidation of another
 		 * that was opened before it: start again.
 		 */
 		for (i = 0; !stable && i < ncore_tables; i++)
-			table_close(rels[i], NoLock);
+			if (rels[i])
+				table_close(rels[i], NoLock);
 	} while (!stable);
 
 	/* a call made from a trigger of this one must not use the same Store */
@@ -318,8 +439,12 @@ store_open(void)
 	}
 	for (i = 0; i < ncore_tables; i++)
 	{
-		Table	   *table = &store->tables[core_tables[i]->number - 1];
+		Table	   *table;
 
+		/* partitions are opened when they are needed */
+		if (rels[i] == NULL)
+			continue;
+		table = &store->tables[core_tables[i]->number - 1];
 		table->which = core_tables[i];
 		prepare_table(store, table, rels[i]);
 	}
@@ -335,7 +460,6 @@ close_table(Table *table)
 	ResultRelInfo *rri = table->rri;
 	int			i;
 
-
 	/*
 	 * Not ExecCloseIndices, which releases the locks on the indexes: the next
 	 * call in this transaction would have to take them again.
@@ -344,10 +468,13 @@ close_table(Table *table)
 		close_inserted_index_compat(rri->ri_IndexRelationDescs[i],
 									rri->ri_IndexRelationInfo[i]);
 	table->indexes_open = false;
-	ExecClearTuple(table->slot);
 	ExecClearTuple(table->scan_slot);
-	ExecClearTuple(table->rri->ri_TrigOldSlot);
-	ExecClearTuple(table->rri->ri_TrigNewSlot);
+	if (rri)
+	{
+		ExecClearTuple(table->slot);
+		ExecClearTuple(rri->ri_TrigOldSlot);
+		ExecClearTuple(rri->ri_TrigNewSlot);
+	}
 	table_close(table->rel, NoLock);
 	table->rel = NULL;
 }
@@ -358,11 +485,22 @@ close_table(Table *table)
 void
 store_close(Store *store)
 {
+	ListCell   *lc;
 	int			i;
 
 	for (i = 0; i < MAX_TABLES; i++)
 		if (store->tables[i].rel)
 			close_table(&store->tables[i]);
+	foreach(lc, store->leaves)
+	{
+		LeafTable  *leaf = lfirst(lc);
+
+		if (leaf->table.rel)
+			close_table(&leaf->table);
+	}
+	/* a call that has read much of the past is not what the next one is like */
+	if (list_length(store->leaves) > MAX_KEPT_LEAVES)
+		store->keep = false;
 	list_free(store->estate->es_opened_result_relations);
 	store->estate->es_opened_result_relations = NIL;
 	ResetPerTupleExprContext(store->estate);
@@ -447,6 +585,16 @@ store_next_id(StoreTable *table)
 {
 	tables_resolve(table);
 	return nextval_internal(table->sequence_oid, false);
+}
+
+/*
+ * Returns the newest id that was drawn from the sequence of a table, by whomever.
+ */
+int64
+store_newest_id(StoreTable *table)
+{
+	tables_resolve(table);
+	return sequences_newest(table->sequence_oid);
 }
 
 /*
@@ -563,7 +711,7 @@ insert_row(Table *table, EState *estate, const void *row)
 void
 store_insert(Store *store, StoreTable *which, const void *row)
 {
-	insert_row(store_table(store, which), store->estate, row);
+	insert_row(table_of(store, which, row), store->estate, row);
 }
 
 /*
@@ -576,7 +724,7 @@ TM_Result
 store_update(Store *store, StoreTable *which, Snapshot snapshot,
 			 const void *row)
 {
-	Table	   *table = store_table(store, which);
+	Table	   *table = table_of(store, which, row);
 	ItemPointer tid = place_of(which, row);
 	EState	   *estate = store->estate;
 	ResultRelInfo *rri = table->rri;

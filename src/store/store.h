@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "store/codec.h"
+#include "store/leaves.h"
 #include "store/scan.h"
 #include "store/tables.h"
 
@@ -28,6 +29,7 @@ extern void store_close(Store *store);
 extern void store_begin_changes(Store *store);
 extern void store_end_changes(Store *store);
 extern int64 store_next_id(StoreTable *table);
+extern int64 store_newest_id(StoreTable *table);
 extern void store_insert(Store *store, StoreTable *which, const void *row);
 extern TM_Result store_update(Store *store, StoreTable *which,
 							  Snapshot snapshot, const void *row);

@@ -13,6 +13,7 @@
  */
 #include "credits.h"
 
+#include "store/leaves.h"
 #include "store/tables.h"
 
 #include "access/genam.h"
@@ -68,7 +69,8 @@ invalidate(Datum arg, Oid relid)
 	int			i;
 
 	for (i = 0; i < ntables; i++)
-		if (!OidIsValid(relid) || relid == tables[i]->oid)
+		if (!OidIsValid(relid) || relid == tables[i]->oid ||
+			(tables[i]->leaves && leaves_concern(tables[i], relid)))
 		{
 			generation++;
 			return;
@@ -152,15 +154,16 @@ tables_resolve(StoreTable *table)
  * Returns the statement that creates an index, for hints.
  */
 static char *
-statement_of(const StoreIndex *index)
+statement_of(const StoreIndex *index, const char *table)
 {
 	StringInfoData sql;
 	int			i;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE %sINDEX %s ON credits.%s (",
-					 index->unique ? "UNIQUE " : "", index->name,
-					 index->table->name);
+	appendStringInfo(&sql, "CREATE %sINDEX ", index->unique ? "UNIQUE " : "");
+	if (index->name)
+		appendStringInfo(&sql, "%s ", index->name);
+	appendStringInfo(&sql, "ON credits.%s (", table);
 	for (i = 0; index->keys[i]; i++)
 		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", index->keys[i]);
 	appendStringInfoChar(&sql, ')');
@@ -194,7 +197,7 @@ resolve_index(StoreIndex *index)
 		if (!OidIsValid(oid))
 			tables_raise_missing(index->name,
 								 psprintf("Create it again: %s.",
-										  statement_of(index)));
+										  statement_of(index, index->table->name)));
 		index->oid = oid;
 		index->generation = current;
 	}
@@ -224,8 +227,8 @@ remedy_for(const StoreTable *table, const StoreColumn *column,
  * Checks that a table has exactly the columns of its description.  Dropped
  * columns may follow them.
  */
-static void
-check_columns(Relation rel, const StoreTable *table)
+void
+tables_check_columns(Relation rel, const StoreTable *table)
 {
 	TupleDesc	tupdesc = RelationGetDescr(rel);
 	int			i;
@@ -281,7 +284,7 @@ tables_open(StoreTable *table, LOCKMODE mode)
 		{
 			if (table->checked != generation)
 			{
-				check_columns(rel, table);
+				tables_check_columns(rel, table);
 				table->checked = generation;
 			}
 			return rel;
@@ -370,12 +373,12 @@ has_key(Relation rel, const StoreIndex *index, int i)
  * Returns what is wrong with an index, or NULL if nothing is.
  */
 static const char *
-defect_of(Relation rel, const StoreIndex *index)
+defect_of(Relation rel, const StoreIndex *index, Oid table_oid)
 {
 	Form_pg_index form = rel->rd_index;
 	int			i;
 
-	if (form->indrelid != index->table->oid)
+	if (form->indrelid != table_oid)
 		return "It belongs to another table.";
 	if (rel->rd_rel->relam != BTREE_AM_OID)
 		return "It is not a B-tree.";
@@ -448,7 +451,7 @@ find_valid_index(const StoreIndex *index)
 static bool
 check_index(Relation rel, StoreIndex *index, uint64 current)
 {
-	const char *defect = defect_of(rel, index);
+	const char *defect = defect_of(rel, index, index->table->oid);
 	int			i;
 
 	if (generation != current)
@@ -460,7 +463,7 @@ check_index(Relation rel, StoreIndex *index, uint64 current)
 						index->name),
 				 errdetail_internal("%s", defect),
 				 errhint("Drop it, and create it again: %s.",
-						 statement_of(index))));
+						 statement_of(index, index->table->name))));
 	if (!rel->rd_index->indisvalid || !rel->rd_index->indisready)
 	{
 		Oid			oid = find_valid_index(index);
@@ -480,6 +483,38 @@ check_index(Relation rel, StoreIndex *index, uint64 current)
 	for (i = 0; i < index->nkeys; i++)
 		index->types[i] = TupleDescAttr(RelationGetDescr(rel), i)->atttypid;
 	return true;
+}
+
+/*
+ * Returns whether an index of a table, or of a partition of one, is the described
+ * one, and valid.
+ */
+bool
+tables_is_index(Relation rel, StoreIndex *index, Oid table_oid)
+{
+	int			i;
+
+	if (!rel->rd_index->indisvalid || !rel->rd_index->indisready ||
+		defect_of(rel, index, table_oid))
+		return false;
+	for (i = 0; i < index->nkeys; i++)
+		index->types[i] = TupleDescAttr(RelationGetDescr(rel), i)->atttypid;
+	return true;
+}
+
+/*
+ * Raises the error for a partition that lacks an index.
+ */
+void
+tables_raise_missing_index(const StoreIndex *index, const char *table)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"credits.%s\" lacks an index", table),
+			 errdetail("It has no valid index on (%s%s%s).", index->keys[0],
+					   index->keys[1] ? ", " : "",
+					   index->keys[1] ? index->keys[1] : ""),
+			 errhint("Create it again: %s.", statement_of(index, table))));
 }
 
 /*

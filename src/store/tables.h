@@ -133,6 +133,8 @@ typedef struct StoreTable
 	int			ncolumns;
 	size_t		row_size;		/* of a struct that holds a row */
 	size_t		tid;			/* offset of the row's TID in the struct */
+	size_t		partition_key;	/* offset of the id by which the table is
+								 * partitioned, 0 if it is not */
 
 	/*
 	 * Private to tables.c: the result of looking the table up, which is valid
@@ -144,6 +146,7 @@ typedef struct StoreTable
 	Oid			oid;
 	Oid			sequence_oid;
 	int			number;			/* counted from 1; 0 until it is first used */
+	struct Leaves *leaves;		/* private to leaves.c */
 } StoreTable;
 
 /* the columns, and the struct that holds a row, which must have a field tid */
@@ -156,12 +159,13 @@ typedef struct StoreTable
 #define MAX_INDEX_KEYS 5
 
 /*
- * A B-tree index, in ascending order, with collation "C" for texts
+ * A B-tree index, in ascending order, with collation "C" for texts.  On a
+ * partitioned table, each partition has one like it.
  */
 typedef struct StoreIndex
 {
 	StoreTable *table;
-	const char *name;
+	const char *name;			/* NULL if the table is partitioned */
 	/* column names, or expressions as pg_get_expr shows them, in parentheses */
 	const char *keys[MAX_INDEX_KEYS + 1];
 	bool		unique;
@@ -171,6 +175,7 @@ typedef struct StoreIndex
 	uint64		checked;
 	Oid			oid;
 	bool		known;
+	int			leaf_number;	/* private to leaves.c */
 	int			nkeys;
 	Oid			types[MAX_INDEX_KEYS];
 } StoreIndex;
@@ -180,6 +185,10 @@ extern void tables_init(void);
 extern void tables_resolve(StoreTable *table);
 extern Relation tables_open(StoreTable *table, LOCKMODE mode);
 extern Relation tables_open_index(StoreIndex *index, LOCKMODE mode);
+extern void tables_check_columns(Relation rel, const StoreTable *table);
+extern bool tables_is_index(Relation rel, StoreIndex *index, Oid table_oid);
+NORETURN_COMPAT extern void tables_raise_missing_index(const StoreIndex *index,
+													   const char *table);
 extern bool tables_are_alike(Relation a, Relation b);
 extern bool tables_is_check_of_ours(Relation rel, const Trigger *trigger);
 extern bool tables_has_only_our_triggers(Relation rel,

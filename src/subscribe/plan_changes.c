@@ -486,8 +486,9 @@ balance_with_followers(const Entry *entry)
 		StoreScan	scan;
 		Entry		follower;
 
-		scan_begin(&scan, NULL, &log_by_target_id,
-				   store_snapshot(false), BY_INT64(targets[i]));
+		scan_begin_ids(&scan, NULL, &log_by_target_id,
+					   store_snapshot(false), targets[i], PG_INT64_MAX,
+					   BY_INT64(targets[i]));
 		while (scan_peek(&scan, ForwardScanDirection, &follower))
 		{
 			if (follower.account_id != entry->account_id ||

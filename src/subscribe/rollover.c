@@ -54,10 +54,11 @@ left_of(Posting *posting, const Period *period, const int64 *grant_ids, int n)
 		return 0;
 	for (i = 0; i < posting->nentries; i++)
 		left += left_by(posting->entries[i], period->ends_at, grant_ids, n);
-	scan_begin(&scan, posting->store, &log_by_account_id,
-			   posting->snapshot, BY_INT64(period->account_id),
-			   BY_TIME(period->ends_at));
-	while (scan_peek(&scan, ForwardScanDirection, &entry))
+	scan_begin_ids(&scan, posting->store, &log_by_account_id,
+				   posting->snapshot, PG_INT64_MIN,
+				   posting->account.stored.last_transaction_id,
+				   BY_INT64(period->account_id), BY_TIME(period->ends_at));
+	while (scan_peek(&scan, BackwardScanDirection, &entry))
 		left += left_by(&entry, period->ends_at, grant_ids, n);
 	scan_end(&scan);
 	return left;

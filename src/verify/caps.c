@@ -263,7 +263,7 @@ verify_caps_limits(CapsCheck *check, const Account *account)
 	if (limits.max_spend_per_day == NO_LIMIT && limits.max_spend_per_month == NO_LIMIT)
 		return problems;		/* counted only while a setting limits it */
 	counted = limits;
-	limit_rules_count(NULL, GetActiveSnapshot(), &counted);
+	limit_rules_count(NULL, GetActiveSnapshot(), PG_INT64_MAX, &counted);
 	if (limits.day_used != counted.day_used)
 		problems = lappend(problems,
 						   psprintf("day_used is " INT64_FORMAT ", but should be " INT64_FORMAT,

@@ -249,8 +249,9 @@ check_refund(Verification *v, const Entry *refund)
 					  "is not of a spend of the account");
 		return;
 	}
-	scan_begin(&scan, NULL, &log_by_target_id, GetActiveSnapshot(),
-			   BY_INT64(target.id));
+	scan_begin_ids(&scan, NULL, &log_by_target_id,
+				   GetActiveSnapshot(), target.id, PG_INT64_MAX,
+				   BY_INT64(target.id));
 	while (scan_peek(&scan, ForwardScanDirection, &other))
 	{
 		if (other.id <= refund->id && other.account_id == refund->account_id &&
@@ -608,6 +609,7 @@ verify_all(Verification *v)
 	StoreScan	accounts;
 	TupleTableSlot *slot;
 
+	verify_partitions(v);
 	begin_reading(v, NULL, 0);
 	v->caps = verify_caps_begin(0);
 	scan_begin_all(&accounts, NULL, &accounts_by_id, GetActiveSnapshot());

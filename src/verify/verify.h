@@ -71,6 +71,9 @@ extern void verify_invoices(Verification *v, int64 subscription_id);
 /* operations.c */
 extern void verify_charge(Verification *v, const Entry *entry);
 
+/* partitions.c */
+extern void verify_partitions(Verification *v);
+
 /* pools.c */
 extern void verify_pools(Verification *v, int64 pool_id);
 

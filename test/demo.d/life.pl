@@ -94,12 +94,12 @@ call('dba', q{SELECT transaction_id AS id, created_at, kind, amount, balance, re
 
 say_step('Even a superuser changes no balance and no history by hand.');
 call('dba', q{UPDATE credits.accounts SET balance = 1000 WHERE name = 'ada'}, '42501');
-call('dba', qq{DELETE FROM credits.log WHERE id = $spend}, '42501');
+call('dba', qq{DELETE FROM credits.log_default WHERE id = $spend}, '42501');
 
 say_step('One who disables the triggers to change the past is found out. Otherwise all is well.');
 call('dba', 'BEGIN', '');
-call('dba', 'ALTER TABLE credits.log DISABLE TRIGGER ALL', '');
-call('dba', qq{UPDATE credits.log SET reason = 'a gift' WHERE id = $spend}, '');
+call('dba', 'ALTER TABLE credits.log_default DISABLE TRIGGER ALL', '');
+call('dba', qq{UPDATE credits.log_default SET reason = 'a gift' WHERE id = $spend}, '');
 call('dba', 'SELECT account, transaction_id, problem FROM credits_verify()', qr/chain/);
 call('dba', 'ROLLBACK', '');
 call('dba', 'SELECT * FROM credits_verify()', '(no rows)');

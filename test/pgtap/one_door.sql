@@ -220,8 +220,8 @@ UNION ALL VALUES
 	('TRUNCATE credits.accounts CASCADE'),
 	('UPDATE credits.grants SET remaining = amount'), ('UPDATE credits.grants SET status = ''open'' WHERE false'),
 	('UPDATE credits.grants SET price = 1'), ('DELETE FROM credits.grants'), ('TRUNCATE credits.grants CASCADE'),
-	('UPDATE credits.log SET amount = 1'), ('UPDATE credits.log SET reason = NULL WHERE false'),
-	('DELETE FROM credits.log'), ('TRUNCATE credits.log CASCADE'),
+	('UPDATE credits.log_default SET amount = 1'), ('UPDATE credits.log_default SET reason = NULL WHERE false'),
+	('DELETE FROM credits.log_default'), ('TRUNCATE credits.log CASCADE'),
 	('TRUNCATE credits.accounts, credits.grants, credits.log, credits.events CASCADE');
 -- each table that is guarded, also one that is new; without CASCADE, foreign keys are
 -- in the way before a trigger is
@@ -262,7 +262,7 @@ SELECT matches(pg_temp.hint_of('DELETE FROM credits.hold_states'), 'credits_rele
 SELECT is(pg_temp.state_as(NULL, 'UPDATE credits.accounts SET metadata = ''{}'', unit = ''x'''),
 	'00000', 'superuser: metadata and unit are free');
 -- what was inserted past the functions is found
-INSERT INTO credits.log (id, account_id, created_at, amount, held, balance_after, held_after, kind, role, hash)
+INSERT INTO credits.log_default (id, account_id, created_at, amount, held, balance_after, held_after, kind, role, hash)
 SELECT 0, id, created_at, 1000, 0, 1000, 0, 'allocation', 'me', sha256('x') FROM credits.accounts WHERE name = 'door:1';
 SELECT isnt_empty($$ SELECT * FROM credits_verify('door:1') $$, 'a forged row is found');
 

@@ -73,6 +73,7 @@ INSERT INTO callable VALUES
 	('credits_open_account_for_row', false, true, false, NULL),
 	('credits_open_accounts', false, true, false, $$SELECT credits_open_accounts('pg_catalog.pg_language', 'lanname')$$),
 	('credits_open_chargeback', false, true, false, $$SELECT credits_open_chargeback(:bought, 'p_dp2', 1)$$),
+	('credits_partition_log', false, true, false, NULL),
 	('credits_packages', true, true, true, $$SELECT credits_packages('p:1')$$),
 	('credits_pause_account', false, true, false, $$SELECT credits_pause_account('p:1', 'reason')$$),
 	('credits_pause_subscription', false, true, false, $$SELECT credits_pause_subscription(:subscription)$$),

@@ -14,8 +14,8 @@ SELECT account, balance FROM unnest(ARRAY['batch:1', 'batch:2', 'batch:3']) AS n
 \set outcome 'item, ok, code, (receipt).transaction_id AS id, (receipt).account, (receipt).kind, (receipt).amount, (receipt).balance, (receipt).replayed'
 \set refusal 'item, code, message, detail, hint'
 -- what a transaction has written: the counters may have some of those before
-\set count 'pg_stat_get_xact_tuples_updated(''credits.accounts''::regclass) AS accounts, pg_stat_get_xact_tuples_updated(''credits.grants''::regclass) AS grants, pg_stat_get_xact_tuples_inserted(''credits.log''::regclass) AS transactions'
-\set written 'pg_stat_get_xact_tuples_updated(''credits.accounts''::regclass) - :accounts AS accounts, pg_stat_get_xact_tuples_updated(''credits.grants''::regclass) - :grants AS grants, pg_stat_get_xact_tuples_inserted(''credits.log''::regclass) - :transactions AS transactions'
+\set count 'pg_stat_get_xact_tuples_updated(''credits.accounts''::regclass) AS accounts, pg_stat_get_xact_tuples_updated(''credits.grants''::regclass) AS grants, pg_stat_get_xact_tuples_inserted(''credits.log_default''::regclass) AS transactions'
+\set written 'pg_stat_get_xact_tuples_updated(''credits.accounts''::regclass) - :accounts AS accounts, pg_stat_get_xact_tuples_updated(''credits.grants''::regclass) - :grants AS grants, pg_stat_get_xact_tuples_inserted(''credits.log_default''::regclass) - :transactions AS transactions'
 
 -- receipts come in the order of the items, accounts are changed in that of their ids
 SET ROLE regress_credits_app;

@@ -37,8 +37,8 @@ ROLLBACK;
 
 -- a log that is not there
 BEGIN;
-ALTER TABLE credits.log DISABLE TRIGGER ALL;
-DELETE FROM credits.log WHERE account_id = 65001;
+ALTER TABLE credits.log_default DISABLE TRIGGER ALL;
+DELETE FROM credits.log_default WHERE account_id = 65001;
 SAVEPOINT s;
 SELECT credits_open_account('damage:1');
 \echo :SQLSTATE
@@ -49,8 +49,8 @@ ROLLBACK;
 
 -- draws that are none
 BEGIN;
-ALTER TABLE credits.log DISABLE TRIGGER ALL;
-UPDATE credits.log SET draws = '{1,2,3}' WHERE id = :spend;
+ALTER TABLE credits.log_default DISABLE TRIGGER ALL;
+UPDATE credits.log_default SET draws = '{1,2,3}' WHERE id = :spend;
 SELECT account, transaction_id, problem FROM credits_verify('damage:1');
 SELECT credits_refund(:spend);
 \echo :SQLSTATE
@@ -62,18 +62,18 @@ SELECT kind FROM credits_add_member('damage:2', 'damage:3');
 SELECT transaction_id AS pooled FROM credits_deduct('damage:3', 4, pool => 'damage:2') \gset
 SELECT transaction_id AS split FROM credits_deduct('damage:3', 12, pool => 'damage:2', mode => 'own_first') \gset
 BEGIN;
-ALTER TABLE credits.log DISABLE TRIGGER ALL;
-UPDATE credits.log SET terms = jsonb_build_object('parts', jsonb_build_array(:spend)) WHERE id = :pooled;
+ALTER TABLE credits.log_default DISABLE TRIGGER ALL;
+UPDATE credits.log_default SET terms = jsonb_build_object('parts', jsonb_build_array(:spend)) WHERE id = :pooled;
 SAVEPOINT s;
 SELECT credits_refund(:pooled);
 \echo :SQLSTATE
 ROLLBACK TO s;
-UPDATE credits.log SET terms = jsonb_build_object('parts', jsonb_build_array(:pooled, :pooled)) WHERE id = :split;
+UPDATE credits.log_default SET terms = jsonb_build_object('parts', jsonb_build_array(:pooled, :pooled)) WHERE id = :split;
 SAVEPOINT s;
 SELECT credits_refund(:split);
 \echo :SQLSTATE
 ROLLBACK TO s;
-UPDATE credits.log SET terms = jsonb_build_object('parts', jsonb_build_array(:spend)) WHERE id = :split;
+UPDATE credits.log_default SET terms = jsonb_build_object('parts', jsonb_build_array(:spend)) WHERE id = :split;
 SELECT credits_refund(:split);
 \echo :SQLSTATE
 ROLLBACK;
@@ -141,8 +141,8 @@ CREATE INDEX grants_burn_order_idx ON credits.grants
 SELECT credits_deduct('damage:1', 1);
 ROLLBACK;
 BEGIN;
-DROP INDEX credits.log_idempotency_key_idx;
-CREATE INDEX log_idempotency_key_idx ON credits.log
+DROP INDEX credits.log_default_idempotency_key_idx;
+CREATE INDEX log_default_idempotency_key_idx ON credits.log_default
 	((COALESCE(member_id, account_id)), idempotency_key)
 	WHERE idempotency_key IS NOT NULL;
 SELECT credits_deduct('damage:1', 1, 'k');
@@ -156,7 +156,7 @@ ROLLBACK;
 -- one that CREATE INDEX CONCURRENTLY or REINDEX left behind
 BEGIN;
 UPDATE pg_index SET indisvalid = false
-	WHERE indexrelid = 'credits.log_idempotency_key_idx'::regclass;
+	WHERE indexrelid = 'credits.log_default_idempotency_key_idx'::regclass;
 SELECT credits_deduct('damage:1', 1, 'k');
 \echo :SQLSTATE
 ROLLBACK;
@@ -169,8 +169,8 @@ CREATE INDEX damage_idx ON credits.grants (source);
 SELECT balance FROM credits_deduct('damage:1', 1);
 ROLLBACK;
 BEGIN;
-DROP INDEX credits.log_idempotency_key_idx;
-CREATE UNIQUE INDEX log_idempotency_key_idx ON credits.log ((COALESCE(member_id, account_id)), idempotency_key) WHERE (idempotency_key IS NOT NULL);
+DROP INDEX credits.log_default_idempotency_key_idx;
+CREATE UNIQUE INDEX log_default_idempotency_key_idx ON credits.log_default ((COALESCE(member_id, account_id)), idempotency_key) WHERE (idempotency_key IS NOT NULL);
 SET LOCAL search_path = credits, pg_catalog, public;
 SELECT balance, replayed FROM credits_deduct('damage:1', 1, 'k');
 SELECT balance, replayed FROM credits_deduct('damage:1', 1, 'k');
@@ -240,7 +240,7 @@ DECLARE
 	name text;
 BEGIN
 	FOR name IN SELECT c.oid::regclass FROM pg_class AS c
-		WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind = 'r'
+		WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 	LOOP
 		EXECUTE format('ALTER TABLE %s ADD COLUMN damage_a text DEFAULT 0, ADD COLUMN damage_b integer', name);
 		EXECUTE format('ALTER TABLE %s DROP COLUMN damage_a, DROP COLUMN damage_b', name);

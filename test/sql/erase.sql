@@ -66,12 +66,12 @@ SET ROLE regress_credits_app;
 SELECT credits_erase_text(69005);
 RESET ROLE;
 -- the log is immutable for all others, even if they do the same
-UPDATE credits.log SET salt = sha256('x'), idempotency_key = NULL, request = NULL WHERE id = 69006;
+UPDATE credits.log_default SET salt = sha256('x'), idempotency_key = NULL, request = NULL WHERE id = 69006;
 
 -- texts that come back, or that lose their salt, are noticed
 BEGIN;
-ALTER TABLE credits.log DISABLE TRIGGER USER;
-UPDATE credits.log SET reason = 'again' WHERE id = 69002;
-UPDATE credits.log SET salt = substr(salt, 1, 16) WHERE id = 69003;
+ALTER TABLE credits.log_default DISABLE TRIGGER USER;
+UPDATE credits.log_default SET reason = 'again' WHERE id = 69002;
+UPDATE credits.log_default SET salt = substr(salt, 1, 16) WHERE id = 69003;
 SELECT transaction_id, problem, detail FROM credits_verify('erase:1') ORDER BY 1, 3;
 ROLLBACK;

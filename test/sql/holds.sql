@@ -767,13 +767,13 @@ WHERE h.id = :open;
 SELECT account, problem, detail FROM credits_verify() WHERE detail LIKE 'hold%' ORDER BY detail;
 ROLLBACK;
 -- the log
-\set forge 'ALTER TABLE credits.log DISABLE TRIGGER ALL;'
+\set forge 'ALTER TABLE credits.log_default DISABLE TRIGGER ALL;'
 BEGIN; :forge
-UPDATE credits.log SET terms = '{"expires_at": "2031-01-01T00:00:00+00:00"}' WHERE id = :open;
+UPDATE credits.log_default SET terms = '{"expires_at": "2031-01-01T00:00:00+00:00"}' WHERE id = :open;
 :found;
 ROLLBACK;
 BEGIN; :forge
-UPDATE credits.log SET target_id = :captured WHERE target_id = :open AND kind = 'capture';
+UPDATE credits.log_default SET target_id = :captured WHERE target_id = :open AND kind = 'capture';
 :found;
 ROLLBACK;
 -- no trace is left of all this; time that has run out is no problem

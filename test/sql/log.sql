@@ -40,7 +40,7 @@ TRUNCATE credits.log CASCADE;
 \echo :SQLSTATE
 TRUNCATE credits.accounts, credits.grants, credits.log, credits.events CASCADE;
 \echo :SQLSTATE
-INSERT INTO credits.log SELECT * FROM credits.log WHERE id = 110003
+INSERT INTO credits.log_default SELECT * FROM credits.log WHERE id = 110003
 ON CONFLICT (id) DO UPDATE SET amount = 1000;
 \echo :SQLSTATE
 MERGE INTO credits.log AS t USING (SELECT 110003 AS id) AS s ON t.id = s.id
@@ -124,7 +124,7 @@ UPDATE credits.accounts SET metadata = NULL WHERE name = 'log:1';
 DELETE FROM credits.events;
 SELECT nextval('credits.transactions_id_seq');
 SELECT setval('credits.transactions_id_seq', 1);
-ALTER TABLE credits.log DISABLE TRIGGER ALL;
+ALTER TABLE credits.log_default DISABLE TRIGGER ALL;
 SET session_replication_role = replica;
 BEGIN;
 LOCK credits.accounts IN ACCESS EXCLUSIVE MODE;

@@ -472,7 +472,7 @@ SELECT account, kind, amount, balance, held FROM credits_capture(:h7, 15, 'c8', 
 SELECT account, kind, amount, balance, held, replayed FROM credits_capture(:h7, 15, 'c8', final => false);
 SELECT account, member, status, reserved, captured, released, remaining FROM pools_holds WHERE hold_id >= :h7 ORDER BY hold_id;
 SELECT account, kind, amount, balance, held FROM credits_extend_hold(:h7, '2 hours');
-SELECT DISTINCT expires_at FROM pools_holds WHERE hold_id >= :h7;
+SELECT DISTINCT expires_at FROM pools_holds WHERE hold_id >= :h7 ORDER BY 1;
 SELECT account, kind, amount, balance, held FROM credits_capture(:h7, 4, idempotency_key => 'c9');
 SELECT account, kind, amount, balance, held, replayed FROM credits_capture(:h7, 4, idempotency_key => 'c9');
 SELECT account, member, status, reserved, captured, released, remaining FROM pools_holds WHERE hold_id >= :h7 ORDER BY hold_id;

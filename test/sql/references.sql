@@ -60,7 +60,7 @@ END
 $$;
 SELECT pg_temp.lookups_of_a_spend() AS disabled \gset
 BEGIN;
-ALTER TABLE credits.log ENABLE TRIGGER ALL;
+ALTER TABLE credits.log_default ENABLE TRIGGER ALL;
 ALTER TABLE credits.accounts ENABLE TRIGGER ALL;
 ALTER TABLE credits.grants ENABLE TRIGGER ALL;
 ALTER TABLE credits.hold_states ENABLE TRIGGER ALL;
@@ -69,7 +69,7 @@ ROLLBACK;
 SELECT :'disabled' = :'enabled' AS the_same;
 
 -- a foreign key of somebody else's is checked as everywhere
-CREATE TABLE public.refs_orders (account_id bigint REFERENCES credits.accounts (id) ON UPDATE CASCADE, transaction_id bigint REFERENCES credits.log (id));
+CREATE TABLE public.refs_orders (account_id bigint REFERENCES credits.accounts (id) ON UPDATE CASCADE, transaction_id bigint);
 INSERT INTO public.refs_orders SELECT a.id, d.transaction_id FROM credits.accounts AS a, credits_deduct(a.name, 1) AS d WHERE a.name = 'refs:1';
 INSERT INTO public.refs_orders VALUES (-1, NULL);
 \echo :SQLSTATE

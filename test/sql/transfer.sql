@@ -325,7 +325,7 @@ SELECT credits_transfer('move:15', 'move:14', 1);
 \echo :SQLSTATE
 
 -- who has forged a transfer is found out
-\set forge 'ALTER TABLE credits.log DISABLE TRIGGER ALL; ALTER TABLE credits.grants DISABLE TRIGGER ALL;'
+\set forge 'ALTER TABLE credits.log_default DISABLE TRIGGER ALL; ALTER TABLE credits.grants DISABLE TRIGGER ALL;'
 SELECT kind FROM credits_open_account('move:16', 10);
 SELECT kind FROM credits_open_account('move:17');
 SELECT transaction_id AS id FROM credits_transfer('move:16', 'move:17', 6) \gset
@@ -339,15 +339,15 @@ UPDATE credits.grants SET price = 5, currency = 'EUR' WHERE transaction_id = :id
 SELECT account, transaction_id - :id AS transaction, problem FROM credits_verify('move:17');
 ROLLBACK;
 BEGIN; :forge
-UPDATE credits.log SET amount = 7 WHERE id = :id + 2;
+UPDATE credits.log_default SET amount = 7 WHERE id = :id + 2;
 SELECT account, transaction_id - :id AS transaction, problem, detail FROM credits_verify('move:16');
 ROLLBACK;
 BEGIN; :forge
-UPDATE credits.log SET target_id = NULL WHERE id = :id + 3;
+UPDATE credits.log_default SET target_id = NULL WHERE id = :id + 3;
 SELECT account, transaction_id - :id AS transaction, problem, detail FROM credits_verify('move:17');
 ROLLBACK;
 BEGIN; :forge
-DELETE FROM credits.log WHERE id = :id + 1;
+DELETE FROM credits.log_default WHERE id = :id + 1;
 SELECT credits_reverse_transfer(:id, 'mistake');
 \echo :SQLSTATE
 ROLLBACK;

@@ -36,111 +36,111 @@ SELECT credits_digest() = :'before' AS same;
 
 -- what only a superuser can do, with the triggers switched off, each time in
 -- a transaction that is taken back
-\set disable 'ALTER TABLE credits.accounts DISABLE TRIGGER ALL; ALTER TABLE credits.grants DISABLE TRIGGER ALL; ALTER TABLE credits.log DISABLE TRIGGER ALL;'
+\set disable 'ALTER TABLE credits.accounts DISABLE TRIGGER ALL; ALTER TABLE credits.grants DISABLE TRIGGER ALL; ALTER TABLE credits.log_default DISABLE TRIGGER ALL;'
 -- the log: each column that the chain covers
 BEGIN; :disable
-UPDATE credits.log SET amount = -6 WHERE id = 190004;
+UPDATE credits.log_default SET amount = -6 WHERE id = 190004;
 SELECT * FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET balance_after = 91 WHERE id = 190004;
+UPDATE credits.log_default SET balance_after = 91 WHERE id = 190004;
 SELECT * FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET held = 1 WHERE id = 190004;
+UPDATE credits.log_default SET held = 1 WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET held_after = 1 WHERE id = 190004;
+UPDATE credits.log_default SET held_after = 1 WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET kind = 'adjustment' WHERE id = 190004;
+UPDATE credits.log_default SET kind = 'adjustment' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET created_at = created_at + interval '1 microsecond' WHERE id = 190004;
+UPDATE credits.log_default SET created_at = created_at + interval '1 microsecond' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET created_at = created_at - interval '1 microsecond' WHERE id = 190004;
+UPDATE credits.log_default SET created_at = created_at - interval '1 microsecond' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET target_id = 190001 WHERE id = 190004;
+UPDATE credits.log_default SET target_id = 190001 WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET request = request + 1 WHERE id = 190004;
+UPDATE credits.log_default SET request = request + 1 WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET role = 'someone' WHERE id = 190004;
+UPDATE credits.log_default SET role = 'someone' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET idempotency_key = 'k2' WHERE id = 190004;
+UPDATE credits.log_default SET idempotency_key = 'k2' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET operation = 'image' WHERE id = 190004;
+UPDATE credits.log_default SET operation = 'image' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET operation = NULL, reference = 'chat' WHERE id = 190004;
+UPDATE credits.log_default SET operation = NULL, reference = 'chat' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET draws = NULL WHERE id = 190004;
+UPDATE credits.log_default SET draws = NULL WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET draws = '{{190003,-50},{190001,-9}}' WHERE id = 190004;
+UPDATE credits.log_default SET draws = '{{190003,-50},{190001,-9}}' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET reason = 'you are welcome' WHERE id = 190003;
+UPDATE credits.log_default SET reason = 'you are welcome' WHERE id = 190003;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET metadata = '{"a": 1}' WHERE id = 190004;
+UPDATE credits.log_default SET metadata = '{"a": 1}' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET actor = 'someone' WHERE id = 190004;
+UPDATE credits.log_default SET actor = 'someone' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET salt = sha256('x') WHERE id = 190003;
+UPDATE credits.log_default SET salt = sha256('x') WHERE id = 190003;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET hash = sha256('x') WHERE id = 190004;
+UPDATE credits.log_default SET hash = sha256('x') WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 -- rows removed, added, given to another account
 BEGIN; :disable
-DELETE FROM credits.log WHERE id = 190004;
+DELETE FROM credits.log_default WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-DELETE FROM credits.log WHERE id = 190005;
+DELETE FROM credits.log_default WHERE id = 190005;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-DELETE FROM credits.log WHERE id = 190001;
+DELETE FROM credits.log_default WHERE id = 190001;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET account_id = 190002 WHERE id = 190005;
+UPDATE credits.log_default SET account_id = 190002 WHERE id = 190005;
 SELECT account, problem FROM credits_verify() ORDER BY account, transaction_id, problem;
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET account_id = 190999 WHERE id = 190005;
+UPDATE credits.log_default SET account_id = 190999 WHERE id = 190005;
 SELECT account, transaction_id, problem, detail FROM credits_verify() ORDER BY account, transaction_id, problem;
 ROLLBACK;
 BEGIN;
-INSERT INTO credits.log (id, account_id, created_at, amount, held, balance_after,
+INSERT INTO credits.log_default (id, account_id, created_at, amount, held, balance_after,
 	held_after, kind, role, hash)
 VALUES (190099, 190001, '2030-01-01 00:00:00+00', 1000, 0, 1095, 0, 'allocation', 'me', sha256('x'));
 SELECT account, transaction_id, problem, detail FROM credits_verify('check:1');
@@ -257,11 +257,11 @@ UPDATE credits.grants SET priority = 10, source = 'purchase', price = 1, currenc
 SELECT account, problem, detail FROM credits_verify('check:3');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET terms = NULL WHERE id = 190003;
+UPDATE credits.log_default SET terms = NULL WHERE id = 190003;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log SET draws = '[5:6][0:1]={{190003,-50},{190001,-10}}' WHERE id = 190004;
+UPDATE credits.log_default SET draws = '[5:6][0:1]={{190003,-50},{190001,-10}}' WHERE id = 190004;
 SELECT account, transaction_id, problem FROM credits_verify('check:1');
 ROLLBACK;
 -- states that the log does not tell, or that there are not

@@ -28,7 +28,7 @@ is($session->value('SELECT lost FROM credits.grants ORDER BY id LIMIT 1'), 70, '
 sub rows_read
 {
 	my $read = q(SELECT COALESCE(seq_tup_read, 0) + COALESCE(idx_tup_fetch, 0)
-		FROM pg_stat_xact_user_tables WHERE relid = 'credits.log'::regclass);
+		FROM pg_stat_xact_user_tables WHERE relid = 'credits.log_default'::regclass);
 	$session->value('BEGIN');
 	# what the session has not reported yet counts too
 	my $before = $session->value($read);

@@ -27,7 +27,7 @@ my @chores = (
 	'VACUUM (FREEZE) credits.log',
 	'ALTER TABLE credits.grants SET (fillfactor = 50)',
 	'ALTER TABLE credits.accounts ALTER COLUMN metadata SET STATISTICS 10',
-	'CREATE INDEX CONCURRENTLY log_reference_idx ON credits.log (reference)',
+	'CREATE INDEX CONCURRENTLY log_reference_idx ON credits.log_default (reference)',
 	'DROP INDEX CONCURRENTLY credits.log_reference_idx',
 	'CREATE INDEX grants_source_idx ON credits.grants (source)',
 	'DROP INDEX credits.grants_source_idx',

@@ -169,10 +169,10 @@ $listener->quit;
 foreach my $sql (
 	q(UPDATE credits.accounts SET balance = 1000 WHERE name = 'bulk:1'),
 	q(UPDATE credits.grants SET remaining = amount),
-	q(UPDATE credits.log SET amount = 0),
+	q(UPDATE credits.log_default SET amount = 0),
 	q(DELETE FROM credits.accounts),
 	q(DELETE FROM credits.grants),
-	q(DELETE FROM credits.log),
+	q(DELETE FROM credits.log_default),
 	q(TRUNCATE credits.log CASCADE),
 	q(UPDATE credits.hold_states SET released = reserved),
 	q(DELETE FROM credits.hold_states))

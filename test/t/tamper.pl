@@ -129,7 +129,7 @@ is($super->value(q(SELECT string_agg(status, ' ' ORDER BY id) FROM credits.hold_
 	'open captured released expired', 'a hold in each state');
 is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with holds');
 
-my $log = 'credits.log';
+my $log = 'credits.log_default';
 my $mine = "account_id = credits.account_id('a')";
 my $first = "$mine AND idempotency_key = 'first'";
 my $second = "$mine AND idempotency_key = 'second'";

@@ -113,7 +113,7 @@ SQL
 		'9', "$name: the next account");
 	is($new->safe_psql('other', q(SELECT balance FROM billing.credits_deduct('a', 4))),
 		'6', "$name: in another database and schema");
-	sqlstate_is($new, 'DELETE FROM credits.log', '42501', "$name: still immutable");
+	sqlstate_is($new, 'DELETE FROM credits.log_default', '42501', "$name: still immutable");
 	problems_are($new, '', "$name: the chain goes on");
 	$new->stop;
 }
