@@ -44,10 +44,10 @@ UNION ALL VALUES
 	('periods', 'transaction_id', 'log', 'id'),
 	('purchases', 'transaction_id', 'log', 'id'),
 	('redemptions', 'transaction_id', 'log', 'id'),
+	-- a circle
+	('grants', 'group_id', 'grants', 'id'),
 	-- arrays
-	('periods', 'grant_ids', 'grants', 'id'),
 	('periods', 'rolled_grant_ids', 'grants', 'id'),
-	('periods', 'in_view_grant_ids', 'grants', 'id'),
 	('purchases', 'grant_ids', 'grants', 'id'),
 	-- pairs of a grant and an amount
 	('debts', 'payers', 'grants', 'id'),

@@ -20,6 +20,7 @@ CREATE TABLE credits.grants (
 	status text NOT NULL,
 	remaining bigint NOT NULL,
 	lost bigint,
+	group_id bigint,
 	CONSTRAINT grants_not_negative
 		CHECK (remaining >= 0 AND remaining <= amount AND lost >= 0)
 ) WITH (fillfactor = 60);
@@ -34,6 +35,14 @@ CREATE INDEX grants_burn_order_idx ON credits.grants
 CREATE INDEX grants_effective_at_idx ON credits.grants
 	(account_id, effective_at, priority, expires_at, id)
 	WHERE status = 'pending';
+-- what a change within a period of a subscription looks for among its grants, of
+-- which there may be many
+CREATE INDEX grants_group_id_idx ON credits.grants (group_id, id)
+	WHERE group_id IS NOT NULL;
+CREATE INDEX grants_group_left_idx ON credits.grants (group_id, id)
+	WHERE group_id IS NOT NULL AND status IN ('open', 'pending');
+CREATE INDEX grants_group_lost_idx ON credits.grants (group_id, id)
+	WHERE group_id IS NOT NULL AND lost > 0;
 
 COMMENT ON TABLE credits.grants IS
 	'one row per grant; they burn by priority (lower first), then earliest expiry (never-expiring last), then earliest effective, then id';
@@ -46,6 +55,8 @@ COMMENT ON COLUMN credits.grants.status IS
 	'pending (not yet effective), open, used (up), expired or voided';
 COMMENT ON COLUMN credits.grants.lost IS
 	'how much of it expired, was voided or was taken by a change of plan in all, so that nobody had any use of it; NULL if nothing was';
+COMMENT ON COLUMN credits.grants.group_id IS
+	'of the grants of a period of a subscription, the one that it began with; NULL for others';
 COMMENT ON COLUMN credits.grants.price IS 'total paid for it, in currency (ISO 4217)';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.grants', '');

@@ -9,6 +9,7 @@ CREATE TABLE credits.debts (
 	owed bigint NOT NULL,
 	paid bigint NOT NULL,
 	payers bigint[],
+	group_id bigint,
 	CONSTRAINT debts_not_negative
 		CHECK (gone >= 0 AND owed >= 0 AND paid >= 0
 			AND claimed >= gone + owed + paid)
@@ -17,6 +18,10 @@ CREATE TABLE credits.debts (
 ALTER TABLE credits.debts ADD CONSTRAINT debts_pkey PRIMARY KEY (grant_id);
 CREATE INDEX debts_account_id_idx ON credits.debts (account_id, grant_id);
 CREATE INDEX debts_owed_idx ON credits.debts (account_id, grant_id) WHERE owed > 0;
+CREATE INDEX debts_group_claimed_idx ON credits.debts (group_id, grant_id)
+	WHERE group_id IS NOT NULL AND claimed > 0;
+CREATE INDEX debts_group_owed_idx ON credits.debts (group_id, grant_id)
+	WHERE group_id IS NOT NULL AND owed + paid > 0;
 
 COMMENT ON TABLE credits.debts IS
 	'one row per grant of which credits were ever to be taken back because their money was paid back, or less of a subscription was due';
@@ -28,6 +33,7 @@ COMMENT ON COLUMN credits.debts.owed IS
 	'the part of it that was spent, held or given away and is not paid yet; accounts.debt is the sum over the account''s grants';
 COMMENT ON COLUMN credits.debts.paid IS 'the part of it that was owed and that other grants have paid';
 COMMENT ON COLUMN credits.debts.payers IS 'the grants that paid it: {{grant, amount}, ...}';
+COMMENT ON COLUMN credits.debts.group_id IS 'that of the grant';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.debts', '');
 GRANT SELECT ON credits.debts TO credits_admin, credits_auditor;

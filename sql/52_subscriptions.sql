@@ -89,7 +89,8 @@ CREATE TABLE credits.periods (
 	grace_grant_id bigint,
 	grace_spent bigint,
 	transaction_id bigint,
-	grant_ids bigint[] NOT NULL,
+	grant_id bigint,
+	withdrawn bigint,
 	paid bigint,
 	granted bigint,
 	taken bigint,
@@ -97,22 +98,20 @@ CREATE TABLE credits.periods (
 	credited bigint,
 	reversed bigint,
 	claimed bigint,
-	wholly_claimed bigint,
-	in_view_grant_ids bigint[],
+	late bigint,
+	changed_at timestamptz,
+	earned numeric,
+	earning bigint,
+	earning_since timestamptz,
 	CONSTRAINT periods_status CHECK (status IN ('granted', 'skipped', 'trial')),
 	CONSTRAINT periods_not_negative CHECK (credits >= 0 AND given >= 0
 		AND unused >= 0 AND again >= 0 AND rolled >= 0
 		AND grace_spent >= 0 AND ends_at > starts_at
 		AND paid >= 0 AND granted >= 0 AND taken >= 0 AND carried >= 0
 		AND credited >= 0 AND reversed >= 0 AND claimed >= 0
-		AND wholly_claimed BETWEEN 0 AND claimed)
+		AND withdrawn >= 0 AND late >= 0)
 );
 
--- a period with many changes has many: to compress them with each takes longer
--- than all the rest
-ALTER TABLE credits.periods
-	ALTER COLUMN grant_ids SET STORAGE EXTERNAL,
-	ALTER COLUMN in_view_grant_ids SET STORAGE EXTERNAL;
 ALTER TABLE credits.periods ADD CONSTRAINT periods_pkey
 	PRIMARY KEY (subscription_id, starts_at, ends_at);
 CREATE UNIQUE INDEX periods_paid_key ON credits.periods (subscription_id, ends_at)
@@ -140,8 +139,10 @@ COMMENT ON COLUMN credits.periods.grace_grant_id IS
 COMMENT ON COLUMN credits.periods.grace_spent IS
 	'credits of that grant that were spent, and have been counted against what was rolled over and the next period; NULL if none';
 COMMENT ON COLUMN credits.periods.transaction_id IS 'the transaction in the log that gave its credits';
-COMMENT ON COLUMN credits.periods.grant_ids IS
-	'its grants: the one that it began with, and those that changes of plan or further invoices added';
+COMMENT ON COLUMN credits.periods.grant_id IS
+	'the grant that it began with; those that changes of plan or further invoices added have it as their group_id, too';
+COMMENT ON COLUMN credits.periods.withdrawn IS
+	'credits of its grants that changes of plan took back; NULL if nothing was';
 COMMENT ON COLUMN credits.periods.paid IS
 	'credits that were paid for it, the sum over the positive rows of credits.paid_parts; NULL if its credits do not follow these';
 COMMENT ON COLUMN credits.periods.granted IS
@@ -156,9 +157,16 @@ COMMENT ON COLUMN credits.periods.reversed IS
 	'credits whose money was paid back, the sum over the positive rows of credits.paid_parts';
 COMMENT ON COLUMN credits.periods.claimed IS
 	'credits claimed from its grants: those taken, and those whose money was paid back';
-COMMENT ON COLUMN credits.periods.wholly_claimed IS
-	'the part of it that is the whole of grants of which nothing was used: these need not be looked at to take more';
-COMMENT ON COLUMN credits.periods.in_view_grant_ids IS 'the other ones of its grants';
+COMMENT ON COLUMN credits.periods.late IS
+	'credits of those of its grants that expire at another instant than its end, because they were paid after it';
+COMMENT ON COLUMN credits.periods.changed_at IS
+	'the last of the changes of plan within it that are counted in earned; NULL if none is';
+COMMENT ON COLUMN credits.periods.earned IS
+	'credits times seconds that it had earned by earning_since, without what was carried to it';
+COMMENT ON COLUMN credits.periods.earning IS
+	'credits of a whole period that it earns from then on';
+COMMENT ON COLUMN credits.periods.earning_since IS
+	'the last of these changes that was not without proration, or its beginning';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.periods', '');
 GRANT SELECT ON credits.periods TO credits_admin, credits_auditor;
@@ -364,8 +372,10 @@ AS $$
 		LIMIT (SELECT a.max_rows FROM a)
 	),
 	g AS MATERIALIZED (
-		SELECT g.grant_id, g.remaining
+		SELECT g.grant_id, g.remaining, c.group_id
 		FROM credits.settled_grants((SELECT a.id FROM a)) AS g
+		-- what a renewal would give has no row yet
+		LEFT JOIN credits.grants AS c ON c.id = g.grant_id
 		WHERE g.source IN ('subscription', 'trial')
 	)
 	SELECT s.id, l.plan, l.version, l.status, p.credits, p.period, p.every, p.price, p.currency,
@@ -374,7 +384,8 @@ AS $$
 				 AND (s.cancel_at IS NULL OR s.cancel_at > s.period_end) THEN s.period_end END,
 		   r.given,
 		   COALESCE((SELECT sum(g.remaining) FROM g
-					 WHERE g.grant_id = ANY (r.grant_ids || r.grace_grant_id)), 0)::bigint,
+					 WHERE g.grant_id = r.grace_grant_id
+						OR g.group_id = r.grant_id), 0)::bigint,
 		   COALESCE((SELECT sum(q.rolled) FROM credits.periods AS q
 					 WHERE q.subscription_id = s.id AND q.ends_at = r.starts_at), 0)::bigint,
 		   COALESCE((SELECT sum(g.remaining)

@@ -9,7 +9,8 @@
 -- triggers anew and enabled: store.c leaves them out.
 --
 -- The log is partitioned, and has no key that spans its partitions: what refers to it
--- is not declared, nor what it refers to.
+-- is not declared, nor what it refers to.  Nor do grants refer to each other there:
+-- that would close a circle, of which pg_dump warns.
 DO $$
 DECLARE
 	reference record;
@@ -21,6 +22,7 @@ BEGIN
 			('grants', 'account_id', 'accounts', 'id'),
 			('events', 'account_id', 'accounts', 'id'),
 			('debts', 'grant_id', 'grants', 'id'),
+			('debts', 'group_id', 'grants', 'id'),
 			('debts', 'account_id', 'accounts', 'id'),
 			('limits', 'account_id', 'accounts', 'id'),
 			('hold_states', 'account_id', 'accounts', 'id'),
@@ -35,6 +37,7 @@ BEGIN
 			('periods', 'subscription_id', 'subscriptions', 'id'),
 			('periods', 'account_id', 'accounts', 'id'),
 			('periods', 'plan_id', 'plans', 'id'),
+			('periods', 'grant_id', 'grants', 'id'),
 			('periods', 'grace_grant_id', 'grants', 'id'),
 			('paid_parts', 'subscription_id', 'subscriptions', 'id'),
 			('paid_parts', 'plan_id', 'plans', 'id'),

@@ -36,7 +36,8 @@ static const StoreColumn debt_columns[] = {
 	COLUMN_INT64(Debt, gone),
 	COLUMN_INT64(Debt, owed),
 	COLUMN_INT64(Debt, paid),
-	COLUMN_PAIRS(Debt, payers, npayers, NULL_IF_ZERO)
+	COLUMN_PAIRS(Debt, payers, npayers, NULL_IF_ZERO),
+	COLUMN_INT64(Debt, group_id, NULL_IF_ZERO)
 };
 
 StoreTable	debts_table = {
@@ -520,6 +521,15 @@ waive(Posting *posting, Grant *grant, Debt *debt, int64 amount)
 }
 
 /*
+ * Returns what is claimed from a grant, NULL if nothing ever was.
+ */
+const Debt *
+debts_of(Posting *posting, Grant *grant)
+{
+	return debt_of(posting, grant);
+}
+
+/*
  * Returns the amount claimed from a grant of the posting's account.
  */
 int64
@@ -575,6 +585,7 @@ debts_claim(Posting *posting, Grant *grant, int64 claimed)
 		ItemPointerSetInvalid(&debt->tid);
 		debt->grant_id = grant->id;
 		debt->account_id = posting->account.id;
+		debt->group_id = grant->group_id;
 		grant->debt = debt;
 	}
 	/* credits received earlier in this posting pay only earlier debts */

@@ -26,11 +26,13 @@ typedef struct Debt
 	int64		paid;			/* of what was owed, by other grants */
 	Draw	   *payers;			/* the grants that paid, in order of payment */
 	int			npayers;
+	int64		group_id;		/* of the grant, 0 if none */
 } Debt;
 
 extern StoreTable debts_table;
 extern List *debts_read(Snapshot snapshot, int64 account_id);
 extern void debts_pay(Posting *posting, TimestampTz at);
+extern const Debt *debts_of(Posting *posting, Grant *grant);
 extern int64 debts_claimed(Posting *posting, int64 grant_id);
 extern int64 debts_gone(Posting *posting, int64 grant_id);
 extern int64 debts_used(Posting *posting, Grant *grant);

@@ -11,6 +11,7 @@
 #include "ledger/draws.h"
 #include "ledger/events.h"
 #include "ledger/grants.h"
+#include "ledger/groups.h"
 #include "ledger/guards.h"
 #include "ledger/hold.h"
 #include "ledger/limit_rules.h"

@@ -120,6 +120,8 @@ typedef struct Grant
 	text	   *source;
 	Datum		price;			/* numeric, 0 if none */
 	text	   *currency;
+	int64		group_id;		/* the first grant of its group, see groups.c;
+								 * 0 if it belongs to none */
 	GrantStatus status;
 	bool		debt_known;		/* has its debt been looked up? */
 	struct Debt *debt;			/* NULL if nothing was ever claimed from it */

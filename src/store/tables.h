@@ -155,7 +155,7 @@ typedef struct StoreTable
 	.tid = offsetof(s, tid)
 
 #define MAX_TABLES 32
-#define MAX_INDEXES 64
+#define MAX_INDEXES 96
 #define MAX_INDEX_KEYS 5
 
 /*

@@ -75,8 +75,33 @@ add_earlier(PaidSums *sums, const PaidPart *part, const Invoice *invoice)
 }
 
 /*
+ * Returns whether money may have gone back of the period that ends at an instant.
+ */
+static bool
+may_be_reversed(int64 subscription_id, TimestampTz ends_at, List *parts)
+{
+	Period		period;
+	ListCell   *lc;
+
+	if (!periods_read_paid(billing_snapshot(), subscription_id, ends_at,
+						   &period) || period.reversed > 0)
+		return true;
+	foreach(lc, parts)
+	{
+		PaidPart   *part = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (part->ends_at == ends_at && part->reversed > 0)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Sums up what earlier invoices make of the period of a part.  Parts with one of
- * the references are those in the list, and not those that are stored.
+ * the references are those in the list, and not those that are stored.  There can
+ * be very many, which are not read if nothing has gone back: then it makes no
+ * difference what was paid with them, and the sums are 0.
  */
 static void
 sum_earlier(int64 subscription_id, const Invoice *invoice, const PaidPart *own,
@@ -85,6 +110,8 @@ sum_earlier(int64 subscription_id, const Invoice *invoice, const PaidPart *own,
 	ListCell   *lc;
 
 	part_sums_begin(sums);
+	if (!may_be_reversed(subscription_id, own->ends_at, parts))
+		return;
 	foreach(lc, part_rows_of_period(subscription_id, own->ends_at,
 									billing_snapshot()))
 	{

@@ -96,21 +96,15 @@ take_in_grace(Posting *posting, const Period *period, List *grants, int64 amount
 }
 
 /*
- * Adds those of some grants to a list that are open or pending.
+ * Adds a grant to a list, if it is open or pending.
  */
 static List *
-add_open(List *list, Posting *posting, const int64 *grant_ids, int n)
+add_open(List *list, Posting *posting, int64 grant_id)
 {
-	int			i;
+	Grant	   *grant = grants_get(posting, grant_id);
 
-	for (i = 0; i < n; i++)
-	{
-		Grant	   *grant = grants_get(posting, grant_ids[i]);
-
-		if (grant->status == GRANT_OPEN || grant->status == GRANT_PENDING)
-			list = lappend(list, grant);
-	}
-	return list;
+	return grant->status == GRANT_OPEN || grant->status == GRANT_PENDING ?
+		lappend(list, grant) : list;
 }
 
 /*
@@ -130,7 +124,7 @@ grace_end(Posting *posting, const Period *period)
 {
 	if (period->grace_grant_id != 0)
 		(void) take_in_grace(posting, period,
-							 add_open(NIL, posting, &period->grace_grant_id, 1),
+							 add_open(NIL, posting, period->grace_grant_id),
 							 PG_INT64_MAX);
 }
 
@@ -146,6 +140,7 @@ grace_count(Posting *posting, Period *period, Period *into)
 	int64		spent;
 	int64		left;
 	int64		part;
+	int			i;
 
 	if (period->grace_grant_id == 0)
 		return;
@@ -154,7 +149,9 @@ grace_count(Posting *posting, Period *period, Period *into)
 	left = spent - Max(period->grace_spent, 0);
 	if (left <= 0)
 		return;
-	open = add_open(NIL, posting, period->rolled_grant_ids, period->nrolled);
+	open = NIL;
+	for (i = 0; i < period->nrolled; i++)
+		open = add_open(open, posting, period->rolled_grant_ids[i]);
 	if (into && into->ends_at <= posting->now)
 	{
 		/* its credits were there and are not any more */
@@ -168,7 +165,9 @@ grace_count(Posting *posting, Period *period, Period *into)
 		periods_changed(posting, into);
 	}
 	else if (into)
-		open = add_open(open, posting, into->grant_ids, into->ngrants);
+		open = list_concat(open,
+						   groups_read(posting, into->grant_id, GROUP_LEFT,
+									   PG_INT64_MAX, &part));
 	list_sort(open, compare_cells);
 	part = take_in_grace(posting, period, open, left);
 	period->grace_spent = into ? spent : Max(period->grace_spent, 0) + part;

@@ -61,7 +61,8 @@ follow_plan(Posting *posting, PartsChange *change, Period *period,
 	part->ends_at = period->ends_at;
 	part->starts_at = note ? note->at : period->starts_at;
 	part->plan_id = note ? note->plan_id : s->plan_id;
-	foreach(lc, plan_history_read(posting, s->id, period->starts_at))
+	foreach(lc, plan_history_read(posting->store, posting->snapshot, s->id,
+								  part->starts_at))
 	{
 		const PlanChanged *change_of_plan = lfirst(lc);
 

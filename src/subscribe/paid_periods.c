@@ -45,7 +45,8 @@ give_paid(Posting *posting, Subscription *s, const PlanTerms *plan,
 	}
 	/* a change within the period, which is later, may be known already */
 	if (starts_at >= s->period_start && s->plan_id != plan->id &&
-		plan_history_read(posting, s->id, starts_at + 1) == NIL)
+		plan_history_read(posting->store, posting->snapshot, s->id,
+						  starts_at + 1) == NIL)
 		plan_history_change(posting, s, starts_at, plan->id, "(renewal)");
 	subscriptions_changed(posting, s);
 	return paid_parts_give(posting, s, part);

@@ -128,8 +128,14 @@ taking_of(Posting *posting, const Period *period, const PaidSums *sums,
 	less = plus(less, carried);
 	taking.taken = 0;
 	if (less > 0)
-		taking.taken = Max(Min(less, Min(granted - period_claims_used(posting, period),
-										 granted - taking.reversed)), 0);
+	{
+		/* nothing was used of what is about to be given */
+		int64		more = granted - period->granted;
+		int64		unused = more >= less ? less : more +
+			period_claims_unused(posting, period, less - more);
+
+		taking.taken = Max(Min(unused, granted - taking.reversed), 0);
+	}
 	taking.carried = less - taking.taken;
 	return taking;
 }
@@ -153,7 +159,7 @@ period_of(Posting *posting, PartsChange *change, TimestampTz ends_at,
 		{
 			/* all was withdrawn */
 			period->status = PERIOD_SKIPPED;
-			periods_changed(posting, period);
+			periods_forget_changes(posting, period);
 		}
 		return period;
 	}
@@ -167,7 +173,7 @@ period_of(Posting *posting, PartsChange *change, TimestampTz ends_at,
 		period->paid = period->granted = 0;
 		period->credited = period->reversed = 0;
 		period->taken = period->carried = 0;
-		period->claimed = period->wholly_claimed = 0;
+		period->claimed = period->late = 0;
 	}
 	plan = plans_get(first->plan_id);
 	period->starts_at = first->starts_at;
@@ -177,6 +183,7 @@ period_of(Posting *posting, PartsChange *change, TimestampTz ends_at,
 						 calendar_number(s->anchor, s->timezone, plan->period,
 										 plan->every, first->starts_at), 0);
 	periods_keep(posting, period);
+	periods_forget_changes(posting, period);
 	return period;
 }
 

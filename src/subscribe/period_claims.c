@@ -6,7 +6,13 @@
  * period follows from the total and from what was used, so that the outcome does
  * not depend on the order of claims (see debts.c).
  *
- * Tested in test/sql/paid_parts.sql.
+ * A subscription that changes often has ever more grants in one period.  They
+ * expire together, and then only what is claimed of all of them counts for the
+ * outcome, so a change of the total moves the difference and looks at no other
+ * grants than those that it is taken from, or given back to.  Grants of what was
+ * paid late expire later.  A period that has such ones has its total spread anew.
+ *
+ * Tested in test/sql/paid_parts.sql, how long it takes in test/t/scale.pl.
  */
 #include "credits.h"
 
@@ -54,30 +60,6 @@ compare_claimables(const void *a, const void *b)
 }
 
 /*
- * Returns how much of some grants was used.
- */
-static int64
-used_of(Posting *posting, const int64 *grant_ids, int n)
-{
-	int64		used = 0;
-	int			i;
-
-	for (i = 0; i < n; i++)
-		used = plus(used, debts_used(posting, grants_get(posting, grant_ids[i])));
-	return used;
-}
-
-/*
- * Returns how much of the grants of a period was used.
- */
-int64
-period_claims_used(Posting *posting, const Period *period)
-{
-	/* of the others, nothing was */
-	return used_of(posting, period->in_view_grant_ids, period->nin_view);
-}
-
-/*
  * Decides how much of a total is claimed from each of some grants that expire
  * together.  For the outcome, only the sum matters; claims move as little as
  * possible.
@@ -115,8 +97,9 @@ claim_alike(Claimable *claims, int n, int64 total)
  * first: only a total above that makes a debt.
  */
 static void
-claim_from(Posting *posting, const int64 *grant_ids, int ngrants, int64 total)
+spread_claims(Posting *posting, List *grants, int64 total)
 {
+	int			ngrants = list_length(grants);
 	Claimable  *claims = palloc0(Max(ngrants, 1) * sizeof(Claimable));
 	int64		unused = 0;
 	bool		owes;
@@ -127,7 +110,7 @@ claim_from(Posting *posting, const int64 *grant_ids, int ngrants, int64 total)
 	{
 		Claimable  *c = &claims[i];
 
-		c->grant = grants_get(posting, grant_ids[i]);
+		c->grant = list_nth(grants, i);
 		c->until = was_to_expire(c->grant);
 		c->used = debts_used(posting, c->grant);
 		c->claimed = debts_claimed(posting, c->grant->id);
@@ -169,81 +152,125 @@ claim_from(Posting *posting, const int64 *grant_ids, int ngrants, int64 total)
 }
 
 /*
- * Returns whether a grant of a period need not be looked at, unless less is to be
- * claimed: it is claimed wholly and nothing of it was used, so that nothing can
- * come back to it.
+ * Returns how much of what the grants of a period gave was not used: as much as
+ * is enough, or all of it if that is less.
  */
-static bool
-is_settled(Posting *posting, const Period *period, Grant *grant)
+int64
+period_claims_unused(Posting *posting, const Period *period, int64 enough)
 {
-	return grant->amount == debts_claimed(posting, grant->id) &&
-		debts_used(posting, grant) == 0 &&
-		was_to_expire(grant) == period->ends_at;
+	int64		unused = period->claimed;
+	int64		part;
+
+	if (unused > 0)
+	{
+		(void) groups_read(posting, period->grant_id, GROUP_OWED, PG_INT64_MAX,
+						   &part);
+		unused -= part;
+	}
+	if (unused < enough)
+	{
+		(void) groups_read(posting, period->grant_id, GROUP_LEFT,
+						   enough - unused, &part);
+		unused = plus(unused, part);
+	}
+	if (unused < enough)
+	{
+		(void) groups_read(posting, period->grant_id, GROUP_LOST,
+						   enough - unused, &part);
+		unused = plus(unused, part);
+	}
+	return Min(unused, enough);
 }
 
 /*
- * Has grants of a period looked at again until no more than a total is claimed
- * from those that are not: the ones first that were given first, to which what is
- * not claimed any more goes back first.
+ * Claims an amount more from some grants, as far as they have a part, or less if
+ * it is negative.  Of what was used, all is such a part.  Returns how much more.
  */
-static void
-recall_grants(Posting *posting, Period *period, int64 total)
+int64
+period_claims_move(Posting *posting, List *grants, GroupPart part,
+				   int64 amount)
 {
-	int			i;
-	int			j;
+	int64		left = Max(amount, -amount);
+	ListCell   *lc;
 
-	for (i = 0; i < period->ngrants && period->wholly_claimed > total; i++)
+	foreach(lc, grants)
 	{
-		int64		id = period->grant_ids[i];
+		Grant	   *grant = lfirst(lc);
+		int64		claimed = debts_claimed(posting, grant->id);
+		int64		most = part == GROUP_ALL ? grant->amount - claimed :
+			groups_amount(posting, grant, part);
+		int64		moved = Min(most, left);
 
 		CHECK_FOR_INTERRUPTS();
-		for (j = 0; j < period->nin_view; j++)
-			if (period->in_view_grant_ids[j] == id)
-				break;
-		if (j < period->nin_view)
-			continue;
-		period->wholly_claimed -= grants_get(posting, id)->amount;
-		periods_view_grant(period, id);
+		if (left == 0)
+			break;
+		(void) debts_claim(posting, grant,
+						   claimed + (amount < 0 ? -moved : moved));
+		left -= moved;
 	}
+	return amount < 0 ? amount + left : amount - left;
+}
+
+/*
+ * Claims more from the grants of a period, which expire together, or less if the
+ * amount is negative.  What was not used is claimed first: only what is claimed
+ * above that is owed.  That can change with what a refund gave back since, too.
+ */
+static void
+claim_difference(Posting *posting, const Period *period, int64 amount)
+{
+	int64		id = period->grant_id;
+	List	   *owing = NIL;
+	List	   *left = NIL;
+	List	   *lost = NIL;
+	int64		owed = 0;
+	int64		in_left = 0;
+	int64		in_lost = 0;
+	int64		all;
+	int64		wanted;
+	int64		owes;
+
+	if (period->claimed > 0)
+		owing = groups_read(posting, id, GROUP_OWED, PG_INT64_MAX, &owed);
+	/* of what is owed, too, as much as possible is claimed of this instead */
+	wanted = Max(amount + owed, 0);
+	if (wanted > 0)
+		left = groups_read(posting, id, GROUP_LEFT, wanted, &in_left);
+	in_left = Min(in_left, wanted);
+	if (wanted > in_left)
+		lost = groups_read(posting, id, GROUP_LOST, wanted - in_left, &in_lost);
+	in_lost = Min(in_lost, wanted - in_left);
+	owes = wanted - in_left - in_lost;
+
+	/* what is waived first need not be owed */
+	if (owes < owed)
+		(void) period_claims_move(posting, owing, GROUP_OWED, owes - owed);
+	if (amount + owed < 0)
+		(void) period_claims_move(posting, groups_read(posting, id, GROUP_TAKEN,
+													   -(amount + owed), &all),
+								  GROUP_TAKEN, amount + owed);
+	/* of a grant that has both, what it has lost is claimed first */
+	(void) period_claims_move(posting, lost, GROUP_LOST, in_lost);
+	(void) period_claims_move(posting, left, GROUP_LEFT, in_left);
+	if (owes > owed)
+		(void) period_claims_move(posting, groups_read(posting, id, GROUP_ALL, PG_INT64_MAX,
+													   &all), GROUP_ALL, owes - owed);
 }
 
 /*
  * Sets the total that is claimed from the grants of a period.
- *
- * A subscription that changes often has ever more grants that were given and then
- * taken wholly.  They are set aside, so that no change takes longer than the one
- * before.
  */
 void
 period_claims_set(Posting *posting, Period *period, int64 total)
 {
-	int64		least = total;
-	int64		wholly_claimed = period->wholly_claimed;
-	int			nin_view = period->nin_view;
-	int			n = 0;
-	int			i;
+	int64		all;
 
-	/* what expires later is claimed before them */
-	for (i = 0; i < period->nin_view; i++)
-		if (was_to_expire(grants_get(posting, period->in_view_grant_ids[i])) >
-			period->ends_at)
-			least = 0;
-	recall_grants(posting, period, least);
-	claim_from(posting, period->in_view_grant_ids, period->nin_view,
-			   total - period->wholly_claimed);
-	for (i = 0; i < period->nin_view; i++)
-	{
-		int64		id = period->in_view_grant_ids[i];
-		Grant	   *grant = grants_get(posting, id);
-
-		if (is_settled(posting, period, grant))
-			period->wholly_claimed += grant->amount;
-		else
-			period->in_view_grant_ids[n++] = id;
-	}
-	period->nin_view = n;
-	if (period->claimed != total || n != nin_view ||
-		period->wholly_claimed != wholly_claimed)
+	if (period->late > 0)
+		spread_claims(posting, groups_read(posting, period->grant_id, GROUP_ALL,
+										   PG_INT64_MAX, &all), total);
+	else
+		claim_difference(posting, period, total - period->claimed);
+	if (period->claimed != total)
 		periods_changed(posting, period);
 	period->claimed = total;
 }
@@ -257,13 +284,20 @@ claim_rolled(Posting *posting, const Subscription *subscription,
 			 const Period *period, bool owes)
 {
 	int64		excess = rollover_excess(posting, subscription, period);
+	List	   *grants = NIL;
+	int64		used = 0;
+	int			i;
 
+	for (i = 0; i < period->nrolled; i++)
+	{
+		Grant	   *grant = grants_get(posting, period->rolled_grant_ids[i]);
+
+		grants = lappend(grants, grant);
+		used = plus(used, debts_used(posting, grant));
+	}
 	if (!owes)
-		excess = Min(excess, period->rolled -
-					 used_of(posting, period->rolled_grant_ids,
-							 period->nrolled));
-	claim_from(posting, period->rolled_grant_ids, period->nrolled,
-			   Max(excess, 0));
+		excess = Min(excess, period->rolled - used);
+	spread_claims(posting, grants, Max(excess, 0));
 }
 
 /*
@@ -280,7 +314,7 @@ claim_in_grace(Posting *posting, Period *period, const PlanTerms *rule)
 		return;
 	excess = Min(grant->amount - rollover_available(posting, period, rule),
 				 grant->amount - debts_used(posting, grant));
-	claim_from(posting, &period->grace_grant_id, 1, Max(excess, 0));
+	(void) debts_claim(posting, grant, Max(excess, 0));
 }
 
 /*

@@ -152,14 +152,16 @@ add_up_refunds(Posting *posting, const Period *period, RefundSums *sums)
 static void
 sum_prices(Posting *posting, const Period *period, RefundSums *sums)
 {
-	int			i;
+	int64		all;
+	ListCell   *lc;
 
 	sums->paid = number(0);
 	sums->priced = true;
 	sums->currency = NULL;
-	for (i = 0; i < period->ngrants; i++)
+	foreach(lc, groups_read(posting, period->grant_id, GROUP_ALL, PG_INT64_MAX,
+							&all))
 	{
-		const Grant *grant = grants_get(posting, period->grant_ids[i]);
+		const Grant *grant = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
 		if (grant->price == 0 || grant->currency == NULL ||
@@ -199,33 +201,6 @@ claims_of(const Period *period, const RefundSums *sums)
  * claims
  */
 
-/* What of a grant is claimed first, second and last */
-typedef enum ClaimedPart
-{
-	PART_LOST,					/* nobody has it */
-	PART_LEFT,
-	PART_USED					/* this is owed */
-} ClaimedPart;
-
-/*
- * Returns how much of a grant can still be claimed of a part of it.
- */
-static int64
-claimable(Posting *posting, Grant *grant, ClaimedPart part)
-{
-	int64		lost = Max(grant->lost - debts_gone(posting, grant->id), 0);
-	bool		has = grant->status == GRANT_OPEN ||
-		grant->status == GRANT_PENDING;
-	int64		left = has ? grant->remaining : 0;
-
-	if (part == PART_LOST)
-		return lost;
-	if (part == PART_LEFT)
-		return left;
-	return Max(grant->amount - debts_claimed(posting, grant->id) - lost - left,
-			   0);
-}
-
 /*
  * Claims more from the grants of a period, until the total is reached.  What all
  * of them have lost counts before anything is taken, and all that is left is
@@ -234,25 +209,23 @@ claimable(Posting *posting, Grant *grant, ClaimedPart part)
 static void
 claim_up_to(Posting *posting, const Period *period, int64 total)
 {
-	int64		missing = total;
-	ClaimedPart part;
-	int			i;
+	static const GroupPart parts[] = {GROUP_LOST, GROUP_LEFT, GROUP_ALL};
+	int64		claimed;
+	size_t		i;
 
-	for (i = 0; i < period->ngrants; i++)
-		missing -= debts_claimed(posting, period->grant_ids[i]);
-	for (part = PART_LOST; part <= PART_USED; part++)
-		for (i = period->ngrants - 1; i >= 0 && missing > 0; i--)
-		{
-			Grant	   *grant = grants_get(posting, period->grant_ids[i]);
-			int64		more = Min(claimable(posting, grant, part), missing);
+	(void) groups_read(posting, period->grant_id, GROUP_CLAIMED, PG_INT64_MAX,
+					   &claimed);
+	for (i = 0; i < lengthof(parts) && claimed < total; i++)
+	{
+		int64		missing = total - claimed;
+		int64		found;
+		List	   *grants;
 
-			CHECK_FOR_INTERRUPTS();
-			if (more == 0)
-				continue;
-			(void) debts_claim(posting, grant,
-							   debts_claimed(posting, grant->id) + more);
-			missing -= more;
-		}
+		grants = groups_read(posting, period->grant_id, parts[i],
+							 parts[i] == GROUP_ALL ? PG_INT64_MAX : missing,
+							 &found);
+		claimed += period_claims_move(posting, grants, parts[i], missing);
+	}
 }
 
 /*
@@ -268,7 +241,7 @@ claim_by_sums(Posting *posting, const Subscription *subscription,
 	if (claims == 0)
 		return;
 	claim_up_to(posting, period,
-				plus(claims, periods_withdrawn(posting, period)));
+				plus(claims, period->withdrawn));
 	if (period->ends_at > posting->now)
 		return;
 	period_claims_passed_on(posting, subscription, period, true);
@@ -283,17 +256,19 @@ period_refunds_release(Posting *posting, const Subscription *subscription,
 					   const Period *period)
 {
 	RefundSums	sums;
-	int			i;
+	int64		claimed;
+	ListCell   *lc;
 
 	/* where credits follow what was paid, refunds are told by invoices */
 	if (subscription->by_payment)
 		return false;
 	add_up_refunds(posting, period, &sums);
-	for (i = 0; i < period->ngrants && sums.n > 0; i++)
+	foreach(lc, sums.n == 0 ? NIL :
+			groups_read(posting, period->grant_id, GROUP_CLAIMED, PG_INT64_MAX,
+						&claimed))
 	{
 		CHECK_FOR_INTERRUPTS();
-		(void) debts_claim(posting, grants_get(posting, period->grant_ids[i]),
-						   0);
+		(void) debts_claim(posting, lfirst(lc), 0);
 	}
 	return sums.n > 0;
 }
@@ -360,7 +335,7 @@ find_period(Posting *posting, const RefundCall *call)
 				   psprintf("None begins at %s.",
 							timestamptz_to_str(call->refund.starts_at)),
 				   "Pass when one begins, or leave period_start out for the newest.");
-		else if (period->ngrants == 0)
+		else if (period->grant_id == 0)
 		{
 			refuse(&posting->refusal, ERRCODE_CONFLICT,
 				   psprintf("that period of subscription " INT64_FORMAT " gave no credits",
@@ -373,7 +348,7 @@ find_period(Posting *posting, const RefundCall *call)
 		return period;
 	}
 	period = periods_before(posting, id, DT_NOEND);
-	while (period && period->ngrants == 0)
+	while (period && period->grant_id == 0)
 	{
 		CHECK_FOR_INTERRUPTS();
 		period = periods_before(posting, id, period->starts_at);

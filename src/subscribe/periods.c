@@ -36,7 +36,8 @@ static const StoreColumn period_columns[] = {
 	COLUMN_INT64(Period, grace_grant_id, NULL_IF_ZERO),
 	COLUMN_INT64(Period, grace_spent, NULL_IS(-1)),
 	COLUMN_INT64(Period, transaction_id, NULL_IF_ZERO),
-	COLUMN_INT64S(Period, grant_ids, ngrants),
+	COLUMN_INT64(Period, grant_id, NULL_IF_ZERO),
+	COLUMN_INT64(Period, withdrawn, NULL_IF_ZERO),
 	COLUMN_INT64(Period, paid, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, granted, NULL_IS(-1)),
 	COLUMN_INT64(Period, taken, NULL_WHERE(Period, granted, -1)),
@@ -44,9 +45,11 @@ static const StoreColumn period_columns[] = {
 	COLUMN_INT64(Period, credited, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, reversed, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, claimed, NULL_WHERE(Period, granted, -1)),
-	COLUMN_INT64(Period, wholly_claimed, NULL_WHERE(Period, granted, -1)),
-	COLUMN_INT64S(Period, in_view_grant_ids, nin_view,
-				  NULL_WHERE(Period, granted, -1))
+	COLUMN_INT64(Period, late, NULL_WHERE(Period, granted, -1)),
+	COLUMN_TIME(Period, changed_at, NULL_IS(DT_NOBEGIN)),
+	COLUMN_NUMERIC(Period, earned, NULL_IF_ZERO),
+	COLUMN_INT64(Period, earning, NULL_WHERE(Period, changed_at, DT_NOBEGIN)),
+	COLUMN_TIME(Period, earning_since, NULL_WHERE(Period, changed_at, DT_NOBEGIN))
 };
 
 StoreTable	periods_table = {
@@ -92,16 +95,18 @@ remember(Posting *posting, Period *period)
 	ListCell   *lc;
 
 	CHECK_FOR_INTERRUPTS();
-	foreach(lc, posting->periods)
+	if (period->known)
+		return period;
+	/* there is no copy of one that is new */
+	foreach(lc, ItemPointerIsValid(&period->tid) ? posting->periods : NIL)
 	{
 		Period	   *other = lfirst(lc);
 
-		if (other == period ||
-			(ItemPointerIsValid(&period->tid) &&
-			 ItemPointerIsValid(&other->tid) &&
-			 ItemPointerEquals(&other->tid, &period->tid)))
+		if (ItemPointerIsValid(&other->tid) &&
+			ItemPointerEquals(&other->tid, &period->tid))
 			return other;
 	}
+	period->known = true;
 	posting->periods = lappend(posting->periods, period);
 	return period;
 }
@@ -113,13 +118,14 @@ remember(Posting *posting, Period *period)
 Period *
 periods_in(Posting *posting, int64 subscription_id, TimestampTz starts_at)
 {
-	ListCell   *lc;
 	Period	   *period;
+	int			i;
 
 	CHECK_FOR_INTERRUPTS();
-	foreach(lc, posting->periods)
+	/* a late renewal makes many, and asks for the last one each time */
+	for (i = list_length(posting->periods) - 1; i >= 0; i--)
 	{
-		period = lfirst(lc);
+		period = list_nth(posting->periods, i);
 		if (period->subscription_id == subscription_id &&
 			period->starts_at == starts_at)
 			return period;
@@ -284,6 +290,18 @@ periods_changed(Posting *posting, Period *period)
 }
 
 /*
+ * Has what a period entitles to computed anew, from all changes of plan within
+ * it, when the plan is changed next.
+ */
+void
+periods_forget_changes(Posting *posting, Period *period)
+{
+	period->changed_at = DT_NOBEGIN;
+	period->earned = 0;
+	periods_changed(posting, period);
+}
+
+/*
  * Returns a new period, which has given nothing yet.  It is not written before
  * periods_keep is called for it.
  */
@@ -303,6 +321,7 @@ periods_new(const Subscription *subscription, int64 number,
 	period->status = PERIOD_GRANTED;
 	period->unused = period->again = period->rolled = period->granted = -1;
 	period->grace_spent = -1;
+	period->changed_at = DT_NOBEGIN;
 	return period;
 }
 
@@ -376,60 +395,21 @@ periods_give_grant(Posting *posting, const Period *period,
 }
 
 /*
- * Adds an id to an array.
- */
-static void
-add_id(int64 **ids, int *n, int64 id)
-{
-	*ids = *n == 0 ? palloc(sizeof(int64)) :
-		repalloc(*ids, (*n + 1) * sizeof(int64));
-	(*ids)[(*n)++] = id;
-}
-
-/*
  * Adds a grant, which an entry has given, to those of a period.
  */
 void
-periods_add_grant(Period *period, const Entry *entry, const Grant *grant,
+periods_add_grant(Period *period, const Entry *entry, Grant *grant,
 				  int64 amount)
 {
-	if (period->ngrants == 0)
+	if (period->grant_id == 0)
 	{
+		period->grant_id = grant->id;
 		period->transaction_id = entry->id;
 		period->credits = amount;
 	}
-	add_id(&period->grant_ids, &period->ngrants, grant->id);
-	if (period->granted >= 0)
-		periods_view_grant(period, grant->id);
-}
-
-/*
- * Adds a grant of a period to those from which something can be claimed.
- */
-void
-periods_view_grant(Period *period, int64 grant_id)
-{
-	add_id(&period->in_view_grant_ids, &period->nin_view, grant_id);
-}
-
-/*
- * Returns how much of what the grants of a period gave was taken back by changes
- * of plan.  Where credits follow what was paid, it is claimed instead.
- */
-int64
-periods_withdrawn(Posting *posting, const Period *period)
-{
-	int64		amount = 0;
-	int			i;
-
-	if (period->granted >= 0)
-		return 0;
-	for (i = 0; i < period->ngrants; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		amount += grants_get(posting, period->grant_ids[i])->amount;
-	}
-	return amount - period->given;
+	grant->group_id = period->grant_id;
+	if (period->granted >= 0 && grant->expires_at != period->ends_at)
+		period->late += amount;
 }
 
 /*
@@ -486,14 +466,15 @@ periods_void(Posting *posting, Grant *grant, int64 amount, Jsonb *terms)
  * Takes back all that remains of some grants.
  */
 static void
-void_grants(Posting *posting, const int64 *grant_ids, int n)
+void_grants(Posting *posting, List *grants)
 {
-	int			i;
+	ListCell   *lc;
 
-	for (i = 0; i < n; i++)
+	foreach(lc, grants)
 	{
-		Grant	   *grant = grants_get(posting, grant_ids[i]);
+		Grant	   *grant = lfirst(lc);
 
+		CHECK_FOR_INTERRUPTS();
 		if (grant->status == GRANT_OPEN || grant->status == GRANT_PENDING)
 			periods_void(posting, grant, grant->remaining, NULL);
 	}
@@ -522,12 +503,20 @@ periods_take_back(Posting *posting, const Subscription *subscription)
 	foreach(lc, posting->periods)
 	{
 		Period	   *period = lfirst(lc);
+		List	   *grants;
+		int64		left;
+		int			i;
 
 		if (period->subscription_id != subscription->id)
 			continue;
-		void_grants(posting, period->grant_ids, period->ngrants);
-		void_grants(posting, period->rolled_grant_ids, period->nrolled);
+		grants = groups_read(posting, period->grant_id, GROUP_LEFT,
+							 PG_INT64_MAX, &left);
+		for (i = 0; i < period->nrolled; i++)
+			grants = lappend(grants, grants_get(posting,
+												period->rolled_grant_ids[i]));
 		if (period->grace_grant_id != 0)
-			void_grants(posting, &period->grace_grant_id, 1);
+			grants = lappend(grants, grants_get(posting,
+												period->grace_grant_id));
+		void_grants(posting, grants);
 	}
 }

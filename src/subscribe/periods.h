@@ -22,6 +22,7 @@ typedef struct Period
 {
 	ItemPointerData tid;		/* invalid if not stored yet */
 	bool		changed;
+	bool		known;			/* is it among those of its posting? */
 	int64		subscription_id;
 	TimestampTz starts_at;
 	TimestampTz ends_at;
@@ -40,8 +41,16 @@ typedef struct Period
 	int64		grace_grant_id; /* 0 if none */
 	int64		grace_spent;	/* what was counted of it, -1 if nothing yet */
 	int64		transaction_id; /* 0 if none */
-	int			ngrants;
-	int64	   *grant_ids;
+	int64		grant_id;		/* the first one of its group of grants, 0 if
+								 * none */
+	int64		withdrawn;		/* of its grants by changes of plan */
+
+	/* what it entitles to after the changes of plan so far, see proration.c */
+	TimestampTz changed_at;		/* the last one that is counted, DT_NOBEGIN if
+								 * none is */
+	Datum		earned;			/* numeric */
+	int64		earning;
+	TimestampTz earning_since;
 
 	/* where credits follow what was paid, see paid_parts.c */
 	int64		paid;			/* sums over its parts: PaidSums.positive */
@@ -51,9 +60,7 @@ typedef struct Period
 	int64		taken;			/* of it */
 	int64		carried;		/* to the next period, to be taken there */
 	int64		claimed;		/* from its grants */
-	int64		wholly_claimed; /* of it, from grants that are set aside */
-	int			nin_view;		/* the others */
-	int64	   *in_view_grant_ids;
+	int64		late;			/* of its grants that expire at another time */
 } Period;
 
 extern StoreTable periods_table;
@@ -76,6 +83,7 @@ extern Period *periods_paid(Posting *posting, int64 subscription_id,
 extern Period *periods_paid_beside(Posting *posting, int64 subscription_id,
 								   TimestampTz ends_at, bool after);
 extern void periods_changed(Posting *posting, Period *period);
+extern void periods_forget_changes(Posting *posting, Period *period);
 extern Period *periods_new(const Subscription *subscription, int64 number,
 						   TimestampTz starts_at, TimestampTz ends_at,
 						   int64 plan_id);
@@ -87,9 +95,7 @@ extern Entry *periods_give_grant(Posting *posting, const Period *period,
 								 TimestampTz expires_at, const char *as,
 								 Grant **made);
 extern void periods_add_grant(Period *period, const Entry *entry,
-							  const Grant *grant, int64 amount);
-extern void periods_view_grant(Period *period, int64 grant_id);
-extern int64 periods_withdrawn(Posting *posting, const Period *period);
+							  Grant *grant, int64 amount);
 extern Entry *periods_give(Posting *posting, Period *period,
 						   const PlanTerms *plan, int64 amount, Datum price);
 extern void periods_void(Posting *posting, Grant *grant, int64 amount,

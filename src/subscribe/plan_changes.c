@@ -217,7 +217,7 @@ begin_anew(Posting *posting, Subscription *subscription, Period *period,
 		period->ends_at = at;
 		/* nothing is rolled over: what it gave keeps its expiry */
 		period->unused = period->rolled = 0;
-		periods_changed(posting, period);
+		periods_forget_changes(posting, period);
 		period = periods_new(subscription, subscription->period_number + 1,
 							 at, ends_at, plan->id);
 		periods_keep(posting, period);
@@ -226,7 +226,7 @@ begin_anew(Posting *posting, Subscription *subscription, Period *period,
 	{
 		period->plan_id = plan->id;
 		period->ends_at = ends_at;
-		periods_changed(posting, period);
+		periods_forget_changes(posting, period);
 	}
 	note->carried = carried;
 
@@ -238,8 +238,7 @@ begin_anew(Posting *posting, Subscription *subscription, Period *period,
 	subscription->period_start = at;
 	subscription->period_end = ends_at;
 
-	proration_fold(&e, at, ends_at, (ends_at - at) / USECS_PER_SEC,
-				   plan->credits, carried, NULL, 0);
+	proration_unchanged(&e, at, ends_at, plan->credits, carried);
 	change->entitlement = proration_entitlement(&e);
 	change->given = proration_to_give(&e, period->given);
 	return proration_give(posting, period, plan, &change->given);

@@ -7,6 +7,7 @@
 #include "credits.h"
 
 #include "ledger/ledger.h"
+#include "subscribe/periods.h"
 #include "subscribe/plan_history.h"
 
 static const StoreColumn plan_change_columns[] = {
@@ -32,16 +33,15 @@ static StoreIndex plan_changes_by_instant = {
  * Reads the plan changes of a subscription from an instant on, in order.
  */
 List *
-plan_history_read(Posting *posting, int64 subscription_id,
+plan_history_read(Store *store, Snapshot snapshot, int64 subscription_id,
 				  TimestampTz from)
 {
 	List	   *notes = NIL;
 	StoreScan	scan;
 	PlanChanged *note = palloc(sizeof(PlanChanged));
 
-	scan_begin(&scan, posting->store, &plan_changes_by_instant,
-			   posting->snapshot, BY_INT64(subscription_id),
-			   BY_TIME_FROM(from));
+	scan_begin(&scan, store, &plan_changes_by_instant, snapshot,
+			   BY_INT64(subscription_id), BY_TIME_FROM(from));
 	while (scan_read(&scan, ForwardScanDirection, note))
 	{
 		notes = lappend(notes, note);
@@ -49,6 +49,30 @@ plan_history_read(Posting *posting, int64 subscription_id,
 	}
 	scan_end(&scan);
 	return notes;
+}
+
+/*
+ * Finds the change with which a period began at an instant, because it ended the
+ * one before.
+ */
+bool
+plan_history_find_begun(Posting *posting, int64 subscription_id,
+						TimestampTz at, PlanChanged *begun)
+{
+	StoreScan	scan;
+	PlanChanged note;
+	bool		found = false;
+
+	scan_begin(&scan, posting->store, &plan_changes_by_instant,
+			   posting->snapshot, BY_INT64(subscription_id), BY_TIME(at));
+	while (scan_read(&scan, ForwardScanDirection, &note))
+		if (note.carried != 0)
+		{
+			*begun = note;
+			found = true;
+		}
+	scan_end(&scan);
+	return found;
 }
 
 /*
@@ -88,9 +112,12 @@ plan_history_change(Posting *posting, Subscription *subscription,
 					TimestampTz at, int64 plan_id, const char *reference)
 {
 	PlanChanged later;
+	Period	   *period = periods_before(posting, subscription->id, at + 1);
 
 	(void) plan_history_note(posting, subscription->id, at, plan_id,
 							 PRORATE_BY_TIME, reference);
+	if (period && period->earned != 0 && at < period->ends_at)
+		periods_forget_changes(posting, period);
 	if (!scan_find(posting->store, &plan_changes_by_instant,
 				   posting->snapshot, &later, BY_INT64(subscription->id),
 				   BY_TIME_AFTER(at)))

@@ -28,8 +28,10 @@ typedef struct PlanChanged
 } PlanChanged;
 
 extern StoreTable plan_changes_table;
-extern List *plan_history_read(Posting *posting, int64 subscription_id,
-							   TimestampTz from);
+extern List *plan_history_read(Store *store, Snapshot snapshot,
+							   int64 subscription_id, TimestampTz from);
+extern bool plan_history_find_begun(Posting *posting, int64 subscription_id,
+									TimestampTz at, PlanChanged *begun);
 extern PlanChanged *plan_history_note(Posting *posting, int64 subscription_id,
 									  TimestampTz at, int64 plan_id,
 									  Proration proration,

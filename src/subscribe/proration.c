@@ -9,10 +9,13 @@
  * taking.  What was given is stored, so a second change does not gain from the
  * rounding of the first.
  *
- * The entitlement is computed from all rows of credits.plan_changes within the
+ * The entitlement follows from all rows of credits.plan_changes within the
  * period, and what was given is then brought to it.  So neither the order in
  * which changes become known matters, nor how often a plan is changed back and
  * forth.  No more is taken back than remains of the period's grants.
+ *
+ * What the rows come to is kept in the row of the period, so that a change which
+ * is later than all others reads none of them.
  *
  * A period is whole if it is as long as the calendar says.  The first one may be
  * shorter.
@@ -31,6 +34,24 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
+
+/* A change of plan within a period */
+typedef struct Turn
+{
+	TimestampTz at;
+	int64		credits;		/* of a whole period of the new plan */
+	Proration	proration;
+	bool		ends;			/* does the period end with it? */
+} Turn;
+
+/* What a period earns, by some of the changes within it */
+typedef struct Earning
+{
+	Datum		earned;			/* numeric, credits times seconds */
+	int64		rate;			/* credits of a whole period, from then on */
+	TimestampTz since;
+	bool		over;			/* has a change ended it? */
+} Earning;
 
 /*
  * Converts a number of credits to an integer.  More than fits becomes the most
@@ -54,39 +75,52 @@ seconds(TimestampTz from, TimestampTz to)
 }
 
 /*
- * Computes the entitlement of a period from the changes within it, which must be
- * in order.  One that ends the period is the last that counts.
+ * Adds a change to what a period has earned by the changes before it.
  */
-void
-proration_fold(Entitlement *e, TimestampTz starts_at, TimestampTz ends_at,
-			   int64 whole, int64 credits, Datum carried, const Turn *turns,
-			   int nturns)
+static void
+add_turn(Earning *earning, TimestampTz starts_at, const Turn *turn)
 {
-	Datum		earned = number(0);
-	Datum		rate = number(credits);
-	TimestampTz since = starts_at;
-	int			i;
+	if (turn->proration == PRORATE_NONE || earning->over)
+		return;
+	if (turn->ends || turn->proration == PRORATE_BY_TIME)
+		earning->earned = add(earning->earned,
+							  multiply(number(earning->rate),
+									   seconds(earning->since, turn->at)));
+	else
+		earning->earned = multiply(number(turn->credits),
+								   seconds(starts_at, turn->at));
+	earning->since = turn->at;
+	earning->rate = turn->ends ? 0 : turn->credits;
+	earning->over = turn->ends;
+}
 
-	for (i = 0; i < nturns; i++)
-	{
-		const Turn *turn = &turns[i];
+/*
+ * Computes the entitlement of a period from what it has earned by the changes
+ * within it.
+ */
+static void
+entitle(Entitlement *e, const Earning *earning, TimestampTz until, int64 whole,
+		Datum carried)
+{
+	Datum		earned = add(earning->earned,
+							 multiply(number(earning->rate),
+									  seconds(earning->since, until)));
 
-		CHECK_FOR_INTERRUPTS();
-		if (turn->proration == PRORATE_NONE)
-			continue;
-		if (turn->ends || turn->proration == PRORATE_BY_TIME)
-			earned = add(earned, multiply(rate, seconds(since, turn->at)));
-		else
-			earned = multiply(number(turn->credits),
-							  seconds(starts_at, turn->at));
-		since = turn->at;
-		rate = number(turn->ends ? 0 : turn->credits);
-		if (turn->ends)
-			break;
-	}
-	earned = add(earned, multiply(rate, seconds(since, ends_at)));
 	e->whole = number(whole);
 	e->earned = subtract(earned, multiply(carried, e->whole));
+}
+
+/*
+ * Computes the entitlement of a period within which the plan does not change.
+ */
+void
+proration_unchanged(Entitlement *e, TimestampTz starts_at, TimestampTz ends_at,
+					int64 credits, Datum carried)
+{
+	Earning		earning = {number(0), credits, starts_at};
+
+	entitle(e, &earning, ends_at, (ends_at - starts_at) / USECS_PER_SEC,
+			carried);
 }
 
 /*
@@ -194,23 +228,65 @@ whole_seconds(Posting *posting, const Subscription *subscription,
 }
 
 /*
- * Computes the entitlement of a period up to a given time, from the plan changes
- * within it: those that are stored, and a new one unless that is NULL.  Sets
- * carried to the surplus of an earlier period that counts as given in this one.
+ * Begins what a period earns, before any change of plan.
  */
-void
-proration_entitle(Posting *posting, const Subscription *subscription,
-				  const Period *period, TimestampTz until, PlanChanged *new,
-				  Entitlement *e, Datum *carried)
+static Earning
+begin_earning(const Period *period)
 {
 	const PlanTerms *plan = plans_get(period->plan_id);
+
+	return (Earning)
+	{
+		number(0), period->status == PERIOD_TRIAL ? plan->trial_credits :
+			plan->credits, period->starts_at
+	};
+}
+
+/*
+ * Adds a change of plan to what a period earns.
+ */
+static void
+add_change(Earning *earning, const Period *period, const PlanChanged *note)
+{
+	const PlanTerms *next = plans_get(note->plan_id);
 	bool		trial = period->status == PERIOD_TRIAL;
-	List	   *notes = plan_history_read(posting, subscription->id,
+	Turn		turn;
+
+	turn.at = note->at;
+	turn.credits = trial ? next->trial_credits : next->credits;
+	/* a plan without a trial leaves one as it is */
+	turn.proration = trial && next->trial == NULL ? PRORATE_NONE :
+		note->proration;
+	/* a trial lasts as long as it was to last when it began */
+	turn.ends = !trial &&
+		!proration_same_length(plans_get(period->plan_id), next);
+	add_turn(earning, period->starts_at, &turn);
+}
+
+/*
+ * Is a change the one with which a period began?  Those before it, at the same
+ * instant, do not count.
+ */
+static bool
+begins(const PlanChanged *note, const Period *period)
+{
+	return note->at == period->starts_at && note->carried != 0;
+}
+
+/*
+ * Adds all changes of plan within a period to what it earns: those that are
+ * stored, and a new one unless that is NULL.  Sets carried to the surplus of an
+ * earlier period that counts as given in this one, and last to the last change
+ * that counts.
+ */
+static void
+add_changes(Posting *posting, const Period *period, TimestampTz until,
+			PlanChanged *new, Earning *earning, Datum *carried,
+			TimestampTz *last)
+{
+	List	   *notes = plan_history_read(posting->store, posting->snapshot,
+										  period->subscription_id,
 										  period->starts_at);
-	int64		whole = (period->ends_at - period->starts_at) / USECS_PER_SEC;
-	bool		anew = false;
-	Turn	   *turns;
-	int			nturns = 0;
 	ListCell   *lc;
 
 	if (new)
@@ -218,21 +294,17 @@ proration_entitle(Posting *posting, const Subscription *subscription,
 		notes = lappend(notes, new);
 		list_sort(notes, compare_notes);
 	}
-	turns = palloc((list_length(notes) + 1) * sizeof(Turn));
-	*carried = number(0);
+	*earning = begin_earning(period);
 	foreach(lc, notes)
 	{
 		const PlanChanged *note = lfirst(lc);
-		const PlanTerms *next = plans_get(note->plan_id);
-		Turn	   *turn;
 
 		CHECK_FOR_INTERRUPTS();
-		/* the change that began the period: those before it do not count */
-		if (note->at == period->starts_at && note->carried != 0)
+		if (begins(note, period))
 		{
 			*carried = note->carried;
-			anew = true;
-			nturns = 0;
+			*earning = begin_earning(period);
+			*last = note->at;
 			continue;
 		}
 
@@ -242,20 +314,94 @@ proration_entitle(Posting *posting, const Subscription *subscription,
 		 */
 		if (until < period->ends_at ? note == new : note->at >= until)
 			break;
-		turn = &turns[nturns++];
-		turn->at = note->at;
-		turn->credits = trial ? next->trial_credits : next->credits;
-		/* a plan without a trial leaves one as it is */
-		turn->proration = trial && next->trial == NULL ? PRORATE_NONE :
-			note->proration;
-		/* a trial lasts as long as it was to last when it began */
-		turn->ends = !trial && !proration_same_length(plan, next);
+		add_change(earning, period, note);
+		*last = note->at;
 	}
-	if (!anew && !trial)
-		whole = whole_seconds(posting, subscription, period, plan);
-	proration_fold(e, period->starts_at, until, whole,
-				   trial ? plan->trial_credits : plan->credits, *carried,
-				   turns, nturns);
+}
+
+/*
+ * Computes the entitlement of a period up to a given time, from the plan changes
+ * within it: those that are stored, and a new one unless that is NULL.  Sets
+ * carried to the surplus of an earlier period that counts as given in this one.
+ */
+void
+proration_entitle(Posting *posting, const Subscription *subscription,
+				  Period *period, TimestampTz until, PlanChanged *new,
+				  Entitlement *e, Datum *carried)
+{
+	int64		whole = (period->ends_at - period->starts_at) / USECS_PER_SEC;
+	TimestampTz last = DT_NOBEGIN;
+	Earning		earning;
+	PlanChanged first;
+
+	*carried = 0;
+	if (new && period->earned != 0 && new->at > period->changed_at)
+	{
+		/* what came before is known */
+		earning = (Earning)
+		{
+			period->earned, period->earning, period->earning_since
+		};
+		if (plan_history_find_begun(posting, period->subscription_id,
+									period->starts_at, &first))
+			*carried = first.carried;
+		if (until == period->ends_at)
+			add_change(&earning, period, new);
+		last = new->at;
+	}
+	else
+		add_changes(posting, period, until, new, &earning, carried, &last);
+	if (new && until == period->ends_at && earning.over)
+		periods_forget_changes(posting, period);
+	else if (new && until == period->ends_at)
+	{
+		period->changed_at = last;
+		period->earned = earning.earned;
+		period->earning = earning.rate;
+		period->earning_since = earning.since;
+		periods_changed(posting, period);
+	}
+	if (*carried == 0)
+	{
+		*carried = number(0);
+		if (period->status != PERIOD_TRIAL)
+			whole = whole_seconds(posting, subscription, period,
+								  plans_get(period->plan_id));
+	}
+	entitle(e, &earning, until, whole, *carried);
+}
+
+/*
+ * Returns whether what is kept of the changes of plan within a period is what the
+ * rows of those come to.
+ */
+bool
+proration_is_kept(Snapshot snapshot, const Period *period)
+{
+	Earning		earning = begin_earning(period);
+	TimestampTz last = DT_NOBEGIN;
+	ListCell   *lc;
+
+	if (period->earned == 0)
+		return period->changed_at == DT_NOBEGIN;
+	foreach(lc, plan_history_read(NULL, snapshot, period->subscription_id,
+								  period->starts_at))
+	{
+		const PlanChanged *note = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (note->at >= period->ends_at)
+			break;
+		last = note->at;
+		if (begins(note, period))
+			earning = begin_earning(period);
+		else
+			add_change(&earning, period, note);
+	}
+	return last == period->changed_at && !earning.over &&
+		earning.rate == period->earning &&
+		earning.since == period->earning_since &&
+		compare(earning.earned, period->earned) == 0;
 }
 
 /*
@@ -267,20 +413,21 @@ static int64
 proration_take_back(Posting *posting, Period *period, int64 amount,
 					Draw **draws, int *ndraws, int64 *from_balance)
 {
+	List	   *grants;
+	int64		left;
 	int64		taken = 0;
-	int			i;
+	ListCell   *lc;
 
 	*ndraws = 0;
 	*from_balance = 0;
-	*draws = palloc(Max(period->ngrants, 1) * sizeof(Draw));
-	for (i = period->ngrants - 1; i >= 0 && taken < amount; i--)
+	grants = groups_read(posting, period->grant_id, GROUP_LEFT, amount, &left);
+	*draws = palloc(Max(list_length(grants), 1) * sizeof(Draw));
+	foreach(lc, grants)
 	{
-		Grant	   *grant = grants_get(posting, period->grant_ids[i]);
+		Grant	   *grant = lfirst(lc);
 		bool		open = grant->status == GRANT_OPEN;
 		int64		part;
 
-		if ((!open && grant->status != GRANT_PENDING) || grant->remaining == 0)
-			continue;
 		part = grants_take(grant, amount - taken, &(*draws)[(*ndraws)++]);
 		grant->lost += part;
 		taken += part;
@@ -308,6 +455,7 @@ proration_log(Posting *posting, Period *period, int64 amount)
 	if (taken > 0)
 	{
 		period->given -= taken;
+		period->withdrawn += taken;
 		periods_changed(posting, period);
 	}
 	posting->main = log_add(posting, KIND_PLAN_CHANGE, posting->now,

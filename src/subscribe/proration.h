@@ -13,15 +13,6 @@
 
 #pragma GCC visibility push(hidden)
 
-/* A change of plan inside a period */
-typedef struct Turn
-{
-	TimestampTz at;
-	int64		credits;		/* of a whole period of the new plan */
-	Proration	proration;
-	bool		ends;			/* does the period end with it? */
-} Turn;
-
 /* The entitlement of a period: earned / whole credits, exactly */
 typedef struct Entitlement
 {
@@ -31,14 +22,15 @@ typedef struct Entitlement
 
 /* computing it */
 extern bool proration_same_length(const PlanTerms *a, const PlanTerms *b);
-extern void proration_fold(Entitlement *e, TimestampTz starts_at,
-						   TimestampTz ends_at, int64 whole, int64 credits,
-						   Datum carried, const Turn *turns, int nturns);
+extern void proration_unchanged(Entitlement *e, TimestampTz starts_at,
+								TimestampTz ends_at, int64 credits,
+								Datum carried);
 extern void proration_entitle(Posting *posting,
 							  const Subscription *subscription,
-							  const Period *period, TimestampTz until,
+							  Period *period, TimestampTz until,
 							  PlanChanged *new, Entitlement *e,
 							  Datum *carried);
+extern bool proration_is_kept(Snapshot snapshot, const Period *period);
 extern int64 proration_to_give(const Entitlement *e, int64 given);
 extern int64 proration_to_take(const Entitlement *e, int64 given);
 extern Datum proration_carried(const Entitlement *e, int64 given);

@@ -19,47 +19,63 @@
 #include "utils/builtins.h"
 
 /*
- * Returns how much was left of some grants when they expired at an instant, as
- * far as a transaction tells.  What a refund gave back later, which expired at
- * once, was not left.
+ * Returns whether a grant is one of the period's own, or one that the period
+ * before has rolled over, which is NULL if its own are meant.
  */
-static int64
-left_by(const Entry *entry, TimestampTz at, const int64 *grant_ids, int n)
+static bool
+is_of(Posting *posting, const Period *period, const Period *before,
+	  int64 grant_id)
 {
 	int			i;
 
-	if (entry->kind != KIND_EXPIRATION || entry->has_target ||
-		entry->created_at != at || entry->ndraws != 1)
-		return 0;
-	for (i = 0; i < n; i++)
-		if (grant_ids[i] == entry->draws[0].grant_id)
-			return -entry->draws[0].amount;
-	return 0;
+	if (before == NULL)
+		return grants_get(posting, grant_id)->group_id == period->grant_id;
+	for (i = 0; i < before->nrolled; i++)
+		if (before->rolled_grant_ids[i] == grant_id)
+			return true;
+	return false;
 }
 
 /*
- * Returns how much was left of some grants when a period ended.  This is in the
- * log, with the instant of its end, or among the entries of this posting: the
- * account was settled first.
+ * Returns how much was left of the grants of a period when it ended, as far as a
+ * transaction tells.  What a refund gave back later, which expired at once, was
+ * not left.
  */
 static int64
-left_of(Posting *posting, const Period *period, const int64 *grant_ids, int n)
+left_by(Posting *posting, const Period *period, const Period *before,
+		const Entry *entry)
+{
+	if (entry->kind != KIND_EXPIRATION || entry->has_target ||
+		entry->created_at != period->ends_at || entry->ndraws != 1 ||
+		!is_of(posting, period, before, entry->draws[0].grant_id))
+		return 0;
+	return -entry->draws[0].amount;
+}
+
+/*
+ * Returns how much a period had left when it ended: of its own grants or, unless
+ * that is NULL, of those that the period before has rolled over into it.  This is
+ * in the log, with the instant of its end, or among the entries of this posting:
+ * the account was settled first.
+ */
+static int64
+left_of(Posting *posting, const Period *period, const Period *before)
 {
 	StoreScan	scan;
 	Entry		entry;
 	int64		left = 0;
 	int			i;
 
-	if (n == 0)
+	if (before ? before->nrolled == 0 : period->grant_id == 0)
 		return 0;
 	for (i = 0; i < posting->nentries; i++)
-		left += left_by(posting->entries[i], period->ends_at, grant_ids, n);
+		left += left_by(posting, period, before, posting->entries[i]);
 	scan_begin_ids(&scan, posting->store, &log_by_account_id,
 				   posting->snapshot, PG_INT64_MIN,
 				   posting->account.stored.last_transaction_id,
 				   BY_INT64(period->account_id), BY_TIME(period->ends_at));
 	while (scan_peek(&scan, BackwardScanDirection, &entry))
-		left += left_by(&entry, period->ends_at, grant_ids, n);
+		left += left_by(posting, period, before, &entry);
 	scan_end(&scan);
 	return left;
 }
@@ -71,7 +87,7 @@ int64
 rollover_unused(Posting *posting, const Period *period)
 {
 	return period->unused >= 0 ? period->unused :
-		left_of(posting, period, period->grant_ids, period->ngrants);
+		left_of(posting, period, NULL);
 }
 
 /*
@@ -83,17 +99,20 @@ rollover_left(Posting *posting, const Period *period)
 {
 	int64		left = rollover_unused(posting, period);
 	int64		gone = 0;
-	int			i;
+	int64		claimed;
+	ListCell   *lc;
 
-	for (i = 0; i < period->ngrants && left > 0; i++)
-		gone += debts_gone(posting, period->grant_ids[i]);
+	foreach(lc, left == 0 ? NIL :
+			groups_read(posting, period->grant_id, GROUP_CLAIMED, PG_INT64_MAX,
+						&claimed))
+		gone += debts_gone(posting, ((Grant *) lfirst(lc))->id);
 
 	/*
 	 * what changes of plan took back is claimed with the rest: it was not
 	 * left
 	 */
 	if (gone > 0)
-		left -= Max(gone - periods_withdrawn(posting, period), 0);
+		left -= Max(gone - period->withdrawn, 0);
 	return Max(left, 0);
 }
 
@@ -113,8 +132,7 @@ count_again(Posting *posting, Period *period)
 							period->starts_at);
 	period->again = 0;
 	if (before && before->ends_at == period->starts_at)
-		period->again = left_of(posting, period, before->rolled_grant_ids,
-								before->nrolled);
+		period->again = left_of(posting, period, before);
 	periods_changed(posting, period);
 }
 

@@ -182,7 +182,8 @@ same_payers(const DebtCheck *check, const Debt *row)
  * Compares the rows of an account's debts with the log.
  */
 void
-verify_debts(Verification *v, HTAB *debts, const Account *account)
+verify_debts(Verification *v, HTAB *grants, HTAB *debts,
+			 const Account *account)
 {
 	HASH_SEQ_STATUS status;
 	DebtCheck  *check;
@@ -214,6 +215,10 @@ verify_debts(Verification *v, HTAB *debts, const Account *account)
 		verify_expect(v, 0, "debt",
 					  psprintf("paid of grant " INT64_FORMAT, row->grant_id),
 					  row->paid, check->paid);
+		verify_expect(v, 0, "debt",
+					  psprintf("group of the debt of grant " INT64_FORMAT,
+							   row->grant_id),
+					  row->group_id, verify_group_of(grants, row->grant_id));
 		if (!same_payers(check, row))
 			verify_report(v, 0, "debt",
 						  psprintf("the debt of grant " INT64_FORMAT " was paid by other grants than its row says",

@@ -11,6 +11,7 @@
 #include "ledger/ledger.h"
 #include "subscribe/paid_parts.h"
 #include "subscribe/periods.h"
+#include "subscribe/proration.h"
 #include "verify/verify.h"
 
 #include "utils/memutils.h"
@@ -21,16 +22,17 @@
  * one that was rolled over from it or in which its credits lived on.
  */
 static bool
-names_grant(const Period *period, int64 grant_id, bool rolled, bool grace)
+names_grant(HTAB *grants, const Period *period, int64 grant_id, bool rolled,
+			bool grace)
 {
-	const int64 *ids = rolled ? period->rolled_grant_ids : period->grant_ids;
-	int			n = rolled ? period->nrolled : period->ngrants;
 	int			i;
 
 	if (grace)
 		return period->grace_grant_id == grant_id;
-	for (i = 0; i < n; i++)
-		if (ids[i] == grant_id)
+	if (!rolled)
+		return verify_group_of(grants, grant_id) == period->grant_id;
+	for (i = 0; i < period->nrolled; i++)
+		if (period->rolled_grant_ids[i] == grant_id)
 			return true;
 	return false;
 }
@@ -39,11 +41,13 @@ names_grant(const Period *period, int64 grant_id, bool rolled, bool grace)
  * Checks the period of a transaction that gives the credits of a subscription.
  */
 void
-verify_period(Verification *v, const Entry *entry)
+verify_period(Verification *v, HTAB *grants, const Entry *entry)
 {
 	int64		subscription_id;
 	TimestampTz starts_at;
 	TimestampTz ends_at;
+	bool		rolled;
+	bool		grace;
 	Period		period;
 
 	if (entry->kind != KIND_ALLOCATION || entry->ndraws != 1 ||
@@ -52,6 +56,10 @@ verify_period(Verification *v, const Entry *entry)
 	starts_at = terms_time(entry, "period_start");
 	if (starts_at == DT_NOEND)
 		return;
+	rolled = terms_get(entry, "rolled") != NULL;
+	grace = terms_get(entry, "grace") != NULL;
+	if (!rolled && !grace)
+		verify_note_period(grants, entry->draws[0].grant_id);
 	/* the end is the identity of a period whose credits follow what was paid */
 	ends_at = terms_time(entry, "period_end");
 	if (!(ends_at == DT_NOEND ?
@@ -63,9 +71,8 @@ verify_period(Verification *v, const Entry *entry)
 		verify_report(v, entry->id, "period",
 					  psprintf("the row of a period of subscription " INT64_FORMAT " is missing, so that it could be given again",
 							   subscription_id));
-	else if (!names_grant(&period, entry->draws[0].grant_id,
-						  terms_get(entry, "rolled") != NULL,
-						  terms_get(entry, "grace") != NULL))
+	else if (!names_grant(grants, &period, entry->draws[0].grant_id, rolled,
+						  grace))
 		verify_report(v, entry->id, "period",
 					  psprintf("a period of subscription " INT64_FORMAT " does not name grant " INT64_FORMAT ", which it gave",
 							   subscription_id, entry->draws[0].grant_id));
@@ -80,44 +87,66 @@ check_period_row(Verification *v, HTAB *grants, const Period *period)
 	char	   *what = psprintf("period %s of subscription " INT64_FORMAT,
 								clock_show(period->starts_at),
 								period->subscription_id);
+	StoreScan	scan;
+	Grant		grant;
 	int64		first = 0;
 	int64		first_by = 0;
 	int64		given = 0;
+	int64		withdrawn = 0;
+	int64		late = 0;
 	int64		rolled = 0;
 	int64		amount;
 	int64		by;
 	int64		taken;
 	int			i;
 
-	for (i = 0; i < period->ngrants; i++)
+	if (period->grant_id != 0 &&
+		!verify_find_grant(grants, period->grant_id, &first, &first_by, &taken))
+	{
+		verify_report(v, 0, "period",
+					  psprintf("%s names grant " INT64_FORMAT ", which the account does not have",
+							   what, period->grant_id));
+		return;
+	}
+	scan_begin(&scan, NULL, &grants_by_group, GetActiveSnapshot(),
+			   BY_INT64(period->grant_id));
+	while (scan_peek(&scan, ForwardScanDirection, &grant))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!verify_find_grant(grants, period->grant_ids[i], &amount, &by, &taken))
+		if (!verify_find_grant(grants, grant.id, &amount, &by, &taken))
 		{
 			verify_report(v, 0, "period",
 						  psprintf("%s names grant " INT64_FORMAT ", which the account does not have",
-								   what, period->grant_ids[i]));
-			return;
-		}
-		if (i == 0)
-		{
-			first = amount;
-			first_by = by;
+								   what, grant.id));
+			continue;
 		}
 		given = verify_add(given, verify_add(amount, -taken));
+		withdrawn = verify_add(withdrawn, taken);
+		if ((grant.granted_until == DT_NOBEGIN ? grant.expires_at :
+			 grant.granted_until) != period->ends_at)
+			late = verify_add(late, amount);
 	}
+	scan_end(&scan);
 	verify_expect(v, 0, "period", psprintf("credits of %s", what),
 				  period->credits, first);
+	verify_expect(v, 0, "period", psprintf("withdrawn of %s", what),
+				  period->withdrawn, withdrawn);
 	if (period->granted >= 0)
 	{
 		verify_expect(v, 0, "period", psprintf("granted of %s", what),
 					  period->granted, given);
+		verify_expect(v, 0, "period", psprintf("late of %s", what),
+					  period->late, late);
 		given = verify_add(given, -period->taken);
 	}
 	verify_expect(v, 0, "period", psprintf("given of %s", what),
 				  period->given, given);
 	verify_expect(v, 0, "period", psprintf("transaction_id of %s", what),
 				  period->transaction_id, first_by);
+	if (!proration_is_kept(GetActiveSnapshot(), period))
+		verify_report(v, 0, "period",
+					  psprintf("what %s has earned is not what the changes of plan within it come to",
+							   what));
 	for (i = 0; i < period->nrolled; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -155,11 +184,8 @@ check_paid_period(Verification *v, HTAB *grants, HTAB *debts,
 	StoreScan	scan;
 	PartRow		row;
 	int64		claimed = 0;
-	int64		whole = period->granted;
-	int64		in_view = 0;
 	int64		less;
 	int64		reversed;
-	int			i;
 
 	part_sums_begin(&sums);
 	scan_begin(&scan, NULL, &paid_parts_by_end, GetActiveSnapshot(),
@@ -180,35 +206,18 @@ check_paid_period(Verification *v, HTAB *grants, HTAB *debts,
 	verify_expect(v, 0, "period", psprintf("taken and carried of %s", what),
 				  verify_add(period->taken, period->carried),
 				  verify_add(less, carried));
-	for (i = 0; i < period->ngrants; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
+	scan_begin(&scan, NULL, &grants_by_group, GetActiveSnapshot(),
+			   BY_INT64(period->grant_id));
+	while (scan_next(&scan, ForwardScanDirection) != NULL)
 		claimed = verify_add(claimed,
-							 verify_claimed(debts, period->grant_ids[i]));
-	}
-	for (i = 0; i < period->nin_view; i++)
-	{
-		int64		id = period->in_view_grant_ids[i];
-		int64		amount = 0;
-		int64		by;
-		int64		taken;
-
-		CHECK_FOR_INTERRUPTS();
-		(void) verify_find_grant(grants, id, &amount, &by, &taken);
-		whole = verify_add(whole, -amount);
-		in_view = verify_add(in_view, verify_claimed(debts, id));
-	}
+							 verify_claimed(debts,
+											DatumGetInt64(scan_key(&scan, 1))));
+	scan_end(&scan);
 	verify_expect(v, 0, "period",
 				  psprintf("what is claimed from the grants of %s", what),
 				  claimed, verify_add(period->taken, reversed));
 	verify_expect(v, 0, "period", psprintf("claimed of %s", what),
 				  period->claimed, claimed);
-	verify_expect(v, 0, "period",
-				  psprintf("what is claimed from the grants of %s that are not in view",
-						   what),
-				  verify_add(claimed, -in_view), whole);
-	verify_expect(v, 0, "period", psprintf("wholly_claimed of %s", what),
-				  period->wholly_claimed, whole);
 }
 
 /*

@@ -95,9 +95,9 @@ static const Oid one[] = {INT8OID, InvalidOid};
 	"CROSS JOIN LATERAL (" \
 	"SELECT COALESCE(sum(g.amount), 0) AS amount, " \
 	"COALESCE(sum(g.price), 0) AS price, COALESCE(sum(d.claimed), 0) AS claimed " \
-	"FROM unnest(p.grant_ids) AS i (id) " \
-	"JOIN credits.grants AS g ON g.id = i.id " \
-	"LEFT JOIN credits.debts AS d ON d.grant_id = g.id) AS g " \
+	"FROM credits.grants AS g " \
+	"LEFT JOIN credits.debts AS d ON d.grant_id = g.id " \
+	"WHERE g.group_id = p.grant_id) AS g " \
 	"CROSS JOIN LATERAL (" \
 	"SELECT COALESCE(sum(r.money), 0) AS money, " \
 	"COALESCE(bool_or(r.money IS NULL), false) AS everything " \

@@ -35,6 +35,7 @@ typedef struct GrantCheck
 	int64		remaining;
 	int64		lost;
 	GrantStatus status;
+	int64		group_id;
 	TimestampTz due_at;			/* when it becomes effective or expires */
 	int64		transaction_id; /* the transaction that gave it */
 	bool		prolonged;
@@ -47,6 +48,7 @@ typedef struct GrantCheck
 	int64		logged_lost;	/* draws by which credits were lost unused */
 	int64		taken_back;		/* by changes of plan */
 	bool		pending;		/* given, but not yet effective */
+	bool		of_period;		/* given for a period of a subscription? */
 	GrantStatus empty;			/* status if nothing remains of it */
 } GrantCheck;
 
@@ -306,6 +308,7 @@ verify_read_grants(Verification *v, int64 account_id)
 			check->remaining = grant.remaining;
 			check->lost = grant.lost;
 			check->status = grant.status;
+			check->group_id = grant.group_id;
 			check->due_at = grant.status == GRANT_PENDING ?
 				grant.effective_at : grant.expires_at;
 			check->given = 0;
@@ -313,6 +316,7 @@ verify_read_grants(Verification *v, int64 account_id)
 			check->logged_lost = 0;
 			check->taken_back = 0;
 			check->pending = false;
+			check->of_period = false;
 			check->empty = GRANT_USED;
 		}
 		MemoryContextSwitchTo(old);
@@ -339,6 +343,30 @@ verify_find_grant(HTAB *grants, int64 id, int64 *amount, int64 *transaction_id,
 	*transaction_id = grant->transaction_id;
 	*taken_back = grant->taken_back;
 	return true;
+}
+
+/*
+ * Returns the group of a grant of the account according to its row, 0 if it has
+ * none.
+ */
+int64
+verify_group_of(HTAB *grants, int64 id)
+{
+	const GrantCheck *grant = hash_search(grants, &id, HASH_FIND, NULL);
+
+	return grant ? grant->group_id : 0;
+}
+
+/*
+ * Notes that a grant was given for a period of a subscription: it has a group.
+ */
+void
+verify_note_period(HTAB *grants, int64 id)
+{
+	GrantCheck *grant = hash_search(grants, &id, HASH_FIND, NULL);
+
+	if (grant)
+		grant->of_period = true;
 }
 
 /*
@@ -384,6 +412,10 @@ verify_check_grants(Verification *v, HTAB *grants, const Account *account)
 		if (!verify_same(grant->expiry, grant->logged_expiry))
 			verify_report(v, 0, "terms",
 						  psprintf("expiry of grant " INT64_FORMAT " is not the one that it was last prolonged to",
+								   grant->id));
+		if (grant->group_id != 0 && !grant->of_period)
+			verify_report(v, 0, "grants",
+						  psprintf("grant " INT64_FORMAT " has a group, but was not given for a period",
 								   grant->id));
 		if ((open || pending) && grant->due_at < account->due_at)
 			verify_report(v, 0, "due",
@@ -450,7 +482,7 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds, HTAB *debts,
 	verify_held(v, holds, entry);
 	verify_debt_entry(v, debts, entry, sum);
 	verify_code(v, entry);
-	verify_period(v, entry);
+	verify_period(v, grants, entry);
 	verify_charge(v, entry);
 	verify_caps_entry(v->caps, entry);
 	check_draws(v, grants, entry);
@@ -552,7 +584,7 @@ verify_account(Verification *v, const Account *account)
 	check_account(v, account, &sum, total, held);
 	verify_check_grants(v, grants, account);
 	verify_open_holds(v, holds, account);
-	verify_debts(v, debts, account);
+	verify_debts(v, grants, debts, account);
 	verify_periods(v, grants, debts, account);
 	foreach(lc, verify_caps_limits(v->caps, account))
 		verify_report(v, 0, "limits", lfirst(lc));

@@ -27,6 +27,8 @@ typedef struct Verification
 } Verification;
 
 /* verify.c */
+extern int64 verify_group_of(HTAB *grants, int64 id);
+extern void verify_note_period(HTAB *grants, int64 id);
 extern bool verify_find_grant(HTAB *grants, int64 id, int64 *amount,
 							  int64 *transaction_id, int64 *taken_back);
 
@@ -53,7 +55,7 @@ extern HTAB *verify_make_debts(Verification *v);
 extern void verify_debt_entry(Verification *v, HTAB *debts,
 							  const Entry *entry, Account *sum);
 extern int64 verify_claimed(HTAB *debts, int64 grant_id);
-extern void verify_debts(Verification *v, HTAB *debts,
+extern void verify_debts(Verification *v, HTAB *grants, HTAB *debts,
 						 const Account *account);
 
 /* codes.c */
@@ -61,7 +63,7 @@ extern void verify_code(Verification *v, const Entry *entry);
 extern void verify_all_codes(Verification *v);
 
 /* periods.c */
-extern void verify_period(Verification *v, const Entry *entry);
+extern void verify_period(Verification *v, HTAB *grants, const Entry *entry);
 extern void verify_periods(Verification *v, HTAB *grants, HTAB *debts,
 						   const Account *account);
 

@@ -195,7 +195,8 @@ $$, $$ VALUES
 	('currency', 'text', false),
 	('status', 'text', true),
 	('remaining', 'bigint', true),
-	('lost', 'bigint', false)
+	('lost', 'bigint', false),
+	('group_id', 'bigint', false)
 $$, 'columns of grants');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
@@ -724,7 +725,8 @@ $$, $$ VALUES
 	('gone', 'bigint', true),
 	('owed', 'bigint', true),
 	('paid', 'bigint', true),
-	('payers', 'bigint[]', false)
+	('payers', 'bigint[]', false),
+	('group_id', 'bigint', false)
 $$, 'columns of debts');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
@@ -870,7 +872,8 @@ $$, $$ VALUES
 	('grace_grant_id', 'bigint', false),
 	('grace_spent', 'bigint', false),
 	('transaction_id', 'bigint', false),
-	('grant_ids', 'bigint[]', true),
+	('grant_id', 'bigint', false),
+	('withdrawn', 'bigint', false),
 	('paid', 'bigint', false),
 	('granted', 'bigint', false),
 	('taken', 'bigint', false),
@@ -878,8 +881,11 @@ $$, $$ VALUES
 	('credited', 'bigint', false),
 	('reversed', 'bigint', false),
 	('claimed', 'bigint', false),
-	('wholly_claimed', 'bigint', false),
-	('in_view_grant_ids', 'bigint[]', false)
+	('late', 'bigint', false),
+	('changed_at', 'timestamp with time zone', false),
+	('earned', 'numeric', false),
+	('earning', 'bigint', false),
+	('earning_since', 'timestamp with time zone', false)
 $$, 'columns of periods');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
@@ -1207,6 +1213,7 @@ $$, $$ VALUES
 	('credits.codes', 'codes_pkey', 'p'),
 	('credits.debts', 'debts_account_id_fkey', 'f'),
 	('credits.debts', 'debts_grant_id_fkey', 'f'),
+	('credits.debts', 'debts_group_id_fkey', 'f'),
 	('credits.debts', 'debts_not_negative', 'c'),
 	('credits.debts', 'debts_pkey', 'p'),
 	('credits.events', 'events_account_id_fkey', 'f'),
@@ -1251,6 +1258,7 @@ $$, $$ VALUES
 	('credits.period_refunds', 'period_refunds_subscription_id_fkey', 'f'),
 	('credits.periods', 'periods_account_id_fkey', 'f'),
 	('credits.periods', 'periods_grace_grant_id_fkey', 'f'),
+	('credits.periods', 'periods_grant_id_fkey', 'f'),
 	('credits.periods', 'periods_not_negative', 'c'),
 	('credits.periods', 'periods_pkey', 'p'),
 	('credits.periods', 'periods_plan_id_fkey', 'f'),
@@ -1353,6 +1361,8 @@ $$, $$ VALUES
 	('credits.codes_referrer_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
 	('credits.codes_transaction_id_idx', true, false, '(transaction_id IS NOT NULL)', 'transaction_id'),
 	('credits.debts_account_id_idx', false, false, NULL, 'account_id,grant_id'),
+	('credits.debts_group_claimed_idx', false, false, '((group_id IS NOT NULL) AND (claimed > 0))', 'group_id,grant_id'),
+	('credits.debts_group_owed_idx', false, false, '((group_id IS NOT NULL) AND ((owed + paid) > 0))', 'group_id,grant_id'),
 	('credits.debts_owed_idx', false, false, '(owed > 0)', 'account_id,grant_id'),
 	('credits.debts_pkey', true, true, NULL, 'grant_id'),
 	('credits.events_account_id_idx', false, false, NULL, 'account_id,id'),
@@ -1368,6 +1378,10 @@ $$, $$ VALUES
 	 'account_id,effective_at,priority,expires_at,id'),
 	('credits.grants_expires_at_idx', false, false,
 	 '((status = ''open''::text) AND (expires_at IS NOT NULL))', 'expires_at,id'),
+	('credits.grants_group_id_idx', false, false, '(group_id IS NOT NULL)', 'group_id,id'),
+	('credits.grants_group_left_idx', false, false, '((group_id IS NOT NULL) AND (status = ANY (ARRAY[''open''::text, ''pending''::text])))',
+		'group_id,id'),
+	('credits.grants_group_lost_idx', false, false, '((group_id IS NOT NULL) AND (lost > 0))', 'group_id,id'),
 	('credits.grants_pkey', true, true, NULL, 'id'),
 	('credits.hold_states_expires_at_idx', false, false, '(status = ''open''::text)', 'account_id,expires_at,id'),
 	('credits.hold_states_pkey', true, true, NULL, 'id'),

@@ -20,7 +20,7 @@ SELECT credits_set_plan('pr basic', 100, price => 10, currency => 'EUR') IS NOT 
 -- what is claimed of each grant of a subscription
 CREATE VIEW pg_temp.claims AS
 SELECT p.subscription_id, p.number, g.amount, g.remaining, d.claimed, d.gone, d.owed, d.paid
-FROM credits.periods AS p JOIN credits.grants AS g ON g.id = ANY (p.grant_ids || p.rolled_grant_ids || p.grace_grant_id)
+FROM credits.periods AS p JOIN credits.grants AS g ON g.group_id = p.grant_id OR g.id = ANY (p.rolled_grant_ids || p.grace_grant_id)
 LEFT JOIN credits.debts AS d ON d.grant_id = g.id ORDER BY p.number, g.id;
 
 -- its share of the money, rounded down; what was spent is owed

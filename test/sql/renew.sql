@@ -437,7 +437,7 @@ SELECT problem, count(*) FROM credits_verify() GROUP BY problem;
 ROLLBACK;
 BEGIN;
 ALTER TABLE credits.periods DISABLE TRIGGER periods_refuse_change;
-UPDATE credits.periods SET grant_ids = '{1}' WHERE starts_at = (SELECT min(starts_at) FROM credits.periods WHERE status = 'granted' AND rolled > 0);
+UPDATE credits.periods SET grant_id = 1 WHERE starts_at = (SELECT min(starts_at) FROM credits.periods WHERE status = 'granted' AND rolled > 0);
 SELECT problem, count(*) FROM credits_verify() GROUP BY problem;
 ROLLBACK;
 \c :shared

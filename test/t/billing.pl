@@ -308,7 +308,7 @@ sub rest_of
 
 # What remains of each period's grants, and what was ever given for it.
 my $remains = "SELECT concat_ws(' ', 'remains', extract(epoch FROM p.ends_at)::bigint, p.granted, sum(g.remaining))
-	FROM credits.periods AS p JOIN credits.grants AS g ON g.id = ANY (p.grant_ids)
+	FROM credits.periods AS p JOIN credits.grants AS g ON g.group_id = p.grant_id
 	WHERE p.account_id = credits.account_id('b:\@\@\@\@\@\@\@') GROUP BY p.ends_at, p.granted;
 	SELECT 'remains';\n";
 

@@ -172,7 +172,7 @@ sub play
 	$session->value("SELECT credits_allocate('$name', 1, source => 'gift')");
 	return $session->value(qq(
 		SELECT s.balance - 1, s.debt, sum(d.claimed) - sum(g.amount) + p.given, p.given, sum(g.remaining), sum(d.owed)
-		FROM credits_summary('$name') AS s, credits.periods AS p JOIN credits.grants AS g ON g.id = ANY (p.grant_ids)
+		FROM credits_summary('$name') AS s, credits.periods AS p JOIN credits.grants AS g ON g.group_id = p.grant_id
 		LEFT JOIN credits.debts AS d ON d.grant_id = g.id
 		WHERE p.subscription_id = $id AND p.starts_at = '2031-03-01 00:00+00'
 		GROUP BY s.balance, s.debt, p.given));

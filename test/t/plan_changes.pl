@@ -344,8 +344,8 @@ is($session->value(q(
 	WHERE p.given <> (
 		SELECT COALESCE(sum(g.amount), 0) + (
 			SELECT COALESCE(sum(d.amount), 0) FROM credits.draws AS d
-			WHERE d.grant_id = ANY (p.grant_ids) AND d.kind = 'plan_change')
-		FROM credits.grants AS g WHERE g.id = ANY (p.grant_ids)))),
+			WHERE d.grant_id IN (SELECT g.id FROM credits.grants AS g WHERE g.group_id = p.grant_id) AND d.kind = 'plan_change')
+		FROM credits.grants AS g WHERE g.group_id = p.grant_id))),
 	'0', 'each period has given what its grants say, less what was taken back');
 problems_are($node, '', 'and the log proves it');
 

@@ -436,15 +436,22 @@ $super->value($_) foreach (
 	q(SET credits.test_clock = '2021-04-20 00:00+00'),
 	q(SELECT credits_change_plan(max(id), 'small', at => 'now') FROM credits.subscriptions),
 	q(RESET credits.test_clock));
-is($super->value(q(SELECT count(*), count(*) FILTER (WHERE rolled_grant_ids <> '{}'), max(cardinality(grant_ids)) FROM credits.periods)), '2|1|2',
+is($super->value(q(SELECT count(*), count(*) FILTER (WHERE rolled_grant_ids <> '{}'), max((SELECT count(*) FROM credits.grants AS g WHERE g.group_id = p.grant_id)) FROM credits.periods AS p)), '2|1|2',
 	'periods with more than one grant, and one rolled over');
 is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with periods');
 tampered('subscription due before the account', 'r', "UPDATE credits.accounts SET renews_at = NULL WHERE name = 'r'", 'due');
 tampered("period: $_->[0]", 'r', "UPDATE credits.periods SET $_->[1]", 'period')
   foreach [ 'given', 'given = given - 1' ], [ 'credits', 'credits = credits + 1' ], [ 'transaction', 'transaction_id = 1' ],
   [ 'rolled', 'rolled = rolled + 1' ], [ 'rolled forgotten', "rolled = NULL, rolled_grant_ids = '{}'" ],
-  [ 'rolled grant', "rolled_grant_ids = '{1}' WHERE rolled > 0" ], [ 'grants', 'grant_ids = grant_ids[1:1] WHERE cardinality(grant_ids) = 2' ],
-  [ 'grants of nobody', 'grant_ids = grant_ids || 999999::bigint' ];
+  [ 'rolled grant', "rolled_grant_ids = '{1}' WHERE rolled > 0" ], [ 'grants of nobody', 'grant_id = 999999' ],
+  [ 'withdrawn', 'withdrawn = COALESCE(withdrawn, 0) + 1' ], [ 'earned', 'earned = earned + 1' ], [ 'earning', 'earning = earning + 1' ],
+  [ 'earning since', "earning_since = earning_since - interval '1 second'" ], [ 'changed at', "changed_at = changed_at - interval '1 second'" ],
+  [ 'earned forgotten', 'earned = NULL WHERE earned IS NOT NULL' ];
+my $groups = q((SELECT group_id FROM credits.grants WHERE group_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1));
+tampered('period: grants', 'r', "UPDATE credits.grants SET group_id = NULL WHERE group_id IN $groups AND id <> group_id", 'period');
+tampered('period: grants that are others', 'r', "UPDATE credits.grants SET group_id = id WHERE group_id IN $groups", 'period');
+tampered('period: a grant that is none of its', 'r', "UPDATE credits.grants SET group_id = (SELECT min(group_id) FROM credits.grants) "
+	. 'WHERE id IN (SELECT unnest(rolled_grant_ids) FROM credits.periods)', 'grants period');
 tampered('period deleted', 'r', 'DELETE FROM credits.periods', 'period');
 tampered('period of another account', 'r', "UPDATE credits.periods SET account_id = 1", 'period', all => 1);
 # a period that follows what was paid: less is due than was used, and some was paid back
@@ -468,8 +475,9 @@ tampered("paid period: $_->[0]", 'paid', "UPDATE credits.periods SET $_->[1] AND
   foreach [ 'paid', 'paid = paid + 1 WHERE true' ], [ 'granted', 'granted = granted + 1 WHERE true' ],
   [ 'taken', 'taken = taken + 1, given = given - 1 WHERE true' ], [ 'carried', 'carried = carried + 1 WHERE true' ],
   [ 'credited', 'credited = credited + 1 WHERE true' ], [ 'reversed', 'reversed = reversed + 1 WHERE true' ], [ 'claimed', 'claimed = claimed + 1 WHERE true' ],
-  [ 'wholly claimed', 'wholly_claimed = wholly_claimed + 1 WHERE claimed > wholly_claimed' ],
+  [ 'late', 'late = late + 1 WHERE true' ],
   [ 'taken as carried', 'taken = taken - 1, given = given + 1, carried = carried + 1 WHERE taken > 5' ];
+tampered('paid period: group of a debt', 'paid', "UPDATE credits.debts SET group_id = NULL WHERE group_id IS NOT NULL", 'debt');
 tampered("paid part: $_->[0]", 'paid', "UPDATE credits.paid_parts SET $_->[1]", 'period')
   foreach [ 'credits', "credits = credits + 1 WHERE reference = 'in_1'" ], [ 'credited', "credits = credits + 1 WHERE reference = 'in_2'" ],
   [ 'reversed', "reversed = 0 WHERE reference = 'in_1'" ], [ 'end', "ends_at = ends_at - interval '1 day' WHERE reference = 'in_2'" ];

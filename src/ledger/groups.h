@@ -1,0 +1,31 @@
+/*
+ * groups.h
+ *	  Groups of grants that were given for the same thing.
+ */
+#ifndef CREDITS_LEDGER_GROUPS_H
+#define CREDITS_LEDGER_GROUPS_H
+
+#include "ledger/posting.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Which grants of a group, and the amount of each that is meant */
+typedef enum GroupPart
+{
+	GROUP_ALL,					/* what it gave */
+	GROUP_LEFT,					/* what remains of one that is open or pending */
+	GROUP_LOST,					/* what it has lost and is not claimed */
+	GROUP_CLAIMED,				/* what is claimed */
+	GROUP_TAKEN,				/* the part of it that was not used */
+	GROUP_OWED					/* the part of it that was: it is owed, or
+								 * other grants have paid it */
+} GroupPart;
+
+extern StoreIndex grants_by_group;
+extern int64 groups_amount(Posting *posting, Grant *grant, GroupPart part);
+extern List *groups_read(Posting *posting, int64 group_id, GroupPart part,
+						 int64 enough, int64 *sum);
+
+#pragma GCC visibility pop
+
+#endif							/* CREDITS_LEDGER_GROUPS_H */
