@@ -37,7 +37,8 @@ my $digest = $node->safe_psql('postgres', q(SELECT encode(credits_digest(), 'hex
 # that the log has all there is to go wrong
 is($node->safe_psql('postgres', q(SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM credits.transactions)),
 	join(' ', sort qw(
-		opening allocation activation deduction refund expiration adjustment void pause resume close threshold
+		opening allocation activation deduction refund expiration adjustment void pause resume close alerts
+		plan_change subscription
 		hold capture release extension transfer reversal gift redemption referral limits membership
 		clawback debt_payment reinstatement)),
 	'all kinds of rows');

@@ -53,7 +53,11 @@ sub is_whole
 	is($session->value(q(SELECT count(*) FROM credits_open_account('after', 5))), '1', "$name: the next account");
 	is($session->value(q(SELECT concat_ws(' ', (SELECT count(*) FROM credits.current_plans),
 			(SELECT count(*) FROM credits_plans('bulk:1')), (SELECT count(*) FROM credits_plans('user:1')),
-			credits_offer_plan('terms', 'bulk:1')))), '0 0 1 3', "$name: private terms stay private");
+			credits_offer_plan('terms', 'bulk:1')))), '2 2 3 3', "$name: private terms stay private");
+	is($session->value(q(SELECT concat_ws(' ', r.money, r.credits, r.replayed) FROM credits_refund_period((SELECT min(id) FROM credits.subscriptions), reference => 're_1') AS r)),
+		'4 0 t', "$name: a refund of a period that was made");
+	is($session->value(q(SELECT concat_ws(' ', r.money, r.credits) FROM credits_refund_period((SELECT min(id) + 1 FROM credits.subscriptions), period_start => '2020-03-02 00:00+00') AS r)),
+		'5 50', "$name: and the rest of one");
 	is($session->value(q(SELECT balance FROM credits_allocate('after', 5))), '10', "$name: the next grant");
 	is($session->query(q(UPDATE credits.accounts SET balance = 1))->{code}, '42501', "$name: still guarded");
 	is($session->query(q(DELETE FROM credits.log_default))->{code}, '42501', "$name: still immutable");

@@ -134,6 +134,49 @@ $session->value("SELECT count(credits_subscribe('person:' || i, 'daily', starts_
 $session->value("SET credits.test_clock = '2035-02-01'");
 ends_soon('cancel a late subscription', "SELECT credits_cancel_subscription($late, 'now')");
 ends_soon('renew as a job', 'CALL credits_renew(10)');
+
+# thousands of renewals that were missed: whatever touches the account makes them first
+$session->value("SET credits.test_clock = '2030-02-01'");
+$session->value("SELECT credits_set_plan('priced', 10, 'day', price => 1, currency => 'EUR', rollover => 'maximum', rollover_again => true)");
+$session->value("SELECT kind FROM credits_open_account('$_')") foreach qw(late changing);
+$late = $session->value("SELECT subscription_id FROM credits_subscribe('late', 'priced')");
+$session->value("SET credits.test_clock = '2060-02-01'");
+ends_soon('spend after 11000 missed renewals', "SELECT credits_deduct('late', 1)");
+ends_soon('look at them', "SELECT credits_balance('late')");
+ends_soon('summarize them', "SELECT balance FROM credits_summary('late')");
+ends_soon('list what they give', "SELECT count(*) FROM credits_grants('late')");
+ends_soon('refund the newest of them', "SELECT credits FROM credits_refund_period($late)");
+ends_soon('refund the first of them', "SELECT credits FROM credits_refund_period($late, period_start => '2030-02-01')");
+ends_soon('change the plan after them', "SELECT given FROM credits_change_plan($late, 'daily', at => 'now')");
+ends_soon('pause after them', "SELECT status FROM credits_pause_subscription($late)");
+ends_soon('cancel after them', "SELECT status FROM credits_cancel_subscription($late, 'now', 'expire')");
+$session->value("SELECT kind FROM credits_allocate('late', 1)");
+# what was rolled over again and again goes back with the first of them
+ends_soon('refund what was rolled over 11000 times', "SELECT credits FROM credits_refund_period($late, period_start => '2030-02-01')");
+ends_soon('end with 11000 periods', "SELECT status FROM credits_cancel_subscription($late, 'now', 'expire')");
+# and a period that changed often
+$session->value("SET credits.test_clock = '2030-02-01'");
+$session->value("SELECT credits_set_plan('p' || i, 100 + i, price => 10 + i, currency => 'EUR') FROM generate_series(1, 2) AS i");
+$late = $session->value("SELECT subscription_id FROM credits_subscribe('changing', 'p1')");
+$session->value("SELECT count(*) FROM generate_series(1, 1000) AS i, LATERAL credits_change_plan($late, 'p' || 1 + i % 2, at => 'now', proration => 'full') AS c");
+$session->value("SELECT kind FROM credits_deduct('changing', 50)");
+ends_soon('refund a period that changed 1000 times', "SELECT credits FROM credits_refund_period($late)");
+$session->value("SELECT credits FROM credits_refund_period($late, 5)");
+ends_soon('change it once more', "SELECT given FROM credits_change_plan($late, 'p2', at => 'now', proration => 'full')");
+
+# erasing texts: of one row, and of many
+$session->value("SELECT kind FROM credits_open_account('erased', $n)");
+my $long = $session->value("SELECT transaction_id FROM credits_deduct('erased', 1, reference => 'long', metadata => jsonb_build_object('text', repeat('x', 15000)))");
+$session->value("SELECT count(*) FROM generate_series(1, 4000) AS i, LATERAL credits_deduct('erased', 1, 'key ' || i, reference => 'r ' || i)");
+ends_soon('erase a long text', "SELECT credits_erase_text($long)");
+ends_soon('erase many texts',
+	"SELECT count(credits_erase_text(t.id)) FROM (SELECT id FROM credits.transactions WHERE account_id = credits.account_id('erased') AND reference LIKE 'r %') AS t");
+{
+	my $locker = CreditsTest::Session->new($node);
+	$locker->value("BEGIN; SELECT kind FROM credits_deduct('erased', 1)");
+	ends_soon('erase while the account is locked', "SELECT credits_erase_text($long)");
+	$locker->quit;
+}
 $session->value("SET credits.test_clock = '2030-02-01'");
 
 # what Stripe sent, and waits: many subscriptions, and a payment with many refunds

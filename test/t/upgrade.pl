@@ -111,6 +111,10 @@ SQL
 		'-3', "$name: the next deduction");
 	is($new->safe_psql('postgres', q(SELECT balance FROM credits_open_account('after', 9))),
 		'9', "$name: the next account");
+	is($new->safe_psql('postgres', q(SELECT concat_ws(' ', r.money, r.replayed) FROM credits_refund_period((SELECT min(id) FROM credits.subscriptions), reference => 're_1') AS r)),
+		'4 t', "$name: a refund of a period that was made");
+	is($new->safe_psql('postgres', q(SELECT concat_ws(' ', r.money, r.credits) FROM credits_refund_period((SELECT min(id) + 1 FROM credits.subscriptions),
+			period_start => '2020-03-02 00:00+00') AS r)), '5 50', "$name: and the rest of one");
 	is($new->safe_psql('other', q(SELECT balance FROM billing.credits_deduct('a', 4))),
 		'6', "$name: in another database and schema");
 	sqlstate_is($new, 'DELETE FROM credits.log_default', '42501', "$name: still immutable");

@@ -34,7 +34,8 @@ sub billing_model
 			my $group = $groups{$p}{$id};
 			my @lines = @{ $group->{lines} };
 			my $credits = rounded(sum_of(map { $_->{credits} } @lines));
-			my $back = (grep { !at_least_one($_->{share}) } @lines) ? int_of(sum_of(map { product_of($_->{credits}, $_->{share}) } @lines)) : $credits;
+			# a line that comes to nothing has nothing to go back
+			my $back = (grep { $_->{credits}[0] != 0 && !at_least_one($_->{share}) } @lines) ? int_of(sum_of(map { product_of($_->{credits}, $_->{share}) } @lines)) : $credits;
 			@$group{qw(p credits back)} = ($p, $credits, $credits >= 0 ? max(0, min($credits, $back)) : min(0, max($credits, $back)));
 			$group->{amount} = sum0(map { $_->{amount} - $_->{discount} } @lines);
 			$group->{invoice} = $facts->{invoices}{$id};
@@ -146,6 +147,7 @@ sub facts_of
 		elsif ($type eq 'charge.refunded')
 		{
 			push @{ $f{charges}{ $o->{payment_intent} } }, [ $event->{created}, $o->{amount_refunded} ];
+			$f{links}{ $o->{payment_intent} } = $o->{invoice} if $o->{invoice};
 		}
 		elsif ($type =~ /dispute/) { $f{disputes}{ $o->{id} } = $o }
 		elsif ($type =~ /refund/) { $f{refunds}{ $o->{id} } = { %$o, told => $event->{created} } }

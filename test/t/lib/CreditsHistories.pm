@@ -160,6 +160,13 @@ sub chosen_histories
 			my ($b) = @_; my $i = $b->create; $b->wait($day)->give_up($i) }),
 		history('an invoice that is sent, and paid', { items => [ [ 'price_sent', 1 ] ], silent => [] }, sub {
 			my ($b) = @_; my $i = $b->create; $b->wait($day)->pay($i, outside => 1) }),
+		history('an invoice that is sent, and refunded before it is known to be paid', { items => [ [ 'price_sent', 1 ] ], silent => [ 'invoice.paid', 'invoice_payment.paid', 'customer.subscription.updated' ] }, sub {
+			my ($b) = @_; my $i = $basic->($b); $b->wait($day)->refund($i->{payments}[0], 1500, told => 'charge') }),
+		history('an upgrade from free, refunded and credited by a note as well', { items => [ [ 'price_free', 1 ] ], start => '2027-02-25 16:45:48',
+			silent => [ @lean, 'invoiceitem.created', 'invoice_payment.paid' ] }, sub {
+			my ($b) = @_; $b->pay($b->create); my $i = $b->wait(3 * $day + 7000)->change([ [ 'price_basic', 1 ] ], behavior => 'always_invoice');
+			$b->pay($i, balance => 150); my $p = $i->{payments}[0]; $b->wait($day)->refund($p, $p->{amount}, told => $b->{shape} eq 'old' ? 'charge' : 'refund');
+			$b->credit_note($i, [ [ 1, $i->{total} - 100 ] ]) }),
 		history('from the last of January', { start => '2027-01-31 12:00:00', silent => [ @lean, 'invoice_payment.paid' ] }, sub {
 			my ($b) = @_; $basic->($b); $b->pay($b->renew); $b->wait(9 * $day)->change([ [ 'price_max', 1 ] ]) }),
 		history('three months', { start => '2026-12-31 12:00:00', items => [ [ 'price_quarter', 2 ] ] }, sub {

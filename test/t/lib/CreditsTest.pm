@@ -271,6 +271,26 @@ SELECT credits_close_chargeback(min(id) + 1, 'dp_1', 'won'), credits_close_charg
 SELECT credits_allocate('buyer:1', 7, source => 'purchase');
 SET credits.test_clock = '2020-03-02 00:00+00';
 CALL credits_settle();
+-- subscriptions: renewed, changed, rolled over, and their periods refunded; and by what is paid
+SELECT credits_set_plan('monthly', 100, price => 10, currency => 'EUR', rollover => 'maximum', rollover_maximum => 50, rollover_again => true),
+	credits_set_plan('better', 300, price => 30, currency => 'EUR');
+SELECT credits_open_account('subscriber:' || n) FROM generate_series(1, 3) AS n;
+SELECT credits_subscribe('subscriber:' || n, 'monthly', external_id => 'sub_' || n,
+	collection => CASE WHEN n = 3 THEN 'payment' ELSE 'clock' END) FROM generate_series(1, 3) AS n;
+SELECT credits_set_invoice(max(id), 'in_1', '[{"starts_at": "2020-03-02 00:00+00", "ends_at": "2020-04-02 00:00+00", "credits": 100, "plan": "monthly"}]')
+FROM credits.subscriptions;
+SELECT credits_deduct('subscriber:' || n, 70) FROM generate_series(1, 3) AS n;
+SELECT credits_refund_period(min(id), 4, reference => 're_1', reason => 'für dich') FROM credits.subscriptions;
+SELECT credits_change_plan(min(id), 'better', at => 'now') FROM credits.subscriptions;
+SET credits.test_clock = '2020-04-03 00:00+00';
+CALL credits_renew();
+SELECT credits_refund_period(min(id), period_start => '2020-03-02 00:00+00', reference => 're_2') FROM credits.subscriptions;
+SELECT credits_refund_period(min(id) + 1, 5, period_start => '2020-03-02 00:00+00', reference => 're_1') FROM credits.subscriptions;
+SELECT credits_set_invoice(max(id), 'in_1', '[{"starts_at": "2020-03-02 00:00+00", "ends_at": "2020-04-02 00:00+00", "credits": 100, "reversed": 60, "plan": "monthly"}]')
+FROM credits.subscriptions;
+SELECT credits_set_invoice(max(id), 'in_2', '[{"starts_at": "2020-04-02 00:00+00", "ends_at": "2020-05-02 00:00+00", "credits": 100, "plan": "monthly"}]')
+FROM credits.subscriptions;
+SELECT credits_cancel_subscription(id, 'now') FROM credits.subscriptions;
 SQL
 }
 
