@@ -319,7 +319,10 @@ make_next(void)
 {
 	int			n;
 	Leaf		rest = find_rest(&n);
-	int64		newest = store_newest_id(&log_table);
+
+	/* on a subscriber of logical replication, the sequence is behind the rows */
+	int64		newest = Max(store_newest_id(&log_table),
+							 extreme_id(&rest, BackwardScanDirection, 0));
 	int64		until;
 	const Leaf *leaves;
 	char	   *name;

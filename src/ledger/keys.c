@@ -25,9 +25,12 @@
 #define SLACK USECS_PER_HOUR
 
 /* how many rows of a partition are read to find one with a key */
-#define MAX_TRIES 100
+#define MAX_TRIES 1000
 
-/* when the partitions were first used, DT_NOEND if that is not known */
+/*
+ * When the partitions were first used: DT_NOBEGIN if that has not been looked up,
+ * DT_NOEND if it is not known.
+ */
 static TimestampTz *first_used = NULL;
 static int	nfirst_used = 0;
 static uint64 first_used_generation = 0;
@@ -64,7 +67,8 @@ read_first_use(Store *store, Snapshot snapshot, Leaf leaf)
  * Returns when a partition, given by its place in the list, was first used.
  */
 static TimestampTz
-first_use_of(Store *store, Snapshot snapshot, const Leaf *leaves, int n, int i)
+first_use_of(Store *store, Snapshot snapshot, const Leaf *leaves, int n, int i,
+			 int64 newest)
 {
 	if (first_used_generation != tables_generation() || nfirst_used != n)
 	{
@@ -75,16 +79,20 @@ first_use_of(Store *store, Snapshot snapshot, const Leaf *leaves, int n, int i)
 		first_used = MemoryContextAlloc(TopMemoryContext,
 										n * sizeof(TimestampTz));
 		for (j = 0; j < n; j++)
-			first_used[j] = DT_NOEND;
+			first_used[j] = DT_NOBEGIN;
 		nfirst_used = n;
 		first_used_generation = tables_generation();
 	}
-	if (first_used[i] == DT_NOEND)
+	if (first_used[i] == DT_NOBEGIN)
 	{
 		TimestampTz at = read_first_use(store, snapshot, leaves[i]);
 
-		/* reading it may have processed an invalidation */
-		if (first_used_generation == tables_generation())
+		/*
+		 * Reading it may have processed an invalidation.  A partition that is
+		 * in use may yet get its first request.
+		 */
+		if (first_used_generation == tables_generation() &&
+			(at != DT_NOEND || leaves[i].until <= newest))
 			first_used[i] = at;
 		return at;
 	}
@@ -116,7 +124,7 @@ oldest_promised(Store *store, Snapshot snapshot, int64 newest)
 	{
 		if (leaves[i].from > newest)
 			continue;
-		if (first_use_of(store, snapshot, leaves, n, i) < since)
+		if (first_use_of(store, snapshot, leaves, n, i, newest) < since)
 			return generation == tables_generation() ? leaves[i].from :
 				PG_INT64_MIN;
 	}

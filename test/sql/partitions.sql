@@ -30,6 +30,14 @@ SELECT count(*) FROM credits.log_0;
 -- and only once
 SELECT credits_partition_log();
 
+-- by an administrator, too, and nobody else
+SET ROLE credits_admin;
+SELECT credits_partition_log();
+SELECT count(*) FROM credits.partitions;
+SET ROLE credits_app;
+SELECT credits_partition_log();
+RESET ROLE;
+
 -- rows go to the partition of their id, keys are found in all of them
 SELECT setval('credits.transactions_id_seq', 18) \gset
 SELECT d.transaction_id, d.amount, d.balance FROM generate_series(19, 21) AS i, credits_deduct('p:1', 2, 'k' || i) AS d;
