@@ -374,8 +374,11 @@ partitions_sweep(int limit)
 	int			nest = limit_waiting();
 	bool		made;
 
+	/* a procedure has no snapshot after a commit, and catalogs need one */
+	PushActiveSnapshot(store_snapshot(true));
 	leaves_lock(&log_table, ShareUpdateExclusiveLock, false);
 	made = make_next();
+	PopActiveSnapshot();
 	AtEOXact_GUC(true, nest);
 	return made ? 1 : 0;
 }

@@ -106,27 +106,28 @@ static int64
 oldest_promised(Store *store, Snapshot snapshot, int64 newest)
 {
 	Interval   *retention = clock_key_retention();
-	uint64		generation;
-	const Leaf *list;
-	Leaf	   *leaves;
 	TimestampTz since;
+	const Leaf *leaves;
 	int			n;
+	int			n_now;
 	int			i;
 
 	if (retention == NULL)
 		return PG_INT64_MIN;
-	list = leaves_list(&log_table, &n);
-	generation = tables_generation();
-	leaves = palloc(n * sizeof(Leaf));
-	memcpy(leaves, list, n * sizeof(Leaf));
 	since = clock_before(clock_now(), retention) - SLACK;
+	leaves = leaves_list(&log_table, &n);
 	for (i = n - 1; i > 0; i--)
 	{
-		if (leaves[i].from > newest)
+		int64		from = leaves[i].from;
+
+		if (from > newest)
 			continue;
 		if (first_use_of(store, snapshot, leaves, n, i, newest) < since)
-			return generation == tables_generation() ? leaves[i].from :
-				PG_INT64_MIN;
+			return from;
+		/* it may have had to read, and the list with it */
+		leaves = leaves_list(&log_table, &n_now);
+		if (n_now != n)
+			return PG_INT64_MIN;
 	}
 	return PG_INT64_MIN;
 }

@@ -13,49 +13,55 @@
 #include "store/sequences.h"
 #include "store/store.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(credits_advance_sequence);
 
 /*
- * Reads where a sequence is.  Unlike the functions for this, it takes no lock that
- * excludes ours, and asks for no privilege.
+ * Reads where an open sequence is.  Unlike the functions for this, it asks for no
+ * privilege.
  */
 static int64
-read_sequence(Oid sequence, bool *called)
+read_sequence(Relation rel, bool *called)
 {
-	Relation	rel = relation_open(sequence, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
+	Buffer		buffer = ReadBuffer(rel, 0);
+	Page		page;
+	HeapTupleData tuple;
+	Form_pg_sequence_data data;
 	int64		last;
-	bool		isnull;
 
-	if (!table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		elog(ERROR, "sequence \"%s\" has no row", RelationGetRelationName(rel));
-	last = DatumGetInt64(slot_getattr(slot, SEQ_COL_LASTVAL, &isnull));
-	*called = DatumGetBool(slot_getattr(slot, SEQ_COL_CALLED, &isnull));
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	relation_close(rel, NoLock);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	tuple.t_data = (HeapTupleHeader) PageGetItem(page,
+												 PageGetItemId(page, FirstOffsetNumber));
+	data = (Form_pg_sequence_data) GETSTRUCT(&tuple);
+	last = data->last_value;
+	*called = data->is_called;
+	UnlockReleaseBuffer(buffer);
 	return last;
 }
 
 /*
- * Tells whether a sequence is going to draw an id, or another before it.
+ * Tells whether a sequence is going to draw an id, or another before it.  Keeps no
+ * lock that excludes ours.
  */
 static bool
 is_behind(Oid sequence, int64 id)
 {
+	Relation	rel = relation_open(sequence, AccessShareLock);
 	bool		called;
-	int64		last = read_sequence(sequence, &called);
+	int64		last = read_sequence(rel, &called);
 
+	relation_close(rel, AccessShareLock);
 	return called ? last < id : last <= id;
 }
 
@@ -65,9 +71,12 @@ is_behind(Oid sequence, int64 id)
 int64
 sequences_newest(Oid sequence)
 {
+	/* nextval() takes the same lock, so that one of the two costs nothing */
+	Relation	rel = relation_open(sequence, RowExclusiveLock);
 	bool		called;
-	int64		last = read_sequence(sequence, &called);
+	int64		last = read_sequence(rel, &called);
 
+	relation_close(rel, NoLock);
 	return called ? last : last - 1;
 }
 

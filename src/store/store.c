@@ -113,13 +113,17 @@ void
 store_lock_table(StoreTable *table)
 {
 	Leaf		leaf;
+	int			n;
 
-	tables_resolve(table);
-	if (table->partition_key)
-		table_close(leaves_open(table, store_newest_id(table) + 1,
-								RowExclusiveLock, &leaf), NoLock);
-	else
+	if (table->partition_key == 0)
+	{
+		tables_resolve(table);
 		LockRelationOid(table->oid, RowExclusiveLock);
+		return;
+	}
+	(void) leaves_list(table, &n);
+	table_close(leaves_open(table, n > 1 ? store_newest_id(table) + 1 : 0,
+							RowExclusiveLock, &leaf), NoLock);
 }
 
 /*
