@@ -34,8 +34,7 @@ sub billing_model
 			my $group = $groups{$p}{$id};
 			my @lines = @{ $group->{lines} };
 			my $credits = rounded(sum_of(map { $_->{credits} } @lines));
-			# a line that comes to nothing has nothing to go back
-			my $back = (grep { $_->{credits}[0] != 0 && !at_least_one($_->{share}) } @lines) ? int_of(sum_of(map { product_of($_->{credits}, $_->{share}) } @lines)) : $credits;
+			my $back = (grep { !at_least_one($_->{share}) } @lines) ? int_of(sum_of(map { product_of($_->{credits}, $_->{share}) } @lines)) : $credits;
 			@$group{qw(p credits back)} = ($p, $credits, $credits >= 0 ? max(0, min($credits, $back)) : min(0, max($credits, $back)));
 			$group->{amount} = sum0(map { $_->{amount} - $_->{discount} } @lines);
 			$group->{invoice} = $facts->{invoices}{$id};
@@ -261,7 +260,8 @@ sub lines_that_count
 			counts => !$item->{gone} && ($line->{plan}{upgrade} // '') ne 'when_paid' }
 		  unless $invoiced{ $item->{id} };
 	}
-	@lines = grep { $_->{plan} && ($_->{plan}{give} // '') ne 'nothing' } @lines;
+	# of an item that nobody paid for nobody knows whether it gives or takes
+	@lines = grep { $_->{plan} && ($_->{plan}{give} // '') ne 'nothing' && !($_->{item} && $_->{amount} == 0 && !$_->{negative}) } @lines;
 	# it begins with its own event, once it is paid, tried or active
 	return () unless $f->{named} && $f->{status};
 	return () unless $f->{trials} || $f->{status} !~ /^(incomplete|incomplete_expired|canceled)$/
@@ -276,8 +276,6 @@ sub credits_of
 	my ($f, $lines, $line) = @_;
 	my ($plan, $p) = @$line{qw(plan end)};
 	my ($every, $period) = @$plan{qw(every period)};
-	# of an item that nobody paid for nobody knows whether it gives or takes
-	return ratio(0, 1) if $line->{item} && $line->{amount} == 0 && !$line->{negative};
 	my $tried = any { $_->[0] <= $line->{start} && $line->{start} < $_->[1] } @{ $f->{trials} // [] };
 	return ratio($plan->{trial_credits}, 1)
 	  if $line->{amount} == 0 && !$line->{negative} && ($line->{unit} > 0 || $tried);

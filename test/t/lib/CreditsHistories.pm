@@ -167,6 +167,9 @@ sub chosen_histories
 			my ($b) = @_; $b->pay($b->create); my $i = $b->wait(3 * $day + 7000)->change([ [ 'price_basic', 1 ] ], behavior => 'always_invoice');
 			$b->pay($i, balance => 150); my $p = $i->{payments}[0]; $b->wait($day)->refund($p, $p->{amount}, told => $b->{shape} eq 'old' ? 'charge' : 'refund');
 			$b->credit_note($i, [ [ 1, $i->{total} - 100 ] ]) }),
+		history('an upgrade from free that is given when it is paid, after its period', { items => [ [ 'price_free', 1 ] ], start => '2027-02-12 12:24:18',
+			silent => [ @lean, 'invoiceitem.created', 'invoice_payment.paid' ] }, sub {
+			my ($b) = @_; $b->pay($b->create); $b->wait(9 * $day)->change([ [ 'price_waits', 1 ] ]); my $i = $b->renew; $b->wait(2 * $day)->pay($i) }),
 		history('from the last of January', { start => '2027-01-31 12:00:00', silent => [ @lean, 'invoice_payment.paid' ] }, sub {
 			my ($b) = @_; $basic->($b); $b->pay($b->renew); $b->wait(9 * $day)->change([ [ 'price_max', 1 ] ]) }),
 		history('three months', { start => '2026-12-31 12:00:00', items => [ [ 'price_quarter', 2 ] ] }, sub {
