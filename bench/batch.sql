@@ -45,9 +45,9 @@ SELECT :'way' = 'calls' AS calls, :'way' = 'many' AS many, :'way' = 'one' AS one
 	SELECT extract(epoch FROM clock_timestamp()) AS begun \gset
 	INSERT INTO bare.transactions (
 		id, account_id, created_at, amount, held, balance_after, held_after,
-		request, kind, role, idempotency_key, draws, hash)
-	SELECT nextval('bare.transactions_id_seq'), 1, now(), -1, 0, 1000000, 0,
-		   1, 'deduction', session_user, key, ARRAY[ARRAY[1, -1]]::bigint[],
+		role_id, request, kind_code, idempotency_key, draws, hash)
+	SELECT nextval('bare.transactions_id_seq'), 1, now(), -1, NULL, 1000000, NULL,
+		   1, 1, 'd', key, '\x0201'::bytea,
 		   '\x0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'::bytea
 	FROM item;
 	SELECT extract(epoch FROM clock_timestamp()) AS ended \gset

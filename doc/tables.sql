@@ -12,7 +12,7 @@ SET search_path = pg_catalog;
 
 -- One diagram each.
 CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
-	(1, 'Ledger', '{accounts,grants,log,events,debts}'::text[]),
+	(1, 'Ledger', '{accounts,grants,log,roles,events,debts}'::text[]),
 	(2, 'Spending', '{limits,hold_states,members,operations}'),
 	(3, 'Codes', '{codes,redemptions}'),
 	(4, 'Subscriptions', '{plans,offers,subscriptions,periods,paid_parts,period_refunds,plan_changes}'),
@@ -39,6 +39,7 @@ UNION ALL VALUES
 	('hold_states', 'id', 'log', 'id'),
 	('log', 'account_id', 'accounts', 'id'),
 	('log', 'member_id', 'accounts', 'id'),
+	('log', 'role_id', 'roles', 'id'),
 	('log', 'target_id', 'log', 'id'),
 	('members', 'since_id', 'log', 'id'),
 	('periods', 'transaction_id', 'log', 'id'),
@@ -74,8 +75,9 @@ FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
 WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition;
 
 CREATE TEMP VIEW refers AS
-SELECT c.*, r.target, r.target_column, c.type LIKE '%[]' AS many,
-	r.source IN ('debts', 'log') AND c.type = 'bigint[]' AS pairs,
+SELECT c.*, r.target, r.target_column, c.type LIKE '%[]' OR c.name = 'draws' AS many,
+	CASE WHEN c.name = 'draws' THEN 'credits.draws_of(draws)'
+		 WHEN r.source = 'debts' AND c.type = 'bigint[]' THEN c.name END AS pairs,
 	EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.indexed AND i.indisunique AND i.indpred IS NULL
 			AND i.indnkeyatts = 1 AND i.indkey[0] = c.attnum) AS single
 FROM columns AS c JOIN reference AS r ON r.source_column = c.name AND r.source = c.source;
@@ -85,9 +87,9 @@ FROM columns AS c JOIN reference AS r ON r.source_column = c.name AND r.source =
 SELECT format($$SELECT %L, v.value FROM (SELECT %s AS value FROM credits.%I%s) AS v
 	WHERE v.value IS NOT NULL AND NOT EXISTS (SELECT FROM credits.%I AS t WHERE t.%I = v.value)$$,
 	source || '.' || name,
-	CASE WHEN pairs THEN format('%I[i][1]', name) WHEN many THEN format('unnest(%I)', name) ELSE quote_ident(name) END,
+	CASE WHEN pairs IS NOT NULL THEN format('(%s)[i][1]', pairs) WHEN many THEN format('unnest(%I)', name) ELSE quote_ident(name) END,
 	source,
-	CASE WHEN pairs THEN format(', generate_subscripts(%I, 1) AS i', name) ELSE '' END,
+	CASE WHEN pairs IS NOT NULL THEN format(', generate_subscripts(%s, 1) AS i', pairs) ELSE '' END,
 	target, target_column)
 FROM refers WHERE target IS NOT NULL
 \gexec

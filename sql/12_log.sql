@@ -1,24 +1,65 @@
 -- log: the immutable record of all transactions, written and protected by triggers
 
+-- who made changes, by an id that takes four bytes in each row of the log; a name
+-- can have several, see roles.c
+CREATE SEQUENCE credits.roles_id_seq AS integer;
+CREATE TABLE credits.roles (
+	id integer NOT NULL,
+	name text COLLATE "C" NOT NULL
+);
+ALTER SEQUENCE credits.roles_id_seq OWNED BY credits.roles.id;
+ALTER TABLE credits.roles ADD CONSTRAINT roles_pkey PRIMARY KEY (id);
+CREATE INDEX roles_name_idx ON credits.roles (name);
+
+COMMENT ON TABLE credits.roles IS
+	'names of session users that made changes, to which the log refers by id';
+
+SELECT pg_catalog.pg_extension_config_dump('credits.roles', '');
+SELECT pg_catalog.pg_extension_config_dump('credits.roles_id_seq', '');
+GRANT SELECT ON credits.roles, credits.roles_id_seq TO credits_admin, credits_auditor;
+
+-- How the log is stored.  Everybody who may read it may call these.
+CREATE FUNCTION credits.kind_name(kind_code "char") RETURNS text
+AS 'MODULE_PATHNAME', 'credits_kind_name' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION credits.kind_name IS
+	'name of the kind of transactions that has a code in credits.log';
+
+CREATE FUNCTION credits.role_name(id integer) RETURNS text
+AS 'MODULE_PATHNAME', 'credits_role_name' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION credits.role_name IS
+	'name of the role that has an id in credits.log, from credits.roles';
+
+CREATE FUNCTION credits.draws_of(draws bytea) RETURNS bigint[]
+AS 'MODULE_PATHNAME', 'credits_draws_of' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION credits.draws_of IS
+	'draws as an array, of the bytes that they are packed into in credits.log';
+
+CREATE FUNCTION credits.key_digest(idempotency_key text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'credits_key_digest' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION credits.key_digest IS
+	'digest of an idempotency key, by which the log is indexed';
+
 CREATE SEQUENCE credits.transactions_id_seq;
 
+-- Columns of eight bytes come first, then those of four and of one, so that none are
+-- lost to alignment.
 CREATE TABLE credits.log (
 	id bigint NOT NULL,
 	account_id bigint NOT NULL,
 	created_at timestamptz NOT NULL,
 	amount bigint NOT NULL,
-	held bigint NOT NULL,
 	balance_after bigint NOT NULL,
-	held_after bigint NOT NULL,
+	held bigint,
+	held_after bigint,
 	target_id bigint,
 	member_id bigint,
-	request bigint,
-	kind text NOT NULL,
-	role text NOT NULL,
+	role_id integer NOT NULL,
+	request integer,
+	kind_code "char" NOT NULL,
 	idempotency_key text COLLATE "C",
+	draws bytea,
 	operation text,
-	reference text,
-	draws bigint[],
+	reference text COLLATE "C",
 	terms jsonb,
 	reason text,
 	metadata jsonb,
@@ -39,12 +80,15 @@ CREATE TABLE credits.log_default PARTITION OF credits.log DEFAULT;
 ALTER TABLE credits.log_default ADD CONSTRAINT log_default_pkey PRIMARY KEY (id);
 CREATE INDEX log_default_account_id_idx ON credits.log_default
 	(account_id, created_at, id);
--- a key belongs to the account that spends, even if a pool pays
+-- A key belongs to the account that spends, even if a pool pays.  Its digest takes
+-- less than the key, and keys seldom are in any order that would make pages full.
 CREATE UNIQUE INDEX log_default_idempotency_key_idx ON credits.log_default
-	((COALESCE(member_id, account_id)), idempotency_key)
+	((COALESCE(member_id, account_id)), (credits.key_digest(idempotency_key)))
 	WHERE idempotency_key IS NOT NULL;
 CREATE INDEX log_default_target_id_idx ON credits.log_default
 	(target_id) WHERE target_id IS NOT NULL;
+CREATE INDEX log_default_reference_idx ON credits.log_default
+	(reference) WHERE reference IS NOT NULL;
 
 COMMENT ON TABLE credits.log IS
 	'the log as it is stored, chained by hash and immutable; read it in view credits.transactions';
@@ -55,11 +99,24 @@ SELECT pg_catalog.pg_extension_config_dump('credits.transactions_id_seq', '');
 
 -- what people and applications read, however the log is stored
 CREATE VIEW credits.transactions AS
-SELECT l.id, l.account_id, l.created_at, l.amount, l.held, l.balance_after, l.held_after,
-	   l.target_id, l.member_id, l.request, l.kind, l.role, l.idempotency_key,
-	   l.operation, l.reference, l.draws, l.terms, l.reason, l.metadata, l.actor,
-	   l.salt, l.hash
+SELECT l.id, l.account_id, l.created_at, l.amount,
+	   COALESCE(l.held, 0) AS held,
+	   l.balance_after,
+	   COALESCE(l.held_after, 0) AS held_after,
+	   l.target_id, l.member_id,
+	   l.request::bigint AS request,
+	   credits.kind_name(l.kind_code) AS kind,
+	   credits.role_name(l.role_id) AS role,
+	   l.idempotency_key, l.operation, l.reference,
+	   credits.draws_of(l.draws) AS draws,
+	   l.terms, l.reason, l.metadata, l.actor, l.salt, l.hash
 FROM credits.log AS l;
+COMMENT ON COLUMN credits.log.held IS 'NULL if 0, as mostly';
+COMMENT ON COLUMN credits.log.held_after IS 'NULL if 0, as mostly';
+COMMENT ON COLUMN credits.log.role_id IS 'of credits.roles';
+COMMENT ON COLUMN credits.log.kind_code IS 'code of the kind: see credits.kind_name';
+COMMENT ON COLUMN credits.log.draws IS
+	'numbers of seven bits a byte: see doc/log.md, and credits.draws_of';
 COMMENT ON VIEW credits.transactions IS
 	'the log: one immutable row per change of an account, chained by hash';
 COMMENT ON COLUMN credits.transactions.created_at IS
@@ -110,6 +167,12 @@ CREATE TRIGGER accounts_refuse_removal
 CREATE TRIGGER grants_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.grants
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER roles_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.roles
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER roles_refuse_row_change
+	BEFORE UPDATE OR DELETE ON credits.roles
+	FOR EACH ROW EXECUTE FUNCTION credits.refuse_change();
 CREATE TRIGGER log_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.log
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
@@ -123,6 +186,8 @@ CREATE TRIGGER log_refuse_row_change
 ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_write_log;
 ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_refuse_removal;
 ALTER TABLE credits.grants ENABLE ALWAYS TRIGGER grants_refuse_change;
+ALTER TABLE credits.roles ENABLE ALWAYS TRIGGER roles_refuse_change;
+ALTER TABLE credits.roles ENABLE ALWAYS TRIGGER roles_refuse_row_change;
 ALTER TABLE credits.log ENABLE ALWAYS TRIGGER log_refuse_change;
 ALTER TABLE credits.log_default ENABLE ALWAYS TRIGGER log_refuse_change;
 ALTER TABLE credits.log_default ENABLE ALWAYS TRIGGER log_refuse_row_change;

@@ -5,6 +5,7 @@
 #include "credits.h"
 
 #include "base/settings.h"
+#include "ledger/roles.h"
 #include "ledger/rows.h"
 #include "ledger/settle.h"
 #include "subscribe/renew.h"
@@ -22,5 +23,6 @@ _PG_init(void)
 {
 	settings_define();
 	rows_init();
+	roles_init();
 	settle_set_renewal(renew_account);
 }

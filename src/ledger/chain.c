@@ -12,6 +12,7 @@
 #include "credits.h"
 
 #include "ledger/chain.h"
+#include "ledger/roles.h"
 
 #include "common/cryptohash.h"
 #include "lib/stringinfo.h"
@@ -19,6 +20,8 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+
+PG_FUNCTION_INFO_V1(credits_key_digest);
 
 #define CANONICAL_VERSION 2
 
@@ -55,6 +58,38 @@ chain_fingerprint(const StringInfoData *request, const uint8 *salt, int salt_len
 
 	hash = add_to_hash(hash, salt, salt_len);
 	return (int64) add_to_hash(hash, request->data, request->len);
+}
+
+/*
+ * Returns what a row of the log keeps of a request's fingerprint: half of its hash,
+ * as it is only compared with that of a request that has the same key.
+ */
+int32
+chain_request(const StringInfoData *request, const uint8 *salt, int salt_len)
+{
+	uint64		hash = (uint64) chain_fingerprint(request, salt, salt_len);
+
+	return (int32) (hash ^ (hash >> 32));
+}
+
+/*
+ * Returns the digest of an idempotency key, which the index of keys has in its
+ * place.
+ */
+int64
+chain_key_digest(text *key)
+{
+	return (int64) add_to_hash(UINT64CONST(0xcbf29ce484222325),
+							   VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+}
+
+/*
+ * SQL function: returns the digest of an idempotency key.
+ */
+Datum
+credits_key_digest(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(chain_key_digest(PG_GETARG_TEXT_PP(0)));
 }
 
 /*
@@ -204,7 +239,8 @@ void
 chain_hash(const uint8 *previous, int previous_len, const Entry *entry,
 		   uint8 *hash)
 {
-	const char *kind = rows_kind_name(entry);
+	const char *kind = kinds_name(entry->kind);
+	const char *role = entry->role ? entry->role : roles_name(entry->role_id);
 	StringInfoData buf;
 	int			i;
 
@@ -221,7 +257,7 @@ chain_hash(const uint8 *previous, int previous_len, const Entry *entry,
 	pq_sendint64(&buf, entry->created_at + UNIX_EPOCH_OFFSET);
 	add_optional(&buf, entry->has_target, entry->target_id);
 	add_optional(&buf, entry->member_id != 0, entry->member_id);
-	add_bytes(&buf, entry->role, strlen(entry->role));
+	add_bytes(&buf, role, strlen(role));
 	add_text(&buf, entry->operation);
 	pq_sendint32(&buf, entry->has_draws ? entry->ndraws : -1);
 	for (i = 0; i < entry->ndraws; i++)

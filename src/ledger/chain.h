@@ -13,6 +13,9 @@ extern void chain_hash(const uint8 *previous, int previous_len,
 					   const Entry *entry, uint8 *hash);
 extern int64 chain_fingerprint(const StringInfoData *request,
 							   const uint8 *salt, int salt_len);
+extern int32 chain_request(const StringInfoData *request,
+						   const uint8 *salt, int salt_len);
+extern int64 chain_key_digest(text *key);
 extern bool chain_has_text(const Entry *entry);
 extern void chain_text_digest(const Entry *entry, uint8 *digest);
 

@@ -9,9 +9,12 @@
 #include "credits.h"
 
 #include "ledger/draws.h"
+#include "store/codec.h"
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+
+PG_FUNCTION_INFO_V1(credits_draws_of);
 
 typedef struct DrawPlace
 {
@@ -70,4 +73,18 @@ draws_find(DrawPlaces *places, int64 grant_id)
 	DrawPlace  *element = draws_by_lookup(places, grant_id);
 
 	return element ? element->place : -1;
+}
+
+/*
+ * SQL function: returns the draws that the log has packed as an array; null if they
+ * are damaged.
+ */
+Datum
+credits_draws_of(PG_FUNCTION_ARGS)
+{
+	Datum		array = codec_unpacked(PG_GETARG_BYTEA_PP(0));
+
+	if (array == (Datum) 0)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(array);
 }

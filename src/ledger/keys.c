@@ -3,7 +3,8 @@
  *	  Looking up idempotency keys: in which partitions of the log, and for how
  *	  long.
  *
- * Each partition has a unique index on its keys, and none covers all of them.  What
+ * Each partition has a unique index on the digests of its keys, and none covers all
+ * of them.  What
  * makes a key unique is the row of the account whose key it is: whoever uses a key
  * updates that row, also if a pool pays, and looks for the key in a snapshot that
  * the update proves to be the latest.
@@ -16,8 +17,10 @@
  */
 #include "credits.h"
 
+#include "ledger/chain.h"
 #include "ledger/keys.h"
 
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -154,8 +157,16 @@ keys_find(Store *store, Snapshot snapshot, int64 account_id, text *key,
 		from = oldest_promised(store, snapshot, to);
 	}
 	scan_begin_ids(&scan, store, &log_by_key, snapshot, from, to,
-				   BY_INT64(account_id), BY_TEXT(key));
+				   BY_INT64(account_id), BY_INT64(chain_key_digest(key)));
 	found = scan_read(&scan, BackwardScanDirection, entry);
 	scan_end(&scan);
+	if (found && (entry->key == NULL || !same_text(entry->key, key)))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFLICT),
+				 errmsg("idempotency key \"%s\" cannot be used",
+						text_to_cstring(key)),
+				 errdetail("It has the same digest as the key of transaction " INT64_FORMAT ".",
+						   entry->id),
+				 errhint("Use another key.")));
 	return found;
 }

@@ -67,8 +67,8 @@ typedef struct KindInfo
 	TransactionKind undone_by;	/* kind that gives back what it took, if any */
 } KindInfo;
 
-/* names in the log; KIND_UNKNOWN has none */
-extern const char *const transaction_kind_names[KIND_REINSTATEMENT + 1];
+/* the codes that the log has, by kind; KIND_UNKNOWN has none */
+extern const char transaction_kind_codes[KIND_REINSTATEMENT + 1];
 
 extern const KindInfo *kinds_info(TransactionKind kind);
 extern const char *kinds_name(TransactionKind kind);

@@ -15,6 +15,7 @@
 #include "ledger/chain.h"
 #include "ledger/grants.h"
 #include "ledger/log.h"
+#include "ledger/roles.h"
 #include "store/statements.h"
 
 #include "commands/trigger.h"
@@ -277,11 +278,13 @@ log_seal(Posting *posting)
 	Account    *account = &posting->account;
 	char	   *role = GetUserNameFromId(GetSessionUserId(), false);
 	text	   *actor = *setting_actor ? cstring_to_text(setting_actor) : NULL;
+	int32		role_id;
 	int			i;
 
 	/* unlike function arguments, these have not been checked for encoding */
 	(void) pg_verifymbstr(role, strlen(role), false);
 	(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
+	role_id = roles_id(role);
 
 	for (i = 0; i < posting->nentries; i++)
 	{
@@ -289,6 +292,7 @@ log_seal(Posting *posting)
 
 		CHECK_FOR_INTERRUPTS();
 		entry->role = role;
+		entry->role_id = role_id;
 		entry->actor = actor;
 		/* salted, so that an erased text cannot be guessed from the hash */
 		if (chain_has_text(entry))
@@ -296,8 +300,8 @@ log_seal(Posting *posting)
 			entry->salt = new_salt();
 			entry->salt_len = SALT_BYTES;
 			if (entry->has_request)
-				entry->request = chain_fingerprint(entry->fingerprint,
-												   entry->salt, SALT_BYTES);
+				entry->request = chain_request(entry->fingerprint, entry->salt,
+											   SALT_BYTES);
 		}
 		chain_hash(account->head, account->head_len, entry, entry->hash);
 		memcpy(account->head, entry->hash, sizeof(entry->hash));
@@ -532,6 +536,8 @@ typedef struct GuardedTable
 static const GuardedTable guarded_tables[] = {
 	{"log", "the log of credits is immutable",
 	"Post a correction: credits_refund for a spend, credits_adjust for a balance."},
+	{"roles", "names in the log are immutable",
+	"The log of credits refers to them."},
 	{"operations", "prices of operations are immutable",
 	"Set a new price with credits_set_operation, or end one with credits_retire_operation."},
 	{"plans", "plans are immutable",

@@ -26,7 +26,7 @@ receipts_from_entry(Receipt *receipt, const Entry *entry,
 {
 	receipt->transaction_id = entry->id;
 	receipt->account = account->name;
-	receipt->kind = rows_kind_name(entry);
+	receipt->kind = kinds_name(entry->kind);
 	receipt->amount = entry->amount;
 	/* if the request was split over several accounts, this is the total */
 	(void) terms_int64(entry, "total", &receipt->amount);

@@ -58,15 +58,15 @@ requests_replay(Posting *posting, const Request *request, const Entry *entry,
 				Receipt *receipt)
 {
 	if (!entry->has_request ||
-		entry->request != chain_fingerprint(&request->fingerprint,
-											entry->salt, entry->salt_len))
+		entry->request != chain_request(&request->fingerprint, entry->salt,
+										entry->salt_len))
 	{
 		refuse(&posting->refusal, ERRCODE_CONFLICT,
 			   psprintf("idempotency key \"%s\" was used for another request",
 						text_to_cstring(request->key)),
 			   psprintf("Account \"%s\" used it for transaction " INT64_FORMAT ", of kind %s and amount " INT64_FORMAT ".",
 						rows_account_name(&posting->account), entry->id,
-						rows_kind_name(entry), entry->amount),
+						kinds_name(entry->kind), entry->amount),
 			   "Repeat the request with the same arguments, or use a new key.");
 		return REFUSED;
 	}

@@ -106,25 +106,29 @@ StoreIndex	grants_by_effective_at = {
 	.predicate = "(status = 'pending'::text)"
 };
 
-static const StoreColumn transaction_columns[] = {
+/*
+ * Columns of eight bytes come first, then those of four and of one, so that none
+ * are lost to alignment; what is mostly 0 is stored as NULL, which takes none.
+ */
+static const StoreColumn log_columns[] = {
 	COLUMN_INT64(Entry, id),
 	COLUMN_INT64(Entry, account_id),
 	COLUMN_TIME(Entry, created_at),
 	COLUMN_INT64(Entry, amount),
-	COLUMN_INT64(Entry, held),
 	COLUMN_INT64(Entry, balance_after),
-	COLUMN_INT64(Entry, held_after),
+	COLUMN_INT64(Entry, held, NULL_IF_ZERO),
+	COLUMN_INT64(Entry, held_after, NULL_IF_ZERO),
 	COLUMN_INT64(Entry, target_id, NULL_UNLESS(Entry, has_target)),
 	COLUMN_INT64(Entry, member_id, NULL_IF_ZERO),
-	COLUMN_INT64(Entry, request, NULL_UNLESS(Entry, has_request)),
-	COLUMN_ENUM(Entry, kind, transaction_kind_names,
+	COLUMN_INT32(Entry, role_id),
+	COLUMN_INT32(Entry, request, NULL_UNLESS(Entry, has_request)),
+	COLUMN_CODE(Entry, kind, transaction_kind_codes, AS("kind_code"),
 				KEEPING_UNKNOWN(Entry, unknown_kind)),
-	COLUMN_CSTRING(Entry, role),
 	COLUMN_TEXT(Entry, key, AS("idempotency_key"), NULL_IF_ZERO),
+	/* if the draws are damaged, there are none and the hash is wrong */
+	COLUMN_PACKED(Entry, draws, ndraws, NULL_UNLESS(Entry, has_draws)),
 	COLUMN_TEXT(Entry, operation, NULL_IF_ZERO),
 	COLUMN_TEXT(Entry, reference, NULL_IF_ZERO),
-	/* if the array is damaged, there are no draws and the hash is wrong */
-	COLUMN_PAIRS(Entry, draws, ndraws, NULL_UNLESS(Entry, has_draws)),
 	COLUMN_JSONB(Entry, terms, NULL_IF_ZERO),
 	COLUMN_TEXT(Entry, reason, NULL_IF_ZERO),
 	COLUMN_JSONB(Entry, metadata, NULL_IF_ZERO),
@@ -137,7 +141,7 @@ StoreTable	log_table = {
 	.name = "log",
 	.sequence = "transactions_id_seq",
 	.partition_key = offsetof(Entry, id),
-	ROWS_OF(Entry, transaction_columns)
+	ROWS_OF(Entry, log_columns)
 };
 
 StoreIndex	log_by_id = {
@@ -149,7 +153,8 @@ StoreIndex	log_by_account_id = {
 };
 StoreIndex	log_by_key = {
 	&log_table, NULL,
-	{"(COALESCE(member_id, account_id))", "idempotency_key"},.unique = true,
+	{"(COALESCE(member_id, account_id))", "(credits.key_digest(idempotency_key))"},
+	.unique = true,
 	.predicate = "(idempotency_key IS NOT NULL)"
 };
 StoreIndex	log_by_target_id = {
@@ -464,16 +469,6 @@ rows_write_grant(Store *store, Snapshot snapshot, Grant *grant)
 /* ------------------------------------------------------------------------
  * transactions
  */
-
-/*
- * Returns the name of a transaction's kind as it is stored.
- */
-const char *
-rows_kind_name(const Entry *entry)
-{
-	return entry->kind == KIND_UNKNOWN ? entry->unknown_kind :
-		kinds_name(entry->kind);
-}
 
 /*
  * Returns the amount of a transaction, positive in the direction of its kind:

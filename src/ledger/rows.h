@@ -138,7 +138,7 @@ typedef struct Draw
 #define DRAW(grant, credits) ((Draw) {(grant), (credits)})
 
 /*
- * A row of credits.transactions, the log.  Pointers are NULL where the column
+ * A row of credits.log.  Pointers are NULL where the column
  * is.
  */
 typedef struct Entry
@@ -155,11 +155,12 @@ typedef struct Entry
 	int64		target_id;
 	int64		member_id;		/* account that spent from this pool, or 0 */
 	bool		has_request;
-	int64		request;		/* see chain_fingerprint */
+	int32		request;		/* see chain_request */
 	const StringInfoData *fingerprint;	/* of the request, until sealed */
 	TransactionKind kind;
-	const char *unknown_kind;	/* name of the kind, if it is KIND_UNKNOWN */
-	const char *role;
+	char		unknown_kind;	/* code of the kind, if it is KIND_UNKNOWN */
+	int32		role_id;
+	const char *role;			/* NULL if read from the log: see roles_name */
 	text	   *key;
 	text	   *operation;
 	text	   *reference;
@@ -224,7 +225,6 @@ extern bool rows_insert_account(Store *store, const Account *account);
 extern bool rows_find_grant(Store *store, Snapshot snapshot, int64 id,
 							Grant *grant);
 extern void rows_write_grant(Store *store, Snapshot snapshot, Grant *grant);
-extern const char *rows_kind_name(const Entry *entry);
 extern int64 rows_moved(const Entry *entry);
 extern bool rows_find_entry(Store *store, Snapshot snapshot, int64 id,
 							Entry *entry);

@@ -205,7 +205,7 @@ find_hold(int64 id, text *account, HoldCall *call, Refusal *refusal)
 					  psprintf("transaction " INT64_FORMAT " is not a hold",
 							   id),
 					  entry.kind != KIND_HOLD ?
-					  psprintf("It is of kind %s.", rows_kind_name(&entry)) :
+					  psprintf("It is of kind %s.", kinds_name(entry.kind)) :
 					  psprintf("It is a part of " INT64_FORMAT ".",
 							   entry.target_id),
 					  "Pass the transaction_id of credits_hold's receipt.");

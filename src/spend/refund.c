@@ -338,7 +338,7 @@ find_parts(int64 id, text *account, Refund *refund)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("only a spend can be refunded"),
 				 errdetail("Transaction " INT64_FORMAT " is of kind %s.",
-						   id, rows_kind_name(&target)),
+						   id, kinds_name(target.kind)),
 				 errhint("Pass the transaction_id of a deduction's or a capture's receipt.")));
 	add_part(refund, &target);
 	foreach(lc, terms_ids(&target, "parts"))

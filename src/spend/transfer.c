@@ -478,7 +478,7 @@ find_transfer(int64 id, Reversal *reversal, Party *parties)
 				 errmsg("transaction " INT64_FORMAT " is not a transfer to another account",
 						id),
 				 errdetail("It is of kind %s and amount " INT64_FORMAT ".",
-						   rows_kind_name(&given), given.amount),
+						   kinds_name(given.kind), given.amount),
 				 errhint("Pass the transaction_id of the transfer's receipt.")));
 	reversal->id = id;
 	parties[0].id = given.account_id;

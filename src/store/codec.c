@@ -52,6 +52,18 @@ position_of(const StoreColumn *column, Datum value)
 }
 
 /*
+ * Returns the index of a code in the list of a column's codes, or -1 if it is not
+ * one of them.
+ */
+static int
+index_of_code(const StoreColumn *column, char code)
+{
+	const char *found = memchr(column->codes, code, column->nnames);
+
+	return found ? found - column->codes : -1;
+}
+
+/*
  * Reads an array into a field and its count.  Returns false if the array has a
  * different shape than expected, which only a manual change of the table can
  * cause; the caller then leaves the field empty.
@@ -115,6 +127,102 @@ array_datum(const int64 *elements, int count, int ndims)
 	}
 	memcpy((char *) array + ARR_OVERHEAD_NONULLS(ndims), elements, data);
 	return PointerGetDatum(array);
+}
+
+/* the most bytes that an int64 is packed into, seven bits each */
+#define MAX_PACKED_INT64 10
+
+/*
+ * Packs an int64: seven bits a byte, the low ones first, with the high bit set in
+ * all bytes but the last.  The sign is the lowest bit, so that small numbers are
+ * short whatever their sign.  Returns the place after it.
+ */
+static uint8 *
+pack_int64(uint8 *place, int64 value)
+{
+	uint64		bits = ((uint64) value << 1) ^ (uint64) (value >> 63);
+
+	while (bits >= 0x80)
+	{
+		*place++ = (uint8) (bits | 0x80);
+		bits >>= 7;
+	}
+	*place++ = (uint8) bits;
+	return place;
+}
+
+/*
+ * Packs int64s into a bytea.
+ */
+static Datum
+packed_datum(const int64 *elements, int count)
+{
+	bytea	   *b = palloc(VARHDRSZ + (Size) count * MAX_PACKED_INT64);
+	uint8	   *place = (uint8 *) VARDATA(b);
+	int			i;
+
+	for (i = 0; i < count; i++)
+		place = pack_int64(place, elements[i]);
+	SET_VARSIZE(b, place - (uint8 *) b);
+	return PointerGetDatum(b);
+}
+
+/*
+ * Unpacks pairs of int64s, and sets how many there are.  Returns NULL if that is
+ * not what the bytea has, which only a manual change of the table can cause.
+ */
+static int64 *
+unpack_pairs(const bytea *b, int *count)
+{
+	const uint8 *place = (const uint8 *) VARDATA_ANY(b);
+	const uint8 *end = place + VARSIZE_ANY_EXHDR(b);
+	int64	   *elements = palloc((end - place + 1) * sizeof(int64));
+	int			n = 0;
+
+	while (place < end)
+	{
+		uint64		bits = 0;
+		int			shift = 0;
+
+		for (;; shift += 7)
+		{
+			if (place == end || shift >= 7 * MAX_PACKED_INT64)
+				return NULL;
+			bits |= (uint64) (*place & 0x7f) << shift;
+			if ((*place++ & 0x80) == 0)
+				break;
+		}
+		elements[n++] = (int64) (bits >> 1) ^ -(int64) (bits & 1);
+	}
+	*count = n / 2;
+	return n % 2 == 0 ? elements : NULL;
+}
+
+/*
+ * Reads packed pairs into a field and its count.  Returns false if they are
+ * damaged; the caller then leaves the field empty.
+ */
+static bool
+read_packed(Datum value, char *field, int *count)
+{
+	int64	   *elements = unpack_pairs(DatumGetByteaPP(value), count);
+
+	if (elements == NULL)
+		*count = 0;
+	*(void **) field = elements;
+	return elements != NULL;
+}
+
+/*
+ * Returns packed pairs as an array of two dimensions, 0 if they are damaged.
+ */
+Datum
+codec_unpacked(const bytea *b)
+{
+	int			count;
+	int64	   *elements = unpack_pairs(b, &count);
+
+	return elements ? array_datum(elements, count, 2) : (Datum) 0;
 }
 
 /*
@@ -191,6 +299,11 @@ read_column(const StoreColumn *column, Datum value, char *row, bool copy)
 			if (n < 0 && column->beside != 0)
 				*(char **) (row + column->beside) = TextDatumGetCString(value);
 			break;
+		case FORM_CODE:
+			*(int *) field = n = index_of_code(column, DatumGetChar(value));
+			if (n < 0)
+				*(row + column->beside) = DatumGetChar(value);
+			break;
 		case FORM_EITHER:
 			*(bool *) field = position_of(column, value) == 1;
 			break;
@@ -238,6 +351,8 @@ read_column(const StoreColumn *column, Datum value, char *row, bool copy)
 		case FORM_PAIRS:
 			return read_array(column, value, 2, field,
 							  (int *) (row + column->beside));
+		case FORM_PACKED:
+			return read_packed(value, field, (int *) (row + column->beside));
 		case FORM_NONE:
 			break;
 	}
@@ -358,6 +473,9 @@ write_column(const StoreColumn *column, const char *row)
 		case FORM_ENUM:
 			return CStringGetTextDatum(enum_name(column, *(const int *) field,
 												 row));
+		case FORM_CODE:
+			return CharGetDatum(*(const int *) field < 0 ? row[column->beside] :
+								column->codes[*(const int *) field]);
 		case FORM_EITHER:
 			return CStringGetTextDatum(column->names[*(const bool *) field]);
 		case FORM_CSTRING:
@@ -382,6 +500,9 @@ write_column(const StoreColumn *column, const char *row)
 		case FORM_PAIRS:
 			return array_datum(*(int64 *const *) field,
 							   *(const int *) (row + column->beside), 2);
+		case FORM_PACKED:
+			return packed_datum(*(int64 *const *) field,
+								2 * *(const int *) (row + column->beside));
 		case FORM_NONE:
 			break;
 	}

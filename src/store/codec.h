@@ -23,6 +23,9 @@ extern void codec_peek(const StoreTable *table, TupleTableSlot *slot,
 extern void codec_write(const StoreTable *table, const void *row,
 						Datum *values, bool *isnull);
 
+/* an array of two dimensions, of pairs that are packed into a bytea */
+extern Datum codec_unpacked(const bytea *b);
+
 /* name and value of the first column, for error messages */
 extern char *codec_name(const StoreTable *table, const void *row);
 

@@ -354,9 +354,8 @@ has_key(Relation rel, const StoreIndex *index, int i)
 
 	if (key[0] == '(')
 	{
-		if (attno != 0 ||
-			!has_expression(rel, Anum_pg_index_indexprs,
-							pnstrdup(key + 1, strlen(key) - 2)))
+		/* has_expressions has compared them */
+		if (attno != 0)
 			return false;
 	}
 	else if (attno < 1 || attno > index->table->ncolumns ||
@@ -367,6 +366,29 @@ has_key(Relation rel, const StoreIndex *index, int i)
 		rel->rd_indcollation[i] == (type == TEXTOID ? C_COLLATION_OID :
 									InvalidOid) &&
 		rel->rd_indoption[i] == 0;
+}
+
+/*
+ * Returns whether an index has the expressions of its description.  pg_get_expr
+ * shows all of them in one list.
+ */
+static bool
+has_expressions(Relation rel, const StoreIndex *index)
+{
+	StringInfoData list;
+	int			i;
+
+	initStringInfo(&list);
+	for (i = 0; i < index->nkeys; i++)
+	{
+		const char *key = index->keys[i];
+
+		if (key[0] == '(')
+			appendStringInfo(&list, "%s%.*s", list.len > 0 ? ", " : "",
+							 (int) strlen(key) - 2, key + 1);
+	}
+	return has_expression(rel, Anum_pg_index_indexprs,
+						  list.len > 0 ? list.data : NULL);
 }
 
 /*
@@ -390,6 +412,8 @@ defect_of(Relation rel, const StoreIndex *index, Oid table_oid)
 	for (i = 0; i < index->nkeys; i++)
 		if (!has_key(rel, index, i))
 			return "It has other columns, or orders them otherwise.";
+	if (!has_expressions(rel, index))
+		return "It has other columns, or orders them otherwise.";
 	if (!has_expression(rel, Anum_pg_index_indpred, index->predicate))
 		return "It has another predicate.";
 	return NULL;

@@ -28,6 +28,8 @@ typedef enum StoreForm
 	FORM_BOOL,
 	FORM_ENUM,					/* enum, -1 if the name is unknown; and
 								 * optionally that name as char * */
+	FORM_CODE,					/* enum, stored as a "char"; -1 if the code is
+								 * unknown, which another field, a char, keeps */
 	FORM_EITHER,				/* bool: true for the second of two names,
 								 * false for the first */
 	FORM_TEXT,					/* text * */
@@ -42,6 +44,7 @@ typedef enum StoreForm
 	FORM_INT64S,				/* int64 *, and their number */
 	FORM_PAIRS,					/* pointer to structs of two int64, and their
 								 * number */
+	FORM_PACKED,				/* the same, stored as a bytea: see codec_pack */
 	FORM_NONE					/* not at all: never read, and written as NULL */
 } StoreForm;
 
@@ -70,7 +73,8 @@ typedef struct StoreColumn
 								 * unknown name; 0 if there is none */
 	int64		null;			/* the value that stands for NULL */
 	const char *const *names;	/* of an enum */
-	int			nnames;
+	const char *codes;			/* of an enum */
+	int			nnames;			/* or codes */
 	Oid			type;
 	const char *field;			/* of the struct */
 	const char *as;				/* the column's name, NULL if the same */
@@ -92,6 +96,9 @@ typedef struct StoreColumn
 #define COLUMN_BOOL(s, m, ...) COLUMN_(BOOLOID, FORM_BOOL, s, m, __VA_ARGS__)
 #define COLUMN_ENUM(s, m, list, ...) \
 	COLUMN_(TEXTOID, FORM_ENUM, s, m, NAMES_(list), __VA_ARGS__)
+#define COLUMN_CODE(s, m, list, ...) \
+	COLUMN_(CHAROID, FORM_CODE, s, m, .codes = (list), .nnames = lengthof(list), \
+			__VA_ARGS__)
 #define COLUMN_EITHER(s, m, list, ...) \
 	COLUMN_(TEXTOID, FORM_EITHER, s, m, NAMES_(list), __VA_ARGS__)
 #define COLUMN_TEXT(s, m, ...) COLUMN_(TEXTOID, FORM_TEXT, s, m, __VA_ARGS__)
@@ -111,6 +118,8 @@ typedef struct StoreColumn
 	COLUMN_(INT8ARRAYOID, FORM_INT64S, s, m, .beside = offsetof(s, n), __VA_ARGS__)
 #define COLUMN_PAIRS(s, m, n, ...) \
 	COLUMN_(INT8ARRAYOID, FORM_PAIRS, s, m, .beside = offsetof(s, n), __VA_ARGS__)
+#define COLUMN_PACKED(s, m, n, ...) \
+	COLUMN_(BYTEAOID, FORM_PACKED, s, m, .beside = offsetof(s, n), __VA_ARGS__)
 #define COLUMN_UNUSED(t, name) {.field = name, .type = (t), .form = FORM_NONE}
 
 #define AS(name) .as = (name)

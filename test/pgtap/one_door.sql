@@ -262,8 +262,8 @@ SELECT matches(pg_temp.hint_of('DELETE FROM credits.hold_states'), 'credits_rele
 SELECT is(pg_temp.state_as(NULL, 'UPDATE credits.accounts SET metadata = ''{}'', unit = ''x'''),
 	'00000', 'superuser: metadata and unit are free');
 -- what was inserted past the functions is found
-INSERT INTO credits.log_default (id, account_id, created_at, amount, held, balance_after, held_after, kind, role, hash)
-SELECT 0, id, created_at, 1000, 0, 1000, 0, 'allocation', 'me', sha256('x') FROM credits.accounts WHERE name = 'door:1';
+INSERT INTO credits.log_default (id, account_id, created_at, amount, held, balance_after, held_after, kind_code, role_id, hash)
+SELECT 0, id, created_at, 1000, 0, 1000, 0, 'a', 1, sha256('x') FROM credits.accounts WHERE name = 'door:1';
 SELECT isnt_empty($$ SELECT * FROM credits_verify('door:1') $$, 'a forged row is found');
 
 SELECT * FROM finish();

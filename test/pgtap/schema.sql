@@ -64,6 +64,7 @@ SELECT tables_are('credits', ARRAY[
 	'purchases',
 	'redemptions',
 	'reversals',
+	'roles',
 	'schedules',
 	'stripe_credit_notes',
 	'stripe_customers',
@@ -124,6 +125,7 @@ SELECT sequences_are('credits', ARRAY[
 	'plans_id_seq',
 	'promotions_id_seq',
 	'purchases_id_seq',
+	'roles_id_seq',
 	'stripe_price_versions_id_seq',
 	'stripe_refused_seq',
 	'subscriptions_id_seq',
@@ -207,18 +209,18 @@ $$, $$ VALUES
 	('account_id', 'bigint', true, NULL),
 	('created_at', 'timestamp with time zone', true, NULL),
 	('amount', 'bigint', true, NULL),
-	('held', 'bigint', true, NULL),
 	('balance_after', 'bigint', true, NULL),
-	('held_after', 'bigint', true, NULL),
+	('held', 'bigint', false, NULL),
+	('held_after', 'bigint', false, NULL),
 	('target_id', 'bigint', false, NULL),
 	('member_id', 'bigint', false, NULL),
-	('request', 'bigint', false, NULL),
-	('kind', 'text', true, NULL),
-	('role', 'text', true, NULL),
+	('role_id', 'integer', true, NULL),
+	('request', 'integer', false, NULL),
+	('kind_code', '"char"', true, NULL),
 	('idempotency_key', 'text', false, 'C'),
+	('draws', 'bytea', false, NULL),
 	('operation', 'text', false, NULL),
-	('reference', 'text', false, NULL),
-	('draws', 'bigint[]', false, NULL),
+	('reference', 'text', false, 'C'),
 	('terms', 'jsonb', false, NULL),
 	('reason', 'text', false, NULL),
 	('metadata', 'jsonb', false, NULL),
@@ -245,7 +247,7 @@ $$, $$ VALUES
 	('role', 'text', NULL),
 	('idempotency_key', 'text', 'C'),
 	('operation', 'text', NULL),
-	('reference', 'text', NULL),
+	('reference', 'text', 'C'),
 	('draws', 'bigint[]', NULL),
 	('terms', 'jsonb', NULL),
 	('reason', 'text', NULL),
@@ -1300,6 +1302,7 @@ $$, $$ VALUES
 	('credits.reversals', 'reversals_pkey', 'p'),
 	('credits.reversals', 'reversals_purchase_id_fkey', 'f'),
 	('credits.reversals', 'reversals_status', 'c'),
+	('credits.roles', 'roles_pkey', 'p'),
 	('credits.schedules', 'schedules_pkey', 'p'),
 	('credits.stripe_credit_notes', 'stripe_credit_notes_pkey', 'p'),
 	('credits.stripe_customers', 'stripe_customers_account_id_fkey', 'f'),
@@ -1390,8 +1393,9 @@ $$, $$ VALUES
 	('credits.limits_pkey', true, true, NULL, 'account_id'),
 	('credits.log_default_account_id_idx', false, false, NULL, 'account_id,created_at,id'),
 	('credits.log_default_idempotency_key_idx', true, false, '(idempotency_key IS NOT NULL)',
-	 'COALESCE(member_id, account_id),idempotency_key'),
+	 'COALESCE(member_id, account_id),credits.key_digest(idempotency_key)'),
 	('credits.log_default_pkey', true, true, NULL, 'id'),
+	('credits.log_default_reference_idx', false, false, '(reference IS NOT NULL)', 'reference'),
 	('credits.log_default_target_id_idx', false, false, '(target_id IS NOT NULL)', 'target_id'),
 	('credits.members_account_id_idx', false, false, NULL, 'account_id,pool_id'),
 	('credits.members_pkey', true, true, NULL, 'pool_id,account_id'),
@@ -1429,6 +1433,8 @@ $$, $$ VALUES
 	('credits.redemptions_referee_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
 	('credits.redemptions_referral_idx', false, false, '(kind = ''referral''::text)', 'code_id,transaction_id'),
 	('credits.reversals_pkey', true, true, NULL, 'purchase_id,reference'),
+	('credits.roles_name_idx', false, false, NULL, 'name'),
+	('credits.roles_pkey', true, true, NULL, 'id'),
 	('credits.schedules_pkey', true, true, NULL, 'job,role'),
 	('credits.stripe_credit_notes_invoice_idx', false, false, NULL, 'invoice'),
 	('credits.stripe_credit_notes_pkey', true, true, NULL, 'credit_note'),
@@ -1535,6 +1541,10 @@ $$, $$ VALUES
 	 'update delete truncate'),
 	('credits.reversals', 'reversals_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
+	('credits.roles', 'roles_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.roles', 'roles_refuse_row_change', 'A', 'credits.refuse_change', true, true,
+	 'update delete'),
 	('credits.subscriptions', 'subscriptions_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.unit_prices', 'unit_prices_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
@@ -1550,9 +1560,12 @@ $$, $$ VALUES
 	('credits.advance_sequence', 'sequence regclass, id bigint', 'void'),
 	('credits.alert', '', 'trigger'),
 	('credits.cron_reason', 'job text, role text', 'text'),
+	('credits.draws_of', 'draws bytea', 'bigint[]'),
 	('credits.history_position', 'account text, transaction_id bigint', 'timestamp with time zone'),
 	('credits.job_is_running', 'pid integer, backend_start timestamp with time zone, statement_start timestamp with time zone',
 	 'boolean'),
+	('credits.key_digest', 'idempotency_key text', 'bigint'),
+	('credits.kind_name', 'kind_code "char"', 'text'),
 	('credits.max_rows', 'max_rows integer', 'integer'),
 	('credits.now', '', 'timestamp with time zone'),
 	('credits.period_number',
@@ -1564,6 +1577,7 @@ $$, $$ VALUES
 	 'timestamp with time zone'),
 	('credits.refuse_change', '', 'trigger'),
 	('credits.required', 'value timestamp with time zone, argument text', 'timestamp with time zone'),
+	('credits.role_name', 'id integer', 'text'),
 	('credits.settled', 'account_id bigint, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'credits.settlement'),
 	('credits.settled_grants',
@@ -2005,13 +2019,17 @@ SELECT pg_temp.rows_are($$
 	SELECT name FROM routine WHERE provolatile <> 'v' AND prokind = 'f' ORDER BY name COLLATE "C"
 $$, $$ VALUES
 	('credits.account_id'),
+	('credits.draws_of'),
 	('credits.history_position'),
 	('credits.job_is_running'),
+	('credits.key_digest'),
+	('credits.kind_name'),
 	('credits.max_rows'),
 	('credits.now'),
 	('credits.period_number'),
 	('credits.period_start'),
 	('credits.required'),
+	('credits.role_name'),
 	('credits.settled'),
 	('credits.settled_grants'),
 	('credits.warn_behind'),
@@ -2037,12 +2055,13 @@ $$, $$ VALUES
 	('public.credits_summary'),
 	('public.credits_verify')
 $$, 'only functions that read are not volatile');
-SELECT pg_temp.rows_are($$ SELECT name FROM routine WHERE provolatile = 'i' $$,
-	$$ VALUES ('credits.max_rows') $$, 'nothing that reads tables or the clock is immutable');
+SELECT set_eq($$ SELECT name FROM routine WHERE provolatile = 'i' $$,
+	ARRAY['credits.draws_of', 'credits.key_digest', 'credits.kind_name', 'credits.max_rows'], 'nothing that reads tables or the clock is immutable');
 SELECT is_empty($$ SELECT name FROM routine WHERE provolatile = 'v' AND proparallel <> 'u' $$,
 	'whatever changes anything is parallel unsafe');
-SELECT is_empty($$ SELECT name FROM routine WHERE proisstrict $$,
-	'none is strict: NULL is an error that is told, not a NULL that is passed on');
+SELECT set_eq($$ SELECT name FROM routine WHERE proisstrict $$,
+	ARRAY['credits.draws_of', 'credits.key_digest', 'credits.kind_name', 'credits.role_name'],
+	'none but those of the log''s columns is strict: NULL is an error that is told, not a NULL that is passed on');
 SELECT is_empty($$ SELECT name FROM routine WHERE proleakproof $$, 'none claims to be leakproof');
 SELECT set_eq($$ SELECT DISTINCT l.lanname::text FROM routine AS r JOIN pg_language AS l ON l.oid = r.prolang $$,
 	ARRAY['c', 'sql'], 'C and SQL, nothing else');
@@ -2059,7 +2078,8 @@ SELECT is_empty($$
 $$, 'no SQL function that a caller''s search_path could bend');
 SELECT pg_temp.rows_are($$
 	SELECT name FROM routine AS r WHERE has_function_privilege('public', r.oid, 'EXECUTE') ORDER BY 1
-$$, $$ VALUES ('credits.now') $$, 'PUBLIC may execute nothing but the clock');
+$$, $$ VALUES ('credits.draws_of'), ('credits.key_digest'), ('credits.kind_name'), ('credits.now'), ('credits.role_name') $$,
+	'PUBLIC may execute nothing but the clock, and what shows the log''s columns');
 SELECT is_empty($$
 	SELECT r.name, a.privilege_type FROM relation AS r, aclexplode(coalesce(r.relacl, acldefault('r', r.relowner))) AS a
 	WHERE a.grantee = 0

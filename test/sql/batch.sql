@@ -408,7 +408,7 @@ RESET ROLE;
 -- triggers on the log fire for each row, once all rows of the account are there
 CREATE FUNCTION regress_shop.batch_tell() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	RAISE NOTICE '% % of account %', NEW.kind, NEW.amount, NEW.account_id;
+	RAISE NOTICE '% % of account %', credits.kind_name(NEW.kind_code), NEW.amount, NEW.account_id;
 	RETURN NULL;
 END
 $$;
@@ -436,7 +436,7 @@ BEGIN
 END
 $$;
 CREATE TRIGGER cashback AFTER INSERT ON credits.log
-	FOR EACH ROW WHEN (NEW.kind = 'deduction') EXECUTE FUNCTION regress_shop.batch_cashback();
+	FOR EACH ROW WHEN (credits.kind_name(NEW.kind_code) = 'deduction') EXECUTE FUNCTION regress_shop.batch_cashback();
 SELECT name, balance FROM credits.accounts WHERE id BETWEEN 520001 AND 520003 ORDER BY id;
 SELECT :outcome FROM credits_deduct_many(ARRAY[('batch:3', 3, NULL, NULL, NULL, NULL), ('batch:2', 4, NULL, NULL, NULL, NULL),
 	('batch:1', 5, NULL, NULL, NULL, NULL), ('batch:1', 6, NULL, NULL, NULL, NULL)]::credits.deduction[]);

@@ -50,7 +50,7 @@ ROLLBACK;
 -- draws that are none
 BEGIN;
 ALTER TABLE credits.log_default DISABLE TRIGGER ALL;
-UPDATE credits.log_default SET draws = '{1,2,3}' WHERE id = :spend;
+UPDATE credits.log_default SET draws = '\x020406' WHERE id = :spend;
 SELECT account, transaction_id, problem FROM credits_verify('damage:1');
 SELECT credits_refund(:spend);
 \echo :SQLSTATE
@@ -143,7 +143,7 @@ ROLLBACK;
 BEGIN;
 DROP INDEX credits.log_default_idempotency_key_idx;
 CREATE INDEX log_default_idempotency_key_idx ON credits.log_default
-	((COALESCE(member_id, account_id)), idempotency_key)
+	((COALESCE(member_id, account_id)), (credits.key_digest(idempotency_key)))
 	WHERE idempotency_key IS NOT NULL;
 SELECT credits_deduct('damage:1', 1, 'k');
 ROLLBACK;
@@ -170,7 +170,7 @@ SELECT balance FROM credits_deduct('damage:1', 1);
 ROLLBACK;
 BEGIN;
 DROP INDEX credits.log_default_idempotency_key_idx;
-CREATE UNIQUE INDEX log_default_idempotency_key_idx ON credits.log_default ((COALESCE(member_id, account_id)), idempotency_key) WHERE (idempotency_key IS NOT NULL);
+CREATE UNIQUE INDEX log_default_idempotency_key_idx ON credits.log_default ((COALESCE(member_id, account_id)), (credits.key_digest(idempotency_key))) WHERE (idempotency_key IS NOT NULL);
 SET LOCAL search_path = credits, pg_catalog, public;
 SELECT balance, replayed FROM credits_deduct('damage:1', 1, 'k');
 SELECT balance, replayed FROM credits_deduct('damage:1', 1, 'k');

@@ -200,3 +200,11 @@ SELECT balance, replayed FROM credits_deduct('spend:kept', 1, 'kept 1');
 SELECT sum(total_bytes) AS kept FROM pg_backend_memory_contexts WHERE name = 'credits store' \gset
 SELECT count(credits_deduct('spend:kept', 1, 'kept ' || i)) FROM generate_series(1, 200) AS i;
 SELECT sum(total_bytes) <= :kept AS same FROM pg_backend_memory_contexts WHERE name = 'credits store';
+
+-- two keys of the same digest: the second cannot be told apart in the index
+SELECT credits.key_digest('7mohtcOFVz') = credits.key_digest('c1E51sSEyx') AS collide;
+SELECT balance FROM credits_deduct('spend:kept', 1, '7mohtcOFVz');
+SELECT balance FROM credits_deduct('spend:kept', 1, 'c1E51sSEyx');
+\echo :SQLSTATE
+SELECT balance, replayed FROM credits_deduct('spend:kept', 1, '7mohtcOFVz');
+SELECT balance FROM credits_deduct('spend:2', 1, 'c1E51sSEyx');

@@ -773,7 +773,7 @@ UPDATE credits.log_default SET terms = '{"expires_at": "2031-01-01T00:00:00+00:0
 :found;
 ROLLBACK;
 BEGIN; :forge
-UPDATE credits.log_default SET target_id = :captured WHERE target_id = :open AND kind = 'capture';
+UPDATE credits.log_default SET target_id = :captured WHERE target_id = :open AND kind_code = 'C';
 :found;
 ROLLBACK;
 -- no trace is left of all this; time that has run out is no problem

@@ -13,7 +13,7 @@ SELECT kind FROM credits_open_account('trg:3', 1000);
 -- AFTER INSERT, each row: as soon as the call's statement ends
 CREATE FUNCTION regress_shop.tell() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	RAISE NOTICE '% % % % of account %', TG_NAME, TG_WHEN, NEW.kind, NEW.amount, NEW.account_id;
+	RAISE NOTICE '% % % % of account %', TG_NAME, TG_WHEN, credits.kind_name(NEW.kind_code), NEW.amount, NEW.account_id;
 	RETURN NEW;
 END
 $$;
@@ -126,7 +126,7 @@ BEGIN
 END
 $$;
 CREATE TRIGGER cashback AFTER INSERT ON credits.log
-	FOR EACH ROW WHEN (NEW.kind = 'deduction' AND NEW.account_id = 180001)
+	FOR EACH ROW WHEN (credits.kind_name(NEW.kind_code) = 'deduction' AND NEW.account_id = 180001)
 	EXECUTE FUNCTION regress_shop.cashback();
 SELECT balance FROM credits_deduct('trg:1', 100);
 SELECT balance FROM credits_deduct('trg:3', 100);
@@ -221,7 +221,7 @@ DROP TRIGGER check_later ON credits.log;
 -- either direction: it finds both rows, and can change both accounts
 CREATE FUNCTION regress_shop.fees() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	RAISE NOTICE '% of %: other row %', NEW.kind, NEW.amount,
+	RAISE NOTICE '% of %: other row %', credits.kind_name(NEW.kind_code), NEW.amount,
 		(SELECT t.amount FROM credits.transactions AS t
 		 WHERE t.id = NEW.target_id OR t.target_id = NEW.id);
 	PERFORM public.credits_deduct('trg:2', 1);
@@ -230,7 +230,7 @@ BEGIN
 END
 $$;
 CREATE TRIGGER fees AFTER INSERT ON credits.log
-	FOR EACH ROW WHEN (NEW.kind IN ('transfer', 'hold', 'gift') AND NEW.account_id > 180000)
+	FOR EACH ROW WHEN (credits.kind_name(NEW.kind_code) IN ('transfer', 'hold', 'gift') AND NEW.account_id > 180000)
 	EXECUTE FUNCTION regress_shop.fees();
 SELECT credits_balance('trg:2') AS two, credits_balance('trg:3') AS three \gset
 SELECT amount FROM credits_allocate('trg:2', 100);

@@ -36,6 +36,22 @@ SELECT credits_digest() = :'before' AS same;
 
 -- what only a superuser can do, with the triggers switched off, each time in
 -- a transaction that is taken back
+CREATE FUNCTION pg_temp.pack(numbers bigint[]) RETURNS bytea LANGUAGE plpgsql AS $$
+DECLARE
+	packed bytea := '';
+	n bigint;
+BEGIN
+	FOREACH n IN ARRAY numbers LOOP
+		n := CASE WHEN n < 0 THEN -2 * n - 1 ELSE 2 * n END;
+		WHILE n > 127 LOOP
+			packed := packed || set_byte('\x00', 0, (n % 128)::integer + 128);
+			n := n / 128;
+		END LOOP;
+		packed := packed || set_byte('\x00', 0, n::integer);
+	END LOOP;
+	RETURN packed;
+END
+$$;
 \set disable 'ALTER TABLE credits.accounts DISABLE TRIGGER ALL; ALTER TABLE credits.grants DISABLE TRIGGER ALL; ALTER TABLE credits.log_default DISABLE TRIGGER ALL;'
 -- the log: each column that the chain covers
 BEGIN; :disable
@@ -55,7 +71,7 @@ UPDATE credits.log_default SET held_after = 1 WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log_default SET kind = 'adjustment' WHERE id = 190004;
+UPDATE credits.log_default SET kind_code = 'j' WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
@@ -75,7 +91,8 @@ UPDATE credits.log_default SET request = request + 1 WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log_default SET role = 'someone' WHERE id = 190004;
+INSERT INTO credits.roles VALUES (-1, 'someone');
+UPDATE credits.log_default SET role_id = -1 WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
@@ -95,7 +112,7 @@ UPDATE credits.log_default SET draws = NULL WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log_default SET draws = '{{190003,-50},{190001,-9}}' WHERE id = 190004;
+UPDATE credits.log_default SET draws = pg_temp.pack('{{190003,-50},{190001,-9}}') WHERE id = 190004;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
@@ -141,8 +158,8 @@ SELECT account, transaction_id, problem, detail FROM credits_verify() ORDER BY a
 ROLLBACK;
 BEGIN;
 INSERT INTO credits.log_default (id, account_id, created_at, amount, held, balance_after,
-	held_after, kind, role, hash)
-VALUES (190099, 190001, '2030-01-01 00:00:00+00', 1000, 0, 1095, 0, 'allocation', 'me', sha256('x'));
+	held_after, kind_code, role_id, hash)
+VALUES (190099, 190001, '2030-01-01 00:00:00+00', 1000, 0, 1095, 0, 'a', 1, sha256('x'));
 SELECT account, transaction_id, problem, detail FROM credits_verify('check:1');
 ROLLBACK;
 -- the account
@@ -261,7 +278,7 @@ UPDATE credits.log_default SET terms = NULL WHERE id = 190003;
 SELECT account, problem FROM credits_verify('check:1');
 ROLLBACK;
 BEGIN; :disable
-UPDATE credits.log_default SET draws = '[5:6][0:1]={{190003,-50},{190001,-10}}' WHERE id = 190004;
+UPDATE credits.log_default SET draws = substr(draws, 1, length(draws) - 1) WHERE id = 190004;
 SELECT account, transaction_id, problem FROM credits_verify('check:1');
 ROLLBACK;
 -- states that the log does not tell, or that there are not

@@ -161,7 +161,7 @@ foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $cl
 		SELECT ${schema}credits_open_account('c');
 		SELECT ${schema}credits_allocate('c', 13, expires_at => now() + interval '1 day 1 s');
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-		'BEGIN IF NEW.kind = ''expiration'' THEN RAISE EXCEPTION ''poisoned''; END IF; RETURN NULL; END';
+		'BEGIN IF credits.kind_name(NEW.kind_code) = ''expiration'' THEN RAISE EXCEPTION ''poisoned''; END IF; RETURN NULL; END';
 		CREATE TRIGGER refuse AFTER INSERT ON credits.log FOR EACH ROW
 			WHEN (NEW.account_id = 1) EXECUTE FUNCTION refuse();));
 	is($node->safe_psql($dbname, q(SELECT id FROM credits.accounts WHERE name = 'poisoned')), '1',

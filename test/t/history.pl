@@ -60,7 +60,8 @@ sub explained
 # no node passes on more rows than it may.
 sub reads_little
 {
-	my ($name, $query, $rows) = @_;
+	my ($name, $query, $rows, %params) = @_;
+	my $by = $params{by} // qr/account_id = |\bid = /;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($answer, $plans) = explained($query);
 
@@ -81,7 +82,7 @@ sub reads_little
 	foreach my $number (grep { $lines[$_] =~ /Index.*Scan.* on (log\w*|grants)/ } 0 .. $#lines)
 	{
 		my $condition = (grep { /Index Cond/ } @lines[ $number + 1 .. min_of($number + 3, $#lines) ])[0] // '';
-		like($condition, qr/account_id = |\bid = /, "$name: by account");
+		like($condition, $by, "$name: by account");
 	}
 	return $answer;
 }
@@ -106,6 +107,13 @@ reads_little('credits_summary', q(SELECT * FROM credits_summary('big')), 10);
 reads_little('credits_balance_at, past', q(SELECT credits_balance_at('big', '2020-01-10 12:00+00')), 10);
 reads_little('credits_balance_at, now', q(SELECT credits_balance_at('big', now())), 10);
 reads_little('credits_balance_at, future', q(SELECT credits_balance_at('big', '2200-01-01 00:00+00')), 10);
+
+# by what is not the account
+reads_little('a key', q(SELECT id FROM credits.transactions WHERE COALESCE(member_id, account_id) = credits.account_id('big')
+	AND credits.key_digest(idempotency_key) = credits.key_digest('d77') AND idempotency_key = 'd77'), 2, by => qr/key_digest/);
+reads_little('a reference', q(SELECT id FROM credits.transactions WHERE reference = 'nowhere'), 2, by => qr/reference = /);
+reads_little('account and time', q(SELECT id FROM credits.transactions WHERE account_id = credits.account_id('big')
+	AND created_at >= '2020-01-05 00:00+00' AND created_at < '2020-01-05 12:00+00' ORDER BY created_at DESC, id DESC LIMIT 10), 10);
 
 # many times in one session: a plan made without looking at the arguments is
 # no worse

@@ -31,7 +31,7 @@ my @chores = (
 	'DROP INDEX CONCURRENTLY credits.log_reference_idx',
 	'CREATE INDEX grants_source_idx ON credits.grants (source)',
 	'DROP INDEX credits.grants_source_idx',
-	'CREATE STATISTICS credits.s ON kind, operation FROM credits.log',
+	'CREATE STATISTICS credits.s ON kind_code, operation FROM credits.log',
 	'DROP STATISTICS credits.s',
 	'ANALYZE',);
 

@@ -87,7 +87,7 @@ is(answer("SELECT kind FROM credits_release($hold)"), 'release', 'with holds, to
 answer(<<'SQL');
 CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	IF new.kind = 'refund' AND new.reason IS NULL THEN
+	IF credits.kind_name(new.kind_code) = 'refund' AND new.reason IS NULL THEN
 		PERFORM credits_refund(new.target_id, reason => 'again');
 	END IF;
 	RETURN new;

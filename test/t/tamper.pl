@@ -129,6 +129,25 @@ is($super->value(q(SELECT string_agg(status, ' ' ORDER BY id) FROM credits.hold_
 	'open captured released expired', 'a hold in each state');
 is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'clean with holds');
 
+# draws as the log has them: see doc/log.md
+$super->value(q(
+CREATE FUNCTION pg_temp.pack(numbers bigint[]) RETURNS bytea LANGUAGE plpgsql AS $pack$
+DECLARE
+	packed bytea := '';
+	n bigint;
+BEGIN
+	FOREACH n IN ARRAY numbers LOOP
+		n := CASE WHEN n < 0 THEN -2 * n - 1 ELSE 2 * n END;
+		WHILE n > 127 LOOP
+			packed := packed || set_byte('\x00', 0, (n % 128)::integer + 128);
+			n := n / 128;
+		END LOOP;
+		packed := packed || set_byte('\x00', 0, n::integer);
+	END LOOP;
+	RETURN packed;
+END
+$pack$));
+
 my $log = 'credits.log_default';
 my $mine = "account_id = credits.account_id('a')";
 my $first = "$mine AND idempotency_key = 'first'";
@@ -172,21 +191,24 @@ tampered('held edited', 'a', "UPDATE $log SET held = 1 WHERE $first", 'chain run
 tampered('running balance edited', 'a', "UPDATE $log SET balance_after = 1 WHERE $first", 'chain running_balance');
 tampered('reference edited', 'a', "UPDATE $log SET reference = 'r9' WHERE $first", 'chain');
 tampered('key edited', 'a', "UPDATE $log SET idempotency_key = 'free' WHERE $first", 'chain');
-tampered('kind edited', 'a', "UPDATE $log SET kind = 'expiration' WHERE $first", 'chain totals');
-tampered('role edited', 'a', "UPDATE $log SET role = 'mallory' WHERE $first", 'chain');
+tampered('kind edited', 'a', "UPDATE $log SET kind_code = 'e' WHERE $first", 'chain totals');
+tampered('role edited', 'a', [ "INSERT INTO credits.roles VALUES (-1, 'mallory')", "UPDATE $log SET role_id = -1 WHERE $first" ], 'chain');
+tampered('role that there is not', 'a', "UPDATE $log SET role_id = -1 WHERE $first", 'chain');
+tampered('role renamed', 'a', "UPDATE credits.roles SET name = 'mallory'", 'chain', all => 1);
+tampered('roles removed', 'a', 'DELETE FROM credits.roles', 'chain', all => 1);
 tampered('free text added', 'a', "UPDATE $log SET reason = 'because', salt = '\\x00' WHERE $first", 'chain');
 tampered('free text added without salt', 'a', "UPDATE $log SET reason = 'because' WHERE $first", 'chain');
-tampered('target edited', 'a', "UPDATE $log SET target_id = 1 WHERE $mine AND kind = 'refund'", 'chain');
+tampered('target edited', 'a', "UPDATE $log SET target_id = 1 WHERE $mine AND kind_code = 'r'", 'chain');
 tampered('time edited', 'a', "UPDATE $log SET created_at = created_at - interval '1 day' WHERE $second", 'chain time');
 tampered('hash rewritten', 'a', "UPDATE $log SET hash = sha256('x') WHERE $first", 'chain');
-tampered('last hash rewritten', 'a', "UPDATE $log SET hash = sha256('x') WHERE $mine AND kind = 'refund'", 'chain head');
-tampered('draws edited', 'a', "UPDATE $log SET draws = ARRAY[[draws[1][1], -31]] WHERE $first", 'chain draws grants');
+tampered('last hash rewritten', 'a', "UPDATE $log SET hash = sha256('x') WHERE $mine AND kind_code = 'r'", 'chain head');
+tampered('draws edited', 'a', "UPDATE $log SET draws = pg_temp.pack(ARRAY[[(credits.draws_of(draws))[1][1], -31]]) WHERE $first", 'chain draws grants');
 tampered('draws moved to another grant', 'a',
-	"UPDATE $log SET draws = ARRAY[[(SELECT min(id) FROM credits.grants WHERE $mine), -30]] WHERE $first",
+	"UPDATE $log SET draws = pg_temp.pack(ARRAY[[(SELECT min(id) FROM credits.grants WHERE $mine), -30]]) WHERE $first",
 	'chain grants');
-tampered('draws moved to no grant', 'a', "UPDATE $log SET draws = ARRAY[[999999, -30]] WHERE $first", 'chain orphan');
+tampered('draws moved to no grant', 'a', "UPDATE $log SET draws = pg_temp.pack(ARRAY[[999999, -30]]) WHERE $first", 'chain orphan');
 tampered('draws moved to a grant of another account', 'a',
-	"UPDATE $log SET draws = ARRAY[[(SELECT min(id) FROM credits.grants WHERE account_id = credits.account_id('b')), -30]] WHERE $first",
+	"UPDATE $log SET draws = pg_temp.pack(ARRAY[[(SELECT min(id) FROM credits.grants WHERE account_id = credits.account_id('b')), -30]]) WHERE $first",
 	'chain grants', all => 1);
 tampered('draws removed', 'a', "UPDATE $log SET draws = NULL WHERE $first", 'chain draws');
 
@@ -210,18 +232,18 @@ tampered('rows swapped with their times', 'a',
 
 # rows removed and added
 tampered('row deleted from the middle', 'a', "DELETE FROM $log WHERE $first", 'chain count balance');
-tampered('first row deleted', 'a', "DELETE FROM $log WHERE $mine AND kind = 'opening'", 'chain count');
-tampered('last row deleted', 'a', "DELETE FROM $log WHERE $mine AND kind = 'refund'", 'count head balance');
+tampered('first row deleted', 'a', "DELETE FROM $log WHERE $mine AND kind_code = 'o'", 'chain count');
+tampered('last row deleted', 'a', "DELETE FROM $log WHERE $mine AND kind_code = 'r'", 'count head balance');
 tampered('all rows deleted', 'a', "DELETE FROM $log WHERE $mine", 'count head balance');
 tampered('row added', 'a',
-	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), account_id, created_at + interval '1 hour', amount, held, "
-	  . 'balance_after + amount, held_after, target_id, member_id, request, kind, role, NULL, operation, reference, draws, terms, reason, '
+	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), account_id, created_at + interval '1 hour', amount, "
+	  . 'balance_after + amount, held, held_after, target_id, member_id, role_id, request, kind_code, NULL, draws, operation, reference, terms, reason, '
 	  . "metadata, actor, salt, sha256('x') FROM $log WHERE $second",
 	'chain count head balance');
 tampered('row added to no account', 'a',
-	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), 999999, created_at, amount, held, "
-	  . 'balance_after, held_after, target_id, member_id, request, kind, role, NULL, operation, reference, draws, terms, reason, '
-	  . "metadata, actor, salt, hash FROM $log WHERE $mine AND kind = 'opening'",
+	"INSERT INTO $log SELECT nextval('credits.transactions_id_seq'), 999999, created_at, amount, balance_after, "
+	  . 'held, held_after, target_id, member_id, role_id, request, kind_code, NULL, draws, operation, reference, terms, reason, '
+	  . "metadata, actor, salt, hash FROM $log WHERE $mine AND kind_code = 'o'",
 	'orphan', all => 1);
 
 # the account
@@ -301,15 +323,15 @@ tampered('due date moved past a hold', 'h', "UPDATE credits.accounts SET due_at 
 tampered('capture edited', 'h', "UPDATE $log SET held = -6 WHERE $held AND held = -8", 'chain running_balance draws holds');
 tampered('capture moved to another hold', 'h',
 	"UPDATE $log SET target_id = (SELECT id FROM credits.hold_states WHERE $open) WHERE $held AND held = -8", 'chain holds');
-tampered('release removed', 'h', "DELETE FROM $log WHERE $held AND kind = 'release' AND held = -5",
+tampered('release removed', 'h', "DELETE FROM $log WHERE $held AND kind_code = 'l' AND held = -5",
 	'chain count balance running_balance held holds');
-tampered('extension removed', 'h', "DELETE FROM $log WHERE $held AND kind = 'extension'", 'chain count holds');
+tampered('extension removed', 'h', "DELETE FROM $log WHERE $held AND kind_code = 'x'", 'chain count holds');
 tampered('member edited', 'h', "UPDATE $log SET member_id = NULL WHERE idempotency_key = 'pooled'", 'chain');
-tampered('transfer edited', 'm', "UPDATE $log SET amount = 90 WHERE kind = 'transfer' AND amount > 0",
+tampered('transfer edited', 'm', "UPDATE $log SET amount = 90 WHERE kind_code = 'T' AND amount > 0",
 	'chain running_balance balance draws');
 tampered('transfer made a gift', 'm',
-	"UPDATE $log SET terms = replace(terms::text, 'signup', 'gift')::jsonb WHERE kind = 'transfer' AND amount > 0", 'chain terms');
-tampered('reversal edited', 'h', "UPDATE $log SET amount = 10 WHERE $held AND kind = 'reversal'", 'chain refund draws');
+	"UPDATE $log SET terms = replace(terms::text, 'signup', 'gift')::jsonb WHERE kind_code = 'T' AND amount > 0", 'chain terms');
+tampered('reversal edited', 'h', "UPDATE $log SET amount = 10 WHERE $held AND kind_code = 'R'", 'chain refund draws');
 tampered('limits taken away', 'm', "UPDATE credits.accounts SET limited = false WHERE name = 'm'", 'limits');
 
 # pools: h is one, of which m is a member; o is above h
@@ -581,14 +603,14 @@ foreach my $row (split /\n/, $super->value(qq(
 			ELSE '\\x01' || sha256(salt || pg_temp.put(idempotency_key) || pg_temp.put(reference)
 				|| pg_temp.put(request) || pg_temp.put(reason) || pg_temp.put(metadata::text)
 				|| pg_temp.put(actor)) END, 'hex')
-	FROM $log WHERE $mine ORDER BY id)))
+	FROM credits.transactions WHERE $mine ORDER BY id)))
 {
 	my ($id, $canonical) = split /\|/, $row;
 	$head = sha256($head . pack 'H*', $canonical);
 	$super->value("UPDATE $log SET hash = '\\x" . unpack('H*', $head) . "' WHERE id = $id");
 }
 $super->value("UPDATE credits.accounts SET head = '\\x" . unpack('H*', $head) . "' WHERE name = 'a'");
-is($super->value('SELECT count(*) FROM credits_verify()'), '0', 'a chain redone: nothing to find within');
+is($super->value(q(SELECT count(*) FROM credits_verify() WHERE problem <> 'guards')), '0', 'a chain redone: nothing to find within');
 isnt(digest(), $digest, 'but the digest differs');
 $super->value('ROLLBACK');
 is(digest(), $digest, 'undone');
