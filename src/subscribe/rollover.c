@@ -102,9 +102,12 @@ rollover_left(Posting *posting, const Period *period)
 	int64		claimed;
 	ListCell   *lc;
 
-	foreach(lc, left == 0 ? NIL :
-			groups_read(posting, period->grant_id, GROUP_CLAIMED, PG_INT64_MAX,
-						&claimed))
+	/* a late renewal gives many, of which nothing can be claimed yet */
+	if (left == 0 ||
+		(period->granted < 0 && !ItemPointerIsValid(&period->tid)))
+		return left;
+	foreach(lc, groups_read(posting, period->grant_id, GROUP_CLAIMED,
+							PG_INT64_MAX, &claimed))
 		gone += debts_gone(posting, ((Grant *) lfirst(lc))->id);
 
 	/*

@@ -260,7 +260,7 @@ sub add_times
 		[ 'a downgrade after upgrades that were spent', $invoice->('used', "'in_' || i", $up) . " PERFORM credits_deduct('used', 10);",
 			$invoice->('used', "'in_' || i", $line->(0, q('credits', -1))) ],
 		[ 'the same, of which nothing is left', $invoice->('empty', "'in_' || i", $up)
-			. " PERFORM credits_deduct('empty', (SELECT balance FROM credits.accounts WHERE name = 'empty'));",
+			. " PERFORM credits_deduct(name, balance) FROM credits.accounts WHERE name = 'empty' AND balance > 0;",
 			$invoice->('empty', "'in_' || i", $line->(0, q('credits', -1))) ],
 		[ 'money of an invoice that goes back', $invoice->('back', "'in_' || i", $up), 
 			$invoice->('back', "'in_' || 1 + i % 10", $line->(0, q('credits', 10, 'reversed', 1 + i / 10 % 9))) ],
@@ -278,7 +278,7 @@ sub add_times
 		[ 'a spend while limits forbid a renewal, after events', q(FOR j IN 1 .. 10 LOOP PERFORM credits_try_deduct('full', 2000000); END LOOP;), q(PERFORM credits_deduct('full', 1);),
 			sub {
 				$session->value(q(SELECT kind FROM credits_set_limits('full', max_balance => 1000000)));
-				$session->value(q(SELECT status FROM credits_subscribe('full', 'scaled', starts_at => '2030-01-11')));
+				$session->value(q(SELECT status FROM credits_subscribe('full', 'scaled', starts_at => '2030-01-11 13:00')));
 			} ]
 	);
 	$session->value("SELECT credits_set_package('scaled', 10, 1, 'USD')");
@@ -290,7 +290,7 @@ sub add_times
 		my ($name, $calls, $probe, $prepare) = @$kind;
 		my ($account) = $calls =~ /(?:external_id = |\()'(\w+)'/;
 		my @took;
-		at('2030-01-12');
+		at('2030-01-11 12:00');
 		$begin->($account);
 		$prepare->() if $prepare;
 		my $done = 0;
@@ -305,6 +305,20 @@ sub add_times
 		}
 		cmp_ok($took[-1] / $took[0], '<', 3, "$name after " . join ', ', map { sprintf '%d: %.2f ms', $others[$_], $took[$_] } 0 .. $#others);
 	}
+
+	# reading an account whose renewal is late
+	my %took;
+	at('2030-01-01');
+	$session->value("SELECT credits_set_plan('daily', 10, 'day')");
+	$session->value("SELECT kind FROM credits_open_account('late')");
+	$session->value("SELECT status FROM credits_subscribe('late', 'daily')");
+	foreach my $days (1000, 20000)
+	{
+		at($session->value("SELECT timestamptz '2030-01-01' + $days * interval '1 day'"));
+		$took{$days} = min(map { my $start = $cpu->(); $session->value("SELECT credits_balance('late')"); ($cpu->() - $start) / $days } 1 .. $rounds);
+	}
+	cmp_ok($took{20000} / $took{1000}, '<', 3, sprintf 'each of 20000 periods that were missed: %.2f times as long as of 1000', $took{20000} / $took{1000});
+	at('2030-01-01');
 }
 
 # a job that is given too little time gets through by and by
