@@ -178,10 +178,12 @@ foreach my $name (qw(unpartitioned partitioned))
 	is($subscriber->safe_psql('postgres', 'SELECT * FROM credits_verify()'), '', "$name: clean");
 	is($subscriber->safe_psql('postgres', "SELECT count(*) FROM credits.transactions WHERE idempotency_key LIKE '$name:%'"), '99',
 		"$name: with what was erased");
-	# the job there makes partitions of its own, although its sequence is behind
-	$subscriber->safe_psql('postgres', 'CALL credits_housekeep()');
-	is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM credits.log_default'), '0', "$name: the job makes them")
-	  if $name eq 'partitioned';
+	# it can make partitions of its own meanwhile, although its sequence is behind
+	if ($name eq 'partitioned')
+	{
+		cmp_ok($subscriber->safe_psql('postgres', 'SELECT credits_partition_log()'), '>', 0, "$name: makes more");
+		is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM credits.log_default'), '0', "$name: with all rows");
+	}
 	$subscriber->safe_psql('postgres', "ALTER SUBSCRIPTION $name DISABLE; ALTER SUBSCRIPTION $name SET (slot_name = NONE); DROP SUBSCRIPTION $name; SELECT credits_sync_sequences()");
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '$name' AND active");
 	$node->poll_query_until('postgres', "SELECT NOT active FROM pg_replication_slots WHERE slot_name = '$name'");
