@@ -20,7 +20,8 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(6, 'Promotions', '{promotions,promotion_totals,promotion_uses}'),
 	(7, 'Purchases', '{purchases,reversals}'),
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
-	(9, 'Jobs', '{warnings,schedules,job_runs}');
+	(9, 'Jobs', '{warnings,schedules,job_runs}'),
+	(10, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 
 CREATE TEMP TABLE reference (source, source_column, target, target_column) AS
 SELECT s.relname::text, a.attname::text, t.relname::text, b.attname::text
@@ -45,6 +46,13 @@ UNION ALL VALUES
 	('periods', 'transaction_id', 'log', 'id'),
 	('purchases', 'transaction_id', 'log', 'id'),
 	('redemptions', 'transaction_id', 'log', 'id'),
+	('anchors', 'account_id', 'accounts', 'id'),
+	('anchor_parts', 'account_id', 'accounts', 'id'),
+	('anchors', 'until_id', 'archives', 'until_id'),
+	('carried_rows', 'until_id', 'archives', 'until_id'),
+	('archived_grants', 'account_id', 'accounts', 'id'),
+	('archived_log', 'account_id', 'accounts', 'id'),
+	('archived_log', 'member_id', 'accounts', 'id'),
 	-- a circle
 	('grants', 'group_id', 'grants', 'id'),
 	-- arrays
@@ -61,7 +69,16 @@ UNION ALL VALUES
 	('purchases', 'promotion', 'promotions', 'name'),
 	('stripe_price_versions', 'package', 'packages', 'name'),
 	('stripe_price_versions', 'plan', 'plans', 'name'),
-	-- ids of other systems, and of rows in one table or another
+	-- ids of other systems, and of rows in one table or another, or of what is archived
+	('anchor_parts', 'transaction_id', NULL, NULL),
+	('anchors', 'opening_id', NULL, NULL),
+	('anchors', 'transaction_id', NULL, NULL),
+	('archived_grants', 'group_id', NULL, NULL),
+	('archived_grants', 'transaction_id', NULL, NULL),
+	('archived_log', 'target_id', NULL, NULL),
+	('archives', 'done_account_id', NULL, NULL),
+	('archives', 'from_id', NULL, NULL),
+	('archives', 'until_id', NULL, NULL),
 	('job_runs', 'failed_id', NULL, NULL),
 	('stripe_events', 'object_id', NULL, NULL),
 	('subscriptions', 'external_id', NULL, NULL),

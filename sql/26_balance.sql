@@ -43,6 +43,14 @@ COMMENT ON FUNCTION credits.settled IS
 REVOKE ALL ON FUNCTION credits.settled FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION credits.settled TO credits_admin, credits_auditor;
 
+CREATE FUNCTION credits.archived_balance(account_id bigint, at timestamptz)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'credits_archived_balance' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION credits.archived_balance IS
+	'the balance of an account at an instant before the first of its rows that is still in the log; PT410 if only archived rows know it';
+REVOKE ALL ON FUNCTION credits.archived_balance FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION credits.archived_balance TO credits_admin, credits_auditor;
+
 -- After the newest row of the log, a balance can change only by settling and renewing:
 -- what has become due since is included as these will include it.
 CREATE FUNCTION @extschema@.credits_balance_at(account text, at timestamptz)
@@ -60,8 +68,11 @@ AS $$
 				SELECT t.balance_after
 				FROM credits.transactions AS t
 				WHERE t.account_id = a.id AND t.created_at <= a.at
+				  AND t.id > COALESCE((SELECT s.transaction_id
+									   FROM credits.book_starts AS s
+									   WHERE s.account_id = a.id), 0)
 				ORDER BY t.created_at DESC, t.id DESC
-				LIMIT 1), 0)
+				LIMIT 1), credits.archived_balance(a.id, a.at))
 		   END
 	FROM a JOIN credits.accounts AS r ON r.id = a.id
 $$;

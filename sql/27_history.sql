@@ -33,18 +33,37 @@ RETURNS TABLE (
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 50
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT t.id, t.created_at, t.kind, t.amount, t.held, t.balance_after,
-		   t.operation, t.reference, t.reason, t.metadata, t.target_id,
-		   t.idempotency_key, t.role, t.actor
-	FROM credits.transactions AS t
-	WHERE t.account_id = (SELECT credits.account_id($1))
-	  AND (t.created_at, t.id) <
+	WITH s AS MATERIALIZED (
+		SELECT * FROM credits.book_starts
+		WHERE account_id = (SELECT credits.account_id($1))
+	)
+	(SELECT t.id, t.created_at, t.kind, t.amount, t.held, t.balance_after,
+			t.operation, t.reference, t.reason, t.metadata, t.target_id,
+			t.idempotency_key, t.role, t.actor
+	 FROM credits.transactions AS t
+	 WHERE t.account_id = (SELECT credits.account_id($1))
+	   AND (t.created_at, t.id) <
+		   ((SELECT credits.history_position($1, $3)),
+			COALESCE($3, 9223372036854775807))
+	   AND t.created_at >= COALESCE($5, '-infinity'::timestamptz)
+	   AND t.created_at < COALESCE($6, 'infinity'::timestamptz)
+	   AND ($4 IS NULL OR t.kind = ANY ($4))
+	   AND t.id > COALESCE((SELECT s.transaction_id FROM s), 0)
+	 ORDER BY t.created_at DESC, t.id DESC
+	 LIMIT credits.max_rows($2))
+	UNION ALL
+	-- where the rest is
+	SELECT s.transaction_id, s.created_at, 'archived', 0, 0, s.balance,
+		   NULL, NULL, NULL, jsonb_build_object('transactions', s.transaction_count),
+		   NULL, NULL, NULL, NULL
+	FROM s
+	WHERE (s.created_at, s.transaction_id) <
 		  ((SELECT credits.history_position($1, $3)),
 		   COALESCE($3, 9223372036854775807))
-	  AND t.created_at >= COALESCE($5, '-infinity'::timestamptz)
-	  AND t.created_at < COALESCE($6, 'infinity'::timestamptz)
-	  AND ($4 IS NULL OR t.kind = ANY ($4))
-	ORDER BY t.created_at DESC, t.id DESC
+	  AND s.created_at >= COALESCE($5, '-infinity'::timestamptz)
+	  AND s.created_at < COALESCE($6, 'infinity'::timestamptz)
+	  AND ($4 IS NULL OR 'archived' = ANY ($4))
+	ORDER BY 2 DESC, 1 DESC
 	LIMIT credits.max_rows($2)
 $$;
 COMMENT ON FUNCTION @extschema@.credits_history IS

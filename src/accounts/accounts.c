@@ -87,7 +87,23 @@ static void
 accounts_first_receipt(Account *account, Receipt *receipt)
 {
 	Entry		entry;
+	Anchor		anchor;
 
+	if (anchors_find_left(GetActiveSnapshot(), account->id, &anchor))
+	{
+		/* the row is archived, and this is all that the receipt needs of it */
+		entry = (Entry)
+		{
+			.id = anchor.opening_id,
+				.account_id = account->id,
+				.created_at = account->created_at,
+				.kind = KIND_OPENING,
+				.amount = anchor.opening_amount,
+				.balance_after = anchor.opening_amount
+		};
+		receipts_from_entry(receipt, &entry, account, true);
+		return;
+	}
 	if (!scan_find(NULL, &log_by_account_id, GetActiveSnapshot(),
 				   &entry, BY_INT64(account->id)))
 		ereport(ERROR,

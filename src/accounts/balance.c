@@ -15,6 +15,7 @@
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(credits_balance);
+PG_FUNCTION_INFO_V1(credits_archived_balance);
 PG_FUNCTION_INFO_V1(credits_settled);
 PG_FUNCTION_INFO_V1(credits_settled_grants);
 PG_FUNCTION_INFO_V1(credits_required);
@@ -167,6 +168,29 @@ credits_settled_grants(PG_FUNCTION_ARGS)
 	if (page.wanted > 0)
 		ledger_peek_grants(&account, now, after, add_to_page, &page);
 	return (Datum) 0;
+}
+
+/*
+ * SQL function: returns the balance of an account at an instant before the first of its
+ * rows that is still in the log.  Raises an error if only archived rows know it.
+ */
+Datum
+credits_archived_balance(PG_FUNCTION_ARGS)
+{
+	int64		id = arg_id(fcinfo, 0, "account_id");
+	Anchor		anchor;
+
+	if (!anchors_find_left(GetActiveSnapshot(), id, &anchor))
+		PG_RETURN_INT64(0);
+	if (PG_ARGISNULL(1) || PG_GETARG_TIMESTAMPTZ(1) < anchor.created_at)
+		ereport(ERROR,
+				(errcode(ERRCODE_GONE),
+				 errmsg("the balance at that time is archived"),
+				 errdetail("The books of account " INT64_FORMAT " are closed up to %s, transaction " INT64_FORMAT ".",
+						   id, clock_show(anchor.created_at),
+						   anchor.transaction_id),
+				 errhint("Look for it in credits.archived_transactions, unless its partition was dropped.")));
+	PG_RETURN_INT64(anchor.balance);
 }
 
 /*

@@ -23,10 +23,20 @@ credits_history_position(PG_FUNCTION_ARGS)
 	int64		id;
 	Account		account;
 	Entry		entry;
+	Anchor		anchor;
 
 	if (PG_ARGISNULL(1))
 		PG_RETURN_TIMESTAMPTZ(DT_NOEND);
 	id = PG_GETARG_INT64(1);
+	/* the last row that is shown may be the one for what is archived */
+	if (rows_find_account(NULL, GetActiveSnapshot(), name, 0, &account) &&
+		anchors_find_left(GetActiveSnapshot(), account.id, &anchor) &&
+		anchor.transaction_id >= id)
+	{
+		if (anchor.transaction_id == id)
+			PG_RETURN_TIMESTAMPTZ(anchor.created_at);
+		anchors_check(GetActiveSnapshot(), id);
+	}
 	if (!rows_find_account(NULL, GetActiveSnapshot(), name, 0, &account) ||
 		!rows_find_entry(NULL, GetActiveSnapshot(), id, &entry) ||
 		entry.account_id != account.id)

@@ -26,6 +26,7 @@ PG_FUNCTION_INFO_V1(credits_now);
  */
 static TimestampTz *test_clock = NULL;
 static Interval *event_retention = NULL;
+static Interval *refund_window = NULL;
 static Intervals *expiry_warning = NULL;
 static Intervals *renewal_warning = NULL;
 static Interval *key_retention = NULL;
@@ -151,6 +152,15 @@ Interval *
 clock_redeem_window(void)
 {
 	return redeem_window;
+}
+
+/*
+ * Returns the setting credits.refund_window, or NULL if it is zero.
+ */
+Interval *
+clock_refund_window(void)
+{
+	return refund_window;
 }
 
 /*
@@ -351,6 +361,15 @@ void
 clock_assign_refund_grace(const char *newval, void *extra)
 {
 	refund_grace = (Interval *) extra;
+}
+
+/*
+ * Assign hook of credits.refund_window.
+ */
+void
+clock_assign_refund_window(const char *newval, void *extra)
+{
+	refund_window = (Interval *) extra;
 }
 
 /*

@@ -34,6 +34,7 @@ int			setting_referral_cap;
 int			setting_referral_credits;
 int			setting_referrer_credits;
 char	   *setting_refund_grace;
+static char *setting_refund_window;
 static char *setting_renewal_warning;
 int			setting_stripe_foreign;
 int			setting_stripe_tolerance;
@@ -343,6 +344,16 @@ settings_define(void)
 							   0,
 							   clock_check_interval,
 							   clock_assign_refund_grace,
+							   NULL);
+	DefineCustomStringVariable("credits.refund_window",
+							   "How long a spend can be refunded and a transfer reversed; 0 means forever.",
+							   NULL,
+							   &setting_refund_window,
+							   "0",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_refund_window,
 							   NULL);
 	DefineCustomStringVariable("credits.renewal_warning",
 							   "How long before a subscription is renewed events announce it, as a list; empty means never.",

@@ -97,8 +97,8 @@ likeness_text(SqlStatement *statement, const char *name, const char *other, int 
  * of another one, and guards of its own.  Those of the log are not passed on, since
  * it is a statement that they refuse, and would be lost when it is detached.
  */
-static void
-make_table(const char *name, const char *model)
+void
+partitions_make_table(const char *name, const char *model)
 {
 	statements_execute(psprintf("CREATE TABLE credits.%s (LIKE credits.%s INCLUDING ALL)%s; "
 								"CREATE TRIGGER log_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.%s"
@@ -117,8 +117,8 @@ make_table(const char *name, const char *model)
 /*
  * Marks the constraint of a table as validated.
  */
-static void
-trust_constraint(const char *table, const char *name)
+void
+partitions_trust_constraint(const char *table, const char *name)
 {
 	Oid			oid = get_relname_relid(table, get_namespace_oid("credits", false));
 	Relation	rel = table_open(ConstraintRelationId, RowExclusiveLock);
@@ -235,14 +235,14 @@ close_rest(void)
 								psprintf("id >= '" INT64_FORMAT "'::bigint AND ", rest.from),
 								until));
 	statements_execute(likeness_text(&index_names, name, "log_default", 1));
-	trust_constraint(name, "log_bounds");
+	partitions_trust_constraint(name, "log_bounds");
 	statements_execute(psprintf("ALTER TABLE credits.log ATTACH PARTITION credits.%s"
 								" FOR VALUES FROM (%s) TO (" INT64_FORMAT "); "
 								"ALTER TABLE credits.%s DROP CONSTRAINT log_bounds; "
 								"COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; "
 								"ALTER EXTENSION credits DROP TABLE credits.%s",
 								name, from, until, name, name, name));
-	make_table("log_default", name);
+	partitions_make_table("log_default", name);
 	statements_execute("ALTER TABLE credits.log ATTACH PARTITION credits.log_default DEFAULT; "
 					   "COMMENT ON TABLE credits.log_default IS"
 					   " 'the partition of credits.log for all rows that no other takes'");
@@ -265,31 +265,43 @@ limit_waiting(void)
 	return nest;
 }
 
+/* What is to be done while the log is locked */
+typedef struct LockedWork
+{
+	CatchWork	work;			/* or NULL */
+	void	   *arg;
+} LockedWork;
+
 /*
  * Locks the log and its default partition against everybody, if that does not take
- * long.
+ * long, and does what is to be done.
  */
 static void
 lock_log(void *arg)
 {
+	LockedWork *locked = arg;
 	int			nest = limit_waiting();
 
 	leaves_lock(&log_table, AccessExclusiveLock, true);
+	if (locked->work)
+		locked->work(locked->arg);
 	AtEOXact_GUC(true, nest);
 }
 
 /*
- * Locks the log and its default partition against everybody.  While one waits for
- * such a lock, all others queue behind: so the wait is given up again and again.
+ * Locks the log and its default partition against everybody, and does something that
+ * may need further locks.  While one waits for such a lock, all others queue behind: so
+ * the wait is given up again and again, and everything is undone.
  */
-static void
-lock_log_patiently(void)
+void
+partitions_with_log_locked(CatchWork work, void *arg)
 {
+	LockedWork	locked = {work, arg};
 	int			i;
 
 	for (i = 1;; i++)
 	{
-		ErrorData  *error = catch_error(lock_log, NULL);
+		ErrorData  *error = catch_error(lock_log, &locked);
 
 		if (error == NULL)
 			return;
@@ -332,7 +344,7 @@ make_next(void)
 	/* rows are going to the default partition */
 	if (newest >= rest.from)
 	{
-		lock_log_patiently();
+		partitions_with_log_locked(NULL, NULL);
 		close_rest();
 		return true;
 	}
@@ -344,7 +356,7 @@ make_next(void)
 		pg_add_s64_overflow(rest.from, setting_partition_rows, &until))
 		return false;
 	name = psprintf("log_" INT64_FORMAT, rest.from);
-	make_table(name, "log_default");
+	partitions_make_table(name, "log_default");
 	statements_execute(psprintf("ALTER TABLE credits.log ATTACH PARTITION credits.%s"
 								" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")",
 								name, rest.from, until));
@@ -405,7 +417,7 @@ credits_partition_log(PG_FUNCTION_ARGS)
 	(void) find_rest(&n);
 	if (n == 1)
 	{
-		lock_log_patiently();
+		partitions_with_log_locked(NULL, NULL);
 		close_rest();
 		made++;
 	}

@@ -5,10 +5,13 @@
 #ifndef CREDITS_JOBS_PARTITIONS_H
 #define CREDITS_JOBS_PARTITIONS_H
 
-#include "credits.h"
+#include "base/errors.h"
 
 #pragma GCC visibility push(hidden)
 
+extern void partitions_make_table(const char *name, const char *model);
+extern void partitions_trust_constraint(const char *table, const char *name);
+extern void partitions_with_log_locked(CatchWork work, void *arg);
 extern bool partitions_wanted(void);
 extern int64 partitions_sweep(int limit);
 

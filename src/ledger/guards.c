@@ -74,6 +74,26 @@ guards_may_spend(Posting *posting, int64 amount)
 }
 
 /*
+ * Raises an error if a spend or a transfer was made too long ago to be undone.
+ */
+void
+guards_may_undo(const Entry *entry)
+{
+	Interval   *window = clock_refund_window();
+
+	if (window == NULL ||
+		entry->created_at >= clock_before(clock_now(), window))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_GONE),
+			 errmsg("transaction " INT64_FORMAT " can no longer be undone",
+					entry->id),
+			 errdetail("It was made at %s, longer ago than credits.refund_window allows.",
+					   clock_show(entry->created_at)),
+			 errhint("Correct a balance with credits_adjust.")));
+}
+
+/*
  * Finds an account by name, or raises an error.
  */
 void

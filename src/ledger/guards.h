@@ -13,6 +13,7 @@ extern bool guards_refuse_unknown(Refusal *refusal, text *name);
 extern bool guards_not_closed(Posting *posting);
 extern bool guards_enough(Posting *posting, int64 amount);
 extern bool guards_may_spend(Posting *posting, int64 amount);
+extern void guards_may_undo(const Entry *entry);
 extern void guards_find_account(Snapshot snapshot, text *name,
 								Account *account);
 

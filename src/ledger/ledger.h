@@ -5,6 +5,7 @@
 #ifndef CREDITS_LEDGER_LEDGER_H
 #define CREDITS_LEDGER_LEDGER_H
 
+#include "ledger/anchors.h"
 #include "ledger/burn.h"
 #include "ledger/chain.h"
 #include "ledger/debts.h"

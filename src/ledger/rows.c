@@ -89,6 +89,11 @@ StoreTable	grants_table = {
 	ROWS_OF(Grant, grant_columns)
 };
 
+StoreTable	archived_grants_table = {
+	.name = "archived_grants",
+	ROWS_OF(Grant, grant_columns)
+};
+
 StoreIndex	grants_by_id = {
 	&grants_table, "grants_pkey", {"id"},.unique = true
 };

@@ -192,6 +192,7 @@ typedef struct Event
 extern void rows_init(void);
 extern StoreTable accounts_table;
 extern StoreTable grants_table;
+extern StoreTable archived_grants_table;
 extern StoreTable log_table;
 extern StoreTable events_table;
 extern StoreIndex accounts_by_id;
@@ -206,7 +207,7 @@ extern StoreIndex log_by_account_id;
 extern StoreIndex log_by_key;
 extern StoreIndex log_by_target_id;
 extern StoreIndex events_failed;
-extern const char *const account_status_names[];
+extern const char *const account_status_names[ACCOUNT_CLOSED + 1];
 extern const char *const grant_status_names[];
 extern char *rows_account_name(const Account *account);
 extern bool rows_find_account(Store *store, Snapshot snapshot, text *name,

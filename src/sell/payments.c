@@ -431,6 +431,9 @@ payments_first_receipt(const Purchase *purchase, Receipt *receipt)
 	PushActiveSnapshot(store_snapshot(true));
 	posting.snapshot = GetActiveSnapshot();
 	if (!rows_find_entry(NULL, posting.snapshot, purchase->transaction_id,
+						 &entry))
+		anchors_check(posting.snapshot, purchase->transaction_id);
+	if (!rows_find_entry(NULL, posting.snapshot, purchase->transaction_id,
 						 &entry) ||
 		!rows_find_account(NULL, posting.snapshot, NULL, purchase->account_id,
 						   &posting.account))

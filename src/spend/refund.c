@@ -324,6 +324,7 @@ find_parts(int64 id, text *account, Refund *refund)
 	snapshot = store_snapshot(true);
 	if (account)
 		guards_find_account(snapshot, account, &owner);
+	anchors_check(snapshot, id);
 	if (!rows_find_entry(NULL, snapshot, id, &target) ||
 		(account && owner.id != target.account_id &&
 		 owner.id != target.member_id))
@@ -340,6 +341,7 @@ find_parts(int64 id, text *account, Refund *refund)
 				 errdetail("Transaction " INT64_FORMAT " is of kind %s.",
 						   id, kinds_name(target.kind)),
 				 errhint("Pass the transaction_id of a deduction's or a capture's receipt.")));
+	guards_may_undo(&target);
 	add_part(refund, &target);
 	foreach(lc, terms_ids(&target, "parts"))
 	{

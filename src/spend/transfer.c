@@ -467,6 +467,7 @@ find_transfer(int64 id, Reversal *reversal, Party *parties)
 
 	ledger_lock_tables("credits_reverse_transfer()");
 	snapshot = store_snapshot(true);
+	anchors_check(snapshot, id);
 	if (!rows_find_entry(NULL, snapshot, id, &given))
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_FOUND),
@@ -480,6 +481,7 @@ find_transfer(int64 id, Reversal *reversal, Party *parties)
 				 errdetail("It is of kind %s and amount " INT64_FORMAT ".",
 						   kinds_name(given.kind), given.amount),
 				 errhint("Pass the transaction_id of the transfer's receipt.")));
+	guards_may_undo(&given);
 	reversal->id = id;
 	parties[0].id = given.account_id;
 	parties[1].id = 0;

@@ -514,8 +514,12 @@ read_outcome(ChangeRequest *change, int64 transaction_id)
 {
 	Entry		entry;
 	JsonbValue *scheduled;
+	bool		found = rows_find_entry(NULL, store_snapshot(true),
+										transaction_id, &entry);
 
-	if (!rows_find_entry(NULL, store_snapshot(true), transaction_id, &entry))
+	if (!found)
+		anchors_check(store_snapshot(false), transaction_id);
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("transaction " INT64_FORMAT " does not exist",

@@ -252,8 +252,7 @@ add_change(Earning *earning, const Period *period, const PlanChanged *note)
 	bool		trial = period->status == PERIOD_TRIAL;
 	Turn		turn;
 
-	/* a period can be given before it begins */
-	turn.at = Max(note->at, period->starts_at);
+	turn.at = note->at;
 	turn.credits = trial ? next->trial_credits : next->credits;
 	/* a plan without a trial leaves one as it is */
 	turn.proration = trial && next->trial == NULL ? PRORATE_NONE :
@@ -352,8 +351,7 @@ proration_entitle(Posting *posting, const Subscription *subscription,
 	}
 	else
 		add_changes(posting, period, until, new, &earning, carried, &last);
-	if (new && until == period->ends_at &&
-		(earning.over || new->at < period->starts_at))
+	if (new && until == period->ends_at && earning.over)
 		periods_forget_changes(posting, period);
 	else if (new && until == period->ends_at)
 	{

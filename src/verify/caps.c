@@ -32,6 +32,16 @@ typedef struct MemberCheck
 	TimestampTz window_start;	/* the earliest that its window can have */
 } MemberCheck;
 
+/* What a pool's rows that are being archived have counted for a member */
+typedef struct MemberUse
+{
+	MemberKey	key;			/* hash key */
+	bool		exists;
+	int64		since_id;		/* of the member now: it counts from there */
+	TimestampTz window_start;
+	int64		used;
+} MemberUse;
+
 typedef struct CapsCheck
 {
 	MemoryContext context;
@@ -39,8 +49,10 @@ typedef struct CapsCheck
 	HTAB	   *members;
 	HASH_SEQ_STATUS status;		/* position of verify_caps_members */
 	bool		reporting;		/* has verify_caps_members begun? */
+	HTAB	   *uses;			/* of MemberUse, if they are to be kept */
 	int64		account_id;		/* the account whose log is being read */
 	Jsonb	   *limits;			/* its limits as last logged, or NULL */
+	TimestampTz anchored_at;	/* its rows up to then are archived */
 } CapsCheck;
 
 /*
@@ -62,6 +74,18 @@ member_check(CapsCheck *check, const MemberKey *key)
 		member->window_start = DT_NOBEGIN;
 	}
 	return member;
+}
+
+/*
+ * Returns a copy of a document that lasts as long as the check.
+ */
+static Jsonb *
+keep_document(CapsCheck *check, const Jsonb *document)
+{
+	Jsonb	   *copy = MemoryContextAlloc(check->context, VARSIZE(document));
+
+	memcpy(copy, document, VARSIZE(document));
+	return copy;
 }
 
 /*
@@ -169,11 +193,28 @@ note_membership(CapsCheck *check, const Entry *entry)
 		pfree(member->terms);
 	member->terms = NULL;
 	if (!verify_same(entry->terms, members_terms(&removed)))
-	{
-		member->terms = MemoryContextAlloc(check->context,
-										   VARSIZE(entry->terms));
-		memcpy(member->terms, entry->terms, VARSIZE(entry->terms));
-	}
+		member->terms = keep_document(check, entry->terms);
+}
+
+/*
+ * Returns what is counted for a member, of which it reads the row when it first
+ * occurs.
+ */
+static MemberUse *
+use_of(CapsCheck *check, const MemberKey *key)
+{
+	bool		found;
+	MemberUse  *use = hash_search(check->uses, key, HASH_ENTER, &found);
+	Member		member;
+
+	if (found)
+		return use;
+	use->exists = scan_find(NULL, &members_by_pool, GetActiveSnapshot(), &member,
+							BY_INT64(key->pool_id), BY_INT64(key->account_id));
+	use->since_id = use->exists ? member.since_id : 0;
+	use->window_start = use->exists ? member.window_start : DT_NOBEGIN;
+	use->used = 0;
+	return use;
 }
 
 /*
@@ -185,13 +226,18 @@ count_members(CapsCheck *check, const Entry *entry)
 	Entry		spend;
 	ListCell   *lc;
 
-	if (!check->all ||
+	if ((!check->all && !check->uses) ||
 		!limit_rules_counts_as(NULL, GetActiveSnapshot(), entry, &spend))
 		return;
 	foreach(lc, members_add_way_of(NIL, &spend))
 	{
 		MemberCheck *member = hash_search(check->members, lfirst(lc),
 										  HASH_FIND, NULL);
+		MemberUse  *use = check->uses ? use_of(check, lfirst(lc)) : NULL;
+
+		if (use && use->exists && spend.id > use->since_id &&
+			spend.created_at >= use->window_start)
+			use->used = (int64) ((uint64) use->used - (uint64) entry->amount);
 
 		if (member && member->member &&
 			spend.id > member->member->since_id &&
@@ -209,12 +255,7 @@ void
 verify_caps_entry(CapsCheck *check, const Entry *entry)
 {
 	if (entry->account_id != check->account_id)
-	{
-		check->account_id = entry->account_id;
-		if (check->limits)
-			pfree(check->limits);
-		check->limits = NULL;
-	}
+		verify_caps_start(check, entry->account_id, NULL, DT_NOBEGIN);
 	if (entry->member_id != 0)
 		count_members(check, entry);
 	else if (entry->kind == KIND_MEMBERSHIP)
@@ -223,9 +264,126 @@ verify_caps_entry(CapsCheck *check, const Entry *entry)
 	{
 		if (check->limits)
 			pfree(check->limits);
-		check->limits = MemoryContextAlloc(check->context,
-										   VARSIZE(entry->terms));
-		memcpy(check->limits, entry->terms, VARSIZE(entry->terms));
+		check->limits = keep_document(check, entry->terms);
+	}
+}
+
+/*
+ * Has what members use counted while the log of one pool is read, for an anchor.
+ */
+void
+verify_caps_keep_uses(CapsCheck *check)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(MemberKey);
+	ctl.entrysize = sizeof(MemberUse);
+	ctl.hcxt = check->context;
+	check->uses = hash_create("credits uses", 16, &ctl,
+							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/*
+ * Begins to read an account's log, at its anchor and with the limits set before, if
+ * there is one.
+ */
+void
+verify_caps_start(CapsCheck *check, int64 account_id, const Jsonb *limits,
+				  TimestampTz anchored_at)
+{
+	check->account_id = account_id;
+	check->anchored_at = anchored_at;
+	if (check->limits)
+		pfree(check->limits);
+	check->limits = limits ? keep_document(check, limits) : NULL;
+}
+
+/*
+ * Begins with what an anchor says about a member, or about what one has used.
+ */
+void
+verify_caps_part(CapsCheck *check, const AnchorPart *part)
+{
+	MemberKey	key = {part->account_id, part->id};
+	TimestampTz window_start = verify_part_time(part, "window_start");
+	int64		since_id = verify_part_int64(part, "since_id");
+	MemberCheck *member;
+
+	if (part->kind == PART_MEMBER)
+	{
+		Entry		entry = {.terms = part->state};
+		JsonbValue *terms = terms_get(&entry, "terms");
+
+		member = member_check(check, &key);
+		member->added_by = verify_part_int64(part, "added_by");
+		member->since_id = since_id;
+		member->window_start = window_start;
+		if (terms && terms->type == jbvBinary)
+			member->terms = keep_document(check, JsonbValueToJsonb(terms));
+		return;
+	}
+	/* what was counted, if counting has not begun anew */
+	key.pool_id = verify_part_int64(part, "pool_id");
+	member = check->all ?
+		hash_search(check->members, &key, HASH_FIND, NULL) : NULL;
+	if (member && member->member && member->member->since_id == since_id &&
+		member->member->window_start == window_start)
+		member->used = verify_add(member->used, verify_part_int64(part, "used"));
+	if (check->uses)
+	{
+		MemberUse  *use = use_of(check, &key);
+
+		if (use->since_id == since_id && use->window_start == window_start)
+			use->used = verify_add(use->used, verify_part_int64(part, "used"));
+	}
+}
+
+/*
+ * Returns the limits that an account was last given, NULL if it never was.
+ */
+Jsonb *
+verify_caps_logged(const CapsCheck *check, int64 account_id)
+{
+	return check->account_id == account_id ? check->limits : NULL;
+}
+
+/*
+ * Adds the members of a pool, and what members have used of it, to the parts of an
+ * anchor.
+ */
+void
+verify_caps_parts(CapsCheck *check, int64 account_id, List **parts)
+{
+	HASH_SEQ_STATUS status;
+	MemberCheck *member;
+	MemberUse  *use;
+	JsonObject	json;
+
+	hash_seq_init(&status, check->members);
+	while ((member = hash_seq_search(&status)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (member->key.pool_id != account_id || member->terms == NULL)
+			continue;
+		json_begin(&json);
+		json_jsonb(&json, "terms", member->terms);
+		json_int64(&json, "added_by", member->added_by);
+		json_int64(&json, "since_id", member->since_id);
+		json_time(&json, "window_start", member->window_start);
+		verify_add_part(parts, PART_MEMBER, member->key.account_id, &json);
+	}
+	hash_seq_init(&status, check->uses);
+	while ((use = hash_seq_search(&status)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!use->exists || use->used == 0)
+			continue;
+		json_begin(&json);
+		json_int64(&json, "pool_id", use->key.pool_id);
+		json_int64(&json, "since_id", use->since_id);
+		json_time(&json, "window_start", use->window_start);
+		json_int64(&json, "used", use->used);
+		verify_add_part(parts, PART_USE, use->key.account_id, &json);
 	}
 }
 
@@ -264,6 +422,18 @@ verify_caps_limits(CapsCheck *check, const Account *account)
 		return problems;		/* counted only while a setting limits it */
 	counted = limits;
 	limit_rules_count(NULL, GetActiveSnapshot(), PG_INT64_MAX, &counted);
+
+	/*
+	 * a window that began before the anchor is over; the next spend begins
+	 * another
+	 */
+	if (check->account_id == account->id)
+	{
+		if (limits.day_start <= check->anchored_at)
+			counted.day_used = limits.day_used;
+		if (limits.month_start <= check->anchored_at)
+			counted.month_used = limits.month_used;
+	}
 	if (limits.day_used != counted.day_used)
 		problems = lappend(problems,
 						   psprintf("day_used is " INT64_FORMAT ", but should be " INT64_FORMAT,

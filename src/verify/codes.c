@@ -118,9 +118,10 @@ check_redeemed(Verification *v, TupleTableSlot *slot)
 	Entry		entry;
 
 	codec_read(&redemptions_table, slot, &redeemed);
-	if (!rows_find_entry(NULL, GetActiveSnapshot(), redeemed.transaction_id,
-						 &entry) ||
-		redeemed_kind(&entry) == CODE_UNKNOWN)
+	if (rows_find_entry(NULL, GetActiveSnapshot(), redeemed.transaction_id,
+						&entry) ?
+		redeemed_kind(&entry) == CODE_UNKNOWN :
+		redeemed.transaction_id > v->left_until)
 		verify_orphan(v, redeemed.transaction_id,
 					  psprintf("a redemption of code " INT64_FORMAT " is not in the log",
 							   redeemed.code_id));
@@ -138,9 +139,10 @@ check_code_row(Verification *v, TupleTableSlot *slot)
 
 	codec_read(&codes_table, slot, &code);
 	if (code.kind == CODE_GIFT &&
-		(!rows_find_entry(NULL, GetActiveSnapshot(), code.transaction_id,
-						  &entry) ||
-		 !creates_gift(&entry) || code_of(&entry) != code.id))
+		(rows_find_entry(NULL, GetActiveSnapshot(), code.transaction_id,
+						 &entry) ?
+		 !creates_gift(&entry) || code_of(&entry) != code.id :
+		 code.transaction_id > v->left_until))
 		verify_orphan(v, 0,
 					  psprintf("the gift of code " INT64_FORMAT " is not in the log",
 							   code.id));

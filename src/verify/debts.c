@@ -54,6 +54,68 @@ debt_term(const Entry *entry, const char *key)
 }
 
 /*
+ * Begins with what an anchor says about a debt.
+ */
+void
+verify_begin_debt(HTAB *debts, const AnchorPart *part)
+{
+	DebtCheck  *debt = hash_search(debts, &part->id, HASH_ENTER, NULL);
+	Entry		entry = {.terms = part->state};
+	List	   *payers = terms_ids(&entry, "payers");
+	int			i;
+
+	memset((char *) debt + sizeof(int64), 0, sizeof(DebtCheck) - sizeof(int64));
+	debt->claimed = verify_part_int64(part, "claimed");
+	debt->gone = verify_part_int64(part, "gone");
+	debt->owed = verify_part_int64(part, "owed");
+	debt->paid = verify_part_int64(part, "paid");
+	/* the id of each is followed by what it has paid */
+	for (i = 0; i + 1 < list_length(payers); i += 2)
+	{
+		Draw	   *payer = palloc(sizeof(Draw));
+
+		*payer = DRAW(*(int64 *) list_nth(payers, i),
+					  *(int64 *) list_nth(payers, i + 1));
+		debt->payers = lappend(debt->payers, payer);
+	}
+}
+
+/*
+ * Adds the debts, and what was one, to the parts of an anchor.
+ */
+void
+verify_debt_parts(HTAB *debts, List **parts)
+{
+	HASH_SEQ_STATUS status;
+	DebtCheck  *debt;
+
+	hash_seq_init(&status, debts);
+	while ((debt = hash_seq_search(&status)) != NULL)
+	{
+		JsonObject	json;
+		JsonArray	payers;
+		ListCell   *lc;
+
+		CHECK_FOR_INTERRUPTS();
+		json_begin(&json);
+		json_int64(&json, "claimed", debt->claimed);
+		json_int64(&json, "gone", debt->gone);
+		json_int64(&json, "owed", debt->owed);
+		json_int64(&json, "paid", debt->paid);
+		json_begin_array(&payers);
+		foreach(lc, debt->payers)
+		{
+			const Draw *payer = lfirst(lc);
+
+			json_add_int64(&payers, payer->grant_id);
+			json_add_int64(&payers, payer->amount);
+		}
+		json_array(&json, "payers", &payers);
+		verify_add_part(parts, PART_DEBT, debt->grant_id, &json);
+	}
+}
+
+/*
  * Adds an amount to what a grant has paid of a debt.
  */
 static void

@@ -21,6 +21,8 @@ verify_report(Verification *v, int64 transaction_id, const char *problem,
 	Datum		values[4];
 	bool		isnull[4] = {false};
 
+	if (v->closure)
+		verify_refuse_closing(v, transaction_id, problem, detail);
 	values[0] = PointerGetDatum(v->name);
 	isnull[0] = v->name == NULL;
 	values[1] = Int64GetDatum(transaction_id);

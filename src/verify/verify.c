@@ -26,32 +26,6 @@
 PG_FUNCTION_INFO_V1(credits_verify);
 PG_FUNCTION_INFO_V1(credits_digest);
 
-/* A grant according to its row, and according to the log */
-typedef struct GrantCheck
-{
-	int64		id;				/* hash key */
-	/* according to its row */
-	int64		amount;
-	int64		remaining;
-	int64		lost;
-	GrantStatus status;
-	int64		group_id;
-	TimestampTz due_at;			/* when it becomes effective or expires */
-	int64		transaction_id; /* the transaction that gave it */
-	bool		prolonged;
-	Jsonb	   *terms;
-	Jsonb	   *expiry;			/* current expiry, if prolonged */
-	/* according to the log */
-	Jsonb	   *logged_expiry;	/* as last prolonged */
-	int64		given;			/* original amount */
-	int64		drawn;			/* sum of its draws */
-	int64		logged_lost;	/* draws by which credits were lost unused */
-	int64		taken_back;		/* by changes of plan */
-	bool		pending;		/* given, but not yet effective */
-	bool		of_period;		/* given for a period of a subscription? */
-	GrantStatus empty;			/* status if nothing remains of it */
-} GrantCheck;
-
 /*
  * Returns the account id of the current row of a scan of transactions or
  * grants by account.
@@ -127,9 +101,11 @@ check_draws(Verification *v, HTAB *grants, const Entry *entry)
 		}
 		if (takes_from_hold(entry))
 		{
+			grant->last_id = entry->id;
 			sum = verify_add(sum, entry->draws[i].amount);
 			continue;
 		}
+		grant->last_id = entry->id;
 		grant->drawn = verify_add(grant->drawn, entry->draws[i].amount);
 		if (kinds_info(entry->kind)->loses || entry->kind == KIND_PLAN_CHANGE)
 			grant->logged_lost = (int64) ((uint64) grant->logged_lost -
@@ -238,6 +214,9 @@ check_refund(Verification *v, const Entry *refund)
 	int64		refunded = 0;
 	int64		taken;
 
+	/* an archived target was proven before it was archived */
+	if (refund->has_target && refund->target_id <= v->left_until)
+		return;
 	if (!refund->has_target ||
 		!rows_find_entry(NULL, GetActiveSnapshot(), refund->target_id,
 						 &target) ||
@@ -318,6 +297,7 @@ verify_read_grants(Verification *v, int64 account_id)
 			check->pending = false;
 			check->of_period = false;
 			check->empty = GRANT_USED;
+			check->last_id = 0;
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(v->row);
@@ -373,14 +353,15 @@ verify_note_period(HTAB *grants, int64 id)
  * Compares each grant's row with its draws, and their sum with the balance.
  */
 static void
-verify_check_grants(Verification *v, HTAB *grants, const Account *account)
+verify_check_grants(Verification *v, const Replay *replay,
+					const Account *account)
 {
 	HASH_SEQ_STATUS status;
 	GrantCheck *grant;
 	int64		effective = 0;
-	int64		granted = 0;
+	int64		granted = replay->granted;
 
-	hash_seq_init(&status, grants);
+	hash_seq_init(&status, replay->grants);
 	while ((grant = hash_seq_search(&status)) != NULL)
 	{
 		bool		open = grant->status == GRANT_OPEN;
@@ -432,9 +413,9 @@ verify_check_grants(Verification *v, HTAB *grants, const Account *account)
  * row should be according to the log so far, and is updated.
  */
 static void
-check_transaction(Verification *v, HTAB *grants, HTAB *holds, HTAB *debts,
-				  const Entry *entry, Account *sum)
+check_transaction(Verification *v, Replay *replay, const Entry *entry)
 {
+	Account    *sum = &replay->sum;
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 
 	if (chain_has_text(entry) && entry->salt == NULL)
@@ -463,6 +444,11 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds, HTAB *debts,
 	sum->balance = entry->balance_after;
 	sum->held = entry->held_after;
 
+	if (sum->transaction_count == 0)
+	{
+		replay->opening_id = entry->id;
+		replay->opening_amount = entry->amount;
+	}
 	if (entry->id <= sum->last_transaction_id)
 		verify_report(v, entry->id, "time", "id is not above the one before it");
 	sum->last_transaction_id = entry->id;
@@ -479,23 +465,26 @@ check_transaction(Verification *v, HTAB *grants, HTAB *holds, HTAB *debts,
 		sum->limited = true;
 	if (entry->kind == KIND_REFUND || entry->kind == KIND_REVERSAL)
 		check_refund(v, entry);
-	verify_held(v, holds, entry);
-	verify_debt_entry(v, debts, entry, sum);
+	verify_held(v, replay->holds, entry);
+	verify_debt_entry(v, replay->debts, entry, sum);
 	verify_code(v, entry);
-	verify_period(v, grants, entry);
+	verify_period(v, replay->grants, entry);
 	verify_charge(v, entry);
 	verify_caps_entry(v->caps, entry);
-	check_draws(v, grants, entry);
-	check_terms(v, grants, entry);
+	check_draws(v, replay->grants, entry);
+	check_terms(v, replay->grants, entry);
+	replay->total = verify_add(replay->total, entry->amount);
+	replay->held = verify_add(replay->held, entry->held);
 }
 
 /*
  * Compares an account's row with its log.
  */
 static void
-check_account(Verification *v, const Account *account, const Account *sum,
-			  int64 total, int64 held)
+check_account(Verification *v, const Account *account, const Replay *replay)
 {
+	const Account *sum = &replay->sum;
+
 	verify_expect(v, 0, "count", "transaction_count", account->transaction_count,
 				  sum->transaction_count);
 	if (account->last_transaction_id != sum->last_transaction_id ||
@@ -515,8 +504,9 @@ check_account(Verification *v, const Account *account, const Account *sum,
 		verify_report(v, 0, "limits", account->limited ?
 					  "the account is marked as limited, but by the log it is not" :
 					  "the account has limits by the log, but is not marked");
-	verify_expect(v, 0, "balance", "balance", account->balance, total);
-	verify_expect(v, 0, "held", "held", account->held, held);
+	verify_expect(v, 0, "balance", "balance", account->balance,
+				  replay->total);
+	verify_expect(v, 0, "held", "held", account->held, replay->held);
 	verify_expect(v, 0, "debt", "debt", account->debt, sum->debt);
 	verify_expect(v, 0, "totals", "spent", account->spent, sum->spent);
 	verify_expect(v, 0, "totals", "refunded", account->refunded, sum->refunded);
@@ -544,21 +534,39 @@ check_members(Verification *v)
 }
 
 /*
- * Verifies the next account, with its transactions and grants.
+ * Checks a row of the account.  One that the account's anchor covers was proven when
+ * the anchor was made: if the log still has it when it should have left, it is a copy.
  */
 static void
-verify_account(Verification *v, const Account *account)
+check_entry(Verification *v, Replay *replay, int64 anchored, const Entry *entry)
 {
-	Account		sum;
-	HTAB	   *grants = verify_read_grants(v, account->id);
-	HTAB	   *holds = verify_make_holds(v);
-	HTAB	   *debts = verify_make_debts(v);
-	int64		total = 0;
-	int64		held = 0;
+	if (entry->id <= anchored && entry->id <= v->left_until)
+		verify_carried(v, entry);
+	else if (entry->id > anchored)
+	{
+		if (v->closure)
+			verify_reach(v, replay, entry);
+		check_transaction(v, replay, entry);
+	}
+}
+
+/*
+ * Verifies the next account, with its transactions and grants, from its newest anchor
+ * on.
+ */
+void
+verify_account_by(Verification *v, const Account *account)
+{
+	Replay		replay = {.sum.last_at = DT_NOBEGIN};
+	Anchor		anchor = {.transaction_id = 0};
 	ListCell   *lc;
 
-	memset(&sum, 0, sizeof(sum));
-	sum.last_at = DT_NOBEGIN;
+	replay.grants = verify_read_grants(v, account->id);
+	replay.holds = verify_make_holds(v);
+	replay.debts = verify_make_debts(v);
+	if (v->closed_until > 0 &&
+		anchors_find(GetActiveSnapshot(), account->id, &anchor))
+		verify_from_anchor(v, &replay, &anchor);
 	while (v->transaction &&
 		   owner_of(&v->transactions) <= account->id)
 	{
@@ -572,22 +580,22 @@ verify_account(Verification *v, const Account *account)
 						  psprintf("belongs to account " INT64_FORMAT ", which does not exist",
 								   entry.account_id));
 		else
-		{
-			total = verify_add(total, entry.amount);
-			held = verify_add(held, entry.held);
-			check_transaction(v, grants, holds, debts, &entry, &sum);
-		}
+			check_entry(v, &replay, anchor.transaction_id, &entry);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(v->row);
 		v->transaction = scan_next(&v->transactions, ForwardScanDirection);
 	}
-	check_account(v, account, &sum, total, held);
-	verify_check_grants(v, grants, account);
-	verify_open_holds(v, holds, account);
-	verify_debts(v, grants, debts, account);
-	verify_periods(v, grants, debts, account);
+	if (v->closure)
+		verify_reach(v, &replay, NULL);
+	check_account(v, account, &replay);
+	verify_check_grants(v, &replay, account);
+	verify_open_holds(v, replay.holds, account);
+	verify_debts(v, replay.grants, replay.debts, account);
+	verify_periods(v, replay.grants, replay.debts, account);
 	foreach(lc, verify_caps_limits(v->caps, account))
 		verify_report(v, 0, "limits", lfirst(lc));
+	if (v->closure)
+		verify_close(v, &replay, account);
 }
 
 /*
@@ -621,15 +629,32 @@ verify_rest(Verification *v)
 /*
  * Begins the scans of transactions and grants, of one account or of all.
  */
-static void
-begin_reading(Verification *v, const ScanBy *by, int n)
+void
+verify_begin(Verification *v, const ScanBy *by, int n)
 {
+	Closing		closing;
+
+	if (anchors_last_closing(GetActiveSnapshot(), &closing))
+	{
+		v->closed_until = closing.until_id;
+		v->left_until = anchors_left_until(GetActiveSnapshot());
+	}
 	scan_begin_by(&v->transactions, NULL, &log_by_account_id,
 				  GetActiveSnapshot(), by, n);
 	v->transaction = scan_next(&v->transactions, ForwardScanDirection);
 	scan_begin_by(&v->grants, NULL, &grants_by_account_id,
 				  GetActiveSnapshot(), by, n);
 	v->grant = scan_next(&v->grants, ForwardScanDirection);
+}
+
+/*
+ * Ends the scans.
+ */
+void
+verify_end(Verification *v)
+{
+	scan_end(&v->transactions);
+	scan_end(&v->grants);
 }
 
 /*
@@ -642,7 +667,7 @@ verify_all(Verification *v)
 	TupleTableSlot *slot;
 
 	verify_partitions(v);
-	begin_reading(v, NULL, 0);
+	verify_begin(v, NULL, 0);
 	v->caps = verify_caps_begin(0);
 	scan_begin_all(&accounts, NULL, &accounts_by_id, GetActiveSnapshot());
 	while ((slot = scan_next(&accounts, ForwardScanDirection)) != NULL)
@@ -652,13 +677,14 @@ verify_all(Verification *v)
 
 		codec_read(&accounts_table, slot, &account);
 		v->name = account.name;
-		verify_account(v, &account);
+		verify_account_by(v, &account);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(v->context);
 	}
 	scan_end(&accounts);
 	check_members(v);
 	verify_rest(v);
+	verify_all_carried(v);
 	verify_stray_holds(v);
 	verify_all_codes(v);
 	verify_pools(v, 0);
@@ -674,10 +700,10 @@ verify_one(Verification *v, text *name)
 	Account		account;
 
 	guards_find_account(GetActiveSnapshot(), name, &account);
-	begin_reading(v, &BY_INT64(account.id), 1);
+	verify_begin(v, &BY_INT64(account.id), 1);
 	v->caps = verify_caps_begin(account.id);
 	v->name = name;
-	verify_account(v, &account);
+	verify_account_by(v, &account);
 	check_members(v);
 	verify_pools(v, account.id);
 	verify_purchases(v, account.id);
@@ -704,8 +730,7 @@ credits_verify(PG_FUNCTION_ARGS)
 		verify_one(&v, name);
 	else
 		verify_all(&v);
-	scan_end(&v.transactions);
-	scan_end(&v.grants);
+	verify_end(&v);
 	MemoryContextDelete(v.row);
 	MemoryContextDelete(v.context);
 	/* after a restore, this is what is called */

@@ -40,6 +40,12 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'credits'),
 -- relations
 SELECT tables_are('credits', ARRAY[
 	'accounts',
+	'anchor_parts',
+	'anchors',
+	'archived_grants',
+	'archived_log',
+	'archives',
+	'carried_rows',
 	'codes',
 	'debts',
 	'events',
@@ -86,6 +92,10 @@ SELECT tables_are('credits', ARRAY[
 	'warnings'
 ]);
 SELECT views_are('credits', ARRAY[
+	'all_transactions',
+	'archived_chain',
+	'archived_transactions',
+	'book_starts',
 	'chain',
 	'charges',
 	'current_packages',
@@ -267,6 +277,59 @@ $$, $$ VALUES
 	('kind', 'text', true),
 	('detail', 'jsonb', true)
 $$, 'columns of events');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.anchor_parts'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('account_id', 'bigint', true),
+	('transaction_id', 'bigint', true),
+	('number', 'integer', true),
+	('kind', 'text', true),
+	('id', 'bigint', true),
+	('state', 'jsonb', true)
+$$, 'columns of anchor_parts');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.anchors'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('account_id', 'bigint', true),
+	('transaction_id', 'bigint', true),
+	('until_id', 'bigint', true),
+	('transaction_count', 'bigint', true),
+	('created_at', 'timestamp with time zone', true),
+	('status', 'text', true),
+	('balance', 'bigint', true),
+	('held', 'bigint', true),
+	('debt', 'bigint', true),
+	('granted', 'bigint', true),
+	('spent', 'bigint', true),
+	('refunded', 'bigint', true),
+	('expired', 'bigint', true),
+	('opening_id', 'bigint', true),
+	('opening_amount', 'bigint', true),
+	('limits', 'jsonb', false),
+	('hash', 'bytea', true)
+$$, 'columns of anchors');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.archives'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('until_id', 'bigint', true),
+	('from_id', 'bigint', true),
+	('before', 'timestamp with time zone', true),
+	('begun_at', 'timestamp with time zone', true),
+	('done_account_id', 'bigint', true),
+	('ended_at', 'timestamp with time zone', false)
+$$, 'columns of archives');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.carried_rows'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('until_id', 'bigint', true),
+	('previous', 'bytea', true),
+	('hash', 'bytea', true)
+$$, 'columns of carried_rows');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attrelid = 'credits.hold_states'::regclass AND attnum > 0 ORDER BY attnum
@@ -1209,6 +1272,12 @@ $$, $$ VALUES
 	('credits.accounts', 'accounts_name_key', 'u'),
 	('credits.accounts', 'accounts_not_negative', 'c'),
 	('credits.accounts', 'accounts_pkey', 'p'),
+	('credits.anchor_parts', 'anchor_parts_pkey', 'p'),
+	('credits.anchors', 'anchors_not_negative', 'c'),
+	('credits.anchors', 'anchors_pkey', 'p'),
+	('credits.archived_grants', 'archived_grants_pkey', 'p'),
+	('credits.archives', 'archives_pkey', 'p'),
+	('credits.carried_rows', 'carried_rows_pkey', 'p'),
 	('credits.codes', 'codes_account_id_fkey', 'f'),
 	('credits.codes', 'codes_code_key', 'u'),
 	('credits.codes', 'codes_not_too_often', 'c'),
@@ -1358,6 +1427,11 @@ $$, $$ VALUES
 	('credits.accounts_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
 	('credits.accounts_name_key', true, false, NULL, 'name'),
 	('credits.accounts_pkey', true, true, NULL, 'id'),
+	('credits.anchor_parts_pkey', true, true, NULL, 'account_id,transaction_id,number'),
+	('credits.anchors_pkey', true, true, NULL, 'account_id,transaction_id'),
+	('credits.archived_grants_pkey', true, true, NULL, 'id'),
+	('credits.archives_pkey', true, true, NULL, 'until_id'),
+	('credits.carried_rows_pkey', true, true, NULL, 'id,until_id'),
 	('credits.codes_code_key', true, false, NULL, 'code'),
 	('credits.codes_giver_idx', false, false, '(kind = ''gift''::text)', 'account_id,id'),
 	('credits.codes_pkey', true, true, NULL, 'id'),
@@ -1505,6 +1579,24 @@ $$, $$ VALUES
 	('credits.accounts', 'accounts_alert', 'A', 'credits.alert', true, false, 'update'),
 	('credits.accounts', 'accounts_refuse_removal', 'A', 'credits.refuse_change', false, true, 'delete truncate'),
 	('credits.accounts', 'accounts_write_log', 'A', 'credits.write_log', true, false, 'update'),
+	('credits.anchor_parts', 'anchor_parts_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.anchor_parts', 'anchor_parts_refuse_row_change', 'A', 'credits.refuse_change', true, true,
+	 'update delete'),
+	('credits.anchors', 'anchors_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.anchors', 'anchors_refuse_row_change', 'A', 'credits.refuse_change', true, true,
+	 'update delete'),
+	('credits.archived_grants', 'archived_grants_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.archived_log', 'archived_log_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.archives', 'archives_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.carried_rows', 'carried_rows_refuse_change', 'A', 'credits.refuse_change', false, true,
+	 'update delete truncate'),
+	('credits.carried_rows', 'carried_rows_refuse_row_change', 'A', 'credits.refuse_change', true, true,
+	 'update delete'),
 	('credits.codes', 'codes_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.debts', 'debts_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.grants', 'grants_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
@@ -1559,6 +1651,7 @@ $$, $$ VALUES
 	('credits.account_id', 'account text', 'bigint'),
 	('credits.advance_sequence', 'sequence regclass, id bigint', 'void'),
 	('credits.alert', '', 'trigger'),
+	('credits.archived_balance', 'account_id bigint, at timestamp with time zone', 'bigint'),
 	('credits.cron_reason', 'job text, role text', 'text'),
 	('credits.draws_of', 'draws bytea', 'bigint[]'),
 	('credits.history_position', 'account text, transaction_id bigint', 'timestamp with time zone'),
@@ -1612,6 +1705,14 @@ $$, $$ VALUES
 	('public.credits_allocate_many',
 	 'items jsonb, atomic boolean DEFAULT false, dry_run boolean DEFAULT false',
 	 'SETOF credits.outcome'),
+	('public.credits_archive',
+	 'IN before timestamp with time zone, IN batch_size integer DEFAULT 1000,'
+	 ' INOUT archived_until bigint DEFAULT NULL::bigint, INOUT partitions integer DEFAULT NULL::integer',
+	 NULL),
+	('public.credits_archive_obstacles',
+	 'before timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT obstacle text,'
+	 ' OUT since timestamp with time zone, OUT transaction_id bigint, OUT detail text',
+	 'SETOF record'),
 	('public.credits_balance', 'account text', 'bigint'),
 	('public.credits_balance_at', 'account text, at timestamp with time zone', 'bigint'),
 	('public.credits_balance_by_source',
@@ -2019,6 +2120,7 @@ SELECT pg_temp.rows_are($$
 	SELECT name FROM routine WHERE provolatile <> 'v' AND prokind = 'f' ORDER BY name COLLATE "C"
 $$, $$ VALUES
 	('credits.account_id'),
+	('credits.archived_balance'),
 	('credits.draws_of'),
 	('credits.history_position'),
 	('credits.job_is_running'),
@@ -2033,6 +2135,7 @@ $$, $$ VALUES
 	('credits.settled'),
 	('credits.settled_grants'),
 	('credits.warn_behind'),
+	('public.credits_archive_obstacles'),
 	('public.credits_balance'),
 	('public.credits_balance_at'),
 	('public.credits_balance_by_source'),

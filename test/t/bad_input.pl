@@ -33,7 +33,7 @@ INSERT INTO bad.keys VALUES ('k1'), ('k2');
 -- the SQLSTATEs of the documentation
 CREATE TABLE bad.documented (state text PRIMARY KEY);
 INSERT INTO bad.documented VALUES ('28000'), ('00000'), ('PT402'), ('PT403'), ('PT404'), ('PT409'), ('PT410'), ('PT423'),
-	('22004'), ('22023'), ('22003'), ('42501'), ('25006'), ('40001');
+	('22004'), ('22023'), ('22003'), ('42501'), ('25001'), ('25006'), ('40001');
 
 CREATE TABLE bad.outcome (session int, function text, state text, message text, statement text);
 
@@ -151,7 +151,7 @@ INSERT INTO bad.valid VALUES
 	('idempotency_key', 'NULL'), ('reference', $$'reference'$$), ('operation', $$'operation'$$),
 	('transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'key 1')$$),
 	('expired', $$'grace'$$), ('delta', '4'), ('grant_id', $$(SELECT max(id) FROM credits.grants WHERE remaining > 0 AND account_id < 10)$$),
-	('at', $$'2030-01-01'$$), ('max_rows', '10'), ('before_id', 'NULL'), ('after_id', 'NULL'), ('after_account', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
+	('at', $$'2030-01-01'$$), ('before', $$'2030-01-01'$$), ('archived_until', 'NULL'), ('partitions', 'NULL'), ('max_rows', '10'), ('before_id', 'NULL'), ('after_id', 'NULL'), ('after_account', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
 	('since', $$'2029-01-01'$$), ('until', $$'2031-01-01'$$), ('batch_size', '100'), ('settled', 'NULL'),
 	('failed', 'NULL'), ('schedule', $$'* * * * *'$$), ('value', $$'2030-01-01'$$), ('argument', $$'name'$$),
 	('offer_id', '1'), ('everybody', 'false'), ('hold_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'hold 1')$$), ('expires_in', $$'200 years'$$),
@@ -394,7 +394,9 @@ is($node->safe_psql('postgres', q(SELECT function, argument, value FROM bad.trie
 is($node->safe_psql('postgres', q(
 	SELECT DISTINCT a.function FROM bad.argument AS a
 	WHERE NOT EXISTS (SELECT FROM bad.tried AS t WHERE t.function = a.function AND t.state = '00000') AND a.n IS NOT NULL
-	  AND a.function NOT LIKE '%.credits_%schedule')),
+	  AND a.function NOT LIKE '%.credits_%schedule'
+	-- it commits, which it cannot do here
+	  AND a.function NOT LIKE '%.credits_archive')),
 	'', 'and each function worked with some of the values');
 is($node->safe_psql('postgres', q(
 	SELECT function, argument, value FROM bad.tried

@@ -11,7 +11,11 @@ SELECT t.account_id,
 	   t.reason, t.metadata::text AS metadata, t.actor,
 	   pg_catalog.encode(t.salt, 'hex') AS salt,
 	   pg_catalog.encode(t.hash, 'hex') AS hash
-FROM credits.transactions AS t;
+FROM credits.transactions AS t
+-- without the copies of archived rows
+WHERE t.id OPERATOR(pg_catalog.>) COALESCE((
+	SELECT pg_catalog.max(a.until_id) FROM credits.archives AS a
+	WHERE a.ended_at IS NOT NULL), 0::bigint);
 COMMENT ON VIEW credits.chain IS
 	'the log in the form that its canonical bytes are made from; export it ordered by account_id, id';
 
