@@ -53,6 +53,7 @@ UNION ALL VALUES
 	('archived_grants', 'account_id', 'accounts', 'id'),
 	('archived_log', 'account_id', 'accounts', 'id'),
 	('archived_log', 'member_id', 'accounts', 'id'),
+	('archived_log', 'role_id', 'roles', 'id'),
 	-- a circle
 	('grants', 'group_id', 'grants', 'id'),
 	-- arrays
