@@ -22,7 +22,9 @@ $node->safe_psql('postgres', qq(
 	CREATE TABLE gate (account_id bigint, kind text);
 	CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
 	'BEGIN
-		IF EXISTS (SELECT FROM gate AS g WHERE g.account_id = NEW.account_id AND g.kind = to_jsonb(NEW) ->> 'kind' OR g.account_id = NEW.account_id AND g.kind = credits.kind_name((to_jsonb(NEW) ->> 'kind_code')::"char")) THEN
+		IF EXISTS (SELECT FROM gate AS g WHERE g.account_id = NEW.account_id AND g.kind = CASE TG_TABLE_NAME
+				WHEN ''events'' THEN to_jsonb(NEW) ->> ''kind''
+				ELSE credits.kind_name((to_jsonb(NEW) ->> ''kind_code'')::"char") END) THEN
 			PERFORM pg_sleep(1000);
 		END IF;
 		RETURN NULL;
