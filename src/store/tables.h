@@ -163,7 +163,7 @@ typedef struct StoreTable
 	.columns = (list), .ncolumns = lengthof(list), .row_size = sizeof(s), \
 	.tid = offsetof(s, tid)
 
-#define MAX_TABLES 32
+#define MAX_TABLES 48
 #define MAX_INDEXES 96
 #define MAX_INDEX_KEYS 5
 
