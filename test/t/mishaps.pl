@@ -36,7 +36,7 @@ my %indexes = (
 foreach my $kind (sort keys %indexes)
 {
 	my ($definition, $option) = @{ $indexes{$kind} };
-	answer("CREATE INDEX my_$kind ON credits.log $definition");
+	answer("CREATE INDEX my_$kind ON credits.log_default $definition");
 	answer(q(SELECT balance FROM credits_deduct('a', 1, metadata => '{"x": 1}'))) for 1 .. 2;
 	$node->safe_psql('postgres', "ALTER INDEX credits.my_$kind SET ($option)");
 	answer("SELECT count(*) FROM $_")
