@@ -151,4 +151,15 @@ guc_extra_alloc(Size size)
 #endif
 }
 
+/* 16: the same is true of the values that it replaces */
+static inline void
+guc_value_free(void *value)
+{
+#if PG_VERSION_NUM >= 160000
+	guc_free(value);
+#else
+	free(value);
+#endif
+}
+
 #endif							/* CREDITS_COMPAT_H */

@@ -177,6 +177,10 @@ clock_referral_account_age(void)
  *
  * This calls the datetime parser directly instead of timestamptz_in, since a
  * check hook should report a bad value by returning false, not by an error.
+ *
+ * The value is stored with the offset of UTC, in the form that every session reads
+ * in the same way: a parallel worker is given it before the settings on which names
+ * of time zones depend.
  */
 bool
 clock_check_test_clock(char **newval, void **extra, GucSource source)
@@ -190,6 +194,7 @@ clock_check_test_clock(char **newval, void **extra, GucSource source)
 	struct pg_tm tm;
 	fsec_t		fsec;
 	TimestampTz value;
+	char	   *stored;
 
 	if (**newval == '\0')
 		return true;
@@ -207,6 +212,16 @@ clock_check_test_clock(char **newval, void **extra, GucSource source)
 	if (*extra == NULL)
 		return false;
 	*(TimestampTz *) *extra = value;
+
+	(void) timestamp2tm(value, NULL, &tm, &fsec, NULL, NULL);
+	stored = guc_extra_alloc(MAXDATELEN + 1);
+	if (stored == NULL)
+		return false;
+	snprintf(stored, MAXDATELEN + 1, "%04d-%02d-%02d %02d:%02d:%02d.%06d+00",
+			 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+			 (int) fsec);
+	guc_value_free(*newval);
+	*newval = stored;
 	return true;
 }
 

@@ -84,6 +84,17 @@ $session->quit;
 $session = CreditsTest::Session->new($node);
 $session->value(q(SELECT credits_balance('a')));
 is($session->query(q(SET credits.test_clock = 'no time'))->{code}, '22023', 'test_clock is checked');
+# stored in a form that does not depend on other settings, which a parallel worker gets later
+$session->value(q(SET timezone = 'America/New_York'));
+$session->value(qq(SET credits.test_clock = '$$_[0]')),
+  is($session->value('SHOW credits.test_clock'), $$_[1], "test_clock: $$_[0]")
+  foreach [ '2030-01-31 12:00 PST', '2030-01-31 20:00:00.000000+00' ], [ '2030-01-31 12:00', '2030-01-31 17:00:00.000000+00' ],
+  [ '1970-01-01 00:00:00.5 UTC', '1970-01-01 00:00:00.500000+00' ], [ '9999-12-31 23:59:59.999999 UTC', '9999-12-31 23:59:59.999999+00' ];
+$session->value('RESET timezone');
+$node->safe_psql('postgres', q(SET credits.test_clock = '2030-01-31 12:00 UTC'; SET max_parallel_maintenance_workers = 2;
+	SET min_parallel_index_scan_size = 0; SET min_parallel_table_scan_size = 0; CREATE TABLE wide AS SELECT n, n AS m FROM generate_series(1, 20000) AS n;
+	CREATE INDEX ON wide (n); CREATE INDEX ON wide (m); VACUUM (ANALYZE, PARALLEL 2) wide;));
+pass('a parallel worker gets it');
 is($session->query(q(SET credits.refund_grace = 'no interval'))->{code}, '22023', 'refund_grace is checked');
 is($session->query(q(SET credits.initial_balance = -1))->{code}, '22023', 'initial_balance is checked');
 is($session->query(q(SET credits.alert_levels = '-1'))->{code}, '22023', 'alert_levels is checked');
