@@ -91,7 +91,7 @@ $session->value(qq(SET credits.test_clock = '$$_[0]')),
   foreach [ '2030-01-31 12:00 PST', '2030-01-31 20:00:00.000000+00' ], [ '2030-01-31 12:00', '2030-01-31 17:00:00.000000+00' ],
   [ '1970-01-01 00:00:00.5 UTC', '1970-01-01 00:00:00.500000+00' ], [ '9999-12-31 23:59:59.999999 UTC', '9999-12-31 23:59:59.999999+00' ];
 $session->value('RESET timezone');
-$node->safe_psql('postgres', q(SET credits.test_clock = '2030-01-31 12:00 UTC'; SET max_parallel_maintenance_workers = 2;
+$node->safe_psql('postgres', q(SELECT credits.now(); SET credits.test_clock = '2030-01-31 12:00 UTC'; SET max_parallel_maintenance_workers = 2;
 	SET min_parallel_index_scan_size = 0; SET min_parallel_table_scan_size = 0; CREATE TABLE wide AS SELECT n, n AS m FROM generate_series(1, 20000) AS n;
 	CREATE INDEX ON wide (n); CREATE INDEX ON wide (m); VACUUM (ANALYZE, PARALLEL 2) wide;));
 pass('a parallel worker gets it');
