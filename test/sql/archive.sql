@@ -3,9 +3,9 @@
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 \set VERBOSITY default
-ALTER SEQUENCE credits.accounts_id_seq RESTART 70001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 70001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 70001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 46001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 46001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 46001;
 SET ROLE regress_credits_admin;
 CALL credits_archive(NULL);
 CALL credits_archive('2030-01-01', NULL);
@@ -30,7 +30,7 @@ SELECT DISTINCT obstacle FROM credits_archive_obstacles('2030-01-01') ORDER BY 1
 SET credits.key_retention = '1 day';
 SET credits.refund_window = '1 day';
 SET credits.test_clock = '2031-01-01 00:00:00+00';
-SELECT obstacle FROM credits_archive_obstacles() WHERE transaction_id >= 70001 ORDER BY 1;
+SELECT obstacle FROM credits_archive_obstacles() WHERE transaction_id >= 46001 ORDER BY 1;
 
 -- too late to be undone
 SELECT credits_refund(:spend);
