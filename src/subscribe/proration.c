@@ -252,7 +252,8 @@ add_change(Earning *earning, const Period *period, const PlanChanged *note)
 	bool		trial = period->status == PERIOD_TRIAL;
 	Turn		turn;
 
-	turn.at = note->at;
+	/* a period can be given before it begins */
+	turn.at = Max(note->at, period->starts_at);
 	turn.credits = trial ? next->trial_credits : next->credits;
 	/* a plan without a trial leaves one as it is */
 	turn.proration = trial && next->trial == NULL ? PRORATE_NONE :
@@ -351,7 +352,8 @@ proration_entitle(Posting *posting, const Subscription *subscription,
 	}
 	else
 		add_changes(posting, period, until, new, &earning, carried, &last);
-	if (new && until == period->ends_at && earning.over)
+	if (new && until == period->ends_at &&
+		(earning.over || new->at < period->starts_at))
 		periods_forget_changes(posting, period);
 	else if (new && until == period->ends_at)
 	{

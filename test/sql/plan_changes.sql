@@ -248,6 +248,16 @@ SELECT balance FROM credits_resume_subscription(:sub63);
 SELECT account, plan, next_plan, credits_balance(account) FROM credits.subscription_list WHERE subscription_id BETWEEN :sub60 AND :sub63 ORDER BY 1;
 SELECT detail - 'subscription_id' AS detail FROM credits.events WHERE kind = 'plan_change_withdrawn' ORDER BY id;
 SELECT count(credits_cancel_subscription(id, 'now')) FROM credits.subscriptions WHERE id BETWEEN :sub60 AND :sub63;
+-- one before the period begins that was paid ahead: it gives what a whole period of the new plan does
+SET credits.test_clock = '2031-09-01 00:00:00+00';
+SELECT credits_set_plan('ch ahead', 100, price => 1, currency => 'EUR') AS ahead,
+	credits_set_plan('ch more', 300, price => 3, currency => 'EUR') AS more \gset
+SELECT kind FROM credits_open_account('ch:70');
+SELECT s.subscription_id AS sub70 FROM credits_subscribe('ch:70', 'ch ahead', collection => 'payment') AS s \gset
+SELECT period_start, balance FROM credits_mark_paid(:sub70);
+SELECT period_start, balance FROM credits_mark_paid(:sub70, '2031-12-01 00:00:00+00');
+SELECT entitlement, given, taken, period_start FROM credits_change_plan(:sub70, 'ch more', at => 'now');
+SELECT count(credits_cancel_subscription(:sub70, 'now'));
 RESET ROLE;
 
 SELECT * FROM credits_verify() WHERE account LIKE 'ch:%';
