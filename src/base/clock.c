@@ -217,7 +217,9 @@ clock_check_test_clock(char **newval, void **extra, GucSource source)
 	stored = guc_extra_alloc(MAXDATELEN + 1);
 	if (stored == NULL)
 		return false;
-	snprintf(stored, MAXDATELEN + 1, "%04d-%02d-%02d %02d:%02d:%02d.%06d+00",
+	snprintf(stored, MAXDATELEN + 1,
+			 fsec == 0 ? "%04d-%02d-%02d %02d:%02d:%02d+00" :
+			 "%04d-%02d-%02d %02d:%02d:%02d.%06d+00",
 			 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
 			 (int) fsec);
 	guc_value_free(*newval);

@@ -417,7 +417,10 @@ end(const Closing *closing)
 	values[0] = Int64GetDatum(closing->until_id);
 	if (statements_run(&lock_closing, values, NULL)->nrows == 0)
 		return 0;
+	/* a procedure has no snapshot after a commit, and catalogs need one */
+	PushActiveSnapshot(store_snapshot(true));
 	partitions_with_log_locked(exchange, &arg);
+	PopActiveSnapshot();
 	values[1] = TimestampTzGetDatum(clock_now());
 	(void) statements_run(&end_closing, values, NULL);
 	return arg.npartitions;

@@ -34,6 +34,8 @@ my $subscriber = credits_node('archive_subscriber', streaming => 'logical', conf
 $node->safe_psql('postgres', q(CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root)));
 $subscriber->safe_psql('postgres', sprintf(q(CREATE SUBSCRIPTION everything CONNECTION '%s' PUBLICATION everything),
 		$node->connstr('postgres') =~ s/'//gr));
+# a copy that a crash of the publisher interrupts may never end
+$subscriber->wait_for_subscription_sync($node, 'everything');
 
 # rows of last year
 value(q(SELECT credits_partition_log()));
