@@ -35,7 +35,7 @@ credits_history_position(PG_FUNCTION_ARGS)
 	{
 		if (anchor.transaction_id == id)
 			PG_RETURN_TIMESTAMPTZ(anchor.created_at);
-		anchors_check(GetActiveSnapshot(), id);
+		anchors_check(id);
 	}
 	if (!rows_find_account(NULL, GetActiveSnapshot(), name, 0, &account) ||
 		!rows_find_entry(NULL, GetActiveSnapshot(), id, &entry) ||

@@ -13,6 +13,7 @@
 
 #include "catalog/namespace.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 /* ------------------------------------------------------------------------
  * descriptions
@@ -226,14 +227,18 @@ anchors_close_over(Snapshot snapshot, int64 id)
 
 /*
  * Refuses what would need a row over which the books are closed, or are being closed.
- * Returns true if they are not.
+ * Returns true if they are not.  That is so even if the snapshot of the transaction is
+ * from before the closing, since the books are not closed again for its changes.
  */
 bool
-anchors_refuse_archived(Snapshot snapshot, int64 id, Refusal *refusal)
+anchors_refuse_archived(int64 id, Refusal *refusal)
 {
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
 	Closing		closing;
+	bool		closed = anchors_last_closing(latest, &closing) && id <= closing.until_id;
 
-	if (!anchors_last_closing(snapshot, &closing) || id > closing.until_id)
+	UnregisterSnapshot(latest);
+	if (!closed)
 		return true;
 	return refuse(refusal, ERRCODE_GONE,
 				  psprintf("transaction " INT64_FORMAT " is archived", id),
@@ -246,10 +251,10 @@ anchors_refuse_archived(Snapshot snapshot, int64 id, Refusal *refusal)
  * Raises an error if the books are closed, or are being closed, over a row.
  */
 void
-anchors_check(Snapshot snapshot, int64 id)
+anchors_check(int64 id)
 {
 	Refusal		refusal;
 
-	if (!anchors_refuse_archived(snapshot, id, &refusal))
+	if (!anchors_refuse_archived(id, &refusal))
 		raise_refusal(&refusal);
 }

@@ -64,7 +64,7 @@ credits_erase_text(PG_FUNCTION_ARGS)
 	store = store_open();
 	PushActiveSnapshot(store_snapshot(true));
 	snapshot = GetActiveSnapshot();
-	anchors_check(snapshot, id);
+	anchors_check(id);
 	if (!rows_find_entry(store, snapshot, id, &entry) ||
 		!rows_find_account(store, snapshot, NULL, entry.account_id, &account))
 		raise_no_transaction(id);

@@ -432,7 +432,7 @@ payments_first_receipt(const Purchase *purchase, Receipt *receipt)
 	posting.snapshot = GetActiveSnapshot();
 	if (!rows_find_entry(NULL, posting.snapshot, purchase->transaction_id,
 						 &entry))
-		anchors_check(posting.snapshot, purchase->transaction_id);
+		anchors_check(purchase->transaction_id);
 	if (!rows_find_entry(NULL, posting.snapshot, purchase->transaction_id,
 						 &entry) ||
 		!rows_find_account(NULL, posting.snapshot, NULL, purchase->account_id,

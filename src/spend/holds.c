@@ -197,7 +197,7 @@ find_hold(int64 id, text *account, HoldCall *call, Refusal *refusal)
 	if (account && !rows_find_account(NULL, snapshot, account, 0, &owner))
 		return guards_refuse_unknown(refusal, account);
 	if (!rows_find_entry(NULL, snapshot, id, &entry))
-		return anchors_refuse_archived(snapshot, id, refusal) &&
+		return anchors_refuse_archived(id, refusal) &&
 			refuse_unknown_hold(refusal, id, account);
 	if (account && owner.id != entry.account_id &&
 		owner.id != entry.member_id)

@@ -324,7 +324,7 @@ find_parts(int64 id, text *account, Refund *refund)
 	snapshot = store_snapshot(true);
 	if (account)
 		guards_find_account(snapshot, account, &owner);
-	anchors_check(snapshot, id);
+	anchors_check(id);
 	if (!rows_find_entry(NULL, snapshot, id, &target) ||
 		(account && owner.id != target.account_id &&
 		 owner.id != target.member_id))

@@ -467,7 +467,7 @@ find_transfer(int64 id, Reversal *reversal, Party *parties)
 
 	ledger_lock_tables("credits_reverse_transfer()");
 	snapshot = store_snapshot(true);
-	anchors_check(snapshot, id);
+	anchors_check(id);
 	if (!rows_find_entry(NULL, snapshot, id, &given))
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_FOUND),

@@ -518,7 +518,7 @@ read_outcome(ChangeRequest *change, int64 transaction_id)
 										transaction_id, &entry);
 
 	if (!found)
-		anchors_check(store_snapshot(false), transaction_id);
+		anchors_check(transaction_id);
 	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

@@ -226,6 +226,8 @@ begin(TimestampTz before, Closing *closing)
 	int64		from_id = 0;
 	int64		end;
 
+	/* of two calls, the second finds the closing of the first */
+	statements_execute("LOCK TABLE credits.archives IN SHARE ROW EXCLUSIVE MODE");
 	if (anchors_last_closing(store_snapshot(true), closing))
 	{
 		if (!closing->ended)
@@ -248,17 +250,27 @@ begin(TimestampTz before, Closing *closing)
 
 /*
  * Waits for transactions that may have drawn an id that the closing covers, or may have
- * decided to refer to such a row, before it was recorded.  Nobody has to wait for us.
+ * decided to refer to such a row, before it was recorded.  Each of them has locked the
+ * partition that new rows went to when it began, and never the log itself.  Nobody has
+ * to wait for us.
  */
 static void
 wait_for_others(void)
 {
-	LOCKTAG		tag;
-	Relation	rel = tables_open(&log_table, AccessShareLock);
+	List	   *tags = NIL;
+	const Leaf *leaves;
+	int			n;
+	int			i;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(rel));
-	relation_close(rel, NoLock);
-	WaitForLockers(tag, ShareLock, false);
+	leaves = leaves_list(&log_table, &n);
+	for (i = 0; i < n; i++)
+	{
+		LOCKTAG    *tag = palloc(sizeof(LOCKTAG));
+
+		SET_LOCKTAG_RELATION(*tag, MyDatabaseId, leaves[i].oid);
+		tags = lappend(tags, tag);
+	}
+	WaitForLockersMultiple(tags, ShareLock, false);
 }
 
 /*

@@ -91,6 +91,18 @@ my $rows = rows('transactions');
 my $opening = value(q(SELECT credits_open_account('user:1')));
 my $digest = value(q(SELECT encode(credits_digest(), 'hex')));
 problems_are($node, '', 'clean before');
+# who may refer to old rows, and has not ended, is waited for; two calls are one closing
+my ($busy, $before, $archiver) = map { CreditsTest::Session->new($node) } 1 .. 3;
+$busy->value('BEGIN');
+$busy->value("SELECT credits_erase_text($hold5)");
+$before->value('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$before->value('SELECT count(*) FROM credits.archives');
+$archiver->value(q(SET statement_timeout = '1s'));
+is($archiver->query(q(CALL credits_archive('2020-06-01', 7)))->{code}, '57014', 'an open transaction is waited for');
+is(value('SELECT count(*) FROM credits.anchors'), '0', 'before anything is proven');
+is($before->query("SELECT credits_refund($spend)")->{code}, 'PT410', 'an old snapshot sees that the books are being closed');
+$_->value('ROLLBACK') foreach $busy, $before;
+$_->quit foreach $busy, $before, $archiver;
 my ($until, $partitions) = split /\|/, value(q(CALL credits_archive('2020-06-01', 7)));
 cmp_ok($until, '>', 99, "archived until $until");
 cmp_ok($partitions, '>', 0, "$partitions partitions");

@@ -26,7 +26,7 @@ my $in_place = $node->safe_psql('postgres', q(SELECT pg_relation_filenode('credi
 my $spend = $node->basedir . '/spend.sql';
 append_to_file($spend, <<'SQL');
 \set i random(1, 20)
-\set key random(1, 1000000000)
+\set key random(1000000000000000000, 9223372036854775806)
 SELECT credits_deduct('account:' || :i, 1, 'k:' || :key);
 SQL
 my ($out, $err) = ('', '');
