@@ -349,8 +349,9 @@ copy_rows(const Closing *closing)
  * so the constraint that says so is marked as validated, and nothing is read.
  */
 static void
-move_partition(const Leaf *leaf, const char *name)
+move_partition(const Leaf *leaf, const char *unquoted)
 {
+	const char *name = quote_identifier(unquoted);
 	bool		first = leaf->from == PG_INT64_MIN;
 	char	   *from = first ? "MINVALUE" : psprintf(INT64_FORMAT, leaf->from);
 
@@ -360,7 +361,7 @@ move_partition(const Leaf *leaf, const char *name)
 								name, name, first ? "" :
 								psprintf("id >= '" INT64_FORMAT "'::bigint AND ", leaf->from),
 								leaf->until));
-	partitions_trust_constraint(name, "log_bounds");
+	partitions_trust_constraint(unquoted, "log_bounds");
 	statements_execute(psprintf("ALTER TABLE credits.archived_log ATTACH PARTITION credits.%s"
 								" FOR VALUES FROM (%s) TO (" INT64_FORMAT "); "
 								"ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
@@ -397,11 +398,11 @@ exchange(void *arg)
 	memcpy(list, leaves, n * sizeof(Leaf));
 	for (i = 0; i < n; i++)
 	{
-		const char *name = quote_identifier(get_rel_name(list[i].oid));
+		const char *name = get_rel_name(list[i].oid);
 
 		if (list[i].rest || list[i].until - 1 > closing->until_id)
 			continue;
-		if (strncmp(name, COPIES_TABLE, strlen(COPIES_TABLE)) == 0)
+		if (strcmp(name, anchors_copies_table(closing->from_id)) == 0)
 			statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.%s; "
 										"DROP TABLE credits.%s", name, name));
 		else

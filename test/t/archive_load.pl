@@ -54,6 +54,9 @@ value('RESET credits.test_clock');
 value(qq(SELECT credits_deduct('account:' || n, 1, 'new:$_:' || n) FROM generate_series(1, $accounts) AS n)) foreach 1 .. 2;
 value(q(SELECT credits_partition_log()));
 
+# a partition can have any name
+value('ALTER TABLE credits.log_0 RENAME TO "Log 0"');
+
 # Clients that spend until told to stop; how long each call took, and what it was.
 my $script = $node->basedir . '/spend.pgbench';
 append_to_file($script, "\\set n random(1, $accounts)\nSELECT credits_deduct('account:' || :n, 1);\n");
