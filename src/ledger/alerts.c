@@ -198,6 +198,7 @@ credits_alert(PG_FUNCTION_ARGS)
 	int64		before;
 	int64		balance;
 	Levels		own;
+	const Levels *levels;
 	Standing	was;
 	Standing	is;
 
@@ -217,8 +218,9 @@ credits_alert(PG_FUNCTION_ARGS)
 	balance = number_in(new, Anum_accounts_balance);
 	if (balance == before || (balance > before && !setting_alert_recovery))
 		PG_RETURN_POINTER(NULL);
-	was = standing(levels_of(new, &own), before, base_of(old));
-	is = standing(levels_of(new, &own), balance, base_of(new));
+	levels = levels_of(new, &own);
+	was = standing(levels, before, base_of(old));
+	is = standing(levels, balance, base_of(new));
 	if (balance < before ? is.below <= was.below : is.below >= was.below)
 		PG_RETURN_POINTER(NULL);
 	/* the publisher has already raised an alert for a replicated update */
