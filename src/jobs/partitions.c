@@ -117,8 +117,8 @@ partitions_make_table(const char *name, const char *model)
 /*
  * Marks the constraint of a table as validated.
  */
-void
-partitions_trust_constraint(const char *table, const char *name)
+static void
+trust_constraint(const char *table, const char *name)
 {
 	Oid			oid = get_relname_relid(table, get_namespace_oid("credits", false));
 	Relation	rel = table_open(ConstraintRelationId, RowExclusiveLock);
@@ -132,6 +132,32 @@ partitions_trust_constraint(const char *table, const char *name)
 	table_close(rel, RowExclusiveLock);
 	CacheInvalidateRelcacheByRelid(oid);
 	CommandCounterIncrement();
+}
+
+/*
+ * Attaches a table to a partitioned one, for ids from "from", if that is not
+ * PG_INT64_MIN, up to "until".  The caller knows that it has no others, so the
+ * constraint by which ATTACH PARTITION knows it is marked as validated, and nothing
+ * is read.
+ */
+void
+partitions_attach(const char *parent, const char *table, int64 from, int64 until)
+{
+	const char *name = quote_identifier(table);
+	bool		bounded = from != PG_INT64_MIN;
+
+	statements_execute(psprintf("ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
+								" CHECK (%sid < '" INT64_FORMAT "'::bigint) NOT VALID",
+								name, bounded ?
+								psprintf("id >= '" INT64_FORMAT "'::bigint AND ", from) : "",
+								until));
+	trust_constraint(table, "log_bounds");
+	statements_execute(psprintf("ALTER TABLE credits.%s ATTACH PARTITION credits.%s"
+								" FOR VALUES FROM (%s) TO (" INT64_FORMAT "); "
+								"ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
+								parent, name,
+								bounded ? psprintf(INT64_FORMAT, from) : "MINVALUE",
+								until, name));
 }
 
 /*
@@ -218,7 +244,6 @@ close_rest(void)
 	int64		highest = Max(extreme_id(&rest, BackwardScanDirection, 0),
 							  store_newest_id(&log_table));
 	int64		until = bound_above(highest);
-	char	   *from = first ? "MINVALUE" : psprintf(INT64_FORMAT, rest.from);
 
 	if (lowest < rest.from)
 		ereport(ERROR,
@@ -228,20 +253,12 @@ close_rest(void)
 						   lowest, rest.from),
 				 errhint("Attach a partition for these ids.")));
 	statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.log_default; "
-								"ALTER TABLE credits.log_default RENAME TO %s; "
-								"ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
-								" CHECK (%sid < '" INT64_FORMAT "'::bigint) NOT VALID",
-								name, name, first ? "" :
-								psprintf("id >= '" INT64_FORMAT "'::bigint AND ", rest.from),
-								until));
+								"ALTER TABLE credits.log_default RENAME TO %s", name));
 	statements_execute(likeness_text(&index_names, name, "log_default", 1));
-	partitions_trust_constraint(name, "log_bounds");
-	statements_execute(psprintf("ALTER TABLE credits.log ATTACH PARTITION credits.%s"
-								" FOR VALUES FROM (%s) TO (" INT64_FORMAT "); "
-								"ALTER TABLE credits.%s DROP CONSTRAINT log_bounds; "
-								"COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; "
+	partitions_attach("log", name, rest.from, until);
+	statements_execute(psprintf("COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; "
 								"ALTER EXTENSION credits DROP TABLE credits.%s",
-								name, from, until, name, name, name));
+								name, name));
 	partitions_make_table("log_default", name);
 	statements_execute("ALTER TABLE credits.log ATTACH PARTITION credits.log_default DEFAULT; "
 					   "COMMENT ON TABLE credits.log_default IS"

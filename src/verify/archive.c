@@ -345,27 +345,14 @@ copy_rows(const Closing *closing)
 }
 
 /*
- * Moves a partition of the log to credits.archived_log.  Its rows are within its bounds,
- * so the constraint that says so is marked as validated, and nothing is read.
+ * Moves a partition of the log to credits.archived_log.
  */
 static void
-move_partition(const Leaf *leaf, const char *unquoted)
+move_partition(const Leaf *leaf, const char *name)
 {
-	const char *name = quote_identifier(unquoted);
-	bool		first = leaf->from == PG_INT64_MIN;
-	char	   *from = first ? "MINVALUE" : psprintf(INT64_FORMAT, leaf->from);
-
-	statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.%s; "
-								"ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
-								" CHECK (%sid < '" INT64_FORMAT "'::bigint) NOT VALID",
-								name, name, first ? "" :
-								psprintf("id >= '" INT64_FORMAT "'::bigint AND ", leaf->from),
-								leaf->until));
-	partitions_trust_constraint(unquoted, "log_bounds");
-	statements_execute(psprintf("ALTER TABLE credits.archived_log ATTACH PARTITION credits.%s"
-								" FOR VALUES FROM (%s) TO (" INT64_FORMAT "); "
-								"ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
-								name, from, leaf->until, name));
+	statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.%s",
+								quote_identifier(name)));
+	partitions_attach("archived_log", name, leaf->from, leaf->until);
 }
 
 /* The arguments of exchange */
