@@ -597,7 +597,7 @@ tables_are_alike(Relation a, Relation b)
 
 /*
  * Returns whether a trigger of a table checks one of the foreign keys among the
- * extension's tables.  They are there to be read: see sql/92_references.sql.
+ * extension's tables.  They are there to be read: see sql/952_references.sql.
  */
 bool
 tables_is_check_of_ours(Relation rel, const Trigger *trigger)

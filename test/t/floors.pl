@@ -86,7 +86,7 @@ is(join('', @locks), '', 'no table lock above ROW EXCLUSIVE');
 my (%number, @doubled);
 foreach my $part (map { basename $_ } glob('sql/*.sql'))
 {
-	my ($n) = $part =~ /^(\d\d)_[a-z_]+\.sql$/ or push @doubled, $part;
+	my ($n) = $part =~ /^(\d{3})_[a-z_]+\.sql$/ or push @doubled, $part;
 	push @doubled, $part if defined $n && $number{$n}++;
 }
 is("@doubled", '', 'each part of sql/ has a number of its own');
