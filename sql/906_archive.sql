@@ -10,6 +10,25 @@ CREATE TRIGGER archived_log_refuse_change
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
 ALTER TABLE credits.archived_log ENABLE ALWAYS TRIGGER archived_log_refuse_change;
 
+-- A logical subscriber that is made after books were closed has here what had left the
+-- log then.  Everywhere else this one is empty.
+CREATE TABLE credits.archived_log_default PARTITION OF credits.archived_log DEFAULT;
+ALTER TABLE credits.archived_log_default ADD CONSTRAINT archived_log_default_pkey PRIMARY KEY (id);
+CREATE INDEX archived_log_default_account_id_idx ON credits.archived_log_default
+	(account_id, created_at, id);
+COMMENT ON TABLE credits.archived_log_default IS
+	'on a logical subscriber, what had left the publisher''s log before; empty everywhere else';
+SELECT pg_catalog.pg_extension_config_dump('credits.archived_log_default', '');
+
+CREATE TRIGGER archived_log_refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.archived_log_default
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+CREATE TRIGGER archived_log_refuse_row_change
+	BEFORE UPDATE OR DELETE ON credits.archived_log_default
+	FOR EACH ROW EXECUTE FUNCTION credits.refuse_change();
+ALTER TABLE credits.archived_log_default ENABLE ALWAYS TRIGGER archived_log_refuse_change;
+ALTER TABLE credits.archived_log_default ENABLE ALWAYS TRIGGER archived_log_refuse_row_change;
+
 CREATE VIEW credits.archived_transactions AS
 SELECT l.id, l.account_id, l.created_at, l.amount,
 	   COALESCE(l.held, 0) AS held,
@@ -50,7 +69,7 @@ FROM credits.archived_transactions AS t;
 COMMENT ON VIEW credits.archived_chain IS
 	'what credits.chain is for the log, for rows that have left it';
 
-GRANT SELECT ON credits.archived_log, credits.archived_chain, credits.archived_transactions, credits.all_transactions
+GRANT SELECT ON credits.archived_log, credits.archived_log_default, credits.archived_chain, credits.archived_transactions, credits.all_transactions
 	TO credits_admin, credits_auditor;
 
 CREATE FUNCTION @extschema@.credits_archive_obstacles(

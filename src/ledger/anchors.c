@@ -10,8 +10,11 @@
 #include "credits.h"
 
 #include "ledger/anchors.h"
+#include "store/statements.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -105,6 +108,12 @@ static StoreIndex archives_by_id = {
 	&archives_table, "archives_pkey", {"until_id"},.unique = true
 };
 
+static SqlStatement share_closing = {
+	"SELECT FROM credits.archives AS a WHERE a.until_id = $1"
+	" AND a.ended_at IS NULL FOR KEY SHARE",
+	(const Oid[]) {INT8OID, InvalidOid}
+};
+
 /* ------------------------------------------------------------------------
  * finding
  */
@@ -184,6 +193,36 @@ bool
 anchors_last_closing(Snapshot snapshot, Closing *closing)
 {
 	return find_last(&archives_by_id, snapshot, closing, NULL, 0);
+}
+
+/*
+ * Keeps a closing that is under way from copying rows until the transaction ends, and
+ * waits if it is copying some now.  Returns whether there is one.
+ */
+bool
+anchors_lock_closing(Closing *closing)
+{
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+	bool		found = anchors_last_closing(latest, closing);
+	Closing		seen;
+	Datum		value;
+
+	UnregisterSnapshot(latest);
+	if (!found)
+		return false;
+	/* what was copied since the transaction's snapshot is not visible in it */
+	if (IsolationUsesXactSnapshot() &&
+		(!anchors_last_closing(GetTransactionSnapshot(), &seen) ||
+		 seen.until_id != closing->until_id || seen.ended != closing->ended))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errdetail("The books have been closed since the transaction's snapshot."),
+				 errhint("Retry the transaction.")));
+	if (closing->ended)
+		return false;
+	value = Int64GetDatum(closing->until_id);
+	return statements_run(&share_closing, &value, NULL)->nrows > 0;
 }
 
 /*

@@ -6,18 +6,34 @@
  * erased, the digest takes the salt's place: the chain can still be checked, and
  * without the salt nobody can find out by trying what the texts were.
  *
- * Tested in test/sql/erase.sql.
+ * When the books are closed, a row leaves the log, which may keep a copy of it: they
+ * are erased together.  A copy that is not yet part of the log is thrown away, and
+ * credits_archive makes it again.
+ *
+ * A logical subscriber gets the erasure as an update of the row.  But it keeps in its
+ * own log what has left the publisher's, and there the event says what to erase.
+ *
+ * Tested in test/sql/erase.sql and test/t/archive_erase.pl.
  */
 #include "credits.h"
 
+#include "ledger/anchors.h"
 #include "ledger/chain.h"
 #include "ledger/events.h"
 #include "ledger/ledger.h"
+#include "store/statements.h"
 
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(credits_erase_text);
+PG_FUNCTION_INFO_V1(credits_erase_replicated);
 
 /*
  * Replaces the texts of a row, and the salt, by their digest.
@@ -36,15 +52,92 @@ forget_text(Entry *entry)
 }
 
 /*
- * Raises an error: there is no such transaction.
+ * Raises an error: there is no such transaction, or its partition was dropped.
  */
 static void
 raise_no_transaction(int64 id)
 {
+	const Leaf *leaves;
+	Closing		closing;
+	int			n;
+	int			i;
+
+	leaves = leaves_list(&archived_log_table, &n);
+	for (i = 0; i < n; i++)
+		if (!leaves[i].rest && leaves[i].from <= id && id < leaves[i].until)
+			break;
+	if (i == n && anchors_last_closing(GetLatestSnapshot(), &closing) &&
+		closing.ended && id <= closing.until_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_GONE),
+				 errmsg("transaction " INT64_FORMAT " is not in this database any more", id),
+				 errdetail("The books are closed up to transaction " INT64_FORMAT ", and no partition of credits.archived_log has this one.",
+						   closing.until_id),
+				 errhint("If the partition was detached, attach it to credits.archived_log again; if it was exported and dropped, erase the texts from the export.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_NOT_FOUND),
 			 errmsg("transaction " INT64_FORMAT " does not exist", id),
-			 errhint("Look for it in view credits.transactions.")));
+			 errhint("Look for it in view credits.all_transactions.")));
+}
+
+/*
+ * Finds a transaction in the log, or among those that have left it.
+ */
+static bool
+find_anywhere(Store *store, Snapshot snapshot, int64 id, Entry *entry)
+{
+	return rows_find_entry(store, snapshot, id, entry) ||
+		rows_find_archived_entry(store, snapshot, id, entry);
+}
+
+/*
+ * Erases the texts of a row.  Returns whether it had any.
+ */
+static bool
+erase_row(Store *store, StoreTable *table, Snapshot snapshot, Entry *entry)
+{
+	if (entry->salt == NULL || chain_is_erased(entry))
+		return false;
+	forget_text(entry);
+	store_begin_changes(store);
+	store_write(store, table, snapshot, entry);
+	store_end_changes(store);
+	return true;
+}
+
+/*
+ * Erases the texts of a row wherever it is.  The caller has locked its account, and
+ * the books are not being closed over the row at this moment: what is found in the log
+ * stays there until the transaction ends.
+ */
+static bool
+erase_everywhere(Store *store, Snapshot snapshot, int64 id)
+{
+	Entry		entry;
+	bool		erased = false;
+
+	if (rows_find_entry(store, snapshot, id, &entry))
+		erased |= erase_row(store, &log_table, snapshot, &entry);
+	if (rows_find_archived_entry(store, snapshot, id, &entry))
+		erased |= erase_row(store, &archived_log_table, snapshot, &entry);
+	return erased;
+}
+
+/*
+ * Throws away the copies of rows that are to stay in the log, if that of a row has
+ * been made, and is not yet part of the log.
+ */
+static void
+discard_copies(int64 id, const Closing *closing)
+{
+	const char *name = anchors_copies_table(closing->until_id);
+	Oid			oid = get_relname_relid(name, get_namespace_oid("credits", false));
+	CarriedRow	carried;
+
+	if (OidIsValid(oid) && !leaves_has(&log_table, oid) &&
+		anchors_find_carried(GetActiveSnapshot(), id, &carried) &&
+		carried.until_id == closing->until_id)
+		statements_execute(psprintf("DROP TABLE credits.%s", name));
 }
 
 /*
@@ -56,16 +149,18 @@ credits_erase_text(PG_FUNCTION_ARGS)
 	int64		id = arg_id(fcinfo, 0, "transaction_id");
 	Store	   *store;
 	Snapshot	snapshot;
+	Closing		closing;
 	Account		account;
 	Entry		entry;
-	bool		erases;
+	bool		closes;
+	bool		erased;
 
 	ledger_lock_tables("credits_erase_text()");
+	closes = anchors_lock_closing(&closing);
 	store = store_open();
 	PushActiveSnapshot(store_snapshot(true));
 	snapshot = GetActiveSnapshot();
-	anchors_check(id);
-	if (!rows_find_entry(store, snapshot, id, &entry) ||
+	if (!find_anywhere(store, snapshot, id, &entry) ||
 		!rows_find_account(store, snapshot, NULL, entry.account_id, &account))
 		raise_no_transaction(id);
 	/* two calls must not both find the salt */
@@ -73,18 +168,13 @@ credits_erase_text(PG_FUNCTION_ARGS)
 	PopActiveSnapshot();
 
 	PushActiveSnapshot(store_snapshot(true));
-	snapshot = GetActiveSnapshot();
-	if (!rows_find_entry(store, snapshot, id, &entry))
-		raise_no_transaction(id);
-	erases = entry.salt && !chain_is_erased(&entry);
-	if (erases)
+	erased = erase_everywhere(store, GetActiveSnapshot(), id);
+	if (erased && closes)
+		discard_copies(id, &closing);
+	if (erased)
 	{
 		JsonObject	detail;
 
-		forget_text(&entry);
-		store_begin_changes(store);
-		store_write(store, &log_table, snapshot, &entry);
-		store_end_changes(store);
 		json_begin(&detail);
 		json_cstring(&detail, "role",
 					 GetUserNameFromId(GetSessionUserId(), false));
@@ -93,5 +183,36 @@ credits_erase_text(PG_FUNCTION_ARGS)
 	}
 	PopActiveSnapshot();
 	store_close(store);
-	PG_RETURN_BOOL(erases);
+	PG_RETURN_BOOL(erased);
+}
+
+/*
+ * Trigger function on credits.events: on a logical subscriber, erases the texts of the
+ * row of which the publisher says that they were erased there.
+ */
+Datum
+credits_erase_replicated(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Store	   *store;
+	Event		event;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!store_is_table(trigger->tg_relation, &events_table))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger must be AFTER INSERT FOR EACH ROW on table \"credits.events\""),
+				 errhint("It serves that table only.")));
+	codec_read(&events_table, trigger->tg_trigslot, &event);
+	if (!IsLogicalWorker() || strcmp(event.kind, "text_erased") != 0)
+		PG_RETURN_POINTER(NULL);
+	store = store_open();
+	PushActiveSnapshot(store_snapshot(true));
+	(void) erase_everywhere(store, GetActiveSnapshot(), event.transaction_id);
+	PopActiveSnapshot();
+	store_close(store);
+	PG_RETURN_POINTER(NULL);
 }

@@ -459,8 +459,12 @@ is_erasure(const TriggerData *trigger)
 		return false;
 	codec_read(&log_table, old, &before);
 	codec_read(&log_table, new, &after);
-	if (before.salt == NULL || before.salt_len != SALT_BYTES ||
-		!chain_is_erased(&after) || chain_has_text(&after))
+	if (before.salt == NULL || !chain_is_erased(&after) || chain_has_text(&after))
+		return false;
+	/* it was erased here before */
+	if (chain_is_erased(&before))
+		return memcmp(after.salt, before.salt, PG_SHA256_DIGEST_LENGTH) == 0;
+	if (before.salt_len != SALT_BYTES)
 		return false;
 	chain_text_digest(&before, digest);
 	return memcmp(after.salt, digest, sizeof(digest)) == 0;
@@ -582,7 +586,8 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 	/* what credits_erase_text does on the publisher arrives here as an update */
 	if (IsLogicalWorker() && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
 		TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
-		store_is_table(trigger->tg_relation, &log_table) &&
+		(store_is_table(trigger->tg_relation, &log_table) ||
+		 store_is_table(trigger->tg_relation, &archived_log_table)) &&
 		is_erasure(trigger))
 		PG_RETURN_POINTER(trigger->tg_newtuple);
 

@@ -149,6 +149,13 @@ StoreTable	log_table = {
 	ROWS_OF(Entry, log_columns)
 };
 
+/* partitions that have left the log, see anchors.c */
+StoreTable	archived_log_table = {
+	.name = "archived_log",
+	.partition_key = offsetof(Entry, id),
+	ROWS_OF(Entry, log_columns)
+};
+
 StoreIndex	log_by_id = {
 	&log_table, NULL, {"id"},.unique = true
 };
@@ -165,6 +172,14 @@ StoreIndex	log_by_key = {
 StoreIndex	log_by_target_id = {
 	&log_table, NULL, {"target_id"},
 	.predicate = "(target_id IS NOT NULL)"
+};
+
+StoreIndex	archived_log_by_id = {
+	&archived_log_table, NULL, {"id"},.unique = true
+};
+StoreIndex	archived_log_by_account_id = {
+	&archived_log_table, NULL,
+	{"account_id", "created_at", "id"}
 };
 
 static const StoreColumn event_columns[] = {
@@ -489,19 +504,37 @@ rows_moved(const Entry *entry)
 }
 
 /*
+ * Finds a transaction by id, in the partition that has it.
+ */
+static bool
+find_entry(Store *store, StoreIndex *by_id, Snapshot snapshot, int64 id,
+		   Entry *entry)
+{
+	StoreScan	scan;
+	bool		found;
+
+	scan_begin_ids(&scan, store, by_id, snapshot, id, id, BY_INT64(id));
+	found = scan_read(&scan, ForwardScanDirection, entry);
+	scan_end(&scan);
+	return found;
+}
+
+/*
  * Finds a transaction by id.
  */
 bool
 rows_find_entry(Store *store, Snapshot snapshot, int64 id, Entry *entry)
 {
-	StoreScan	scan;
-	bool		found;
+	return find_entry(store, &log_by_id, snapshot, id, entry);
+}
 
-	scan_begin_ids(&scan, store, &log_by_id, snapshot, id, id,
-				   BY_INT64(id));
-	found = scan_read(&scan, ForwardScanDirection, entry);
-	scan_end(&scan);
-	return found;
+/*
+ * Finds a transaction by id whose row has left the log.
+ */
+bool
+rows_find_archived_entry(Store *store, Snapshot snapshot, int64 id, Entry *entry)
+{
+	return find_entry(store, &archived_log_by_id, snapshot, id, entry);
 }
 
 /*

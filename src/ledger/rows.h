@@ -194,6 +194,7 @@ extern StoreTable accounts_table;
 extern StoreTable grants_table;
 extern StoreTable archived_grants_table;
 extern StoreTable log_table;
+extern StoreTable archived_log_table;
 extern StoreTable events_table;
 extern StoreIndex accounts_by_id;
 extern StoreIndex accounts_by_name;
@@ -206,6 +207,8 @@ extern StoreIndex log_by_id;
 extern StoreIndex log_by_account_id;
 extern StoreIndex log_by_key;
 extern StoreIndex log_by_target_id;
+extern StoreIndex archived_log_by_id;
+extern StoreIndex archived_log_by_account_id;
 extern StoreIndex events_failed;
 extern const char *const account_status_names[ACCOUNT_CLOSED + 1];
 extern const char *const grant_status_names[];
@@ -229,6 +232,8 @@ extern void rows_write_grant(Store *store, Snapshot snapshot, Grant *grant);
 extern int64 rows_moved(const Entry *entry);
 extern bool rows_find_entry(Store *store, Snapshot snapshot, int64 id,
 							Entry *entry);
+extern bool rows_find_archived_entry(Store *store, Snapshot snapshot, int64 id,
+									 Entry *entry);
 extern void rows_insert_entry(Store *store, Entry *entry);
 
 #pragma GCC visibility pop

@@ -360,7 +360,8 @@ leaf_of(Store *store, StoreTable *which, int64 id)
 	Leaf		bounds;
 	Relation	rel;
 
-	if (leaf && leaf->table.rel && leaf->table.rri &&
+	if (leaf && leaf->table.which == which &&
+		leaf->table.rel && leaf->table.rri &&
 		leaf->generation == tables_generation() &&
 		id >= leaf->leaf.from && id < leaf->leaf.until)
 		return &leaf->table;

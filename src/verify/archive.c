@@ -91,6 +91,13 @@ static SqlStatement begin_closing = {
 
 static SqlStatement lock_closing = {
 	"SELECT a.done_account_id FROM credits.archives AS a"
+	" WHERE a.until_id = $1 AND a.ended_at IS NULL FOR NO KEY UPDATE",
+	(const Oid[]) {INT8OID, InvalidOid}
+};
+
+/* the same, and keeps texts from being erased: see anchors_lock_closing */
+static SqlStatement lock_rows = {
+	"SELECT FROM credits.archives AS a"
 	" WHERE a.until_id = $1 AND a.ended_at IS NULL FOR UPDATE",
 	(const Oid[]) {INT8OID, InvalidOid}
 };
@@ -327,7 +334,7 @@ copy_rows(const Closing *closing)
 	char	   *name = anchors_copies_table(closing->until_id);
 	Datum		value = Int64GetDatum(closing->until_id);
 
-	if (statements_run(&lock_closing, &value, NULL)->nrows == 0)
+	if (statements_run(&lock_rows, &value, NULL)->nrows == 0)
 		return;
 	if (OidIsValid(get_relname_relid(name, get_namespace_oid("credits", false))))
 		statements_execute(psprintf("DROP TABLE credits.%s", name));
@@ -359,6 +366,7 @@ move_partition(const Leaf *leaf, const char *name)
 typedef struct Exchange
 {
 	const Closing *closing;
+	bool		done;			/* output: false if the copies were discarded */
 	int			npartitions;	/* output */
 } Exchange;
 
@@ -379,6 +387,10 @@ exchange(void *arg)
 	int			i;
 
 	exchange->npartitions = 0;
+	exchange->done = OidIsValid(get_relname_relid(copies,
+												  get_namespace_oid("credits", false)));
+	if (!exchange->done)
+		return;
 	leaves = leaves_list(&log_table, &n);
 	/* the list changes as soon as a partition leaves */
 	list = palloc(n * sizeof(Leaf));
@@ -406,24 +418,29 @@ exchange(void *arg)
 
 /*
  * Exchanges the partitions as soon as that does not make others wait for long, and ends
- * the closing.  Returns how many partitions have left the log.
+ * the closing.  Sets how many partitions have left the log.  Returns false if the copies
+ * must be made again, since a text of one has been erased.
  */
-static int
-end(const Closing *closing)
+static bool
+end(const Closing *closing, int *npartitions)
 {
 	Exchange	arg = {.closing = closing};
 	Datum		values[2];
 
 	values[0] = Int64GetDatum(closing->until_id);
+	*npartitions = 0;
 	if (statements_run(&lock_closing, values, NULL)->nrows == 0)
-		return 0;
+		return true;			/* another run has ended it */
 	/* a procedure has no snapshot after a commit, and catalogs need one */
 	PushActiveSnapshot(store_snapshot(true));
 	partitions_with_log_locked(exchange, &arg);
 	PopActiveSnapshot();
+	if (!arg.done)
+		return false;
 	values[1] = TimestampTzGetDatum(clock_now());
 	(void) statements_run(&end_closing, values, NULL);
-	return arg.npartitions;
+	*npartitions = arg.npartitions;
+	return true;
 }
 
 /*
@@ -507,6 +524,7 @@ credits_archive(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	bool		isnull[2] = {true, true};
 	int64		after_id = 0;
+	int			npartitions;
 	bool		more;
 
 	store_check_writable("credits_archive()");
@@ -527,11 +545,17 @@ credits_archive(PG_FUNCTION_ARGS)
 			CHECK_FOR_INTERRUPTS();
 			more = close_batch(&closing, batch_size);
 		} while (more);
-		copy_rows(&closing);
-		SPI_commit();
-		MemoryContextSwitchTo(batch);
+		do
+		{
+			SPI_commit();
+			MemoryContextSwitchTo(batch);
+			CHECK_FOR_INTERRUPTS();
+			copy_rows(&closing);
+			SPI_commit();
+			MemoryContextSwitchTo(batch);
+		} while (!end(&closing, &npartitions));
 		values[0] = Int64GetDatum(closing.until_id);
-		values[1] = Int32GetDatum(end(&closing));
+		values[1] = Int32GetDatum(npartitions);
 		isnull[0] = isnull[1] = false;
 		do
 		{
