@@ -2,6 +2,8 @@
 
 -- Partitions of the log come here when they leave it.
 CREATE TABLE credits.archived_log (LIKE credits.log) PARTITION BY RANGE (id);
+-- like the log: if it is published as one table, an update is found by the id
+ALTER TABLE credits.archived_log REPLICA IDENTITY FULL;
 COMMENT ON TABLE credits.archived_log IS
 	'partitions that have left the log, until they are dropped; read them in view credits.archived_transactions';
 
