@@ -23,9 +23,26 @@ COMMENT ON TABLE credits.events IS
 COMMENT ON COLUMN credits.events.kind IS
 	'low_balance; refused: deduction_refused, hold_refused, redemption_refused, redemption_throttled; jobs: grant_expiring, subscription_renewing, renewal_failed, settle_failed; and what became of a purchase, payment, chargeback, subscription, trial or plan, such as purchase_completed: doc/alerts.md lists all';
 
+-- Not dumped: transaction ids mean something only in the cluster that drew them.
+-- System is the cluster, so that rows of another are known, which logical
+-- replication or pg_upgrade has brought.
+CREATE TABLE credits.event_order (
+	event_id bigint NOT NULL,
+	xid xid8 NOT NULL,
+	system bigint NOT NULL
+);
+ALTER TABLE credits.event_order ADD CONSTRAINT event_order_pkey PRIMARY KEY (event_id);
+CREATE INDEX event_order_xid_idx ON credits.event_order (xid, event_id);
+
+COMMENT ON TABLE credits.event_order IS
+	'which transaction wrote each event, for credits_read_events; not dumped';
+COMMENT ON COLUMN credits.event_order.xid IS 'top-level transaction, with its epoch';
+COMMENT ON COLUMN credits.event_order.system IS
+	'system identifier of the cluster in which the transaction ran';
+
 SELECT pg_catalog.pg_extension_config_dump('credits.events', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.events_id_seq', '');
-GRANT SELECT ON credits.events, credits.events_id_seq
+GRANT SELECT ON credits.events, credits.events_id_seq, credits.event_order
 	TO credits_admin, credits_auditor;
 
 CREATE FUNCTION credits.alert() RETURNS trigger

@@ -124,7 +124,7 @@ settings_define(void)
 							   "How long events are kept; 0 means forever.",
 							   NULL,
 							   &setting_event_retention,
-							   "0",
+							   "90 days",
 							   PGC_SUSET,
 							   0,
 							   clock_check_interval,

@@ -29,13 +29,32 @@ static SqlStatement find_purchases = {
 /*
  * There is no index on created_at.  Ids and times increase together, more or
  * less, so it is enough to look at the events with the lowest ids.
+ *
+ * What a consumer has not read is kept: it has read what is up to its safe id or
+ * is seen by the snapshot that it has acknowledged; of what was not written here,
+ * what was there then (see src/tell/feed.c).
  */
 static SqlStatement delete_events = {
 	"DELETE FROM credits.events WHERE id IN ("
 	"SELECT e.id FROM credits.events AS e WHERE e.created_at < $1 AND e.id IN ("
 	"SELECT f.id FROM credits.events AS f ORDER BY f.id LIMIT $2)"
-	" FOR UPDATE SKIP LOCKED)",
-	(const Oid[]) {TIMESTAMPTZOID, INT4OID, InvalidOid}
+	" AND NOT EXISTS (SELECT FROM credits.consumers AS c"
+	" LEFT JOIN credits.consumer_positions AS p ON p.consumer = c.name AND p.system = $3"
+	" LEFT JOIN credits.event_order AS o ON o.event_id = e.id AND o.system = $3"
+	" WHERE e.id > c.safe_id AND (p.snapshot IS NULL"
+	" OR (o.xid IS NULL AND e.id > p.last_id)"
+	" OR NOT pg_visible_in_snapshot(o.xid, p.snapshot)))"
+	" FOR UPDATE OF e SKIP LOCKED)",
+	(const Oid[]) {TIMESTAMPTZOID, INT4OID, INT8OID, InvalidOid}
+};
+
+/* which transactions wrote events that are gone, whoever has deleted them */
+static SqlStatement delete_order = {
+	"DELETE FROM credits.event_order WHERE event_id IN ("
+	"SELECT o.event_id FROM credits.event_order AS o WHERE o.event_id <"
+	" COALESCE((SELECT min(e.id) FROM credits.events AS e), 9223372036854775807)"
+	" ORDER BY o.event_id LIMIT $1 FOR UPDATE SKIP LOCKED)",
+	(const Oid[]) {INT4OID, InvalidOid}
 };
 
 /*
@@ -46,14 +65,20 @@ sweep_events(int limit)
 {
 	TimestampTz now = clock_now();
 	TimestampTz until = clock_before(now, clock_event_retention());
-	Datum		values[2];
+	Datum		values[3];
+	int64		nevents;
+	int64		norder;
 
 	/* keep those that may still count as failures to redeem a code */
 	if (clock_redeem_window())
 		until = Min(until, clock_before(now, clock_redeem_window()));
 	values[0] = TimestampTzGetDatum(until);
 	values[1] = Int32GetDatum(limit);
-	return statements_run(&delete_events, values, NULL)->nrows;
+	values[2] = Int64GetDatum(rows_system());
+	nevents = statements_run(&delete_events, values, NULL)->nrows;
+	/* there is one row for each of them, and for those that others have deleted */
+	norder = statements_run(&delete_order, &values[1], NULL)->nrows;
+	return nevents > 0 ? nevents : norder;
 }
 
 /*

@@ -6,6 +6,7 @@
 
 #include "ledger/events.h"
 
+#include "access/xact.h"
 #include "commands/async.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -15,11 +16,16 @@
 
 /*
  * Inserts an event, through a store or by itself, and returns its id.
+ *
+ * The transaction gets its own id before the event does: so whoever knows which id
+ * was drawn last, and then which transaction began last, knows all transactions
+ * that can have drawn the ids up to there.  Readers rely on that, see feed.c.
  */
 static int64
 record(Store *store, const char *kind, int64 account_id, int64 transaction_id,
 	   TimestampTz at, Jsonb *detail)
 {
+	FullTransactionId xid = GetTopFullTransactionId();
 	Event		event = {
 		.id = store_next_id(&events_table),
 		.account_id = account_id,
@@ -28,11 +34,22 @@ record(Store *store, const char *kind, int64 account_id, int64 transaction_id,
 		.kind = kind,
 		.detail = detail
 	};
+	EventOrder	order = {
+		.event_id = event.id,
+		.xid = U64FromFullTransactionId(xid),
+		.system = rows_system()
+	};
 
 	if (store)
+	{
 		store_insert(store, &events_table, &event);
+		store_insert(store, &event_order_table, &order);
+	}
 	else
+	{
 		store_insert_alone(&events_table, &event);
+		store_insert_alone(&event_order_table, &order);
+	}
 	return event.id;
 }
 

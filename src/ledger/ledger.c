@@ -63,6 +63,7 @@ ledger_lock_tables(const char *function)
 	store_check_writable(function);
 	store_lock_core();
 	store_lock_table(&events_table);
+	store_lock_table(&event_order_table);
 }
 
 /*

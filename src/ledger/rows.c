@@ -9,6 +9,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "common/hashfn.h"
 #include "utils/builtins.h"
 
@@ -197,9 +198,30 @@ StoreTable	events_table = {
 	ROWS_OF(Event, event_columns)
 };
 
+StoreIndex	events_by_id = {
+	&events_table, "events_pkey", {"id"},.unique = true
+};
 StoreIndex	events_failed = {
 	&events_table, "events_failed_idx", {"account_id", "id"},
 	.predicate = "(kind = ANY (ARRAY['renewal_failed'::text, 'settle_failed'::text]))"
+};
+
+static const StoreColumn event_order_columns[] = {
+	COLUMN_INT64(EventOrder, event_id),
+	COLUMN_XID8(EventOrder, xid),
+	COLUMN_INT64(EventOrder, system)
+};
+
+StoreTable	event_order_table = {
+	.name = "event_order",
+	ROWS_OF(EventOrder, event_order_columns)
+};
+
+StoreIndex	event_order_by_id = {
+	&event_order_table, "event_order_pkey", {"event_id"},.unique = true
+};
+StoreIndex	event_order_by_xid = {
+	&event_order_table, "event_order_xid_idx", {"xid", "event_id"}
 };
 
 /* ------------------------------------------------------------------------
@@ -544,4 +566,13 @@ void
 rows_insert_entry(Store *store, Entry *entry)
 {
 	store_insert(store, &log_table, entry);
+}
+
+/*
+ * Returns what identifies the cluster: transaction ids mean something only there.
+ */
+int64
+rows_system(void)
+{
+	return (int64) GetSystemIdentifier();
 }

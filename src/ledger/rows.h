@@ -189,6 +189,19 @@ typedef struct Event
 	Jsonb	   *detail;
 } Event;
 
+/*
+ * A row of credits.event_order: which transaction wrote an event, of which
+ * cluster.  Of another cluster are rows that logical replication or pg_upgrade
+ * has brought, whose transactions have nothing to do with ours.
+ */
+typedef struct EventOrder
+{
+	ItemPointerData tid;
+	int64		event_id;
+	uint64		xid;			/* of the top-level transaction, with its epoch */
+	int64		system;			/* see rows_system */
+} EventOrder;
+
 extern void rows_init(void);
 extern StoreTable accounts_table;
 extern StoreTable grants_table;
@@ -196,6 +209,7 @@ extern StoreTable archived_grants_table;
 extern StoreTable log_table;
 extern StoreTable archived_log_table;
 extern StoreTable events_table;
+extern StoreTable event_order_table;
 extern StoreIndex accounts_by_id;
 extern StoreIndex accounts_by_name;
 extern StoreIndex accounts_by_due_at;
@@ -209,7 +223,10 @@ extern StoreIndex log_by_key;
 extern StoreIndex log_by_target_id;
 extern StoreIndex archived_log_by_id;
 extern StoreIndex archived_log_by_account_id;
+extern StoreIndex events_by_id;
 extern StoreIndex events_failed;
+extern StoreIndex event_order_by_id;
+extern StoreIndex event_order_by_xid;
 extern const char *const account_status_names[ACCOUNT_CLOSED + 1];
 extern const char *const grant_status_names[];
 extern char *rows_account_name(const Account *account);
@@ -235,6 +252,7 @@ extern bool rows_find_entry(Store *store, Snapshot snapshot, int64 id,
 extern bool rows_find_archived_entry(Store *store, Snapshot snapshot, int64 id,
 									 Entry *entry);
 extern void rows_insert_entry(Store *store, Entry *entry);
+extern int64 rows_system(void);
 
 #pragma GCC visibility pop
 

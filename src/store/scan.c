@@ -36,12 +36,16 @@ procedure_of(Oid type, StrategyNumber strategy)
 		F_TIMESTAMPTZ_LT, F_TIMESTAMPTZ_LE, F_TIMESTAMPTZ_EQ,
 		F_TIMESTAMPTZ_GE, F_TIMESTAMPTZ_GT
 	};
+	static const RegProcedure xid8[] = {
+		F_XID8LT, F_XID8LE, F_XID8EQ, F_XID8GE, F_XID8GT
+	};
 	static const RegProcedure text[] = {
 		F_TEXT_LT, F_TEXT_LE, F_TEXTEQ, F_TEXT_GE, F_TEXT_GT
 	};
 
 	return (type == INT8OID ? int8 : type == INT4OID ? int4 :
-			type == TIMESTAMPTZOID ? timestamptz : text)[strategy - 1];
+			type == TIMESTAMPTZOID ? timestamptz :
+			type == XID8OID ? xid8 : text)[strategy - 1];
 }
 
 /*

@@ -35,6 +35,9 @@ typedef struct ScanBy
 	((ScanBy) {INT4OID, BTEqualStrategyNumber, Int32GetDatum(value)})
 #define BY_INT32_ABOVE(value) \
 	((ScanBy) {INT4OID, BTGreaterStrategyNumber, Int32GetDatum(value)})
+#define BY_XID8(xid) ((ScanBy) {XID8OID, BTEqualStrategyNumber, UInt64GetDatum(xid)})
+#define BY_XID8_FROM(xid) \
+	((ScanBy) {XID8OID, BTGreaterEqualStrategyNumber, UInt64GetDatum(xid)})
 #define BY_TEXT(t) ((ScanBy) {TEXTOID, BTEqualStrategyNumber, PointerGetDatum(t)})
 #define BY_TIME(at) BY_TIME_(BTEqualStrategyNumber, at)
 #define BY_TIME_BEFORE(at) BY_TIME_(BTLessStrategyNumber, at)

@@ -16,6 +16,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
@@ -23,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(credits_advance_sequence);
 
@@ -78,6 +80,22 @@ sequences_newest(Oid sequence)
 
 	relation_close(rel, NoLock);
 	return called ? last : last - 1;
+}
+
+/*
+ * Returns how many ids a session draws from a sequence at a time.
+ */
+int64
+sequences_cache(Oid sequence)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
+	int64		cache;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for sequence %u", sequence);
+	cache = ((Form_pg_sequence) GETSTRUCT(tuple))->seqcache;
+	ReleaseSysCache(tuple);
+	return cache;
 }
 
 /*

@@ -10,6 +10,7 @@
 #pragma GCC visibility push(hidden)
 
 extern int64 sequences_newest(Oid sequence);
+extern int64 sequences_cache(Oid sequence);
 
 #pragma GCC visibility pop
 

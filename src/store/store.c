@@ -603,6 +603,17 @@ store_newest_id(StoreTable *table)
 }
 
 /*
+ * Returns whether sessions draw ids from the sequence of a table before they use
+ * them.
+ */
+bool
+store_ids_are_cached(StoreTable *table)
+{
+	tables_resolve(table);
+	return sequences_cache(table->sequence_oid) > 1;
+}
+
+/*
  * Fills a table's slot with a row that is to be written.
  */
 static void

@@ -30,6 +30,7 @@ extern void store_begin_changes(Store *store);
 extern void store_end_changes(Store *store);
 extern int64 store_next_id(StoreTable *table);
 extern int64 store_newest_id(StoreTable *table);
+extern bool store_ids_are_cached(StoreTable *table);
 extern void store_insert(Store *store, StoreTable *which, const void *row);
 extern TM_Result store_update(Store *store, StoreTable *which,
 							  Snapshot snapshot, const void *row);

@@ -23,7 +23,7 @@
 /* How a struct holds a column */
 typedef enum StoreForm
 {
-	FORM_INT64,					/* int64 or TimestampTz */
+	FORM_INT64,					/* int64, uint64 or TimestampTz */
 	FORM_INT32,
 	FORM_BOOL,
 	FORM_ENUM,					/* enum, -1 if the name is unknown; and
@@ -92,6 +92,7 @@ typedef struct StoreColumn
 #define COLUMN_INT64(s, m, ...) COLUMN_(INT8OID, FORM_INT64, s, m, __VA_ARGS__)
 #define COLUMN_TIME(s, m, ...) \
 	COLUMN_(TIMESTAMPTZOID, FORM_INT64, s, m, __VA_ARGS__)
+#define COLUMN_XID8(s, m, ...) COLUMN_(XID8OID, FORM_INT64, s, m, __VA_ARGS__)
 #define COLUMN_INT32(s, m, ...) COLUMN_(INT4OID, FORM_INT32, s, m, __VA_ARGS__)
 #define COLUMN_BOOL(s, m, ...) COLUMN_(BOOLOID, FORM_BOOL, s, m, __VA_ARGS__)
 #define COLUMN_ENUM(s, m, list, ...) \
@@ -163,8 +164,8 @@ typedef struct StoreTable
 	.columns = (list), .ncolumns = lengthof(list), .row_size = sizeof(s), \
 	.tid = offsetof(s, tid)
 
-#define MAX_TABLES 48
-#define MAX_INDEXES 96
+#define MAX_TABLES 64
+#define MAX_INDEXES 128
 #define MAX_INDEX_KEYS 5
 
 /*

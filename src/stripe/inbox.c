@@ -79,7 +79,7 @@ static StoreTable stripe_events_table = {
 	ROWS_OF(KeptEvent, kept_event_columns)
 };
 
-static StoreIndex events_by_id = {
+static StoreIndex stripe_events_by_id = {
 	&stripe_events_table, "stripe_events_pkey", {"id"},.unique = true
 };
 static StoreIndex events_by_subject = {
@@ -246,7 +246,7 @@ stripe_find_result(const char *id, EventResult *result)
 {
 	KeptEvent	kept;
 
-	if (!scan_find(NULL, &events_by_id, GetLatestSnapshot(), &kept,
+	if (!scan_find(NULL, &stripe_events_by_id, GetLatestSnapshot(), &kept,
 				   BY_TEXT(cstring_to_text(id))))
 		return false;
 	*result = kept.event.result;
@@ -274,7 +274,7 @@ stripe_keep_event(const StripeEvent *event, EventResult result, Jsonb *detail)
 	kept.event.result = result;
 	store = store_open();
 	store_begin_changes(store);
-	added = store_insert_unless(store, &events_by_id, &kept);
+	added = store_insert_unless(store, &stripe_events_by_id, &kept);
 	store_end_changes(store);
 	store_close(store);
 	return added;
