@@ -12,7 +12,7 @@ SET search_path = pg_catalog;
 
 -- One diagram each.
 CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
-	(1, 'Ledger', '{accounts,grants,log,roles,events,debts}'::text[]),
+	(1, 'Ledger', '{accounts,grants,log,roles,events,event_order,debts}'::text[]),
 	(2, 'Spending', '{limits,hold_states,members,operations}'),
 	(3, 'Codes', '{codes,redemptions}'),
 	(4, 'Subscriptions', '{plans,offers,subscriptions,periods,paid_parts,period_refunds,plan_changes}'),
@@ -20,8 +20,9 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(6, 'Promotions', '{promotions,promotion_totals,promotion_uses}'),
 	(7, 'Purchases', '{purchases,reversals}'),
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
-	(9, 'Jobs', '{warnings,schedules,job_runs}'),
-	(10, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
+	(9, 'Telling', '{consumers,consumer_positions}'),
+	(10, 'Jobs', '{warnings,schedules,job_runs}'),
+	(11, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 
 CREATE TEMP TABLE reference (source, source_column, target, target_column) AS
 SELECT s.relname::text, a.attname::text, t.relname::text, b.attname::text
@@ -36,6 +37,9 @@ UNION ALL VALUES
 	('accounts', 'last_transaction_id', 'log', 'id'),
 	('codes', 'transaction_id', 'log', 'id'),
 	('events', 'transaction_id', 'log', 'id'),
+	-- whose rows go before those that refer to them
+	('event_order', 'event_id', 'events', 'id'),
+	('consumer_positions', 'consumer', 'consumers', 'name'),
 	('grants', 'transaction_id', 'log', 'id'),
 	('hold_states', 'id', 'log', 'id'),
 	('log', 'account_id', 'accounts', 'id'),
@@ -80,6 +84,11 @@ UNION ALL VALUES
 	('archives', 'done_account_id', NULL, NULL),
 	('archives', 'from_id', NULL, NULL),
 	('archives', 'until_id', NULL, NULL),
+	('consumer_positions', 'batch_last_id', NULL, NULL),
+	('consumer_positions', 'last_id', NULL, NULL),
+	('consumer_positions', 'mark_id', NULL, NULL),
+	('consumer_positions', 'read_id', NULL, NULL),
+	('consumers', 'safe_id', NULL, NULL),
 	('job_runs', 'failed_id', NULL, NULL),
 	('stripe_events', 'object_id', NULL, NULL),
 	('subscriptions', 'external_id', NULL, NULL),

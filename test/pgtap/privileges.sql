@@ -29,6 +29,8 @@ $$;
 -- who may call what; calls that need an id have its name, as psql's variables do
 CREATE TEMP TABLE callable (function text, app boolean, admin boolean, auditor boolean, call text);
 INSERT INTO callable VALUES
+	('credits_ack_events', false, true, false, $$SELECT credits_ack_events('p:consumer', token) FROM credits_read_events('p:consumer')$$),
+	('credits_add_consumer', false, true, false, $$SELECT credits_add_consumer('p:new')$$),
 	('credits_add_member', false, true, false, $$SELECT credits_add_member('p:pool', 'p:1')$$),
 	('credits_adjust', false, true, false, $$SELECT credits_adjust('p:1', 1, 'reason')$$),
 	('credits_allocate', false, true, false, $$SELECT credits_allocate('p:1', 1)$$),
@@ -87,6 +89,7 @@ INSERT INTO callable VALUES
 	('credits_price', true, true, true, $$SELECT credits_price('p:1', 'p:package')$$),
 	('credits_purchases', true, true, true, $$SELECT credits_purchases('p:1')$$),
 	('credits_quote', true, true, true, $$SELECT credits_quote('p:1', 'p:operation', 2)$$),
+	('credits_read_events', false, true, false, $$SELECT credits_read_events('p:consumer')$$),
 	('credits_redeem', true, true, false, $$SELECT credits_redeem('p:1', 'P-CODE')$$),
 	('credits_referral_code', true, true, false, $$SELECT credits_referral_code('p:1')$$),
 	('credits_referrals', true, true, true, $$SELECT credits_referrals('p:1')$$),
@@ -95,6 +98,7 @@ INSERT INTO callable VALUES
 	('credits_refund_period', false, true, false, $$SELECT credits_refund_period(:subscription)$$),
 	('credits_refund_purchase', false, true, false, $$SELECT credits_refund_purchase(:bought)$$),
 	('credits_release', true, true, false, $$SELECT credits_release(:hold)$$),
+	('credits_remove_consumer', false, true, false, $$SELECT credits_remove_consumer('p:consumer')$$),
 	('credits_remove_member', false, true, false, $$SELECT credits_remove_member('p:pool', 'p:paused')$$),
 	('credits_renew', false, true, false, $$CALL credits_renew(1, NULL, NULL)$$),
 	('credits_resume_account', false, true, false, $$SELECT credits_resume_account('p:paused', 'reason')$$),
@@ -146,6 +150,7 @@ INSERT INTO callable VALUES
 	('credits.account_id', false, true, true, $$SELECT credits.account_id('p:1')$$),
 	('credits.advance_sequence', false, false, false, NULL),
 	('credits.alert', false, false, false, NULL),
+	('credits.consumer_lag', false, true, true, $$SELECT credits.consumer_lag('p:consumer')$$),
 	('credits.cron_reason', false, true, true, $$SELECT credits.cron_reason('credits_settle', 'nobody')$$),
 	('credits.max_rows', false, true, true, $$SELECT credits.max_rows(1)$$),
 	('credits.history_position', false, true, true, $$SELECT credits.history_position('p:1', NULL)$$),
@@ -179,6 +184,7 @@ JOIN pg_proc AS f ON f.pronamespace = CASE WHEN c.function LIKE 'credits.%' THEN
 -- and when they try
 SELECT credits_open_account('p:1', 100) IS NOT NULL AS opened \gset
 SELECT transaction_id AS spend FROM credits_deduct('p:1', 10) \gset
+SELECT credits_add_consumer('p:consumer', 0) AS added \gset
 SELECT credits_open_account('p:paused', 100) IS NOT NULL AS opened \gset
 SELECT credits_pause_account('p:paused', 'reason') IS NOT NULL AS paused \gset
 SELECT credits_open_account('p:pool', 100) IS NOT NULL AS opened \gset

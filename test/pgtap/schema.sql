@@ -47,7 +47,10 @@ SELECT tables_are('credits', ARRAY[
 	'archives',
 	'carried_rows',
 	'codes',
+	'consumer_positions',
+	'consumers',
 	'debts',
+	'event_order',
 	'events',
 	'grants',
 	'hold_states',
@@ -98,6 +101,7 @@ SELECT views_are('credits', ARRAY[
 	'book_starts',
 	'chain',
 	'charges',
+	'consumer_list',
 	'current_packages',
 	'current_plans',
 	'current_promotions',
@@ -277,6 +281,44 @@ $$, $$ VALUES
 	('kind', 'text', true),
 	('detail', 'jsonb', true)
 $$, 'columns of events');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.event_order'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('event_id', 'bigint', true),
+	('xid', 'xid8', true),
+	('system', 'bigint', true)
+$$, 'columns of event_order');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
+		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
+	FROM pg_attribute WHERE attrelid = 'credits.consumers'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('name', 'text', true, 'C'),
+	('safe_id', 'bigint', true, NULL),
+	('created_at', 'timestamp with time zone', true, NULL),
+	('role', 'text', true, NULL)
+$$, 'columns of consumers');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
+		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
+	FROM pg_attribute WHERE attrelid = 'credits.consumer_positions'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('consumer', 'text', true, 'C'),
+	('system', 'bigint', true, NULL),
+	('origin', 'bigint', true, NULL),
+	('version', 'bigint', true, NULL),
+	('snapshot', 'pg_snapshot', false, NULL),
+	('next_xid', 'xid8', false, NULL),
+	('last_id', 'bigint', false, NULL),
+	('batch_snapshot', 'pg_snapshot', false, NULL),
+	('batch_next_xid', 'xid8', false, NULL),
+	('batch_last_id', 'bigint', false, NULL),
+	('read_id', 'bigint', false, NULL),
+	('mark_xid', 'xid8', false, NULL),
+	('mark_id', 'bigint', false, NULL),
+	('acknowledged_at', 'timestamp with time zone', false, NULL)
+$$, 'columns of consumer_positions');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attrelid = 'credits.anchor_parts'::regclass AND attnum > 0 ORDER BY attnum
@@ -1282,11 +1324,18 @@ $$, $$ VALUES
 	('credits.codes', 'codes_code_key', 'u'),
 	('credits.codes', 'codes_not_too_often', 'c'),
 	('credits.codes', 'codes_pkey', 'p'),
+	('credits.consumer_positions', 'consumer_positions_batch', 'c'),
+	('credits.consumer_positions', 'consumer_positions_mark', 'c'),
+	('credits.consumer_positions', 'consumer_positions_pkey', 'p'),
+	('credits.consumer_positions', 'consumer_positions_read', 'c'),
+	('credits.consumers', 'consumers_pkey', 'p'),
+	('credits.consumers', 'consumers_safe_id', 'c'),
 	('credits.debts', 'debts_account_id_fkey', 'f'),
 	('credits.debts', 'debts_grant_id_fkey', 'f'),
 	('credits.debts', 'debts_group_id_fkey', 'f'),
 	('credits.debts', 'debts_not_negative', 'c'),
 	('credits.debts', 'debts_pkey', 'p'),
+	('credits.event_order', 'event_order_pkey', 'p'),
 	('credits.events', 'events_account_id_fkey', 'f'),
 	('credits.events', 'events_pkey', 'p'),
 	('credits.grants', 'grants_account_id_fkey', 'f'),
@@ -1437,11 +1486,15 @@ $$, $$ VALUES
 	('credits.codes_pkey', true, true, NULL, 'id'),
 	('credits.codes_referrer_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
 	('credits.codes_transaction_id_idx', true, false, '(transaction_id IS NOT NULL)', 'transaction_id'),
+	('credits.consumer_positions_pkey', true, true, NULL, 'consumer'),
+	('credits.consumers_pkey', true, true, NULL, 'name'),
 	('credits.debts_account_id_idx', false, false, NULL, 'account_id,grant_id'),
 	('credits.debts_group_claimed_idx', false, false, '((group_id IS NOT NULL) AND (claimed > 0))', 'group_id,grant_id'),
 	('credits.debts_group_owed_idx', false, false, '((group_id IS NOT NULL) AND ((owed + paid) > 0))', 'group_id,grant_id'),
 	('credits.debts_owed_idx', false, false, '(owed > 0)', 'account_id,grant_id'),
 	('credits.debts_pkey', true, true, NULL, 'grant_id'),
+	('credits.event_order_pkey', true, true, NULL, 'event_id'),
+	('credits.event_order_xid_idx', false, false, NULL, 'xid,event_id'),
 	('credits.events_account_id_idx', false, false, NULL, 'account_id,id'),
 	('credits.events_failed_idx', false, false,
 	 '(kind = ANY (ARRAY[''renewal_failed''::text, ''settle_failed''::text]))', 'account_id,id'),
@@ -2219,8 +2272,9 @@ $$, 'comments begin in lower case and end without a full stop');
 -- dump
 SELECT set_eq($$
 	SELECT c.oid::regclass::text FROM pg_extension AS e, unnest(e.extconfig) AS c (oid) WHERE e.extname = 'credits'
-$$, $$ SELECT name FROM relation WHERE relkind IN ('r', 'S') AND name <> 'credits.stripe_secrets' $$,
-	'every table and every sequence is dumped, but no secrets');
+$$, $$ SELECT name FROM relation WHERE relkind IN ('r', 'S') AND name NOT IN ('credits.stripe_secrets',
+		'credits.event_order', 'credits.consumer_positions') $$,
+	'every table and every sequence is dumped, but no secrets, and what means something in its cluster only');
 SELECT is_empty($$
 	SELECT c.condition FROM pg_extension AS e, unnest(e.extcondition) AS c (condition)
 	WHERE e.extname = 'credits' AND c.condition <> ''

@@ -99,6 +99,7 @@ FROM (SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_more"'), '
 	UNION ALL
 	SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_foreign"'), '{type}', '"checkout.session.completed"'), '{data,object}',
 		'{"id": "cs_1", "mode": "payment", "payment_status": "paid", "payment_intent": "pi_foreign", "amount_total": 5, "currency": "eur"}')) AS v (e);
+SELECT credits_add_consumer('consumer', 0), credits_try_deduct('other:1', 1000000);
 SELECT credits_pause_account('acc:19', 'paused');
 SELECT credits_close_account('acc:20', 'closed');
 
@@ -132,6 +133,8 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(r::text, ',' ORDER BY r.subscription_id, r.reference)) FROM credits.period_refunds AS r),
 		(SELECT count(*) FROM credits.plans), (SELECT count(*) FROM credits.plan_changes), (SELECT count(*) FROM credits.stripe_secrets),
 		(SELECT count(*) FROM credits.stripe_events), (SELECT count(*) FROM credits.stripe_subjects), (SELECT count(*) FROM credits.stripe_prices),
+		(SELECT md5(string_agg(c::text, ',' ORDER BY c.name)) FROM credits.consumers AS c),
+		(SELECT md5(string_agg(p::text, ',' ORDER BY p.consumer)) FROM credits.consumer_positions AS p),
 		(SELECT count(*) FROM credits.volume_discounts), (SELECT count(*) FROM credits.promotions),
 		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
 $$;
@@ -173,10 +176,12 @@ INSERT INTO bad.valid VALUES
 	('money', '0.1'), ('secret', $$'whsec_other_0123456789'$$), ('id', $$'price_2'$$), ('customer', $$'cus_2'$$),
 	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
 	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
+	('consumer', $$'consumer'$$), ('token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
+	('public.credits_add_consumer', 'consumer', $$'another'$$),
 	('credits.advance_sequence', 'id', '2'),
 	('public.credits_allocate', 'expires_in', 'NULL'),
 	('public.credits_offer_plan', 'metadata', 'NULL'),

@@ -50,6 +50,8 @@ my %writes = (
 	credits_resume_account => q(SELECT credits_resume_account('paused:1', 'error')),
 	credits_close_account => q(SELECT credits_close_account('bulk:1', 'error')),
 	credits_set_alerts => q(SELECT credits_set_alerts('bulk:1', '1')),
+	credits_add_consumer => q(SELECT credits_add_consumer('consumer')),
+	credits_remove_consumer => q(SELECT credits_remove_consumer('consumer')),
 	credits_settle => q(CALL credits_settle()),
 	credits_hold => q(SELECT credits_hold('bulk:1', 1)),
 	credits_capture => q(SELECT credits_capture((SELECT id FROM credits.transactions WHERE idempotency_key = 'hold:5'))),
