@@ -427,6 +427,7 @@ credits_remove_consumer(PG_FUNCTION_ARGS)
 Datum
 credits_consumer_lag(PG_FUNCTION_ARGS)
 {
+	text	   *consumer = arg_name(fcinfo, 0, "consumer");
 	FeedPosition *position;
 	TupleDesc	tupdesc;
 	Datum		values[2];
@@ -434,8 +435,7 @@ credits_consumer_lag(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (!RecoveryInProgress() && !PG_ARGISNULL(0) &&
-		(position = positions_find(PG_GETARG_TEXT_PP(0))) != NULL)
+	if (!RecoveryInProgress() && (position = positions_find(consumer)) != NULL)
 	{
 		FeedPage   *page = feed_read(position, MAX_EVENTS);
 		int			n = page->nevents;

@@ -1705,6 +1705,7 @@ $$, $$ VALUES
 	('credits.advance_sequence', 'sequence regclass, id bigint', 'void'),
 	('credits.alert', '', 'trigger'),
 	('credits.archived_balance', 'account_id bigint, at timestamp with time zone', 'bigint'),
+	('credits.consumer_lag', 'consumer text, OUT unread integer, OUT unread_since timestamp with time zone', 'record'),
 	('credits.cron_reason', 'job text, role text', 'text'),
 	('credits.draws_of', 'draws bytea', 'bigint[]'),
 	('credits.history_position', 'account text, transaction_id bigint', 'timestamp with time zone'),
@@ -1735,6 +1736,8 @@ $$, $$ VALUES
 	 'SETOF record'),
 	('credits.warn_behind', '', 'interval'),
 	('credits.write_log', '', 'trigger'),
+	('public.credits_ack_events', 'consumer text, token text', 'boolean'),
+	('public.credits_add_consumer', 'consumer text, after_id bigint DEFAULT NULL::bigint', 'boolean'),
 	('public.credits_add_member',
 	 'pool text, account text, cap bigint DEFAULT NULL::bigint, per text DEFAULT ''month''::text,'
 	 ' timezone text DEFAULT ''UTC''::text',
@@ -1968,6 +1971,8 @@ $$, $$ VALUES
 	 ' owed bigint, payment_reference text, created_at timestamp with time zone,'
 	 ' completed_at timestamp with time zone, expires_at timestamp with time zone, metadata jsonb)'),
 	('public.credits_quote', 'account text, operation text, quantity numeric DEFAULT 1', 'credits.quote'),
+	('public.credits_read_events', 'consumer text, max_rows integer DEFAULT 100',
+	 'TABLE(event_id bigint, kind text, account text, transaction_id bigint, created_at timestamp with time zone, detail jsonb, token text)'),
 	('public.credits_redeem',
 	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
@@ -1994,6 +1999,7 @@ $$, $$ VALUES
 	 'hold_id bigint, idempotency_key text DEFAULT NULL::text, reason text DEFAULT NULL::text,'
 	 ' metadata jsonb DEFAULT NULL::jsonb, account text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_remove_consumer', 'consumer text', 'void'),
 	('public.credits_remove_member', 'pool text, account text', 'credits.receipt'),
 	('public.credits_renew',
 	 'IN batch_size integer DEFAULT 1000, INOUT renewed bigint DEFAULT NULL::bigint,'
@@ -2174,6 +2180,7 @@ SELECT pg_temp.rows_are($$
 $$, $$ VALUES
 	('credits.account_id'),
 	('credits.archived_balance'),
+	('credits.consumer_lag'),
 	('credits.draws_of'),
 	('credits.history_position'),
 	('credits.job_is_running'),
@@ -2206,6 +2213,7 @@ $$, $$ VALUES
 	('public.credits_price'),
 	('public.credits_purchases'),
 	('public.credits_quote'),
+	('public.credits_read_events'),
 	('public.credits_referrals'),
 	('public.credits_subscriptions'),
 	('public.credits_summary'),

@@ -175,8 +175,10 @@ SELECT credits_ack_events('nobody', :'next');
 SELECT credits_ack_events('all', '');
 SELECT credits_ack_events('all', 'x');
 SELECT credits_ack_events('all', repeat('1', 2000000));
+\set VERBOSITY terse
 SELECT credits_ack_events('all', left(:'next', -1));
 SELECT credits_ack_events('all', '1' || :'next');
+\set VERBOSITY default
 -- of another consumer, of one that was removed
 SELECT ok FROM credits_try_deduct('fd:3', 9500);
 SELECT token AS next FROM credits_read_events('all') \gset

@@ -232,7 +232,7 @@ INSERT INTO bad.valid (function, argument, value) VALUES
 
 CREATE TABLE bad.value (type regtype, value text);
 INSERT INTO bad.value
-SELECT 'text'::regtype, v FROM unnest(ARRAY[$$'plan'$$, $$'secret'$$, $$bad.event()::text$$, $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$, $$'pool:1'$$, $$'pool:3'$$, $$'own_first'$$, $$'lifetime'$$, $$'clip'$$, $$'used up'$$, $$' Code '$$,
+SELECT 'text'::regtype, v FROM unnest(ARRAY[$$'plan'$$, $$'secret'$$, $$'consumer'$$, $$bad.event()::text$$, $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$, $$'pool:1'$$, $$'pool:3'$$, $$'own_first'$$, $$'lifetime'$$, $$'clip'$$, $$'used up'$$, $$' Code '$$,
 	$$(SELECT code FROM credits.codes WHERE kind = 'referral' LIMIT 1)$$, $$(SELECT code FROM credits.codes WHERE kind = 'gift' LIMIT 1)$$, $$'Etc/GMT+12'$$,
 	$$'<+01>-1'$$, $$'posix/Europe/Berlin'$$, $$'../../etc/passwd'$$, 'NULL', $$''$$, $$' '$$, $$'x'$$, $$'-1'$$, $$'acc:2'$$, $$' acc:1'$$, $$'acc:1 '$$,
 	$$E'acc:1\n'$$, $$E'a\tb'$$, $$E'a\x01b'$$, $$E'\x7f'$$, $$'no such thing'$$, $$'acc:19'$$, $$'acc:20'$$, $$E'\'; DROP TABLE x; --'$$,
