@@ -76,7 +76,11 @@ sweep_events(int limit)
 	values[1] = Int32GetDatum(limit);
 	values[2] = Int64GetDatum(rows_system());
 	nevents = statements_run(&delete_events, values, NULL)->nrows;
-	/* there is one row for each of them, and for those that others have deleted */
+
+	/*
+	 * There is one row for each of them, and for those that others have
+	 * deleted.
+	 */
 	norder = statements_run(&delete_order, &values[1], NULL)->nrows;
 	return nevents > 0 ? nevents : norder;
 }

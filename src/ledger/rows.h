@@ -198,7 +198,8 @@ typedef struct EventOrder
 {
 	ItemPointerData tid;
 	int64		event_id;
-	uint64		xid;			/* of the top-level transaction, with its epoch */
+	uint64		xid;			/* of the top-level transaction, with its
+								 * epoch */
 	int64		system;			/* see rows_system */
 } EventOrder;
 

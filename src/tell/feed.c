@@ -141,7 +141,7 @@ next_xid_of_events(uint64 from)
  * Compares two ids, for qsort.
  */
 static int
-compare_ids(const void *a, const void *b)
+compare_event_ids(const void *a, const void *b)
 {
 	int64		x = *(const int64 *) a;
 	int64		y = *(const int64 *) b;
@@ -174,7 +174,7 @@ read_late(const FeedMoment *done, const FeedMoment *batch, int64 after, int max,
 		xid++;
 	}
 	if (list.n > 0)
-		qsort(list.ids, list.n, sizeof(int64), compare_ids);
+		qsort(list.ids, list.n, sizeof(int64), compare_event_ids);
 	for (i = 0; i < list.n && n < max; i++)
 		if (scan_find(NULL, &events_by_id, GetActiveSnapshot(), &events[n],
 					  BY_INT64(list.ids[i])))

@@ -336,7 +336,7 @@ known_safe_id(const FeedMoment *now)
 bool
 positions_add(text *consumer, int64 after_id)
 {
-	FeedPosition position = {.consumer = consumer, .safe_id = after_id};
+	FeedPosition position = {.consumer = consumer,.safe_id = after_id};
 	Datum		values[3];
 
 	/* the random number is no secret: it only must not be the same again */

@@ -89,7 +89,7 @@ cut_fields(char *s, char **fields)
  * Reads a number from 0 on.
  */
 static bool
-read_int64(const char *s, int64 *value)
+read_token_int64(const char *s, int64 *value)
 {
 	return moments_parse_uint64(s, 10, PG_INT64_MAX, (uint64 *) value);
 }
@@ -106,12 +106,12 @@ parse_token(char *s, FeedToken *token)
 	token->batch = palloc0(sizeof(FeedMoment));
 	if (!cut_fields(s, fields) ||
 		!moments_parse_uint64(fields[0], 10, PG_UINT64_MAX, (uint64 *) &token->origin) ||
-		!read_int64(fields[1], &token->timeline) ||
-		!read_int64(fields[2], &token->version) ||
+		!read_token_int64(fields[1], &token->timeline) ||
+		!read_token_int64(fields[2], &token->version) ||
 		!moments_parse_snapshot(fields[3], token->batch) ||
 		!moments_parse_uint64(fields[4], 10, PG_UINT64_MAX, &token->batch->next_xid) ||
-		!read_int64(fields[5], &token->batch->last_id) ||
-		!read_int64(fields[6], &token->read_id) ||
+		!read_token_int64(fields[5], &token->batch->last_id) ||
+		!read_token_int64(fields[6], &token->read_id) ||
 		!moments_parse_uint64(fields[7], 10, 1, &whole))
 		return false;
 	token->whole = whole != 0;
