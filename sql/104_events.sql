@@ -17,6 +17,9 @@ CREATE INDEX events_account_id_idx ON credits.events (account_id, id);
 -- for recording once what fails again and again
 CREATE INDEX events_failed_idx ON credits.events (account_id, id)
 	WHERE kind IN ('renewal_failed', 'settle_failed');
+-- for counting what an account is refused
+CREATE INDEX events_refused_idx ON credits.events (account_id, created_at)
+	WHERE kind IN ('deduction_refused', 'hold_refused', 'redemption_refused', 'redemption_throttled');
 
 COMMENT ON TABLE credits.events IS
 	'events that may require action: low balances, refusals, accounts that could not be settled';

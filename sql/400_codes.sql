@@ -98,7 +98,3 @@ CREATE TRIGGER redemptions_refuse_change
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
 ALTER TABLE credits.codes ENABLE ALWAYS TRIGGER codes_refuse_change;
 ALTER TABLE credits.redemptions ENABLE ALWAYS TRIGGER redemptions_refuse_change;
-
--- for counting the recent failures of an account to redeem a code
-CREATE INDEX events_redemption_idx ON credits.events (account_id, created_at)
-	WHERE kind IN ('redemption_refused', 'redemption_throttled');

@@ -31,7 +31,7 @@ static Intervals *expiry_warning = NULL;
 static Intervals *renewal_warning = NULL;
 static Interval *key_retention = NULL;
 static Interval *purchase_expiry = NULL;
-static Interval *redeem_window = NULL;
+static Interval *refusal_window = NULL;
 static Interval *referral_account_age = NULL;
 static Interval *refund_grace = NULL;
 
@@ -146,12 +146,12 @@ clock_purchase_expiry(TimestampTz from)
 }
 
 /*
- * Returns the setting credits.redeem_window, or NULL if it is zero.
+ * Returns the setting credits.refusal_window, or NULL if it is zero.
  */
 Interval *
-clock_redeem_window(void)
+clock_refusal_window(void)
 {
-	return redeem_window;
+	return refusal_window;
 }
 
 /*
@@ -399,12 +399,12 @@ clock_assign_purchase_expiry(const char *newval, void *extra)
 }
 
 /*
- * Assign hook of credits.redeem_window.
+ * Assign hook of credits.refusal_window.
  */
 void
-clock_assign_redeem_window(const char *newval, void *extra)
+clock_assign_refusal_window(const char *newval, void *extra)
 {
-	redeem_window = (Interval *) extra;
+	refusal_window = (Interval *) extra;
 }
 
 /*

@@ -33,7 +33,7 @@ extern Intervals *clock_expiry_warning(void);
 extern Interval *clock_key_retention(void);
 extern Intervals *clock_renewal_warning(void);
 extern TimestampTz clock_purchase_expiry(TimestampTz from);
-extern Interval *clock_redeem_window(void);
+extern Interval *clock_refusal_window(void);
 extern Interval *clock_refund_window(void);
 extern Interval *clock_referral_account_age(void);
 extern bool clock_check_test_clock(char **newval, void **extra,
@@ -50,7 +50,7 @@ extern void clock_assign_key_retention(const char *newval, void *extra);
 extern void clock_assign_purchase_expiry(const char *newval, void *extra);
 extern void clock_assign_refund_grace(const char *newval, void *extra);
 extern void clock_assign_refund_window(const char *newval, void *extra);
-extern void clock_assign_redeem_window(const char *newval, void *extra);
+extern void clock_assign_refusal_window(const char *newval, void *extra);
 extern void clock_assign_referral_account_age(const char *newval,
 											  void *extra);
 

@@ -28,13 +28,13 @@ int			setting_partition_rows;
 int			setting_partitions_ahead;
 char	   *setting_purchase_expiry;
 int			setting_redeem_failures;
-char	   *setting_redeem_window;
 char	   *setting_referral_account_age;
 int			setting_referral_cap;
 int			setting_referral_credits;
 int			setting_referrer_credits;
 char	   *setting_refund_grace;
 static char *setting_refund_window;
+char	   *setting_refusal_window;
 static char *setting_renewal_warning;
 int			setting_stripe_foreign;
 int			setting_stripe_tolerance;
@@ -268,7 +268,7 @@ settings_define(void)
 							   clock_assign_purchase_expiry,
 							   NULL);
 	DefineCustomIntVariable("credits.redeem_failures",
-							"How many codes an account may fail to redeem in one credits.redeem_window; 0 means any number.",
+							"How many codes an account may fail to redeem in one credits.refusal_window; 0 means any number.",
 							NULL,
 							&setting_redeem_failures,
 							10,
@@ -279,16 +279,6 @@ settings_define(void)
 							NULL,
 							NULL,
 							NULL);
-	DefineCustomStringVariable("credits.redeem_window",
-							   "For how long a failure to redeem a code counts; 0 means not at all.",
-							   NULL,
-							   &setting_redeem_window,
-							   "1 hour",
-							   PGC_SUSET,
-							   0,
-							   clock_check_interval,
-							   clock_assign_redeem_window,
-							   NULL);
 	DefineCustomStringVariable("credits.referral_account_age",
 							   "Age from which an account can no longer redeem a referral code; 0 means no limit.",
 							   NULL,
@@ -354,6 +344,16 @@ settings_define(void)
 							   0,
 							   clock_check_interval,
 							   clock_assign_refund_window,
+							   NULL);
+	DefineCustomStringVariable("credits.refusal_window",
+							   "Refusals that an account meets within this time are one event; 0 means that each is one.",
+							   NULL,
+							   &setting_refusal_window,
+							   "1 hour",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_refusal_window,
 							   NULL);
 	DefineCustomStringVariable("credits.renewal_warning",
 							   "How long before a subscription is renewed events announce it, as a list; empty means never.",

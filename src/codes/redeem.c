@@ -2,9 +2,9 @@
  * redeem.c
  *	  Redeeming codes of all kinds, and protection against guessing them.
  *
- * credits_try_redeem records each refusal as an event, in the caller's
+ * credits_try_redeem counts each refusal in an event, in the caller's
  * transaction.  An account that has been refused too often within
- * credits.redeem_window is refused without looking at the code.  Refusals are
+ * credits.refusal_window is refused without looking at the code.  Refusals are
  * counted while the account is locked, so that many concurrent calls get no
  * more attempts than the same number of consecutive ones.
  *
@@ -14,6 +14,7 @@
 
 #include "codes/codes.h"
 #include "ledger/ledger.h"
+#include "ledger/refusals.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"
@@ -22,40 +23,19 @@
 PG_FUNCTION_INFO_V1(credits_redeem);
 PG_FUNCTION_INFO_V1(credits_try_redeem);
 
-static StoreIndex events_by_redeemer = {
-	&events_table, "events_redemption_idx", {"account_id", "created_at"},
-	.predicate = "(kind = ANY (ARRAY['redemption_refused'::text, 'redemption_throttled'::text]))"
-};
-
 /*
- * Returns the number of an account's failures in the window that ends now.
- * *throttled says whether there is an event in it that reports too many
- * failures.
+ * Returns how often an account has failed in the window that its first failure began.
  */
 static int64
-count_failures(Store *store, Snapshot snapshot, int64 account_id,
-			   bool *throttled)
+count_failures(Store *store, Snapshot snapshot, int64 account_id)
 {
-	Interval   *window = clock_redeem_window();
-	StoreScan	scan;
 	Event		event;
-	int64		failures = 0;
 
-	*throttled = false;
-	if (setting_redeem_failures == 0 || window == NULL)
+	if (setting_redeem_failures == 0 ||
+		!refusals_find(store, snapshot, account_id, "redemption_refused",
+					   &event))
 		return 0;
-	scan_begin(&scan, store, &events_by_redeemer, snapshot,
-			   BY_INT64(account_id),
-			   BY_TIME_AFTER(clock_before(clock_now(), window)));
-	while (scan_peek(&scan, ForwardScanDirection, &event))
-	{
-		if (strcmp(event.kind, "redemption_throttled") == 0)
-			*throttled = true;
-		else
-			failures++;
-	}
-	scan_end(&scan);
-	return failures;
+	return refusals_count(&event);
 }
 
 /*
@@ -64,9 +44,8 @@ count_failures(Store *store, Snapshot snapshot, int64 account_id,
 static bool
 may_try(Posting *posting, Redemption *redemption)
 {
-	bool		known;
 	int64		failures = count_failures(posting->store, posting->snapshot,
-										  posting->account.id, &known);
+										  posting->account.id);
 
 	if (setting_redeem_failures == 0 || failures < setting_redeem_failures)
 		return true;
@@ -75,9 +54,9 @@ may_try(Posting *posting, Redemption *redemption)
 				  psprintf("account \"%s\" has failed to redeem codes too often",
 						   rows_account_name(&posting->account)),
 				  psprintf("It has " INT64_FORMAT " failures within %s; %d are allowed.",
-						   failures, setting_redeem_window,
+						   failures, setting_refusal_window,
 						   setting_redeem_failures),
-				  "Try again later; see the settings credits.redeem_failures and credits.redeem_window.");
+				  "Try again later; see the settings credits.redeem_failures and credits.refusal_window.");
 }
 
 /*
@@ -209,41 +188,35 @@ credits_redeem(PG_FUNCTION_ARGS)
 static void
 redeem_record_refusal(Redemption *redemption, Refusal *refusal)
 {
-	TimestampTz now = clock_now();
 	JsonObject	json;
-	Account		account;
-	int64		failures = 0;
-	bool		throttled = false;
+	Event		counted;
+	Event		throttled;
+	int64		account_id;
+	int64		failures;
 
-	/* the account is still locked: a refusal is always made under the lock */
-	account.id = 0;
-	if (rows_find_account(NULL, store_snapshot(true), redemption->account, 0,
-						  &account))
-		failures = count_failures(NULL, store_snapshot(true), account.id,
-								  &throttled) + 1;
 	json_begin(&json);
-	json_text(&json, "account", redemption->account);
-	json_cstring(&json, "code", sqlstate_text(refusal->sqlstate));
-	json_cstring(&json, "message", refusal->message);
 	if (redemption->known)
 		json_int64(&json, "code_id", redemption->code.id);
 	else
 		json_null(&json, "code_id");
-	events_add("redemption_refused", account.id, 0, now,
+	failures = refusals_record("redemption_refused", redemption->account,
+							   refusal, &json, &account_id);
+	if (account_id == 0 || setting_redeem_failures == 0 ||
+		failures < setting_redeem_failures ||
+		!refusals_find(NULL, store_snapshot(true), account_id,
+					   "redemption_refused", &counted))
+		return;
+	/* the limit may have been changed since */
+	if (refusals_find(NULL, store_snapshot(true), account_id,
+					  "redemption_throttled", &throttled) &&
+		throttled.created_at >= counted.created_at)
+		return;
+	json_begin(&json);
+	json_text(&json, "account", redemption->account);
+	json_int64(&json, "failures", failures);
+	json_cstring(&json, "window", setting_refusal_window);
+	events_add("redemption_throttled", account_id, 0, clock_now(),
 			   json_document(&json));
-
-	if (setting_redeem_failures > 0 && clock_redeem_window() != NULL &&
-		failures >= setting_redeem_failures && !throttled)
-	{
-		json_begin(&json);
-		json_text(&json, "account", redemption->account);
-		json_int64(&json, "failures", failures);
-		json_cstring(&json, "window", setting_redeem_window);
-		events_add("redemption_throttled", account.id, 0, now,
-				   json_document(&json));
-	}
-	/* make the events visible to the next call, even in the same statement */
-	CommandCounterIncrement();
 }
 
 /*

@@ -70,8 +70,8 @@ sweep_events(int limit)
 	int64		norder;
 
 	/* keep those that may still count as failures to redeem a code */
-	if (clock_redeem_window())
-		until = Min(until, clock_before(now, clock_redeem_window()));
+	if (clock_refusal_window())
+		until = Min(until, clock_before(now, clock_refusal_window()));
 	values[0] = TimestampTzGetDatum(until);
 	values[1] = Int32GetDatum(limit);
 	values[2] = Int64GetDatum(rows_system());

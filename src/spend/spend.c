@@ -11,6 +11,7 @@
 #include "credits.h"
 
 #include "ledger/ledger.h"
+#include "ledger/refusals.h"
 #include "spend/spend.h"
 
 #include "utils/builtins.h"
@@ -403,28 +404,22 @@ static void
 spend_record_refusal(Spend *spend, Refusal *refusal)
 {
 	JsonObject	json;
-	Account		account;
+	int64		account_id;
 
-	if (!rows_find_account(NULL, store_snapshot(true), spend->account, 0,
-						   &account))
-		account.id = 0;
 	json_begin(&json);
-	json_text(&json, "account", spend->account);
 	if (spend->amount >= 0)
 		json_int64(&json, "amount", spend->amount);
 	else
 		json_null(&json, "amount");
 	if (spend->quantity)
 		json_cstring(&json, "quantity", spend->quantity);
-	json_cstring(&json, "code", sqlstate_text(refusal->sqlstate));
-	json_cstring(&json, "message", refusal->message);
 	json_text(&json, "operation", spend->request.operation);
 	json_text(&json, "reference", spend->request.reference);
 	if (spend->pool)
 		json_text(&json, "pool", spend->pool);
-	events_add(spend->kind == KIND_HOLD ? "hold_refused" :
-			   "deduction_refused", account.id, 0, clock_now(),
-			   json_document(&json));
+	refusals_record(spend->kind == KIND_HOLD ? "hold_refused" :
+					"deduction_refused", spend->account, refusal, &json,
+					&account_id);
 }
 
 /*

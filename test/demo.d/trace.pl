@@ -210,7 +210,7 @@ check('events of kind low_balance',
 	join("\n", sort map { $json->encode(decode_json($_)) } @$events),
 	join("\n", sort map { $json->encode($_) } @alerts));
 check('events of kind deduction_refused',
-	$dba->selectrow_array(q{SELECT count(*) FROM credits.events WHERE kind = 'deduction_refused'}),
+	$dba->selectrow_array(q{SELECT sum((detail->>'count')::bigint) FROM credits.events WHERE kind = 'deduction_refused'}),
 	$count{refusals});
 check('requests', $count{requests}, $count{charged} + $count{refused});
 check('top-ups', $count{top_ups}, $count{alerts} - $count{declined});

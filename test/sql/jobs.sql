@@ -112,7 +112,7 @@ SELECT count(*) FROM credits.events WHERE id > 650000;
 CALL credits_housekeep();
 SELECT kind, created_at FROM credits.events WHERE id > 650000 ORDER BY id;
 SET credits.test_clock = '2070-01-05 00:30:00+00';
-SELECT ok, code FROM credits_try_deduct('jobs:1', 1000);
+SELECT ok, code FROM credits_try_hold('jobs:1', 1000);
 CALL credits_housekeep(1);
 SET credits.test_clock = '2070-01-05 01:00:00.000001+00';
 CALL credits_housekeep(1);

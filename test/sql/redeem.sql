@@ -78,7 +78,7 @@ SET credits.test_clock = '2030-01-02 00:00:00+00';
 SELECT kind FROM credits_open_account('redeem:guesser');
 SELECT count(*), count(*) FILTER (WHERE (a).ok) AS ok, string_agg(DISTINCT (a).code, ' ') AS codes
 FROM (SELECT credits_try_redeem('redeem:guesser', 'guess ' || i) AS a FROM generate_series(1, 9) AS i) AS s;
-SELECT kind, count(*) FROM credits.events WHERE account_id = 320004 GROUP BY kind;
+SELECT kind, count(*) AS events, sum((detail->>'count')::int) AS refusals FROM credits.events WHERE account_id = 320004 GROUP BY kind;
 -- an error keeps nothing, so it does not count
 SELECT credits_redeem('redeem:guesser', 'guess 10');
 \echo :SQLSTATE
@@ -92,7 +92,7 @@ SELECT credits_redeem('redeem:guesser', 'redeem');
 SELECT credits_redeem('redeem:guesser', 'guess 12');
 \echo :SQLSTATE
 SELECT * FROM credits_try_redeem('redeem:guesser', :'gift');
-SELECT kind, count(*) FROM credits.events WHERE account_id = 320004 GROUP BY kind ORDER BY kind;
+SELECT kind, count(*) AS events, sum((detail->>'count')::int) AS refusals FROM credits.events WHERE account_id = 320004 GROUP BY kind ORDER BY kind;
 -- others can redeem, and the account does everything else
 SELECT ok, code FROM credits_try_redeem('redeem:3', 'guess');
 SELECT balance FROM credits_allocate('redeem:guesser', 1);
@@ -104,11 +104,11 @@ SELECT ok, code, (receipt).amount FROM credits_try_redeem('redeem:guesser', 'red
 -- all in one statement: no more tries than one after the other
 SELECT (a).code, count(*) FROM (SELECT credits_try_redeem('redeem:guesser', 'guess ' || i) AS a FROM generate_series(1, 50) AS i) AS s
 GROUP BY (a).code ORDER BY 1;
-SELECT kind, count(*) FROM credits.events WHERE account_id = 320004 GROUP BY kind ORDER BY kind;
+SELECT kind, count(*) AS events, sum((detail->>'count')::int) AS refusals FROM credits.events WHERE account_id = 320004 GROUP BY kind ORDER BY kind;
 -- a key that is known is answered all the same
 SELECT ok, (receipt).amount, (receipt).replayed FROM credits_try_redeem('redeem:guesser', 'redeem', 'good');
 SELECT amount, replayed FROM credits_redeem('redeem:guesser', 'redeem', 'good');
--- failures one after another leave the window one after another
+-- the window begins with the first failure, and all leave it together
 SELECT kind FROM credits_open_account('redeem:slow');
 SET credits.test_clock = '2030-01-02 02:00:00+00';
 SELECT count(credits_try_redeem('redeem:slow', 'guess')) FROM generate_series(1, 5);
@@ -117,10 +117,10 @@ SELECT count(credits_try_redeem('redeem:slow', 'guess')) FROM generate_series(1,
 SELECT ok, code FROM credits_try_redeem('redeem:slow', 'guess');
 SET credits.test_clock = '2030-01-02 03:00:00+00';
 SELECT (a).code, count(*) FROM (SELECT credits_try_redeem('redeem:slow', 'guess') AS a FROM generate_series(1, 10)) AS s GROUP BY (a).code ORDER BY 1;
-SELECT kind, count(*) FROM credits.events WHERE account_id = 320005 GROUP BY kind ORDER BY kind;
+SELECT kind, count(*) AS events, sum((detail->>'count')::int) AS refusals FROM credits.events WHERE account_id = 320005 GROUP BY kind ORDER BY kind;
 SET credits.test_clock = '2030-01-02 03:30:00+00';
 SELECT (a).code, count(*) FROM (SELECT credits_try_redeem('redeem:slow', 'guess') AS a FROM generate_series(1, 10)) AS s GROUP BY (a).code ORDER BY 1;
-SELECT kind, count(*) FROM credits.events WHERE account_id = 320005 GROUP BY kind ORDER BY kind;
+SELECT kind, count(*) AS events, sum((detail->>'count')::int) AS refusals FROM credits.events WHERE account_id = 320005 GROUP BY kind ORDER BY kind;
 -- a failure that is rolled back has not been
 SELECT kind FROM credits_open_account('redeem:undo');
 BEGIN;
@@ -134,23 +134,23 @@ SET credits.redeem_failures = 2;
 SELECT ok, code FROM credits_try_redeem('redeem:undo', 'guess');
 SELECT ok, code FROM credits_try_redeem('redeem:undo', 'guess');
 SELECT ok, code FROM credits_try_redeem('redeem:undo', 'guess');
-SET credits.redeem_window = '0';
+SET credits.refusal_window = '0';
 SELECT ok, code FROM credits_try_redeem('redeem:undo', 'guess');
-SET credits.redeem_window = '1 day';
+SET credits.refusal_window = '1 day';
 SELECT ok, code FROM credits_try_redeem('redeem:undo', 'guess');
 SET credits.redeem_failures = 0;
 SELECT ok, code FROM credits_try_redeem('redeem:undo', 'guess');
-SELECT kind, count(*) FROM credits.events WHERE account_id = 320006 GROUP BY kind ORDER BY kind;
+SELECT kind, count(*) AS events, sum((detail->>'count')::int) AS refusals FROM credits.events WHERE account_id = 320006 GROUP BY kind ORDER BY kind;
 RESET credits.redeem_failures;
-RESET credits.redeem_window;
+RESET credits.refusal_window;
 SET credits.redeem_failures = -1;
 \echo :SQLSTATE
-SET credits.redeem_window = 'a while';
+SET credits.refusal_window = 'a while';
 \echo :SQLSTATE
 SET ROLE regress_credits_admin;
 SET credits.redeem_failures = 1000;
 \echo :SQLSTATE
-SET credits.redeem_window = '1 second';
+SET credits.refusal_window = '1 second';
 \echo :SQLSTATE
 RESET ROLE;
 

@@ -150,9 +150,9 @@ is_deeply(
 	outcomes("SELECT code FROM credits_try_redeem('guesser', 'guess ' || N)"),
 	{ PT404 => 10, PT403 => $sessions - 10 },
 	'guesses');
-is($admin->value("SELECT kind, count(*) FROM credits.events WHERE account_id =
+is($admin->value("SELECT kind, count(*), sum((detail->>'count')::int) FROM credits.events WHERE account_id =
 		(SELECT id FROM credits.accounts WHERE name = 'guesser') GROUP BY kind ORDER BY kind"),
-	"redemption_refused|10\nredemption_throttled|1", 'are events, and the limit is one');
+	"redemption_refused|1|10\nredemption_throttled|1|", 'are counted by an event, and the limit is one');
 
 problems_are($node, '', 'verify');
 
