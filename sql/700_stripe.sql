@@ -240,7 +240,7 @@ CREATE INDEX stripe_lines_invoice_idx ON credits.stripe_lines (subscription, inv
 CREATE INDEX stripe_lines_ends_at_idx ON credits.stripe_lines (subscription, ends_at);
 -- the lines that tell how long a whole period is
 CREATE INDEX stripe_lines_whole_idx ON credits.stripe_lines (subscription, ends_at) WHERE NOT proration;
-CREATE INDEX stripe_lines_uncertain_idx ON credits.stripe_lines (subscription) WHERE uncertain;
+CREATE INDEX stripe_lines_uncertain_idx ON credits.stripe_lines (subscription, invoice) WHERE uncertain;
 CREATE INDEX stripe_lines_problem_idx ON credits.stripe_lines (subscription) WHERE problem IS NOT NULL;
 CREATE INDEX stripe_lines_funds_idx ON credits.stripe_lines (subscription, ends_at) WHERE funds;
 COMMENT ON TABLE credits.stripe_lines IS

@@ -125,7 +125,7 @@ static StoreIndex lines_by_whole = {
 	.predicate = "(NOT proration)"
 };
 static StoreIndex lines_uncertain = {
-	&lines_table, "stripe_lines_uncertain_idx", {"subscription"},
+	&lines_table, "stripe_lines_uncertain_idx", {"subscription", "invoice"},
 	.predicate = "uncertain"
 };
 
@@ -464,6 +464,24 @@ billing_uncertain_invoices(List *invoices, const char *subscription)
 	scan_begin(&scan, NULL, &lines_uncertain, billing_snapshot(),
 			   BY_TEXT(cstring_to_text(subscription)));
 	return add_invoices(&scan, invoices);
+}
+
+/*
+ * Adds what waits for an invoice to a list, if it has such lines.
+ */
+List *
+billing_uncertain_waiting(List *invoices, const char *subscription)
+{
+	StoreScan	scan;
+	Line		line;
+
+	scan_begin(&scan, NULL, &lines_uncertain, billing_snapshot(),
+			   BY_TEXT(cstring_to_text(subscription)),
+			   BY_TEXT(cstring_to_text("")));
+	if (scan_peek(&scan, ForwardScanDirection, &line))
+		invoices = billing_add_invoice(invoices, "");
+	scan_end(&scan);
+	return invoices;
 }
 
 /*

@@ -189,6 +189,8 @@ extern List *billing_invoices_of_period(List *invoices,
 										TimestampTz ends_at);
 extern List *billing_uncertain_invoices(List *invoices,
 										const char *subscription);
+extern List *billing_uncertain_waiting(List *invoices,
+									   const char *subscription);
 extern List *billing_funded_invoices(List *invoices,
 									 const char *subscription,
 									 TimestampTz ends_at);

@@ -437,12 +437,17 @@ facts_read_subscription(JsonObject *json, JsonbContainer *o,
 	{
 		JsonbContainer *item = facts_element(items, i);
 		JsonObject	line;
+		int64		quantity;
 
 		CHECK_FOR_INTERRUPTS();
 		if (item == NULL)
 			continue;
 		json_begin(&line);
 		facts_copy_text(&line, "item", item, "id");
+		/* no proration will bill it */
+		if (facts_is_metered(item) ||
+			(stripe_int64(item, "quantity", &quantity) && quantity == 0))
+			json_bool(&line, "unbilled", true);
 		facts_add(&line, "price", facts_either(item, "price", "plan"));
 		facts_add(&line, "product",
 				  facts_either(item, "price.product", "plan.product"));
@@ -459,6 +464,8 @@ facts_read_subscription(JsonObject *json, JsonbContainer *o,
 		json_add_object(&array, &line);
 	}
 	facts_add_array(json, "items", &array);
+	if (stripe_true(o, "items.has_more"))
+		json_bool(json, "more", true);
 	return event->object_id;
 }
 

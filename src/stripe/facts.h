@@ -36,7 +36,10 @@ extern void facts_copy_text(JsonObject *json, const char *key,
 extern void facts_copy_int64(JsonObject *json, const char *key,
 							 JsonbContainer *object, const char *path);
 
-/* invoice_facts.c: each returns the subject, NULL if the object is none of ours */
+/* invoice_facts.c */
+extern bool facts_is_metered(JsonbContainer *line);
+
+/* each returns the subject, NULL if the object is none of ours */
 extern char *invoice_facts_read(JsonObject *json, JsonbContainer *o, char *id,
 								const EventType *type);
 extern char *invoice_facts_read_item(JsonObject *json, JsonbContainer *o,

@@ -158,9 +158,14 @@ fold_subscription(Fold *fold, const StripeEvent *event)
 	TimestampTz starts_at;
 	TimestampTz ends_at;
 	bool		news = false;
+	bool		of_items = false;
 
 	take_account(billed, event, "account", 4);
-	billed->deleted |= stripe_true(facts, "deleted");
+	if (stripe_true(facts, "deleted") && !billed->deleted)
+	{
+		billed->deleted = true;
+		of_items = true;
+	}
 	if (stripe_instant(facts, "anchor", &starts_at))
 		news |= add_anchor(billed, starts_at, event->created);
 	if (stripe_instant(facts, "trial_start", &starts_at) &&
@@ -173,8 +178,12 @@ fold_subscription(Fold *fold, const StripeEvent *event)
 	{
 		billing_take_as_of(&billed->as_of, event);
 		billed->facts = event->facts;
-		fold->newest = true;
+		fold->newest = of_items = true;
 	}
+	/* it tells of which items nothing more is to come */
+	if (of_items)
+		fold->invoices = billing_uncertain_waiting(fold->invoices,
+												   billed->subscription);
 }
 
 /* ------------------------------------------------------------------------

@@ -114,10 +114,11 @@ is_proration(JsonbContainer *line)
 }
 
 /*
- * Returns whether a line is for usage that was metered.
+ * Returns whether a line, or an item of a subscription, is for usage that was
+ * metered.
  */
-static bool
-is_metered(JsonbContainer *line)
+bool
+facts_is_metered(JsonbContainer *line)
 {
 	char	   *usage = FIRST_TEXT(line, "price.recurring.usage_type",
 								   "plan.usage_type");
@@ -181,7 +182,7 @@ add_line(JsonObject *json, JsonbContainer *line)
 		json_bool(json, "credit", true);
 	if (is_proration(line))
 		json_bool(json, "proration", true);
-	if (is_metered(line))
+	if (facts_is_metered(line))
 		json_bool(json, "metered", true);
 }
 

@@ -73,6 +73,7 @@ typedef struct Count
 	bool		sold;			/* see billing_is_sold */
 	bool		found;
 	Invoice		invoice;
+	List	   *lines;			/* Line * */
 	List	   *notes;			/* its credit notes */
 	int64		back;			/* money that went back, apart from these */
 	List	   *groups;
@@ -265,6 +266,60 @@ is_item(const Line *line)
 }
 
 /*
+ * Returns whether an item may still be billed, by the newest event of its
+ * subscription.
+ */
+static bool
+may_be_billed(const Billed *billed, const char *item)
+{
+	JsonbValue *items = stripe_get(&billed->facts->root, "items");
+	uint32		i;
+
+	if (billed->deleted)
+		return false;
+	if (stripe_true(&billed->facts->root, "more"))
+		return true;
+	for (i = 0; items && i < JsonContainerSize(items->val.binary.data); i++)
+	{
+		JsonbValue *element =
+			getIthJsonbValueFromContainer(items->val.binary.data, i);
+		char	   *id;
+
+		CHECK_FOR_INTERRUPTS();
+		if (element->type != jbvBinary)
+			continue;
+		id = stripe_text(element->val.binary.data, "item");
+		if (id && strcmp(id, item) == 0)
+			return !stripe_true(element->val.binary.data, "unbilled");
+	}
+	return false;
+}
+
+/*
+ * Returns whether a line that waits for an invoice credits an item, and no other
+ * line is known that bills the same item for the same time.
+ */
+static bool
+is_half(const Count *count, const Line *line)
+{
+	ListCell   *lc;
+
+	if (*count->reference != '\0' || !line->negative || *line->item == '\0')
+		return false;
+	foreach(lc, count->lines)
+	{
+		const Line *other = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!other->negative && other->starts_at == line->starts_at &&
+			other->ends_at == line->ends_at &&
+			strcmp(other->item, line->item) == 0)
+			return false;
+	}
+	return true;
+}
+
+/*
  * Returns since when a line counts, DT_NOEND if it does not.
  */
 static TimestampTz
@@ -318,6 +373,7 @@ count_line(Count *count, Line *line, Mapping *mapping)
 	int64		whole = 1;
 	Datum		credits;
 	TimestampTz settled;
+	bool		half;
 	LineGroup  *group;
 	Datum		part;
 	Datum		of;
@@ -363,9 +419,12 @@ count_line(Count *count, Line *line, Mapping *mapping)
 									number(Max(line->quantity, 0))),
 						   number(seconds));
 	}
-	note_line(line, NULL, line->amount == 0 || !certain);
+	half = is_half(count, line);
+	note_line(line, NULL, line->amount == 0 || !certain || half);
 	settled = settled_at(count, line, mapping);
-	if (settled == DT_NOEND)
+	/* Stripe tells of the two lines of a change one by one */
+	if (settled == DT_NOEND ||
+		(half && may_be_billed(count->billed, line->item)))
 		return;
 	if (!count->only_look && !count->only_note)
 		lines_keep_mapping(line, mapping);
@@ -516,19 +575,19 @@ note_funding(List *lines, List *own)
 static List *
 count_invoice(Count *count, List **mappings, List *references, List *parts)
 {
-	List	   *lines = billing_lines(count->billed->subscription,
-									  count->reference);
 	List	   *own = NIL;
 	List	   *result = NIL;
 	ListCell   *lc;
 
+	count->lines = billing_lines(count->billed->subscription,
+								 count->reference);
 	if (count->found && count->invoice.complete &&
 		count->invoice.status >= INVOICE_OPEN)
 	{
 		count->notes = billing_credit_notes(count->reference);
 		count->back = invoice_payments_back(&count->invoice, count->notes);
 	}
-	foreach(lc, lines)
+	foreach(lc, count->lines)
 	{
 		Line	   *line = lfirst(lc);
 
@@ -552,8 +611,8 @@ count_invoice(Count *count, List **mappings, List *references, List *parts)
 	if (count->found)
 		funding_apply(count->billed->id, &count->invoice, own, references,
 					  parts);
-	note_funding(lines, own);
-	foreach(lc, lines)
+	note_funding(count->lines, own);
+	foreach(lc, count->lines)
 	{
 		if (((Line *) lfirst(lc))->altered && !count->only_look)
 			billing_write(&lines_table, lfirst(lc));

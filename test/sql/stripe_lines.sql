@@ -129,6 +129,36 @@ SELECT pg_temp.send('invoice.voided', pg_temp.invoice('in_l3b', 3, jsonb_build_a
 SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_4', 3, 'price_pro', 2032), 11);
 SELECT pg_temp.has(3);
 
+-- of the two lines of a change, the credit waits for the other one, so that nobody is without credits in between
+SELECT pg_temp.start(81);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l81', 81, jsonb_build_array(pg_temp.line('il_81', 'price_basic', 100000, '{"quantity": 100}'))));
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_81', 81, 'price_basic', -67742, '{"quantity": 100}'), 11);
+SELECT pg_temp.has(81);
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(81), 11);
+SELECT pg_temp.has(81);
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_82', 81, 'price_basic', 68419, '{"quantity": 101}'), 11);
+SELECT pg_temp.has(81);
+SELECT kind, count(*), sum(amount) FROM credits_history('line:81') GROUP BY kind ORDER BY kind;
+-- the other way round, and for less
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_84', 81, 'price_basic', 3226, '{"quantity": 10}', 22), 22);
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_83', 81, 'price_basic', -32581, '{"quantity": 101}', 22), 22);
+SELECT pg_temp.has(81);
+-- the last one is not known to be without the other before the subscription says so
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_85', 81, 'price_basic', -323, '{"quantity": 10}', 31), 31);
+SELECT pg_temp.has(81), uncertain FROM credits.stripe_lines WHERE key = 'ii_85';
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(81, more => '{"items": {"data": []}}'), 32);
+SELECT pg_temp.has(81);
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(81, more => '{"items": {"has_more": true, "data": []}}'), 33);
+SELECT pg_temp.has(81);
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(81, more => '{"items": {"data": [{"id": "si_81", "quantity": 0, "price": {"id": "price_basic"}}]}}'), 34);
+SELECT pg_temp.has(81);
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(81), 35);
+SELECT pg_temp.has(81);
+-- an event that is older, but says that it is over
+SELECT pg_temp.send('customer.subscription.deleted', pg_temp.subscription(81), 31);
+SELECT pg_temp.has(81);
+SELECT * FROM credits_verify('line:81');
+
 -- when_paid waits, and finalized does not
 SELECT credits_stripe_set_price('price_slow', 'line:pro', upgrade => 'when_paid'), credits_stripe_set_price('price_bank', 'line:pro', give => 'finalized');
 SELECT pg_temp.start(4, 'price_slow');

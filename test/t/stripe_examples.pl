@@ -166,7 +166,9 @@ foreach my $flexible (0, 1)
 			$b->pay($i); $b->{t} = time_at('2026-02-15');
 			my $line = line($b, '2026-02-15', '2026-03-01', $flexible ? -417 : -250, proration => 1, item => $b->id('ii'), negative => 1,
 				credits => [ $i->{id}, $i->{lines}[0]{id} ]);
-			$b->emit('invoiceitem.created', $b->item_object($line)) },
+			$b->emit('invoiceitem.created', $b->item_object($line));
+			shift @{ $b->{items} };
+			$b->emit('customer.subscription.updated', $b->subscription_object) },
 		# half of the item's credits, whatever the coupon was
 		[ '2026-02-10', '3000' ], [ '2026-02-15 01:00:00', '2500' ]);
 }

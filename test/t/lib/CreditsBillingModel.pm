@@ -154,6 +154,9 @@ sub facts_of
 		{
 			$f{status} = $o->{status} unless ($f{status} // '') eq 'canceled';
 			$f{named} ||= defined $o->{metadata}{account};
+			# the newest comes last
+			$f{has} = $o->{items}{data};
+			$f{over} ||= $type =~ /deleted$/;
 			$f{anchors}{ $o->{billing_cycle_anchor} } = $event->{created};
 			push @{ $f{trials} }, [ $o->{trial_start}, $o->{trial_end} ] if $o->{trial_end};
 		}
@@ -213,7 +216,8 @@ sub plain
 	my $pricing = $o->{pricing};
 	my $price = $pricing ? $pricing->{price_details}{price} : $o->{price}{id};
 	my $credited = ($details // $o)->{proration_details};
-	return { id => $o->{id}, start => $o->{period}{start}, end => $o->{period}{end}, amount => $o->{amount},
+	my $of = $o->{parent} && $o->{parent}{subscription_details} || $details || $o;
+	return { id => $o->{id}, si => $of->{subscription_item}, start => $o->{period}{start}, end => $o->{period}{end}, amount => $o->{amount},
 		quantity => $o->{quantity} // 1, price => $price, plan => billing_prices()->{$price},
 		discount => sum0(map { $_->{amount} } @{ $o->{discount_amounts} // [] }),
 		unit => $pricing ? $pricing->{unit_amount_decimal} : $o->{price}{unit_amount},
@@ -257,7 +261,7 @@ sub lines_that_count
 	{
 		my $line = plain($item);
 		push @lines, { %$line, group => '(pending)', share => ratio(0, 1), settled => $line->{start},
-			counts => !$item->{gone} && ($line->{plan}{upgrade} // '') ne 'when_paid' }
+			counts => !$item->{gone} && ($line->{plan}{upgrade} // '') ne 'when_paid' && !half_of_a_change($f, \%invoiced, $line) }
 		  unless $invoiced{ $item->{id} };
 	}
 	# of an item that nobody paid for nobody knows whether it gives or takes
@@ -269,6 +273,18 @@ sub lines_that_count
 	$_->{credits} = credits_of($f, \@lines, $_) foreach @lines;
 	$end->{attention} = grep { $_->{counts} && !defined $_->{credits} } @lines;
 	return grep { $_->{counts} && defined $_->{credits} } @lines;
+}
+
+# A change of an item is two prorations that wait, the old one back and the new one.
+# Until the new one is known, the old one stays, unless the subscription does not have
+# the item any more.
+sub half_of_a_change
+{
+	my ($f, $invoiced, $line) = @_;
+	return 0 unless $line->{negative};
+	return 0 if any { $_->{si} eq $line->{si} && $_->{start} == $line->{start} && $_->{end} == $line->{end} && !$_->{negative} }
+		map { plain($_) } grep { !$invoiced->{ $_->{id} } } values %{ $f->{items} };
+	return !$f->{over} && any { $_->{id} eq $line->{si} && $_->{price}{recurring}{usage_type} ne 'metered' } @{ $f->{has} // [] };
 }
 
 sub credits_of

@@ -73,6 +73,13 @@ sub chosen_histories
 		history('seats, more and fewer', { items => [ [ 'price_seat', 5 ] ], silent => [ @lean, 'invoice_payment.paid' ] }, sub {
 			my ($b) = @_; $basic->($b); $b->wait(3 * $day)->change([ [ 'price_seat', 8 ] ]);
 			$b->wait(2 * $day)->change([ [ 'price_seat', 2 ] ]) }),
+		history('one of two items is taken away', { items => [ [ 'price_basic', 1 ], [ 'price_pro', 2 ] ], silent => [ 'invoice.finalized', 'invoice_payment.paid' ] }, sub {
+			my ($b) = @_; $basic->($b); $b->wait(3 * $day)->change([ [ 'price_basic', 1 ] ]) }),
+		history('metered usage instead of seats', { items => [ [ 'price_seat', 5 ] ], silent => [ 'invoice.finalized', 'invoice_payment.paid' ] }, sub {
+			my ($b) = @_; $basic->($b); $b->wait(3 * $day);
+			push @{ $b->{pending} }, my $credit = $b->proration($b->{items}[0], $b->{t}, $b->{until}, -1);
+			$b->emit('invoiceitem.created', $b->item_object($credit), $b->{t}); $b->{items}[0]{price} = 'price_usage';
+			$b->emit('customer.subscription.updated', $b->subscription_object) }),
 		history('a proration that waits is deleted', {}, sub {
 			my ($b) = @_; $basic->($b); $b->wait(3 * $day)->change([ [ 'price_pro', 1 ] ]); $b->wait($day)->delete_item(1) }),
 		history('from free to paid, in a period of its own', { items => [ [ 'price_free', 1 ] ] }, sub {
