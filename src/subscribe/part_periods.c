@@ -22,6 +22,10 @@
 /* decimal places of the price of a grant */
 #define PRICE_DIGITS 6
 
+/* as many grants get back what was taken of them, at most, if that can be given
+ * anew instead */
+#define MAX_GRANTS_RELEASED 4
+
 /* ------------------------------------------------------------------------
  * giving
  * ------------------------------------------------------------------------
@@ -188,11 +192,56 @@ period_of(Posting *posting, PartsChange *change, TimestampTz ends_at,
 }
 
 /*
- * Gives what is missing of a period, from the parts that the change is about.
+ * Returns how much of a part is to be given although it was given before, and
+ * taken back, because more is due again.  Otherwise, that returns to the grants
+ * that it was taken of.  These can be very many if a period has changed often:
+ * then it is given as one, and stays taken of them, as if it had been given
+ * before anything was taken.
+ */
+static int64
+to_give_again(Posting *posting, const PartsChange *change,
+			  const Period *period, const Taking *taking, int64 planned)
+{
+	const PaidPart *only = NULL;
+	int64		less = period->claimed - taking->taken - taking->reversed;
+	int64		more;
+	int64		found;
+	ListCell   *lc;
+
+	foreach(lc, change->parts)
+	{
+		const PaidPart *part = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (part->ends_at != period->ends_at)
+			continue;
+		if (only)
+			return 0;
+		only = part;
+	}
+	if (only == NULL || period->ends_at <= posting->now || period->late > 0 ||
+		posting->account.debt > 0 ||
+		period->claimed - period->taken != taking->reversed)
+		return 0;
+	/* of what the part gives, so that its price fits */
+	if (pg_add_s64_overflow(planned - period->granted, less, &more) ||
+		may_give(posting, only, more) < more ||
+		more > limit_rules_room_for(posting))
+		return 0;
+	(void) groups_read(posting, period->grant_id, GROUP_OWED, 1, &found);
+	if (found > 0)
+		return 0;
+	return list_length(groups_read(posting, period->grant_id, GROUP_TAKEN,
+								   less, &found)) > MAX_GRANTS_RELEASED ? more : 0;
+}
+
+/*
+ * Gives what is missing of a period, from the parts that the change is about,
+ * until it has given as much as is wanted.
  */
 static void
 give_missing(Posting *posting, PartsChange *change, Period *period,
-			 const PaidSums *sums)
+			 const PaidSums *sums, int64 wanted)
 {
 	bool		first = sums->positive > 0 ? period->granted == 0 :
 		!ItemPointerIsValid(&period->tid);
@@ -205,7 +254,7 @@ give_missing(Posting *posting, PartsChange *change, Period *period,
 
 		if (part->ends_at != period->ends_at)
 			continue;
-		amount = may_give(posting, part, sums->positive - period->granted);
+		amount = may_give(posting, part, wanted - period->granted);
 		if (amount > 0 && !give_part(posting, change, period, part, amount))
 		{
 			change->refusal = posting->refusal;
@@ -231,6 +280,7 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	Period	   *after;
 	int64		carried;
 	int64		planned;
+	int64		again = 0;
 	int64		nentries = posting->nentries;
 	Taking		taking;
 	ListCell   *lc;
@@ -268,9 +318,14 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	}
 	taking = taking_of(posting, period, &sums, planned, carried);
 	if (taking.taken + taking.reversed < period->claimed)
-		period_claims_set(posting, period, taking.taken + taking.reversed);
+	{
+		again = to_give_again(posting, change, period, &taking, planned);
+		if (again == 0)
+			period_claims_set(posting, period, taking.taken + taking.reversed);
+	}
 
-	give_missing(posting, change, period, &sums);
+	give_missing(posting, change, period, &sums,
+				 again > 0 ? period->granted + again : sums.positive);
 
 	taking = taking_of(posting, period, &sums, period->granted, carried);
 	if (taking.taken + taking.reversed > 0 || period->claimed > 0)
