@@ -26,6 +26,7 @@
 
 #include "base/numeric.h"
 #include "ledger/ledger.h"
+#include "subscribe/paid_parts.h"
 #include "subscribe/proration.h"
 
 #include "catalog/pg_type.h"
@@ -275,7 +276,24 @@ begins(const PlanChanged *note, const Period *period)
 }
 
 /*
- * Adds all changes of plan within a period to what it earns: those that are
+ * Returns since when changes of plan count in a period.  One that was paid before
+ * it began has the plan of then: what has changed since counts from its start.
+ */
+static TimestampTz
+changes_from(Store *store, Snapshot snapshot, const Period *period)
+{
+	PartRow		paid;
+
+	if (period->granted >= 0 &&
+		scan_find(store, &paid_parts_by_end, snapshot, &paid,
+				  BY_INT64(period->subscription_id), BY_TIME(period->ends_at),
+				  BY_TEXT(cstring_to_text(PAID_REFERENCE))))
+		return Min(paid.part.settled_at, period->starts_at);
+	return period->starts_at;
+}
+
+/*
+ * Adds all changes of plan that count in a period to what it earns: those that are
  * stored, and a new one unless that is NULL.  Sets carried to the surplus of an
  * earlier period that counts as given in this one, and last to the last change
  * that counts.
@@ -287,7 +305,9 @@ add_changes(Posting *posting, const Period *period, TimestampTz until,
 {
 	List	   *notes = plan_history_read(posting->store, posting->snapshot,
 										  period->subscription_id,
-										  period->starts_at);
+										  changes_from(posting->store,
+													   posting->snapshot,
+													   period));
 	ListCell   *lc;
 
 	if (new)
@@ -387,7 +407,7 @@ proration_is_kept(Snapshot snapshot, const Period *period)
 	if (period->earned == 0)
 		return period->changed_at == DT_NOBEGIN;
 	foreach(lc, plan_history_read(NULL, snapshot, period->subscription_id,
-								  period->starts_at))
+								  changes_from(NULL, snapshot, period)))
 	{
 		const PlanChanged *note = lfirst(lc);
 

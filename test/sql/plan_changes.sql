@@ -257,6 +257,13 @@ SELECT s.subscription_id AS sub70 FROM credits_subscribe('ch:70', 'ch ahead', co
 SELECT period_start, balance FROM credits_mark_paid(:sub70);
 SELECT period_start, balance FROM credits_mark_paid(:sub70, '2031-12-01 00:00:00+00');
 SELECT entitlement, given, taken, period_start FROM credits_change_plan(:sub70, 'ch more', at => 'now');
+-- and within it, another change starts from that
+SET credits.test_clock = '2031-12-16 12:00:00+00';
+SELECT credits_set_plan('ch most', 500, price => 5, currency => 'EUR') IS NOT NULL AS most;
+SELECT entitlement, given, taken, period_start FROM credits_change_plan(:sub70, 'ch most', at => 'now');
+SET credits.test_clock = '2031-12-24 06:00:00+00';
+SELECT entitlement, given, taken, period_start FROM credits_change_plan(:sub70, 'ch more', at => 'now');
+SELECT * FROM credits_verify('ch:70');
 SELECT count(credits_cancel_subscription(:sub70, 'now'));
 RESET ROLE;
 
