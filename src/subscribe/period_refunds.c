@@ -401,18 +401,26 @@ made_up_reference(Posting *posting, const Period *period, int n)
 }
 
 /*
- * Returns the most that can still be paid back, which is what is left or, if that
- * is no whole number of the currency's minor units, what it is rounded up to.
+ * Returns the most that can still be paid back: what is left, rounded up to a
+ * whole number of the currency's minor units.
  */
 static Datum
 most_to_refund(const RefundSums *sums)
 {
 	Datum		left = subtract(sums->paid, sums->money);
 	int			exponent = money_exponent(sums->currency);
-	Datum		rounded = exponent < 0 ? left : money_round(left, exponent);
 
-	return DirectFunctionCall1(numeric_trim_scale,
-							   compare(rounded, left) > 0 ? rounded : left);
+	if (exponent >= 0)
+	{
+		Datum		scale = DirectFunctionCall2(numeric_power, number(10),
+												number(exponent));
+
+		left = DirectFunctionCall2(numeric_div,
+								   DirectFunctionCall1(numeric_ceil,
+													   multiply(left, scale)),
+								   scale);
+	}
+	return DirectFunctionCall1(numeric_trim_scale, left);
 }
 
 /*
@@ -425,6 +433,7 @@ decide_money(RefundCall *call, const Period *period, const RefundSums *sums,
 {
 	Datum		left = subtract(sums->paid, sums->money);
 	Datum		most;
+	int64		minor;
 
 	if (sums->everything ||
 		(compare(sums->paid, number(0)) > 0 && compare(left, number(0)) <= 0))
@@ -444,6 +453,10 @@ decide_money(RefundCall *call, const Period *period, const RefundSums *sums,
 					  "Not all of its grants have a price, in one currency.",
 					  "Leave money out to take everything back.");
 	}
+	if (!call->all && money_exponent(sums->currency) >= 0 &&
+		!money_to_minor(refusal, call->refund.money,
+						money_exponent(sums->currency), sums->currency, &minor))
+		return false;
 	most = most_to_refund(sums);
 	if (!call->all && compare(call->refund.money, most) > 0)
 		return refuse(refusal, ERRCODE_CONFLICT,

@@ -92,31 +92,21 @@ rollover_unused(Posting *posting, const Period *period)
 
 /*
  * Returns how much of that is still due: what was claimed back since, because it
- * was not due or its money was paid back, is not.
+ * was not due or its money was paid back, is not.  A claim counts first what the
+ * grants have lost otherwise, such as what was voided: that was not left.
  */
 static int64
 rollover_left(Posting *posting, const Period *period)
 {
 	int64		left = rollover_unused(posting, period);
-	int64		gone = 0;
-	int64		claimed;
-	ListCell   *lc;
+	int64		lost;
 
 	/* a late renewal gives many, of which nothing can be claimed yet */
 	if (left == 0 ||
 		(period->granted < 0 && !ItemPointerIsValid(&period->tid)))
 		return left;
-	foreach(lc, groups_read(posting, period->grant_id, GROUP_CLAIMED,
-							PG_INT64_MAX, &claimed))
-		gone += debts_gone(posting, ((Grant *) lfirst(lc))->id);
-
-	/*
-	 * what changes of plan took back is claimed with the rest: it was not
-	 * left
-	 */
-	if (gone > 0)
-		left -= Max(gone - period->withdrawn, 0);
-	return Max(left, 0);
+	(void) groups_read(posting, period->grant_id, GROUP_LOST, left, &lost);
+	return Min(left, lost);
 }
 
 /*

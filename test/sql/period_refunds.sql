@@ -11,6 +11,8 @@ SET ROLE regress_credits_admin;
 SET credits.test_clock = '2237-04-01 00:00:00+00';
 SELECT credits_set_plan('pr basic', 100, price => 10, currency => 'EUR') IS NOT NULL AS basic,
 	credits_set_plan('pr pro', 300, price => 30, currency => 'EUR') IS NOT NULL AS pro,
+	credits_set_plan('pr rolls more', 300, price => 30, currency => 'EUR', rollover => 'maximum', rollover_maximum => 300) IS NOT NULL AS more,
+	credits_set_plan('pro in thirds', 300, price => 20, currency => 'EUR') IS NOT NULL AS thirds,
 	credits_set_plan('pr week', 25, 'week', price => 3, currency => 'EUR') IS NOT NULL AS week,
 	credits_set_plan('pr open', 50) IS NOT NULL AS open,
 	credits_set_plan('pr trial', 80, price => 8, currency => 'EUR', trial => '7 days', trial_credits => 9) IS NOT NULL AS trial,
@@ -159,6 +161,20 @@ SELECT credits, balance, debt FROM credits_refund_period(:sub);
 SELECT status, balance FROM credits_mark_paid(:sub);
 SELECT balance, debt FROM credits_summary('prf:7');
 
+-- money has as many decimals as its currency; what was paid in fractions of a cent is paid back rounded up
+SELECT balance FROM credits_open_account('prf:9');
+SELECT subscription_id AS sub FROM credits_subscribe('prf:9', 'pr basic') \gset
+SET credits.test_clock = '2237-10-13 05:00:00+00';
+SELECT given FROM credits_change_plan(:sub, 'pro in thirds', at => 'now');
+SELECT sum(price) AS paid FROM credits.grants AS g WHERE g.account_id = (SELECT id FROM credits.accounts WHERE name = 'prf:9');
+SELECT credits_refund_period(:sub, 0.001);
+\set VERBOSITY sqlstate
+SELECT credits_refund_period(:sub, 18.55);
+SELECT credits_refund_period(:sub, 1e30);
+\set VERBOSITY default
+SELECT money, credits, balance FROM credits_refund_period(:sub, 10);
+SELECT money, credits, balance FROM credits_refund_period(:sub);
+
 -- where credits follow what was paid, invoices tell it
 SELECT balance FROM credits_open_account('prf:8');
 SELECT subscription_id AS sub FROM credits_subscribe('prf:8', 'pr basic', collection => 'payment') \gset
@@ -170,6 +186,16 @@ SELECT subscription_id AS sub FROM credits_subscribe('prf:8', 'pr basic') \gset
 SELECT count(*) FROM credits_close_account('prf:8', 'gone');
 SELECT credits_refund_period(:sub);
 \set VERBOSITY default
+-- what was voided counts first, whether the money goes back before the end of the period or after it
+SELECT balance FROM generate_series(10, 11) AS n, credits_open_account('prf:' || n);
+SELECT min(r.subscription_id) AS sub FROM generate_series(10, 11) AS n, credits_subscribe('prf:' || n, 'pr rolls') AS r \gset
+SELECT r.given FROM generate_series(0, 1) AS n, credits_change_plan(:sub + n, 'pr rolls more', at => 'now', proration => 'full') AS r;
+SELECT v.amount FROM credits.grants AS g JOIN credits.accounts AS a ON a.id = g.account_id, credits_void_grant(g.id, 'abuse') AS v
+WHERE a.name IN ('prf:10', 'prf:11') AND g.amount = 200 ORDER BY g.id;
+SELECT credits, balance, debt FROM credits_refund_period(:sub, 15);
+SET credits.test_clock = '2237-11-14 00:00:00+00';
+SELECT n, balance, debt FROM generate_series(10, 11) AS n, credits_summary('prf:' || n);
+SELECT credits, balance, debt FROM credits_refund_period(:sub + 1, 15, '2237-10-13 05:00');
 RESET ROLE;
 UPDATE credits.period_refunds SET money = money + 1;
 DELETE FROM credits.period_refunds;

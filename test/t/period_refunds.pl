@@ -224,7 +224,8 @@ foreach my $n (1 .. 36)
 		push @money, rational($part) / 100;
 		$cents -= $part;
 	}
-	push @money, $m->{paid} - (sum0(map { $_->copy } @money)) if $all || !@money;
+	# and the rest, to the next cent
+	push @money, rational(-floored((sum0(map { $_->copy } @money) - $m->{paid}) * 100)) / 100 if $all || !@money;
 	pop @money if @money && $money[-1] <= 0;
 	# changes, between which the refunds come
 	foreach my $k (1 .. 1 + int rand 3)
