@@ -58,7 +58,10 @@ BEGIN
 			('stripe_invoices', 'subscription', 'stripe_subscriptions', 'subscription'),
 			('stripe_lines', 'subscription', 'stripe_subscriptions', 'subscription'),
 			('stripe_items', 'version_id', 'stripe_price_versions', 'id'),
-			('stripe_items', 'plan_id', 'plans', 'id')
+			('stripe_items', 'plan_id', 'plans', 'id'),
+			('contacts', 'account_id', 'accounts', 'id'),
+			('preferences', 'account_id', 'accounts', 'id'),
+			('quiet_hours', 'account_id', 'accounts', 'id')
 		) AS r (source, source_column, target, target_column)
 	LOOP
 		EXECUTE pg_catalog.format(

@@ -82,9 +82,10 @@ valid_text(Refusal *refusal, text *value, const char *name, int max_bytes)
  * Returns whether a text contains a control character: one below U+0020,
  * U+007F, or in UTF-8 also U+0080 to U+009F.
  */
-static bool
-has_control_character(const unsigned char *s, int len)
+bool
+has_control_character(const char *text, int len)
 {
+	const unsigned char *s = (const unsigned char *) text;
 	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
 	int			i;
 
@@ -115,7 +116,7 @@ valid_name(Refusal *refusal, text *value, const char *name, int max_bytes)
 					  psprintf("%s must not begin or end with a space", name),
 					  psprintf("It is \"%s\".", text_to_cstring(value)),
 					  "Trim it.");
-	if (has_control_character((const unsigned char *) s, len))
+	if (has_control_character(s, len))
 		return refuse(refusal, ERRCODE_INVALID_PARAMETER_VALUE,
 					  psprintf("%s must not contain control characters",
 							   name),

@@ -18,6 +18,7 @@
 
 extern bool refuse_null(Refusal *refusal, const char *name);
 NORETURN_COMPAT extern void raise_null(const char *name);
+extern bool has_control_character(const char *text, int len);
 extern bool same_text(const text *a, const text *b);
 extern bool valid_text(Refusal *refusal, text *value, const char *name,
 					   int max_bytes);

@@ -6,10 +6,12 @@
 #define CREDITS_BASE_BASE_H
 
 #include "base/args.h"
+#include "base/channels.h"
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/json.h"
 #include "base/levels.h"
+#include "base/locales.h"
 #include "base/names.h"
 #include "base/settings.h"
 

@@ -13,6 +13,8 @@
 char	   *setting_actor;
 static char *setting_alert_levels;
 bool		setting_alert_recovery;
+static char *setting_default_channels;
+char	   *setting_default_locale;
 static char *setting_event_retention;
 static char *setting_expiry_warning;
 int			setting_initial_balance;
@@ -39,6 +41,7 @@ static char *setting_renewal_warning;
 int			setting_stripe_foreign;
 int			setting_stripe_tolerance;
 char	   *setting_test_clock;
+static char *setting_unverified_channels;
 
 static const struct config_enum_entry debt_payment_options[] = {
 	{"purchase", DEBT_PAYMENT_PURCHASE, false},
@@ -120,6 +123,26 @@ settings_define(void)
 							 NULL,
 							 NULL,
 							 NULL);
+	DefineCustomStringVariable("credits.default_channels",
+							   "Channels by which people are told of events unless they want it otherwise, for all kinds of events or for single ones.",
+							   NULL,
+							   &setting_default_channels,
+							   "email, push, webhook, inbox",
+							   PGC_SUSET,
+							   0,
+							   channels_check_default,
+							   channels_assign_default,
+							   NULL);
+	DefineCustomStringVariable("credits.default_locale",
+							   "Language of messages to people whose contacts have none, or one without a template.",
+							   NULL,
+							   &setting_default_locale,
+							   "en",
+							   PGC_SUSET,
+							   0,
+							   locales_check,
+							   NULL,
+							   NULL);
 	DefineCustomStringVariable("credits.event_retention",
 							   "How long events are kept; 0 means forever.",
 							   NULL,
@@ -397,6 +420,16 @@ settings_define(void)
 							   GUC_NOT_IN_SAMPLE,
 							   clock_check_test_clock,
 							   clock_assign_test_clock,
+							   NULL);
+	DefineCustomStringVariable("credits.unverified_channels",
+							   "Channels by which messages also go to addresses that are not verified.",
+							   NULL,
+							   &setting_unverified_channels,
+							   "push, webhook, inbox",
+							   PGC_SUSET,
+							   0,
+							   channels_check_unverified,
+							   channels_assign_unverified,
 							   NULL);
 	MarkGUCPrefixReserved("credits");
 }

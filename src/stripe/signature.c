@@ -20,12 +20,12 @@
  */
 #include "credits.h"
 
+#include "base/mac.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
 #include "stripe/stripe.h"
 
 #include "catalog/pg_type.h"
-#include "common/hmac.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -75,7 +75,7 @@ typedef struct Header
 	int			time_len;
 	int64		seconds;
 	int			nsignatures;
-	uint8		signatures[MAX_SIGNATURES][PG_SHA256_DIGEST_LENGTH];
+	uint8		signatures[MAX_SIGNATURES][MAC_BYTES];
 } Header;
 
 /*
@@ -114,9 +114,9 @@ read_signature(const char *hex, int len, uint8 *signature)
 {
 	int			i;
 
-	if (len != 2 * PG_SHA256_DIGEST_LENGTH)
+	if (len != 2 * MAC_BYTES)
 		return false;
-	for (i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
+	for (i = 0; i < MAC_BYTES; i++)
 	{
 		int			high = hex_value(hex[2 * i]);
 		int			low = hex_value(hex[2 * i + 1]);
@@ -198,35 +198,11 @@ static void
 sign(const char *secret, int secret_len, const Header *header,
 	 const char *payload, int len, uint8 *signature)
 {
-	pg_hmac_ctx *hmac = pg_hmac_create(PG_SHA256);
+	const MacPart parts[] = {
+		{header->time, header->time_len}, {".", 1}, {payload, len}
+	};
 
-	if (hmac == NULL ||
-		pg_hmac_init(hmac, (const uint8 *) secret, secret_len) < 0 ||
-		pg_hmac_update(hmac, (const uint8 *) header->time,
-					   header->time_len) < 0 ||
-		pg_hmac_update(hmac, (const uint8 *) ".", 1) < 0 ||
-		pg_hmac_update(hmac, (const uint8 *) payload, len) < 0 ||
-		pg_hmac_final(hmac, signature, PG_SHA256_DIGEST_LENGTH) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute a signature"),
-				 errhint("Free some memory, and retry.")));
-	pg_hmac_free(hmac);
-}
-
-/*
- * Compares two signatures in constant time, so that the time taken does not
- * reveal where they differ.
- */
-static bool
-same_signature(const uint8 *a, const uint8 *b)
-{
-	volatile uint8 difference = 0;
-	int			i;
-
-	for (i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
-		difference |= a[i] ^ b[i];
-	return difference == 0;
+	mac_make(secret, secret_len, parts, lengthof(parts), signature);
 }
 
 /*
@@ -245,7 +221,7 @@ is_signed(const Header *header, const char *payload, int len, int *nsecrets)
 				   store_snapshot(true));
 	while (scan_peek(&scan, ForwardScanDirection, &row))
 	{
-		uint8		expected[PG_SHA256_DIGEST_LENGTH];
+		uint8		expected[MAC_BYTES];
 		int			i;
 
 		if (row.secret == NULL)
@@ -254,7 +230,7 @@ is_signed(const Header *header, const char *payload, int len, int *nsecrets)
 		sign(VARDATA_ANY(row.secret), VARSIZE_ANY_EXHDR(row.secret), header,
 			 payload, len, expected);
 		for (i = 0; i < header->nsignatures; i++)
-			if (same_signature(expected, header->signatures[i]))
+			if (mac_is_same(expected, header->signatures[i]))
 				found = true;
 		explicit_bzero(expected, sizeof(expected));
 	}

@@ -50,6 +50,7 @@ INSERT INTO callable VALUES
 	('credits_close_account', false, true, false, $$SELECT credits_close_account('p:1', 'reason')$$),
 	('credits_close_chargeback', false, true, false, $$SELECT credits_close_chargeback(:bought, 'p_dp', 'won')$$),
 	('credits_complete_purchase', false, true, false, $$SELECT credits_complete_purchase(:purchase, 'p_pay', 1)$$),
+	('credits_contacts', true, true, true, $$SELECT credits_contacts('p:1')$$),
 	('credits_create_gift', true, true, false, $$SELECT credits_create_gift('p:1', 1)$$),
 	('credits_create_promo_code', false, true, false, $$SELECT credits_create_promo_code('P-NEW', 1)$$),
 	('credits_create_promo_codes', false, true, false, $$SELECT credits_create_promo_codes(2, 1)$$),
@@ -86,8 +87,10 @@ INSERT INTO callable VALUES
 	('credits_pool_summary', true, true, true, $$SELECT credits_pool_summary('p:pool', 'p:1')$$),
 	('credits_pools', true, true, true, $$SELECT credits_pools('p:1')$$),
 	('credits_preview_plan_change', true, true, true, $$SELECT credits_preview_plan_change(:subscription, 'p:other')$$),
+	('credits_preferences', true, true, true, $$SELECT credits_preferences('p:1')$$),
 	('credits_price', true, true, true, $$SELECT credits_price('p:1', 'p:package')$$),
 	('credits_purchases', true, true, true, $$SELECT credits_purchases('p:1')$$),
+	('credits_quiet_hours', true, true, true, $$SELECT credits_quiet_hours('p:1')$$),
 	('credits_quote', true, true, true, $$SELECT credits_quote('p:1', 'p:operation', 2)$$),
 	('credits_read_events', false, true, false, $$SELECT credits_read_events('p:consumer')$$),
 	('credits_redeem', true, true, false, $$SELECT credits_redeem('p:1', 'P-CODE')$$),
@@ -111,6 +114,11 @@ INSERT INTO callable VALUES
 	('credits_reverse_transfer', false, true, false, $$SELECT credits_reverse_transfer(:transfer, 'reason')$$),
 	('credits_schedule', false, true, false, NULL),
 	('credits_set_invoice', false, true, false, $$SELECT credits_set_invoice(s.subscription_id, 'in_p', '[]') FROM credits_subscribe('p:1', 'p:plan', collection => 'payment', external_id => 'p:paid') AS s$$),
+	('credits_remove_contact', true, true, false, $$SELECT credits_remove_contact('p:1', 'email')$$),
+	('credits_rotate_unsubscribe_secret', false, true, false, $$SELECT credits_rotate_unsubscribe_secret()$$),
+	('credits_set_contact', true, true, false, $$SELECT credits_set_contact('p:1', 'inbox')$$),
+	('credits_set_preference', true, true, false, $$SELECT credits_set_preference('p:1', enabled => true)$$),
+	('credits_set_quiet_hours', true, true, false, $$SELECT credits_set_quiet_hours('p:1', '22:00', '07:00', 'UTC')$$),
 	('credits_set_limits', false, true, false, $$SELECT credits_set_limits('p:1', 1000)$$),
 	('credits_set_alerts', false, true, false, $$SELECT credits_set_alerts('p:1', '1')$$),
 	('credits_set_operation', false, true, false, $$SELECT credits_set_operation('p:operation', 2)$$),
@@ -143,6 +151,8 @@ INSERT INTO callable VALUES
 	('credits_try_hold', true, true, false, $$SELECT credits_try_hold('p:1', 1)$$),
 	('credits_try_redeem', true, true, false, $$SELECT credits_try_redeem('p:1', 'P-CODE')$$),
 	('credits_unschedule', false, true, false, NULL),
+	('credits_unsubscribe', true, true, false, $$SELECT credits_unsubscribe(':token')$$),
+	('credits_unsubscribe_token', true, true, false, $$SELECT credits_unsubscribe_token('p:1', 'low_balance')$$),
 	('credits_verify', false, true, true, $$SELECT credits_verify()$$),
 	('credits_void_grant', false, true, false, $$SELECT credits_void_grant(:grant, 'reason')$$),
 	('credits_warn', false, true, false, $$CALL credits_warn(1, NULL, NULL)$$),
@@ -152,6 +162,9 @@ INSERT INTO callable VALUES
 	('credits.alert', false, false, false, NULL),
 	('credits.consumer_lag', false, true, true, $$SELECT credits.consumer_lag('p:consumer')$$),
 	('credits.cron_reason', false, true, true, $$SELECT credits.cron_reason('credits_settle', 'nobody')$$),
+	('credits.is_reachable', false, true, true, $$SELECT credits.is_reachable('email', true)$$),
+	('credits.is_told', false, true, true, $$SELECT credits.is_told(1, 'low_balance', 'email')$$),
+	('credits.not_before', false, true, true, $$SELECT credits.not_before(1, 'low_balance', now())$$),
 	('credits.max_rows', false, true, true, $$SELECT credits.max_rows(1)$$),
 	('credits.history_position', false, true, true, $$SELECT credits.history_position('p:1', NULL)$$),
 	('credits.job_is_running', false, true, true, $$SELECT credits.job_is_running(1, now(), now())$$),
@@ -206,6 +219,7 @@ SELECT credits_set_plan('p:plan', 10) IS NOT NULL AS made \gset
 SELECT credits_set_plan('p:other', 20) IS NOT NULL AS made \gset
 SELECT subscription_id AS subscription FROM credits_subscribe('p:1', 'p:plan') \gset
 SELECT credits_offer_plan('p:plan', 'p:1') AS offer \gset
+SELECT credits_unsubscribe_token('p:1', 'low_balance') AS token \gset
 SELECT credits_stripe_add_secret('p:secret', 'whsec_0123456789') IS NOT NULL AS made \gset
 INSERT INTO credits.stripe_subjects VALUES ('pi_p', 'what the payment was for'), ('in_p', NULL), ('sub_p', NULL);
 INSERT INTO credits.stripe_subscriptions (subscription, account_near, account_at, deleted, paid, as_rank) VALUES ('sub_p', 0, '-infinity', false, false, 0);
@@ -213,7 +227,7 @@ INSERT INTO credits.stripe_invoices VALUES ('in_p', 'sub_p', 'open', 1, 0, 'usd'
 CREATE TEMP TABLE id (name text, value text);
 INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
 	('purchase', :'purchase'), ('bought', :'bought'),
-	('subscription', :'subscription'), ('offer', :'offer');
+	('subscription', :'subscription'), ('offer', :'offer'), ('token', :'token');
 UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)
 FROM id AS i WHERE c.call ~ ('[('']:' || i.name || '\M');
 SELECT is(pg_temp.state_as(p.role, c.call),
@@ -227,7 +241,8 @@ CREATE TEMP TABLE thing AS
 SELECT c.oid, c.oid::regclass::text AS name, c.relkind FROM pg_class AS c
 WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'v', 'S');
 SELECT is(has_table_privilege(p.role, t.oid, m.mode),
-	m.mode = 'SELECT' AND t.name <> 'credits.stripe_secrets' AND (p.admin OR p.auditor OR p.app AND t.name IN (
+	m.mode = 'SELECT' AND t.name NOT IN ('credits.stripe_secrets', 'credits.unsubscribe_secrets') AND (p.admin OR p.auditor OR p.app AND t.name IN (
+		'credits.event_kinds',
 		-- what is for sale, to whoever asks
 		'credits.current_packages', 'credits.current_plans',
 		'credits.current_unit_prices', 'credits.current_volume_discounts')),

@@ -49,6 +49,7 @@ SELECT tables_are('credits', ARRAY[
 	'codes',
 	'consumer_positions',
 	'consumers',
+	'contacts',
 	'debts',
 	'event_order',
 	'events',
@@ -67,10 +68,12 @@ SELECT tables_are('credits', ARRAY[
 	'periods',
 	'plan_changes',
 	'plans',
+	'preferences',
 	'promotion_totals',
 	'promotion_uses',
 	'promotions',
 	'purchases',
+	'quiet_hours',
 	'redemptions',
 	'reversals',
 	'roles',
@@ -91,6 +94,7 @@ SELECT tables_are('credits', ARRAY[
 	'stripe_subscriptions',
 	'subscriptions',
 	'unit_prices',
+	'unsubscribe_secrets',
 	'volume_discounts',
 	'warnings'
 ]);
@@ -108,6 +112,7 @@ SELECT views_are('credits', ARRAY[
 	'current_unit_prices',
 	'current_volume_discounts',
 	'draws',
+	'event_kinds',
 	'gifts',
 	'holds',
 	'jobs',
@@ -130,6 +135,7 @@ SELECT views_are('credits', ARRAY[
 SELECT sequences_are('credits', ARRAY[
 	'accounts_id_seq',
 	'codes_id_seq',
+	'contacts_id_seq',
 	'events_id_seq',
 	'grants_id_seq',
 	'job_runs_id_seq',
@@ -1049,6 +1055,50 @@ $$, $$ VALUES
 	('withdrawn_by', 'text', false)
 $$, 'columns of offers');
 SELECT pg_temp.rows_are($$
+	SELECT attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attnum > 0 AND attrelid IN ('credits.contacts'::regclass, 'credits.preferences'::regclass,
+		'credits.quiet_hours'::regclass, 'credits.unsubscribe_secrets'::regclass)
+	ORDER BY attrelid::regclass::text COLLATE "C", attnum
+$$, $$ VALUES
+	('credits.contacts', 'id', 'bigint', true),
+	('credits.contacts', 'account_id', 'bigint', true),
+	('credits.contacts', 'channel', 'text', true),
+	('credits.contacts', 'address', 'text', false),
+	('credits.contacts', 'verified', 'boolean', true),
+	('credits.contacts', 'locale', 'text', false),
+	('credits.contacts', 'created_at', 'timestamp with time zone', true),
+	('credits.contacts', 'changed_at', 'timestamp with time zone', true),
+	('credits.contacts', 'role', 'text', true),
+	('credits.preferences', 'account_id', 'bigint', true),
+	('credits.preferences', 'kind', 'text', true),
+	('credits.preferences', 'channel', 'text', true),
+	('credits.preferences', 'enabled', 'boolean', true),
+	('credits.preferences', 'changed_at', 'timestamp with time zone', true),
+	('credits.preferences', 'role', 'text', true),
+	('credits.quiet_hours', 'account_id', 'bigint', true),
+	('credits.quiet_hours', 'quiet_from', 'time without time zone', true),
+	('credits.quiet_hours', 'quiet_until', 'time without time zone', true),
+	('credits.quiet_hours', 'timezone', 'text', true),
+	('credits.quiet_hours', 'changed_at', 'timestamp with time zone', true),
+	('credits.quiet_hours', 'role', 'text', true),
+	('credits.unsubscribe_secrets', 'id', 'bigint', true),
+	('credits.unsubscribe_secrets', 'secret', 'bytea', true),
+	('credits.unsubscribe_secrets', 'created_at', 'timestamp with time zone', true)
+$$, 'columns of contacts, preferences and the like');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod)
+	FROM pg_attribute WHERE attrelid = 'credits.event_kinds'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('kind', 'text'),
+	('description', 'text'),
+	('told', 'boolean'),
+	('required', 'boolean'),
+	('critical', 'boolean'),
+	('subject', 'text'),
+	('message', 'text'),
+	('example', 'jsonb')
+$$, 'columns of the view event_kinds');
+SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod)
 	FROM pg_attribute WHERE attrelid = 'credits.offer_list'::regclass AND attnum > 0 ORDER BY attnum
 $$, $$ VALUES
@@ -1330,6 +1380,10 @@ $$, $$ VALUES
 	('credits.consumer_positions', 'consumer_positions_read', 'c'),
 	('credits.consumers', 'consumers_pkey', 'p'),
 	('credits.consumers', 'consumers_safe_id', 'c'),
+	('credits.contacts', 'contacts_account_id_fkey', 'f'),
+	('credits.contacts', 'contacts_channel', 'c'),
+	('credits.contacts', 'contacts_inbox', 'c'),
+	('credits.contacts', 'contacts_pkey', 'p'),
 	('credits.debts', 'debts_account_id_fkey', 'f'),
 	('credits.debts', 'debts_grant_id_fkey', 'f'),
 	('credits.debts', 'debts_group_id_fkey', 'f'),
@@ -1393,6 +1447,9 @@ $$, $$ VALUES
 	('credits.plans', 'plans_period', 'c'),
 	('credits.plans', 'plans_pkey', 'p'),
 	('credits.plans', 'plans_rollover', 'c'),
+	('credits.preferences', 'preferences_account_id_fkey', 'f'),
+	('credits.preferences', 'preferences_channel', 'c'),
+	('credits.preferences', 'preferences_pkey', 'p'),
 	('credits.promotion_totals', 'promotion_totals_not_negative', 'c'),
 	('credits.promotion_totals', 'promotion_totals_pkey', 'p'),
 	('credits.promotion_uses', 'promotion_uses_account_id_fkey', 'f'),
@@ -1412,6 +1469,8 @@ $$, $$ VALUES
 	('credits.purchases', 'purchases_promotion_id_fkey', 'f'),
 	('credits.purchases', 'purchases_reference_key', 'u'),
 	('credits.purchases', 'purchases_status', 'c'),
+	('credits.quiet_hours', 'quiet_hours_account_id_fkey', 'f'),
+	('credits.quiet_hours', 'quiet_hours_pkey', 'p'),
 	('credits.redemptions', 'redemptions_account_id_fkey', 'f'),
 	('credits.redemptions', 'redemptions_code_id_fkey', 'f'),
 	('credits.redemptions', 'redemptions_pkey', 'p'),
@@ -1459,6 +1518,7 @@ $$, $$ VALUES
 	('credits.unit_prices', 'unit_prices_currency', 'c'),
 	('credits.unit_prices', 'unit_prices_pkey', 'p'),
 	('credits.unit_prices', 'unit_prices_price', 'c'),
+	('credits.unsubscribe_secrets', 'unsubscribe_secrets_pkey', 'p'),
 	('credits.volume_discounts', 'volume_discounts_currency', 'c'),
 	('credits.volume_discounts', 'volume_discounts_pkey', 'p'),
 	('credits.volume_discounts', 'volume_discounts_tiers', 'c'),
@@ -1488,6 +1548,9 @@ $$, $$ VALUES
 	('credits.codes_transaction_id_idx', true, false, '(transaction_id IS NOT NULL)', 'transaction_id'),
 	('credits.consumer_positions_pkey', true, true, NULL, 'consumer'),
 	('credits.consumers_pkey', true, true, NULL, 'name'),
+	('credits.contacts_address_idx', true, false, NULL,
+	 E'account_id,channel,(\nCASE\n    WHEN channel = ANY (ARRAY[''push''::text, ''webhook''::text]) THEN address\n    ELSE ''''::text\nEND)'),
+	('credits.contacts_pkey', true, true, NULL, 'id'),
 	('credits.debts_account_id_idx', false, false, NULL, 'account_id,grant_id'),
 	('credits.debts_group_claimed_idx', false, false, '((group_id IS NOT NULL) AND (claimed > 0))', 'group_id,grant_id'),
 	('credits.debts_group_owed_idx', false, false, '((group_id IS NOT NULL) AND ((owed + paid) > 0))', 'group_id,grant_id'),
@@ -1543,6 +1606,7 @@ $$, $$ VALUES
 	('credits.plan_changes_pkey', true, true, NULL, 'subscription_id,at,reference'),
 	('credits.plans_name_idx', true, false, NULL, 'name,version'),
 	('credits.plans_pkey', true, true, NULL, 'id'),
+	('credits.preferences_pkey', true, true, NULL, 'account_id,kind,channel'),
 	('credits.promotion_totals_pkey', true, true, NULL, 'promotion'),
 	('credits.promotion_uses_pkey', true, true, NULL, 'purchase_id'),
 	('credits.promotion_uses_promotion_idx', false, false, '(released_at IS NULL)', 'promotion,account_id'),
@@ -1554,6 +1618,7 @@ $$, $$ VALUES
 	('credits.purchases_payment_reference_idx', true, false, '(payment_reference IS NOT NULL)', 'payment_reference'),
 	('credits.purchases_pkey', true, true, NULL, 'id'),
 	('credits.purchases_reference_key', true, false, NULL, 'reference'),
+	('credits.quiet_hours_pkey', true, true, NULL, 'account_id'),
 	('credits.redemptions_code_id_idx', false, false, NULL, 'code_id,account_id'),
 	('credits.redemptions_gift_idx', false, false, '(kind = ''gift''::text)', 'account_id,code_id'),
 	('credits.redemptions_pkey', true, true, NULL, 'transaction_id'),
@@ -1596,6 +1661,7 @@ $$, $$ VALUES
 	('credits.subscriptions_pkey', true, true, NULL, 'id'),
 	('credits.unit_prices_pkey', true, true, NULL, 'id'),
 	('credits.unit_prices_unit_idx', false, false, NULL, 'unit,currency,active_from,id'),
+	('credits.unsubscribe_secrets_pkey', true, true, NULL, 'id'),
 	('credits.volume_discounts_pkey', true, true, NULL, 'id'),
 	('credits.volume_discounts_unit_idx', false, false, NULL, 'unit,currency,active_from,id'),
 	('credits.warnings_pkey', true, true, NULL, 'kind,lead')
@@ -1709,11 +1775,14 @@ $$, $$ VALUES
 	('credits.cron_reason', 'job text, role text', 'text'),
 	('credits.draws_of', 'draws bytea', 'bigint[]'),
 	('credits.history_position', 'account text, transaction_id bigint', 'timestamp with time zone'),
+	('credits.is_reachable', 'channel text, verified boolean', 'boolean'),
+	('credits.is_told', 'account_id bigint, kind text, channel text', 'boolean'),
 	('credits.job_is_running', 'pid integer, backend_start timestamp with time zone, statement_start timestamp with time zone',
 	 'boolean'),
 	('credits.key_digest', 'idempotency_key text', 'bigint'),
 	('credits.kind_name', 'kind_code "char"', 'text'),
 	('credits.max_rows', 'max_rows integer', 'integer'),
+	('credits.not_before', 'account_id bigint, kind text, at timestamp with time zone', 'timestamp with time zone'),
 	('credits.now', '', 'timestamp with time zone'),
 	('credits.period_number',
 	 'anchor timestamp with time zone, timezone text, period text, every integer,'
@@ -1813,6 +1882,9 @@ $$, $$ VALUES
 	('public.credits_complete_purchase',
 	 'purchase_id bigint, payment_reference text, money numeric, currency text DEFAULT NULL::text',
 	 'credits.payment'),
+	('public.credits_contacts', 'account text',
+	 'TABLE(contact_id bigint, channel text, address text, verified boolean, reachable boolean, locale text,'
+	 ' created_at timestamp with time zone, changed_at timestamp with time zone)'),
 	('public.credits_create_gift',
 	 'from_account text, amount bigint,'
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
@@ -1956,6 +2028,8 @@ $$, $$ VALUES
 	 'TABLE(pool text, unit text, status text, balance bigint, cap bigint, per text, timezone text,'
 	 ' window_start timestamp with time zone, used bigint, remaining bigint,'
 	 ' member_since timestamp with time zone)'),
+	('public.credits_preferences', 'account text',
+	 'TABLE(kind text, channel text, told boolean, required boolean, preference boolean)'),
 	('public.credits_preview_plan_change',
 	 'subscription_id bigint, plan text, at text DEFAULT NULL::text, proration text DEFAULT ''prorate''::text,'
 	 ' account text DEFAULT NULL::text',
@@ -1970,6 +2044,9 @@ $$, $$ VALUES
 	 ' promotion text, status text, money numeric, money_back numeric, chargeback_open boolean, claimed bigint,'
 	 ' owed bigint, payment_reference text, created_at timestamp with time zone,'
 	 ' completed_at timestamp with time zone, expires_at timestamp with time zone, metadata jsonb)'),
+	('public.credits_quiet_hours', 'account text',
+	 'TABLE(quiet_from time without time zone, quiet_until time without time zone, timezone text,'
+	 ' ends_at timestamp with time zone)'),
 	('public.credits_quote', 'account text, operation text, quantity numeric DEFAULT 1', 'credits.quote'),
 	('public.credits_read_events', 'consumer text, max_rows integer DEFAULT 100',
 	 'TABLE(event_id bigint, kind text, account text, transaction_id bigint, created_at timestamp with time zone, detail jsonb, token text)'),
@@ -2000,6 +2077,7 @@ $$, $$ VALUES
 	 ' metadata jsonb DEFAULT NULL::jsonb, account text DEFAULT NULL::text',
 	 'credits.receipt'),
 	('public.credits_remove_consumer', 'consumer text', 'void'),
+	('public.credits_remove_contact', 'account text, channel text, address text DEFAULT NULL::text', 'integer'),
 	('public.credits_remove_member', 'pool text, account text', 'credits.receipt'),
 	('public.credits_renew',
 	 'IN batch_size integer DEFAULT 1000, INOUT renewed bigint DEFAULT NULL::bigint,'
@@ -2029,11 +2107,16 @@ $$, $$ VALUES
 	 'transaction_id bigint, reason text, amount bigint DEFAULT NULL::bigint,'
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
+	('public.credits_rotate_unsubscribe_secret', 'revoke boolean DEFAULT false', 'integer'),
 	('public.credits_schedule', 'schedule text DEFAULT NULL::text, job text DEFAULT NULL::text', 'bigint'),
 	('public.credits_set_alerts',
 	 'account text, levels text DEFAULT NULL::text, base bigint DEFAULT NULL::bigint,'
 	 ' reason text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]',
 	 'credits.receipt'),
+	('public.credits_set_contact',
+	 'account text, channel text, address text DEFAULT NULL::text, verified boolean DEFAULT NULL::boolean,'
+	 ' locale text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]',
+	 'bigint'),
 	('public.credits_set_invoice',
 	 'subscription_id bigint, reference text, lines jsonb, settled_at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'credits.subscription_state'),
@@ -2069,6 +2152,10 @@ $$, $$ VALUES
 	 ' features jsonb DEFAULT NULL::jsonb,'
 	 ' clear text[] DEFAULT NULL::text[]',
 	 'bigint'),
+	('public.credits_set_preference',
+	 'account text, kind text DEFAULT NULL::text, channel text DEFAULT NULL::text,'
+	 ' enabled boolean DEFAULT NULL::boolean, clear text[] DEFAULT NULL::text[]',
+	 'boolean'),
 	('public.credits_set_promotion',
 	 'name text, kind text DEFAULT NULL::text, value numeric DEFAULT NULL::numeric, currency text DEFAULT NULL::text,'
 	 ' expires_in interval DEFAULT NULL::interval, per_account bigint DEFAULT NULL::bigint, max_uses bigint DEFAULT NULL::bigint,'
@@ -2076,6 +2163,10 @@ $$, $$ VALUES
 	 ' active_until timestamp with time zone DEFAULT NULL::timestamp with time zone,'
 	 ' clear text[] DEFAULT NULL::text[]',
 	 'bigint'),
+	('public.credits_set_quiet_hours',
+	 'account text, quiet_from time without time zone DEFAULT NULL::time without time zone,'
+	 ' quiet_until time without time zone DEFAULT NULL::time without time zone, timezone text DEFAULT NULL::text',
+	 'boolean'),
 	('public.credits_set_unit_price',
 	 'currency text, price numeric DEFAULT NULL::numeric, unit text DEFAULT ''credit''::text,'
 	 ' active_from timestamp with time zone DEFAULT NULL::timestamp with time zone,'
@@ -2159,6 +2250,8 @@ $$, $$ VALUES
 	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.attempt'),
 	('public.credits_unschedule', 'job text DEFAULT NULL::text', 'bigint'),
+	('public.credits_unsubscribe', 'token text', 'text'),
+	('public.credits_unsubscribe_token', 'account text, kind text', 'text'),
 	('public.credits_verify', 'account text DEFAULT NULL::text', 'SETOF credits.problem'),
 	('public.credits_void_grant', 'grant_id bigint, reason text, idempotency_key text DEFAULT NULL::text',
 	 'credits.receipt'),
@@ -2183,10 +2276,13 @@ $$, $$ VALUES
 	('credits.consumer_lag'),
 	('credits.draws_of'),
 	('credits.history_position'),
+	('credits.is_reachable'),
+	('credits.is_told'),
 	('credits.job_is_running'),
 	('credits.key_digest'),
 	('credits.kind_name'),
 	('credits.max_rows'),
+	('credits.not_before'),
 	('credits.now'),
 	('credits.period_number'),
 	('credits.period_start'),
@@ -2199,6 +2295,7 @@ $$, $$ VALUES
 	('public.credits_balance'),
 	('public.credits_balance_at'),
 	('public.credits_balance_by_source'),
+	('public.credits_contacts'),
 	('public.credits_digest'),
 	('public.credits_gifts'),
 	('public.credits_grants'),
@@ -2209,9 +2306,11 @@ $$, $$ VALUES
 	('public.credits_pool_members'),
 	('public.credits_pool_summary'),
 	('public.credits_pools'),
+	('public.credits_preferences'),
 	('public.credits_preview_plan_change'),
 	('public.credits_price'),
 	('public.credits_purchases'),
+	('public.credits_quiet_hours'),
 	('public.credits_quote'),
 	('public.credits_read_events'),
 	('public.credits_referrals'),

@@ -4,6 +4,8 @@ SET datestyle = 'ISO, YMD';
 
 -- what all the tests together left is in order
 SELECT * FROM credits_verify();
+-- and all events are of kinds that are known
+SELECT kind FROM credits.events EXCEPT SELECT kind FROM credits.event_kinds;
 
 -- an application's trigger depends on it, and is told so
 CREATE TABLE regress_shop.last_users (id bigint);

@@ -100,6 +100,9 @@ FROM (SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_more"'), '
 	SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_foreign"'), '{type}', '"checkout.session.completed"'), '{data,object}',
 		'{"id": "cs_1", "mode": "payment", "payment_status": "paid", "payment_intent": "pi_foreign", "amount_total": 5, "currency": "eur"}')) AS v (e);
 SELECT credits_add_consumer('consumer', 0), credits_try_deduct('other:1', 1000000);
+SELECT credits_set_contact('acc:1', 'email', 'acc1@example.com'), credits_set_contact('acc:1', 'push', 'device 1'),
+	credits_set_preference('acc:1', enabled => false), credits_set_quiet_hours('acc:1', '22:00', '07:00', 'Asia/Tokyo'),
+	length(credits_unsubscribe_token('acc:1', 'low_balance'));
 SELECT credits_pause_account('acc:19', 'paused');
 SELECT credits_close_account('acc:20', 'closed');
 
@@ -135,6 +138,10 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT count(*) FROM credits.stripe_events), (SELECT count(*) FROM credits.stripe_subjects), (SELECT count(*) FROM credits.stripe_prices),
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.name)) FROM credits.consumers AS c),
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.consumer)) FROM credits.consumer_positions AS p),
+		(SELECT md5(string_agg(c::text, ',' ORDER BY c.id)) FROM credits.contacts AS c),
+		(SELECT md5(string_agg(p::text, ',' ORDER BY p.account_id, p.kind, p.channel)) FROM credits.preferences AS p),
+		(SELECT md5(string_agg(q::text, ',' ORDER BY q.account_id)) FROM credits.quiet_hours AS q),
+		(SELECT count(*) FROM credits.unsubscribe_secrets),
 		(SELECT count(*) FROM credits.volume_discounts), (SELECT count(*) FROM credits.promotions),
 		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
 $$;
@@ -177,11 +184,17 @@ INSERT INTO bad.valid VALUES
 	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
 	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
 	('consumer', $$'consumer'$$), ('token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
+	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
+	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$), ('revoke', 'false'),
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
 	('public.credits_add_consumer', 'consumer', $$'another'$$),
+	('public.credits_set_preference', 'kind', $$'low_balance'$$),
+	('public.credits_unsubscribe_token', 'kind', $$'low_balance'$$),
+	('credits.is_told', 'kind', $$'low_balance'$$),
+	('credits.not_before', 'kind', $$'low_balance'$$),
 	('credits.advance_sequence', 'id', '2'),
 	('public.credits_allocate', 'expires_in', 'NULL'),
 	('public.credits_offer_plan', 'metadata', 'NULL'),
@@ -236,7 +249,7 @@ SELECT 'text'::regtype, v FROM unnest(ARRAY[$$'plan'$$, $$'secret'$$, $$'consume
 	$$(SELECT code FROM credits.codes WHERE kind = 'referral' LIMIT 1)$$, $$(SELECT code FROM credits.codes WHERE kind = 'gift' LIMIT 1)$$, $$'Etc/GMT+12'$$,
 	$$'<+01>-1'$$, $$'posix/Europe/Berlin'$$, $$'../../etc/passwd'$$, 'NULL', $$''$$, $$' '$$, $$'x'$$, $$'-1'$$, $$'acc:2'$$, $$' acc:1'$$, $$'acc:1 '$$,
 	$$E'acc:1\n'$$, $$E'a\tb'$$, $$E'a\x01b'$$, $$E'\x7f'$$, $$'no such thing'$$, $$'acc:19'$$, $$'acc:20'$$, $$E'\'; DROP TABLE x; --'$$,
-	$$'%s %n %1$s'$$, $$'key 1'$$, $$'null'$$, $$repeat('x', 63)$$, $$repeat('x', 64)$$, $$repeat('x', 255)$$, $$repeat('x', 256)$$,
+	$$'%s %n %1$s'$$, $$'purchase_completed'$$, $$'inbox'$$, $$credits_unsubscribe_token('acc:1', 'low_balance')$$, $$'a@b'$$, $$E'a@b\r\nBcc: c@d'$$, $$'en-'$$, $$'key 1'$$, $$'null'$$, $$repeat('x', 63)$$, $$repeat('x', 64)$$, $$repeat('x', 255)$$, $$repeat('x', 256)$$,
 	$$repeat('x', 1000)$$, $$repeat('x', 1001)$$, $$repeat(' ', 1000)$$, $$repeat('x', 10000000)$$, $$repeat(E'\n', 10000000)$$]) AS v
 UNION ALL
 SELECT 'bigint', v FROM unnest(ARRAY['NULL', '0', '-1', '1', '2', '9223372036854775807', '-9223372036854775808',
@@ -315,6 +328,8 @@ UNION ALL
 SELECT 'interval', v FROM unnest(ARRAY['NULL', $$'0'$$, $$'-1 second'$$, $$'1 microsecond'$$, $$'1 month -1 day'$$, $$'-1 month 1000 days'$$,
 	$$'1000 years'$$, $$'1001 years'$$, $$'178000000 years'$$, $$'-178000000 years'$$, $$'2147483647 days'$$,
 	$$'-2147483648 days'$$, $$'2562047788 hours'$$, $$make_interval(months => 2147483647)$$]) AS v
+UNION ALL
+SELECT 'time', v FROM unnest(ARRAY['NULL', $$'00:00'$$, $$'24:00'$$, $$'06:00'$$, $$'23:00'$$, $$'23:59:59.999999'$$]) AS v
 UNION ALL
 SELECT 'bytea', v || '::bytea' FROM unnest(ARRAY['NULL', $$''$$, $$'\xff'$$, $$'\x00'$$, $$'{}'$$, $$repeat('x', 10000000)$$]) AS v;
 

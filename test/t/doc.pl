@@ -279,6 +279,16 @@ sub test_function_index
 	test_generated($index, 'functions', $table);
 }
 
+# The kinds of events, as their view has them.
+sub test_event_kinds
+{
+	test_generated('doc/event_kinds.md', 'event_kinds',
+		"| kind | when | told | required | critical |\n|---|---|---|---|---|\n" . $node->safe_psql('doc_catalog', q{
+			SELECT format(E'| `%s` | %s | %s | %s | %s |\n', kind, description, CASE WHEN told THEN 'yes' END,
+				CASE WHEN required THEN 'yes' END, CASE WHEN critical THEN 'yes' END)
+			FROM credits.event_kinds}) =~ s/\n\n/\n/gr . "\n");
+}
+
 # One query's rows, first column, as the keys of a hash.
 sub set_of
 {
@@ -453,6 +463,7 @@ $node->safe_psql('postgres', 'CREATE EXTENSION pg_cron') if $cron;
 test_links();
 test_names();
 test_function_index();
+test_event_kinds();
 test_tables();
 test_syntax('python', 'python3', '-c',
 	'import sys; compile(open(sys.argv[1]).read(), sys.argv[1], "exec")');

@@ -23,6 +23,13 @@ INSERT INTO users VALUES (1, 'one'), (2, 'two');
 SELECT credits_set_plan('terms', 10), credits_offer_plan('terms', metadata => '{"plan": "free"}'),
 	credits_withdraw_offer(credits_offer_plan('terms', 'bulk:1'));
 SQL
+# people, and the link in their mail
+$source->safe_psql('postgres', <<'SQL');
+SELECT credits_set_contact('user:1', 'email', 'zoë@example.com', true, 'de-AT'), credits_set_contact('user:1', 'push', 'device "1"'),
+	credits_set_preference('user:1', enabled => false), credits_set_preference('user:1', 'low_balance', 'sms', true),
+	credits_set_quiet_hours('user:1', '22:00', '07:30', 'Europe/Berlin');
+SQL
+my $token = $source->safe_psql('postgres', q(SELECT credits_unsubscribe_token('user:1', 'grant_expiring')));
 # some rows have forgotten whom they were about
 $source->safe_psql('postgres', <<'SQL');
 SELECT credits_open_account('forgotten', 100);
@@ -58,6 +65,8 @@ sub is_whole
 		'4 0 t', "$name: a refund of a period that was made");
 	is($session->value(q(SELECT concat_ws(' ', r.money, r.credits) FROM credits_refund_period((SELECT min(id) + 1 FROM credits.subscriptions), period_start => '2020-03-02 00:00+00') AS r)),
 		'5 50', "$name: and the rest of one");
+	is($session->value(qq(SELECT credits_unsubscribe('$token'))), 'grant_expiring', "$name: the link in a mail");
+	is($session->value(q(SELECT credits_set_contact('user:2', 'email', 'a@b') = max(id) + 1 FROM credits.contacts)), 't', "$name: the next contact");
 	is($session->value(q(SELECT balance FROM credits_allocate('after', 5))), '10', "$name: the next grant");
 	is($session->query(q(UPDATE credits.accounts SET balance = 1))->{code}, '42501', "$name: still guarded");
 	is($session->query(q(DELETE FROM credits.log_default))->{code}, '42501', "$name: still immutable");
