@@ -3,7 +3,7 @@
 -- A view and not a table: it belongs to the extension, so there is nothing to dump or
 -- to replicate.  A topic that writes events of a new kind adds it here.
 CREATE VIEW credits.event_kinds AS
-SELECT k.kind, k.description, k.told, k.required, k.critical, k.subject, k.message,
+SELECT k.kind, k.description, k.told, k.required, k.critical, k.subject, k.body,
 	   k.example
 FROM (VALUES
 	-- alerts
@@ -19,15 +19,15 @@ FROM (VALUES
 	('deduction_refused', 'credits_try_deduct or credits_try_charge was refused', false, false, false,
 	 'A spend was refused',
 	 '{{account}} could not spend {{amount}} credits: {{message}}.',
-	 '{"account": "user:42", "amount": 50, "code": "PT402", "message": "account \"user:42\" has insufficient credits", "operation": "chat", "reference": "request:1", "quantity": "2.5", "pool": "team:1"}'),
+	 '{"account": "user:42", "amount": 50, "code": "PT402", "message": "account \"user:42\" has insufficient credits", "operation": "chat", "reference": "request:1", "quantity": "2.5", "pool": "team:1", "count": 3, "last_at": "2026-01-15T12:00:00+00:00"}'),
 	('hold_refused', 'credits_try_hold was refused', false, false, false,
 	 'A hold was refused',
 	 '{{account}} could not reserve {{amount}} credits: {{message}}.',
-	 '{"account": "user:42", "amount": 50, "code": "PT402", "message": "account \"user:42\" has insufficient credits", "operation": "chat", "reference": "request:1", "pool": "team:1"}'),
+	 '{"account": "user:42", "amount": 50, "code": "PT402", "message": "account \"user:42\" has insufficient credits", "operation": "chat", "reference": "request:1", "pool": "team:1", "count": 3, "last_at": "2026-01-15T12:00:00+00:00"}'),
 	('redemption_refused', 'credits_try_redeem was refused', false, false, false,
 	 'A code was refused',
 	 '{{account}} could not redeem a code: {{message}}.',
-	 '{"account": "user:42", "code": "PT404", "message": "code does not exist", "code_id": 3}'),
+	 '{"account": "user:42", "code": "PT404", "message": "code does not exist", "code_id": 3, "count": 3, "last_at": "2026-01-15T12:00:00+00:00"}'),
 	('redemption_throttled', 'so many redemptions were refused that the account cannot try again for a while', true, true, true,
 	 'Too many codes were tried',
 	 'Within {{window}}, {{failures}} codes that are not valid were tried in {{account}}. If that was not you, somebody else may have access.',
@@ -184,7 +184,7 @@ FROM (VALUES
 	 'Text of a transaction was erased',
 	 '{{role}} has erased the text of a transaction.',
 	 '{"role": "support"}')
-) AS k (kind, description, told, required, critical, subject, message, example);
+) AS k (kind, description, told, required, critical, subject, body, example);
 
 COMMENT ON VIEW credits.event_kinds IS
 	'the kinds of events: which people are told of, and what by default';
@@ -194,7 +194,7 @@ COMMENT ON COLUMN credits.event_kinds.required IS
 	'a receipt, or about security: it cannot be switched off';
 COMMENT ON COLUMN credits.event_kinds.critical IS 'it does not wait for the end of quiet hours';
 COMMENT ON COLUMN credits.event_kinds.subject IS 'default template, in English';
-COMMENT ON COLUMN credits.event_kinds.message IS 'default template, in English';
+COMMENT ON COLUMN credits.event_kinds.body IS 'default template, in English';
 COMMENT ON COLUMN credits.event_kinds.example IS
 	'what the detail of an event may have; which members are there depends on the event';
 GRANT SELECT ON credits.event_kinds TO credits_app, credits_admin, credits_auditor;

@@ -348,6 +348,6 @@ credits_rotate_unsubscribe_secret(PG_FUNCTION_ARGS)
 	add_secret(bytes);
 	explicit_bzero(bytes, sizeof(bytes));
 	PG_RETURN_INT32((int32) DatumGetInt64(statements_value(statements_run(&count_secrets,
-																		   NULL, NULL),
-															0, 1, &isnull)));
+																		  NULL, NULL),
+														   0, 1, &isnull)));
 }

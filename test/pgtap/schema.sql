@@ -1095,7 +1095,7 @@ $$, $$ VALUES
 	('required', 'boolean'),
 	('critical', 'boolean'),
 	('subject', 'text'),
-	('message', 'text'),
+	('body', 'text'),
 	('example', 'jsonb')
 $$, 'columns of the view event_kinds');
 SELECT pg_temp.rows_are($$

@@ -20,7 +20,7 @@ is(join(' ', grep { !$literal{$_} } sort keys %listed), '', 'each kind that is l
 # a kind is the first literal of these calls, or both of a choice
 my @written;
 push @written, $1 =~ /"([a-z_]+)"/g
-  while $sources =~ /\b(?:events_add|events_announce|events_announce_with|purchases_event|renew_event|announce_problem|record_alert|wait_for)
+  while $sources =~ /\b(?:events_add|events_announce|events_announce_with|purchases_event|renew_event|announce_problem|record_alert|refusals_record|wait_for)
 	\s*\(((?:[^";]*?\?\s*"[a-z_]+"\s*:\s*"[a-z_]+")|(?:[^";]*?"[a-z_]+"))/gx;
 push @written, $1 while $sources =~ /(?:\.kind|\balert) = "([a-z]+_[a-z_]+)"/g;
 push @written, $1 =~ /"([a-z_]+)"/g while $sources =~ /_event_kinds\[\]\s*=\s*\{([^}]*)\}/g;
