@@ -445,7 +445,7 @@ facts_read_subscription(JsonObject *json, JsonbContainer *o,
 		json_begin(&line);
 		facts_copy_text(&line, "item", item, "id");
 		/* no proration will bill it */
-		if (facts_is_metered(item) ||
+		if (invoice_facts_is_metered(item) ||
 			(stripe_int64(item, "quantity", &quantity) && quantity == 0))
 			json_bool(&line, "unbilled", true);
 		facts_add(&line, "price", facts_either(item, "price", "plan"));

@@ -37,7 +37,7 @@ extern void facts_copy_int64(JsonObject *json, const char *key,
 							 JsonbContainer *object, const char *path);
 
 /* invoice_facts.c */
-extern bool facts_is_metered(JsonbContainer *line);
+extern bool invoice_facts_is_metered(JsonbContainer *line);
 
 /* each returns the subject, NULL if the object is none of ours */
 extern char *invoice_facts_read(JsonObject *json, JsonbContainer *o, char *id,

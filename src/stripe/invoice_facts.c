@@ -118,7 +118,7 @@ is_proration(JsonbContainer *line)
  * metered.
  */
 bool
-facts_is_metered(JsonbContainer *line)
+invoice_facts_is_metered(JsonbContainer *line)
 {
 	char	   *usage = FIRST_TEXT(line, "price.recurring.usage_type",
 								   "plan.usage_type");
@@ -182,7 +182,7 @@ add_line(JsonObject *json, JsonbContainer *line)
 		json_bool(json, "credit", true);
 	if (is_proration(line))
 		json_bool(json, "proration", true);
-	if (facts_is_metered(line))
+	if (invoice_facts_is_metered(line))
 		json_bool(json, "metered", true);
 }
 
