@@ -1,83 +1,23 @@
 /*
  * shares.c
- *	  What the lines of Stripe's invoices come to: parts of the credits of
- *	  periods.
+ *	  Bringing a subscription to what the lines of its Stripe invoices come to.
  *
- * The lines of an invoice that end at the same instant make one part of the
- * period that ends then, and so do those that wait for an invoice.  A line comes
- * to the credits of its plan x its quantity x its seconds / the seconds of the
- * whole period, and is negative if it credits what was billed before.  A part is
- * the exact sum of its lines, rounded once.
- *
- * Of each line the share is reversed that the money which went back is of the
- * invoice's total, and what credit notes credit of it.  What was paid for by
- * credits for earlier periods depends on these (funding.c).
- *
- * Parts are computed from rows, so it makes no difference what became known
- * first.  Which are computed again when an event arrives follows from fold.c.
+ * What an invoice comes to is computed from rows (counts.c), so it makes no
+ * difference what became known first.  Which are counted again when an event
+ * arrives follows from fold.c, and from what is paid for with their credits.
  *
  * Tested in test/sql/stripe_lines.sql.
  */
 #include "credits.h"
 
-#include "base/numeric.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
-#include "stripe/billing.h"
+#include "stripe/counts.h"
 #include "subscribe/paid_parts.h"
 
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
-
-/*
- * Lines whose whole period is as long, and of which the same share is reversed
- */
-typedef struct LineSum
-{
-	int64		whole;			/* seconds of a whole period */
-	Datum		part;			/* numeric: share that is reversed, as part /
-								 * of */
-	Datum		of;
-	Datum		credits;		/* numeric, times whole */
-} LineSum;
-
-/* The lines of an invoice that end at one instant */
-typedef struct LineGroup
-{
-	TimestampTz starts_at;
-	TimestampTz ends_at;
-	TimestampTz settled_at;
-	List	   *sums;
-	/* of the main line */
-	const PlanTerms *plan;
-	bool		negative;
-	Datum		credits;		/* numeric, times whole */
-	int64		whole;
-	bool		trial;
-	/* of all lines */
-	bool		credited;		/* does one credit another? */
-	int64		amount;			/* less discounts */
-	char	   *currency;
-} LineGroup;
-
-/* An invoice whose parts are computed, or what waits for one */
-typedef struct Count
-{
-	Billed	   *billed;
-	bool		only_look;		/* is nothing to be written? */
-	bool		only_note;		/* nothing but why lines give nothing? */
-	const char *reference;		/* "" for what waits */
-	bool		sold;			/* see billing_is_sold */
-	bool		found;
-	Invoice		invoice;
-	List	   *lines;			/* Line * */
-	List	   *notes;			/* its credit notes */
-	int64		back;			/* money that went back, apart from these */
-	List	   *groups;
-} Count;
 
 /* prices that are to be mapped, of what was paid or is given in advance */
 static SqlStatement find_unmapped = {
@@ -89,552 +29,6 @@ static SqlStatement find_unmapped = {
 	"AND (i.status = 'paid' OR l.invoice = '') ORDER BY l.key LIMIT 1",
 	.types = (const Oid[]) {TEXTOID, InvalidOid}
 };
-
-/* ------------------------------------------------------------------------
- * what is reversed
- */
-
-/*
- * Divides two numbers by their greatest common divisor.
- */
-static void
-reduce(Datum *part, Datum *of)
-{
-	Datum		divisor = DirectFunctionCall2(numeric_gcd, *part, *of);
-
-	if (compare(divisor, number(1)) <= 0)
-		return;
-	*part = divide(*part, divisor, false);
-	*of = divide(*of, divisor, false);
-}
-
-/*
- * Returns how many minor units credit notes credit of a line, and sets what they
- * credit of no line in particular.
- */
-static int64
-credited_of(List *notes, const Line *line, int64 *custom)
-{
-	int64		credited = 0;
-	ListCell   *lc;
-
-	*custom = 0;
-	foreach(lc, notes)
-	{
-		CreditNote *note = lfirst(lc);
-		uint32		i;
-
-		*custom += note->custom;
-		for (i = 0; note->lines && i < JB_ROOT_COUNT(note->lines); i++)
-		{
-			JsonbValue *element = getIthJsonbValueFromContainer(&note->lines->root,
-																i);
-			char	   *id;
-			int64		amount;
-
-			CHECK_FOR_INTERRUPTS();
-			if (element->type != jbvBinary)
-				continue;
-			id = stripe_text(element->val.binary.data, "line");
-			if (id && line->line && strcmp(id, line->line) == 0 &&
-				stripe_int64(element->val.binary.data, "amount", &amount))
-				credited += amount;
-		}
-	}
-	return credited;
-}
-
-/*
- * Computes the share of a line that is reversed, as a fraction of which neither
- * part is negative.
- */
-static void
-reversed_share(const Count *count, const Line *line, Datum *part, Datum *of)
-{
-	int64		custom;
-	int64		credited = credited_of(count->notes, line, &custom);
-	Datum		total = number(Max(count->invoice.total, 0));
-	Datum		amount = number(Max(line->amount, -line->amount));
-
-	*part = number(0);
-	*of = number(1);
-	if (count->invoice.total > 0)
-	{
-		*part = add(number(count->back), number(custom));
-		*of = total;
-	}
-	if (credited != 0 && line->amount != 0)
-	{
-		*part = add(multiply(*part, amount),
-					multiply(number(Max(credited, -credited)), *of));
-		*of = multiply(*of, amount);
-	}
-	if (compare(*part, number(0)) <= 0)
-	{
-		*part = number(0);
-		*of = number(1);
-	}
-	else if (compare(*part, *of) >= 0)
-		*part = *of = number(1);
-	else
-		reduce(part, of);
-}
-
-/* ------------------------------------------------------------------------
- * adding up
- */
-
-/*
- * Returns the group of lines that end at an instant.
- */
-static LineGroup *
-get_group(Count *count, TimestampTz ends_at)
-{
-	LineGroup  *group;
-	ListCell   *lc;
-
-	foreach(lc, count->groups)
-	{
-		CHECK_FOR_INTERRUPTS();
-		group = lfirst(lc);
-		if (group->ends_at == ends_at)
-			return group;
-	}
-	group = palloc0(sizeof(LineGroup));
-	group->starts_at = group->settled_at = DT_NOEND;
-	group->ends_at = ends_at;
-	count->groups = lappend(count->groups, group);
-	return group;
-}
-
-/*
- * Adds credits times whole to the sums of a group.
- */
-static void
-add_to_sums(LineGroup *group, int64 whole, Datum credits, Datum part, Datum of)
-{
-	LineSum    *sum;
-	ListCell   *lc;
-
-	foreach(lc, group->sums)
-	{
-		CHECK_FOR_INTERRUPTS();
-		sum = lfirst(lc);
-		if (sum->whole == whole && compare(sum->part, part) == 0 &&
-			compare(sum->of, of) == 0)
-		{
-			sum->credits = add(sum->credits, credits);
-			return;
-		}
-	}
-	sum = palloc(sizeof(LineSum));
-	sum->whole = whole;
-	sum->part = part;
-	sum->of = of;
-	sum->credits = credits;
-	group->sums = lappend(group->sums, sum);
-}
-
-/*
- * Takes a line as the main one of its group if it is: the positive one with most
- * credits or, without any, the negative one with most.
- */
-static void
-take_main(LineGroup *group, const Line *line, const PlanTerms *plan, bool trial,
-		  Datum credits, int64 whole)
-{
-	if (group->plan && line->negative && !group->negative)
-		return;
-	if (group->plan && line->negative == group->negative &&
-		compare(multiply(credits, number(group->whole)),
-				multiply(group->credits, number(whole))) <= 0)
-		return;
-	group->plan = plan;
-	group->negative = line->negative;
-	group->credits = credits;
-	group->whole = whole;
-	group->trial = trial;
-}
-
-/*
- * Is a line that of an invoice item?  The keys of others have a slash.
- */
-static bool
-is_item(const Line *line)
-{
-	return strchr(line->key, '/') == NULL;
-}
-
-/*
- * Returns whether an item may still be billed, by the newest event of its
- * subscription.
- */
-static bool
-may_be_billed(const Billed *billed, const char *item)
-{
-	JsonbValue *items = stripe_get(&billed->facts->root, "items");
-	uint32		i;
-
-	if (billed->deleted)
-		return false;
-	if (stripe_true(&billed->facts->root, "more"))
-		return true;
-	for (i = 0; items && i < JsonContainerSize(items->val.binary.data); i++)
-	{
-		JsonbValue *element =
-			getIthJsonbValueFromContainer(items->val.binary.data, i);
-		char	   *id;
-
-		CHECK_FOR_INTERRUPTS();
-		if (element->type != jbvBinary)
-			continue;
-		id = stripe_text(element->val.binary.data, "item");
-		if (id && strcmp(id, item) == 0)
-			return !stripe_true(element->val.binary.data, "unbilled");
-	}
-	return false;
-}
-
-/*
- * Returns whether a line that waits for an invoice credits an item, and no other
- * line is known that bills the same item for the same time.
- */
-static bool
-is_half(const Count *count, const Line *line)
-{
-	ListCell   *lc;
-
-	if (*count->reference != '\0' || !line->negative || *line->item == '\0')
-		return false;
-	foreach(lc, count->lines)
-	{
-		const Line *other = lfirst(lc);
-
-		CHECK_FOR_INTERRUPTS();
-		if (!other->negative && other->starts_at == line->starts_at &&
-			other->ends_at == line->ends_at &&
-			strcmp(other->item, line->item) == 0)
-			return false;
-	}
-	return true;
-}
-
-/*
- * Returns since when a line counts, DT_NOEND if it does not.
- */
-static TimestampTz
-settled_at(const Count *count, const Line *line, const Mapping *mapping)
-{
-	if (line->deleted || !count->sold)
-		return DT_NOEND;
-	if (*count->reference == '\0')
-		return line->proration && mapping->in_advance ?
-			line->starts_at : DT_NOEND;
-	if (!count->found || !count->invoice.complete)
-		return DT_NOEND;
-	if (count->invoice.status != INVOICE_PAID &&
-		(count->invoice.status != INVOICE_OPEN || !mapping->finalized))
-		return DT_NOEND;
-	/* on no invoice before its period was over: it was given in advance */
-	if (is_item(line) && !line->negative && mapping->in_advance &&
-		count->invoice.finalized_at != DT_NOEND &&
-		count->invoice.finalized_at >= line->ends_at)
-		return line->starts_at;
-	return mapping->finalized ? count->invoice.finalized_at :
-		count->invoice.paid_at;
-}
-
-/*
- * Notes why a line gives nothing, and whether that may change.
- */
-static void
-note_line(Line *line, const char *problem, bool uncertain)
-{
-	bool		same = problem == line->problem ||
-		(problem && line->problem && strcmp(problem, line->problem) == 0);
-
-	if (same && uncertain == line->uncertain)
-		return;
-	line->problem = problem;
-	line->uncertain = uncertain;
-	line->altered = true;
-}
-
-/*
- * Adds a line to its group, if it counts.
- */
-static void
-count_line(Count *count, Line *line, Mapping *mapping)
-{
-	const PlanTerms *plan = mapping->terms;
-	bool		trial = lines_is_trial(count->billed, line);
-	bool		certain = true;
-	int64		seconds;
-	int64		whole = 1;
-	Datum		credits;
-	TimestampTz settled;
-	bool		half;
-	LineGroup  *group;
-	Datum		part;
-	Datum		of;
-
-	if (line->metered || (mapping->version_id != 0 && mapping->plan == NULL))
-	{
-		note_line(line, NULL, false);
-		return;
-	}
-	/* what has been mapped since is applied by credits_stripe_reprocess */
-	if (plan == NULL || (count->only_look && !mapping->kept &&
-						 line->problem && strcmp(line->problem, "unmapped") == 0))
-	{
-		note_line(line, "unmapped", line->uncertain);
-		return;
-	}
-	/* of a proration of 0 nobody knows whether it gives or takes */
-	if (is_item(line) && line->amount == 0 && !line->negative)
-	{
-		note_line(line, NULL, false);
-		return;
-	}
-	if (line->ends_at == DT_NOBEGIN)
-	{
-		note_line(line, "period", false);
-		return;
-	}
-	seconds = (line->ends_at - line->starts_at) / USECS_PER_SEC;
-	if (trial)
-		credits = number(plan->trial_credits);
-	else
-	{
-		TimestampTz from = lines_whole_from(count->billed, line, plan,
-											&certain);
-
-		whole = (line->ends_at - from) / USECS_PER_SEC;
-		if (2 * seconds > 3 * whole)
-		{
-			note_line(line, "length", true);
-			return;
-		}
-		credits = multiply(multiply(number(plan->credits),
-									number(Max(line->quantity, 0))),
-						   number(seconds));
-	}
-	half = is_half(count, line);
-	note_line(line, NULL, line->amount == 0 || !certain || half);
-	settled = settled_at(count, line, mapping);
-	/* Stripe tells of the two lines of a change one by one */
-	if (settled == DT_NOEND ||
-		(half && may_be_billed(count->billed, line->item)))
-		return;
-	if (!count->only_look && !count->only_note)
-		lines_keep_mapping(line, mapping);
-	reversed_share(count, line, &part, &of);
-	group = get_group(count, line->ends_at);
-	group->starts_at = Min(group->starts_at, line->starts_at);
-	group->settled_at = Min(group->settled_at, settled);
-	take_main(group, line, plan, trial, credits, whole);
-	add_to_sums(group, whole,
-				line->negative ? subtract(number(0), credits) : credits,
-				part, of);
-	group->credited |= line->negative;
-	/* without a price rather than with a wrong one */
-	if (pg_add_s64_overflow(group->amount, line->amount, &group->amount) ||
-		pg_sub_s64_overflow(group->amount, line->discount, &group->amount))
-		group->amount = 0;
-	if (line->currency)
-		group->currency = line->currency;
-}
-
-/*
- * Returns a fraction as a whole number: half away from zero, or toward zero.
- */
-static int64
-to_credits(Datum part, Datum of, bool toward_zero)
-{
-	bool		negative = compare(part, number(0)) < 0;
-	Datum		size = negative ? subtract(number(0), part) : part;
-	Datum		whole = toward_zero ? divide(size, of, false) :
-		divide(add(multiply(size, number(2)), of), multiply(of, number(2)), false);
-	int64		credits = DatumGetInt64(DirectFunctionCall1(numeric_int8, whole));
-
-	return negative ? -credits : credits;
-}
-
-/*
- * Makes a part of a group.
- */
-static PaidPart *
-make_part(const Count *count, const LineGroup *group)
-{
-	PaidPart   *part = palloc0(sizeof(PaidPart));
-	Datum		credits = number(0);
-	Datum		of = number(1);
-	Datum		reversed = number(0);
-	Datum		reversed_of = number(1);
-	bool		all = true;
-	ListCell   *lc;
-
-	foreach(lc, group->sums)
-	{
-		LineSum    *sum = lfirst(lc);
-		Datum		whole = number(sum->whole);
-		Datum		whole_of = multiply(whole, sum->of);
-
-		CHECK_FOR_INTERRUPTS();
-		credits = add(multiply(credits, whole), multiply(sum->credits, of));
-		of = multiply(of, whole);
-		reduce(&credits, &of);
-		reversed = add(multiply(reversed, whole_of),
-					   multiply(multiply(sum->credits, sum->part),
-								reversed_of));
-		reversed_of = multiply(reversed_of, whole_of);
-		reduce(&reversed, &reversed_of);
-		if (compare(sum->part, sum->of) < 0)
-			all = false;
-	}
-	part->reference = cstring_to_text(*count->reference ? count->reference :
-									  PENDING_REFERENCE);
-	part->starts_at = group->starts_at;
-	part->ends_at = group->ends_at;
-	part->settled_at = group->settled_at;
-	part->plan_id = group->plan->id;
-	part->credits = to_credits(credits, of, false);
-	part->reversed = all ? part->credits :
-		to_credits(reversed, reversed_of, true);
-	if (part->credits >= 0)
-		part->reversed = Max(0, Min(part->reversed, part->credits));
-	else
-		part->reversed = Min(0, Max(part->reversed, part->credits));
-	if (group->amount > 0 && group->currency)
-	{
-		part->price = stripe_money(group->amount, group->currency);
-		part->currency = stripe_currency(group->currency);
-	}
-	part->trial = group->trial;
-	return part;
-}
-
-/*
- * Returns what a line is mapped to, which is looked up once for all lines that
- * are alike.
- */
-static Mapping *
-mapping_of(List **mappings, const Billed *billed, const Line *line)
-{
-	const char *price = line->price ? line->price : line->plan;
-	Mapping    *mapping;
-	ListCell   *lc;
-
-	foreach(lc, *mappings)
-	{
-		CHECK_FOR_INTERRUPTS();
-		mapping = lfirst(lc);
-		if (price && strcmp(mapping->item, line->item) == 0 &&
-			strcmp(mapping->price, price) == 0)
-			return mapping;
-	}
-	mapping = lines_mapping(billed, line);
-	*mappings = lappend(*mappings, mapping);
-	return mapping;
-}
-
-/*
- * Notes which lines of an invoice credit what others of its lines are paid for
- * with.
- */
-static void
-note_funding(List *lines, List *own)
-{
-	ListCell   *lc;
-	ListCell   *lc2;
-
-	foreach(lc, lines)
-	{
-		Line	   *line = lfirst(lc);
-		bool		does = false;
-
-		CHECK_FOR_INTERRUPTS();
-		foreach(lc2, line->negative ? own : NIL)
-		{
-			FundedPart *funded = lfirst(lc2);
-
-			if (funded->part->ends_at == line->ends_at && funded->funds)
-				does = true;
-		}
-		if (does == line->funds)
-			continue;
-		line->funds = does;
-		line->altered = true;
-	}
-}
-
-/*
- * Computes the parts of an invoice, and returns them.  Of the others, parts with
- * one of the references are those in the list, and not those that are stored.
- */
-static List *
-count_invoice(Count *count, List **mappings, List *references, List *parts)
-{
-	List	   *own = NIL;
-	List	   *result = NIL;
-	ListCell   *lc;
-
-	count->lines = billing_lines(count->billed->subscription,
-								 count->reference);
-	if (count->found && count->invoice.complete &&
-		count->invoice.status >= INVOICE_OPEN)
-	{
-		count->notes = billing_credit_notes(count->reference);
-		count->back = invoice_payments_back(&count->invoice, count->notes);
-	}
-	foreach(lc, count->lines)
-	{
-		Line	   *line = lfirst(lc);
-
-		CHECK_FOR_INTERRUPTS();
-		count_line(count, line, mapping_of(mappings, count->billed, line));
-	}
-	foreach(lc, count->groups)
-	{
-		LineGroup  *group = lfirst(lc);
-		FundedPart *funded = palloc(sizeof(FundedPart));
-
-		funded->part = make_part(count, group);
-		funded->amount = group->amount;
-		funded->credits = group->credited;
-		funded->funds = false;
-		if (funded->part->credits == 0)
-			continue;
-		own = lappend(own, funded);
-		result = lappend(result, funded->part);
-	}
-	if (count->found)
-		funding_apply(count->billed->id, &count->invoice, own, references,
-					  parts);
-	note_funding(count->lines, own);
-	foreach(lc, count->lines)
-	{
-		if (((Line *) lfirst(lc))->altered && !count->only_look)
-			billing_write(&lines_table, lfirst(lc));
-	}
-	return result;
-}
-
-/*
- * Begins to count an invoice, or what waits for one.
- */
-static Count *
-begin_count(Billed *billed, const char *reference)
-{
-	Count	   *count = palloc0(sizeof(Count));
-
-	count->billed = billed;
-	count->sold = billing_is_sold(billed);
-	count->reference = reference;
-	if (*reference)
-		count->found = billing_find_invoice(reference, &count->invoice);
-	return count;
-}
 
 /*
  * Returns what an invoice, or what waits for one, comes to by the rows as of a
@@ -649,10 +43,10 @@ shares_look(Billed *billed, const char *reference, Snapshot snapshot)
 	billing_read_at(snapshot);
 	PG_TRY();
 	{
-		Count	   *count = begin_count(billed, reference);
+		Count	   *count = counts_begin(billed, reference);
 
 		count->only_look = true;
-		parts = count_invoice(count, &mappings, NIL, NIL);
+		parts = counts_invoice(count, &mappings, NIL, NIL);
 	}
 	PG_FINALLY();
 	{
@@ -695,11 +89,11 @@ shares_note(Billed *billed, List *invoices, StripeOutcome *outcome)
 
 	foreach(lc, invoices)
 	{
-		Count	   *count = begin_count(billed, lfirst(lc));
+		Count	   *count = counts_begin(billed, lfirst(lc));
 
 		CHECK_FOR_INTERRUPTS();
 		count->only_note = true;
-		(void) count_invoice(count, &mappings, NIL, NIL);
+		(void) counts_invoice(count, &mappings, NIL, NIL);
 		foreach(lc2, count->groups)
 		{
 			LineGroup  *group = lfirst(lc2);
@@ -757,7 +151,7 @@ add_funded(List *counts, const Count *count, List *parts)
 										   ((PaidPart *) lfirst(lc))->ends_at);
 	foreach(lc, invoices)
 	{
-		Count	   *funded = begin_count(count->billed, lfirst(lc));
+		Count	   *funded = counts_begin(count->billed, lfirst(lc));
 		bool		known = !funded->found ||
 			!funding_is_earlier(&count->invoice, &funded->invoice);
 
@@ -794,7 +188,7 @@ shares_apply(Billed *billed, int64 account_id, List *invoices,
 	if (invoices == NIL)
 		return true;
 	foreach(lc, invoices)
-		counts = lappend(counts, begin_count(billed, lfirst(lc)));
+		counts = lappend(counts, counts_begin(billed, lfirst(lc)));
 	list_sort(counts, compare_counts);
 	while (counts != NIL)
 	{
@@ -806,7 +200,7 @@ shares_apply(Billed *billed, int64 account_id, List *invoices,
 		references = lappend(references,
 							 cstring_to_text(*count->reference ?
 											 count->reference : PENDING_REFERENCE));
-		own = count_invoice(count, &mappings, references, parts);
+		own = counts_invoice(count, &mappings, references, parts);
 		counts = add_funded(counts, count, own);
 		parts = list_concat(parts, own);
 		if (count->found && count->invoice.status == INVOICE_PAID)
