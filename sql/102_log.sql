@@ -147,7 +147,7 @@ GRANT SELECT ON credits.log, credits.log_default, credits.transactions, credits.
 CREATE FUNCTION credits.write_log() RETURNS trigger
 AS 'MODULE_PATHNAME', 'credits_write_log' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION credits.write_log IS
-	'trigger: writes the log rows of a change to an account, and refuses changes that bypass the functions';
+	'trigger: writes the log rows of a change to an account, raises its alerts, and refuses changes that bypass the functions';
 REVOKE ALL ON FUNCTION credits.write_log FROM PUBLIC;
 
 CREATE FUNCTION credits.refuse_change() RETURNS trigger

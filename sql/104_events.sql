@@ -47,14 +47,3 @@ SELECT pg_catalog.pg_extension_config_dump('credits.events', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.events_id_seq', '');
 GRANT SELECT ON credits.events, credits.events_id_seq, credits.event_order
 	TO credits_admin, credits_auditor;
-
-CREATE FUNCTION credits.alert() RETURNS trigger
-AS 'MODULE_PATHNAME', 'credits_alert' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION credits.alert IS
-	'trigger: raises NOTIFY low_balance when a balance falls below a level or to zero';
-REVOKE ALL ON FUNCTION credits.alert FROM PUBLIC;
-
-CREATE TRIGGER accounts_alert
-	AFTER UPDATE ON credits.accounts
-	FOR EACH ROW EXECUTE FUNCTION credits.alert();
-ALTER TABLE credits.accounts ENABLE ALWAYS TRIGGER accounts_alert;

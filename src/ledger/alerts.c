@@ -7,7 +7,8 @@
  * as it has any, 0 is one of them.  An alert is raised when the balance falls below
  * a level, or to 0.  How many levels a balance is below is determined from the
  * account's row before and after each change, so there is no state that could be
- * wrong, and a setting that changes applies at once.
+ * wrong, and a setting that changes applies at once.  The trigger that writes the log
+ * calls this, so that no change of a balance is without its alert.
  *
  * An alert is raised only when a level is crossed, because a transaction with
  * notifications takes a cluster-wide lock when it commits.  Like any notification,
@@ -17,14 +18,9 @@
 
 #include "ledger/alerts.h"
 #include "ledger/events.h"
-#include "ledger/log.h"
 
 #include "commands/async.h"
-#include "commands/trigger.h"
-#include "replication/logicalworker.h"
 #include "utils/builtins.h"
-
-PG_FUNCTION_INFO_V1(credits_alert);
 
 /* of the levels that a balance is below, how many, and the lowest one */
 typedef struct Standing
@@ -100,27 +96,23 @@ standing(const Levels *levels, int64 balance, int64 base)
  * Returns the levels of an account: its own, or those of the setting.
  */
 static const Levels *
-levels_of(TupleTableSlot *row, Levels *own)
+levels_of(const Account *account, Levels *own)
 {
-	bool		isnull;
-	Datum		value = slot_getattr(row, Anum_accounts_alert_levels, &isnull);
-	text	   *list;
-
-	if (isnull)
+	if (account->alert_levels == NULL)
 		return levels_setting();
-	list = DatumGetTextPP(value);
 
 	/*
 	 * only the extension writes it; if somebody else has, a spend must not
 	 * fail
 	 */
-	if (!levels_read(VARDATA_ANY(list), VARSIZE_ANY_EXHDR(list), own))
+	if (!levels_read(VARDATA_ANY(account->alert_levels),
+					 VARSIZE_ANY_EXHDR(account->alert_levels), own))
 		own->n = 0;
 	return own;
 }
 
 /*
- * Returns a column of an account's row that is a bigint.
+ * Returns a column of an account's row that is a bigint, 0 if it is NULL.
  */
 static int64
 number_in(TupleTableSlot *row, AttrNumber column)
@@ -132,39 +124,32 @@ number_in(TupleTableSlot *row, AttrNumber column)
 }
 
 /*
- * Returns the base of an account: what was set, or else what it has come to.
+ * Returns of what the levels are percentages: what was set, or else what the
+ * balance has come to.
  */
 static int64
-base_of(TupleTableSlot *row)
+base_of(int64 set, int64 base)
 {
-	int64		base = number_in(row, Anum_accounts_alert_base);
-
-	return base != 0 ? base : number_in(row, Anum_accounts_base);
+	return set != 0 ? set : base;
 }
 
 /*
  * Returns what an alert tells.
  */
 static Jsonb *
-detail_of(TupleTableSlot *row, const Standing *crossed)
+detail_of(const Account *account, const Standing *crossed)
 {
 	JsonObject	json;
-	int64		balance = number_in(row, Anum_accounts_balance);
-	bool		isnull;
 
 	json_begin(&json);
-	json_text(&json, "account",
-			  DatumGetTextPP(slot_getattr(row, Anum_accounts_name, &isnull)));
-	json_int64(&json, "balance", balance);
+	json_text(&json, "account", account->name);
+	json_int64(&json, "balance", account->balance);
 	json_cstring(&json, "level", levels_show(&crossed->lowest));
 	json_int64(&json, "threshold", crossed->threshold);
-	json_int64(&json, "base", base_of(row));
-	json_int64(&json, "transaction_id",
-			   number_in(row, Anum_accounts_last_transaction_id));
-	json_time(&json, "at",
-			  DatumGetTimestampTz(slot_getattr(row, Anum_accounts_last_at,
-											   &isnull)));
-	if (balance == 0)
+	json_int64(&json, "base", base_of(account->alert_base, account->base));
+	json_int64(&json, "transaction_id", account->last_transaction_id);
+	json_time(&json, "at", account->last_at);
+	if (account->balance == 0)
 		json_bool(&json, "depleted", true);
 	return json_document(&json);
 }
@@ -173,68 +158,44 @@ detail_of(TupleTableSlot *row, const Standing *crossed)
  * Records an alert of a kind.
  */
 static void
-record_alert(const char *kind, TupleTableSlot *row, Jsonb *detail)
+record_alert(const char *kind, const Account *account, Jsonb *detail)
 {
-	bool		isnull;
-
-	events_add(kind, number_in(row, Anum_accounts_id),
-			   number_in(row, Anum_accounts_last_transaction_id),
-			   DatumGetTimestampTz(slot_getattr(row, Anum_accounts_last_at,
-												&isnull)),
-			   detail);
+	events_add(kind, account->id, account->last_transaction_id,
+			   account->last_at, detail);
 }
 
 /*
- * Trigger function on credits.accounts: sends NOTIFY low_balance and inserts
- * an event if the balance falls below a level or to zero.  If asked for, inserts
- * an event if the balance rises to a level.
+ * Sends NOTIFY low_balance and inserts an event if an account's balance has fallen
+ * below a level or to zero.  If asked for, inserts an event if the balance has risen
+ * to a level.  "old" is the account's row as it was before.
  */
-Datum
-credits_alert(PG_FUNCTION_ARGS)
+void
+alerts_raise(const Account *account, TupleTableSlot *old)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleTableSlot *old;
-	TupleTableSlot *new;
-	int64		before;
-	int64		balance;
 	Levels		own;
-	const Levels *levels;
+	const Levels *levels = levels_of(account, &own);
+	Standing	is = standing(levels, account->balance,
+							  base_of(account->alert_base, account->base));
 	Standing	was;
-	Standing	is;
+	int64		before;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
-		!store_is_table(trigger->tg_relation, &accounts_table))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function must be called as a trigger AFTER UPDATE FOR EACH ROW on table \"credits.accounts\""),
-				 errhint("It serves that table only.")));
-	old = trigger->tg_trigslot;
-	new = trigger->tg_newslot;
-
+	/* most spends leave a balance that is below no level */
+	if (is.below == 0 && !setting_alert_recovery)
+		return;
 	before = number_in(old, Anum_accounts_balance);
-	balance = number_in(new, Anum_accounts_balance);
-	if (balance == before || (balance > before && !setting_alert_recovery))
-		PG_RETURN_POINTER(NULL);
-	levels = levels_of(new, &own);
-	was = standing(levels, before, base_of(old));
-	is = standing(levels, balance, base_of(new));
-	if (balance < before ? is.below <= was.below : is.below >= was.below)
-		PG_RETURN_POINTER(NULL);
-	/* the publisher has already raised an alert for a replicated update */
-	if (IsLogicalWorker() && !log_is_posting(number_in(new, Anum_accounts_id)))
-		PG_RETURN_POINTER(NULL);
-
-	if (balance < before)
+	if (account->balance == before ||
+		(account->balance > before && !setting_alert_recovery))
+		return;
+	was = standing(levels, before,
+				   base_of(number_in(old, Anum_accounts_alert_base),
+						   number_in(old, Anum_accounts_base)));
+	if (account->balance < before && is.below > was.below)
 	{
-		Jsonb	   *detail = detail_of(new, &is);
+		Jsonb	   *detail = detail_of(account, &is);
 
 		Async_Notify("low_balance", json_to_cstring(detail));
-		record_alert("low_balance", new, detail);
+		record_alert("low_balance", account, detail);
 	}
-	else
-		record_alert("balance_recovered", new, detail_of(new, &was));
-	PG_RETURN_POINTER(NULL);
+	else if (account->balance > before && is.below < was.below)
+		record_alert("balance_recovered", account, detail_of(account, &was));
 }

@@ -11,6 +11,7 @@
 
 extern void alerts_note_grant(Posting *posting, const Grant *grant);
 extern void alerts_rebase(Posting *posting);
+extern void alerts_raise(const Account *account, TupleTableSlot *old);
 
 #pragma GCC visibility pop
 

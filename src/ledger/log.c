@@ -379,15 +379,6 @@ find_current(int64 account_id)
 }
 
 /*
- * Returns whether a posting to an account is being written.
- */
-bool
-log_is_posting(int64 account_id)
-{
-	return find_current(account_id) != NULL;
-}
-
-/*
  * Checks that a function is called as a trigger.
  */
 static TriggerData *
@@ -507,6 +498,7 @@ credits_write_log(PG_FUNCTION_ARGS)
 			CHECK_FOR_INTERRUPTS();
 			rows_insert_entry(posting->store, posting->entries[i]);
 		}
+		alerts_raise(&posting->account, trigger->tg_trigslot);
 		posting->written = true;
 		PG_RETURN_POINTER(NULL);
 	}

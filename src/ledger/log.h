@@ -21,7 +21,6 @@ extern void log_describe_part(Entry *entry, const Request *request);
 extern void log_seal(Posting *posting);
 extern void log_enter(Posting *posting);
 extern void log_leave(Posting *posting);
-extern bool log_is_posting(int64 account_id);
 extern void log_check_idle(int64 account_id);
 extern bool log_may_grant(Posting *posting, int64 amount);
 extern bool log_may_spend(Posting *posting, int64 amount);

@@ -159,7 +159,6 @@ INSERT INTO callable VALUES
 	('credits_withdraw_offer', false, true, false, $$SELECT credits_withdraw_offer(:offer)$$),
 	('credits.account_id', false, true, true, $$SELECT credits.account_id('p:1')$$),
 	('credits.advance_sequence', false, false, false, NULL),
-	('credits.alert', false, false, false, NULL),
 	('credits.consumer_lag', false, true, true, $$SELECT credits.consumer_lag('p:consumer')$$),
 	('credits.cron_reason', false, true, true, $$SELECT credits.cron_reason('credits_settle', 'nobody')$$),
 	('credits.is_reachable', false, true, true, $$SELECT credits.is_reachable('email', true)$$),

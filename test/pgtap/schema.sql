@@ -1695,7 +1695,6 @@ SELECT pg_temp.rows_are($$
 	FROM pg_trigger JOIN pg_class AS c ON c.oid = tgrelid
 	WHERE c.relnamespace = 'credits'::regnamespace AND NOT tgisinternal ORDER BY 1, 2
 $$, $$ VALUES
-	('credits.accounts', 'accounts_alert', 'A', 'credits.alert', true, false, 'update'),
 	('credits.accounts', 'accounts_refuse_removal', 'A', 'credits.refuse_change', false, true, 'delete truncate'),
 	('credits.accounts', 'accounts_write_log', 'A', 'credits.write_log', true, false, 'update'),
 	('credits.anchor_parts', 'anchor_parts_refuse_change', 'A', 'credits.refuse_change', false, true,
@@ -1769,7 +1768,6 @@ SELECT pg_temp.rows_are($$
 $$, $$ VALUES
 	('credits.account_id', 'account text', 'bigint'),
 	('credits.advance_sequence', 'sequence regclass, id bigint', 'void'),
-	('credits.alert', '', 'trigger'),
 	('credits.archived_balance', 'account_id bigint, at timestamp with time zone', 'bigint'),
 	('credits.consumer_lag', 'consumer text, OUT unread integer, OUT unread_since timestamp with time zone', 'record'),
 	('credits.cron_reason', 'job text, role text', 'text'),
