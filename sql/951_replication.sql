@@ -17,6 +17,7 @@ AS $$
 	SELECT credits.advance_sequence('credits.roles_id_seq', coalesce(max(id), 0)) FROM credits.roles;
 	SELECT credits.advance_sequence('credits.transactions_id_seq', coalesce(max(id), 0)) FROM credits.transactions;
 	SELECT credits.advance_sequence('credits.events_id_seq', coalesce(max(id), 0)) FROM credits.events;
+	SELECT credits.advance_sequence('credits.deliveries_id_seq', coalesce(max(id), 0)) FROM credits.deliveries;
 	SELECT credits.advance_sequence('credits.operations_id_seq', coalesce(max(id), 0)) FROM credits.operations;
 	SELECT credits.advance_sequence('credits.codes_id_seq', coalesce(max(id), 0)) FROM credits.codes;
 	SELECT credits.advance_sequence('credits.job_runs_id_seq', coalesce(max(id), 0)) FROM credits.job_runs;

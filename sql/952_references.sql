@@ -21,6 +21,7 @@ BEGIN
 		FROM (VALUES
 			('grants', 'account_id', 'accounts', 'id'),
 			('events', 'account_id', 'accounts', 'id'),
+			('deliveries', 'account_id', 'accounts', 'id'),
 			('debts', 'grant_id', 'grants', 'id'),
 			('debts', 'group_id', 'grants', 'id'),
 			('debts', 'account_id', 'accounts', 'id'),

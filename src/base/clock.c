@@ -25,6 +25,7 @@ PG_FUNCTION_INFO_V1(credits_now);
  * the end of a transaction that had used SET LOCAL.
  */
 static TimestampTz *test_clock = NULL;
+static Interval *alert_cooldown = NULL;
 static Interval *event_retention = NULL;
 static Interval *refund_window = NULL;
 static Intervals *expiry_warning = NULL;
@@ -95,6 +96,15 @@ TimestampTz
 clock_refund_grace(TimestampTz from)
 {
 	return clock_after(from, refund_grace);
+}
+
+/*
+ * Returns the setting credits.alert_cooldown, or NULL if it is zero.
+ */
+Interval *
+clock_alert_cooldown(void)
+{
+	return alert_cooldown;
 }
 
 /*
@@ -333,6 +343,15 @@ clock_check_intervals(char **newval, void **extra, GucSource source)
 	GUC_check_errdetail("It must be empty, or up to %d intervals above 0, such as \"7 days, 1 day\".",
 						MAX_INTERVALS);
 	return false;
+}
+
+/*
+ * Assign hook of credits.alert_cooldown.
+ */
+void
+clock_assign_alert_cooldown(const char *newval, void *extra)
+{
+	alert_cooldown = (Interval *) extra;
 }
 
 /*

@@ -28,6 +28,7 @@ extern char *clock_show(TimestampTz at);
 extern TimestampTz clock_after(TimestampTz from, Interval *span);
 extern TimestampTz clock_before(TimestampTz until, Interval *span);
 extern TimestampTz clock_refund_grace(TimestampTz from);
+extern Interval *clock_alert_cooldown(void);
 extern Interval *clock_event_retention(void);
 extern Intervals *clock_expiry_warning(void);
 extern Interval *clock_key_retention(void);
@@ -43,6 +44,7 @@ extern bool clock_check_interval(char **newval, void **extra,
 								 GucSource source);
 extern bool clock_check_intervals(char **newval, void **extra,
 								  GucSource source);
+extern void clock_assign_alert_cooldown(const char *newval, void *extra);
 extern void clock_assign_event_retention(const char *newval, void *extra);
 extern void clock_assign_expiry_warning(const char *newval, void *extra);
 extern void clock_assign_renewal_warning(const char *newval, void *extra);

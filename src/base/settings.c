@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 char	   *setting_actor;
+static char *setting_alert_cooldown;
 static char *setting_alert_levels;
 bool		setting_alert_recovery;
 static char *setting_default_channels;
@@ -21,6 +22,7 @@ int			setting_initial_balance;
 static char *setting_key_retention;
 int			setting_max_balance;
 int			setting_debt_payment;
+int			setting_delivery_attempts;
 int			setting_excess;
 int			setting_max_spend;
 int			setting_max_spend_per_day;
@@ -92,6 +94,16 @@ settings_define(void)
 							   check_actor,
 							   NULL,
 							   NULL);
+	DefineCustomStringVariable("credits.alert_cooldown",
+							   "How long people are told of an alert at one level only once; 0 means always.",
+							   NULL,
+							   &setting_alert_cooldown,
+							   "1 day",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_alert_cooldown,
+							   NULL);
 	DefineCustomStringVariable("credits.alert_levels",
 							   "Balances at which an account alerts unless it has levels of its own, as a list of credits or percentages of its base; empty means never.",
 							   NULL,
@@ -143,6 +155,18 @@ settings_define(void)
 							   locales_check,
 							   NULL,
 							   NULL);
+	DefineCustomIntVariable("credits.delivery_attempts",
+							"How often a message is tried to be sent before it is given up.",
+							NULL,
+							&setting_delivery_attempts,
+							10,
+							1,
+							100,
+							PGC_SUSET,
+							0,
+							NULL,
+							NULL,
+							NULL);
 	DefineCustomStringVariable("credits.event_retention",
 							   "How long events are kept; 0 means forever.",
 							   NULL,

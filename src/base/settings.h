@@ -38,6 +38,7 @@ extern const char *const excess_names[EXCESS_CLIP + 1];
 extern char *setting_actor;
 extern bool setting_alert_recovery;
 extern int	setting_debt_payment;
+extern int	setting_delivery_attempts;
 extern char *setting_default_locale;
 extern int	setting_excess;
 extern int	setting_initial_balance;

@@ -32,7 +32,8 @@ static SqlStatement find_purchases = {
  *
  * What a consumer has not read is kept: it has read what is up to its safe id or
  * is seen by the snapshot that it has acknowledged; of what was not written here,
- * what was there then (see src/tell/feed.c).
+ * what was there then (see src/tell/feed.c).  What people are still to be told is
+ * kept, too.
  */
 static SqlStatement delete_events = {
 	"DELETE FROM credits.events WHERE id IN ("
@@ -44,8 +45,19 @@ static SqlStatement delete_events = {
 	" WHERE e.id > c.safe_id AND (p.snapshot IS NULL"
 	" OR (o.xid IS NULL AND e.id > p.last_id)"
 	" OR NOT pg_visible_in_snapshot(o.xid, p.snapshot)))"
+	" AND NOT EXISTS (SELECT FROM credits.deliveries AS d"
+	" WHERE d.event_id = e.id AND d.status = 'waiting')"
 	" FOR UPDATE OF e SKIP LOCKED)",
 	(const Oid[]) {TIMESTAMPTZOID, INT4OID, INT8OID, InvalidOid}
+};
+
+/* deliveries that have ended, of events that are gone: nobody reads these again */
+static SqlStatement delete_deliveries = {
+	"DELETE FROM credits.deliveries WHERE id IN ("
+	"SELECT d.id FROM credits.deliveries AS d WHERE d.event_id <"
+	" COALESCE((SELECT min(e.id) FROM credits.events AS e), 9223372036854775807)"
+	" AND d.status <> 'waiting' ORDER BY d.event_id LIMIT $1 FOR UPDATE SKIP LOCKED)",
+	(const Oid[]) {INT4OID, InvalidOid}
 };
 
 /* which transactions wrote events that are gone, whoever has deleted them */
@@ -68,6 +80,7 @@ sweep_events(int limit)
 	Datum		values[3];
 	int64		nevents;
 	int64		norder;
+	int64		ndeliveries;
 
 	/* keep those that may still count as failures to redeem a code */
 	if (clock_refusal_window())
@@ -82,7 +95,8 @@ sweep_events(int limit)
 	 * deleted.
 	 */
 	norder = statements_run(&delete_order, &values[1], NULL)->nrows;
-	return nevents > 0 ? nevents : norder;
+	ndeliveries = statements_run(&delete_deliveries, &values[1], NULL)->nrows;
+	return nevents > 0 ? nevents : Max(norder, ndeliveries);
 }
 
 /*

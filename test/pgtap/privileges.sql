@@ -58,6 +58,8 @@ INSERT INTO callable VALUES
 	('credits_deduct', true, true, false, $$SELECT credits_deduct('p:1', 1)$$),
 	('credits_deduct_up_to', true, true, false, $$SELECT credits_deduct_up_to('p:1', 1)$$),
 	('credits_deduct_many', true, true, false, $$SELECT credits_deduct_many('{"(p:1,1,,,,)"}'::credits.deduction[])$$),
+	('credits_delivery_failed', false, true, false, $$SELECT credits_delivery_failed(:delivery, 1, 'error')$$),
+	('credits_delivery_sent', false, true, false, $$SELECT credits_delivery_sent(:delivery, 1)$$),
 	('credits_digest', false, true, true, $$SELECT credits_digest()$$),
 	('credits_expire_purchase', false, true, false, $$SELECT credits_expire_purchase(:purchase)$$),
 	('credits_erase_text', false, true, false, $$SELECT credits_erase_text(:spend)$$),
@@ -104,6 +106,7 @@ INSERT INTO callable VALUES
 	('credits_remove_consumer', false, true, false, $$SELECT credits_remove_consumer('p:consumer')$$),
 	('credits_remove_member', false, true, false, $$SELECT credits_remove_member('p:pool', 'p:paused')$$),
 	('credits_renew', false, true, false, $$CALL credits_renew(1, NULL, NULL)$$),
+	('credits_replay_delivery', false, true, false, $$SELECT credits_replay_delivery(:delivery)$$),
 	('credits_resume_account', false, true, false, $$SELECT credits_resume_account('p:paused', 'reason')$$),
 	('credits_resume_subscription', false, true, false, $$SELECT credits_resume_subscription(:subscription)$$),
 	('credits_retire_operation', false, true, false, $$SELECT credits_retire_operation('p:operation')$$),
@@ -143,6 +146,7 @@ INSERT INTO callable VALUES
 	('credits_mark_unpaid', false, true, false, $$SELECT credits_mark_unpaid(:subscription)$$),
 	('credits_summary', true, true, true, $$SELECT credits_summary('p:1')$$),
 	('credits_sync_sequences', false, true, false, $$SELECT credits_sync_sequences()$$),
+	('credits_take_deliveries', false, true, false, $$SELECT credits_take_deliveries('email')$$),
 	('credits_transfer', true, true, false, $$SELECT credits_transfer('p:1', 'p:pool', 1)$$),
 	('credits_transfer_many', true, true, false, $$SELECT credits_transfer_many('[{"from_account": "p:1", "to_account": "p:pool", "amount": 1}]'::jsonb)$$),
 	('credits_transfer_up_to', true, true, false, $$SELECT credits_transfer_up_to('p:1', 'p:pool', 1)$$),
@@ -197,6 +201,7 @@ JOIN pg_proc AS f ON f.pronamespace = CASE WHEN c.function LIKE 'credits.%' THEN
 SELECT credits_open_account('p:1', 100) IS NOT NULL AS opened \gset
 SELECT transaction_id AS spend FROM credits_deduct('p:1', 10) \gset
 SELECT credits_add_consumer('p:consumer', 0) AS added \gset
+INSERT INTO credits.deliveries VALUES (1, 1, 1, 1, now(), now(), NULL, 1, 1, 'email', 'waiting', 'low_balance', 'msg_p', NULL, NULL) RETURNING id AS delivery \gset
 SELECT credits_open_account('p:paused', 100) IS NOT NULL AS opened \gset
 SELECT credits_pause_account('p:paused', 'reason') IS NOT NULL AS paused \gset
 SELECT credits_open_account('p:pool', 100) IS NOT NULL AS opened \gset
@@ -226,7 +231,7 @@ INSERT INTO credits.stripe_invoices VALUES ('in_p', 'sub_p', 'open', 1, 0, 'usd'
 CREATE TEMP TABLE id (name text, value text);
 INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
 	('purchase', :'purchase'), ('bought', :'bought'),
-	('subscription', :'subscription'), ('offer', :'offer'), ('token', :'token');
+	('subscription', :'subscription'), ('offer', :'offer'), ('delivery', :'delivery'), ('token', :'token');
 UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)
 FROM id AS i WHERE c.call ~ ('[('']:' || i.name || '\M');
 SELECT is(pg_temp.state_as(p.role, c.call),

@@ -51,6 +51,7 @@ SELECT tables_are('credits', ARRAY[
 	'consumers',
 	'contacts',
 	'debts',
+	'deliveries',
 	'event_order',
 	'events',
 	'grants',
@@ -111,6 +112,7 @@ SELECT views_are('credits', ARRAY[
 	'current_promotions',
 	'current_unit_prices',
 	'current_volume_discounts',
+	'delivery_list',
 	'draws',
 	'event_kinds',
 	'gifts',
@@ -136,6 +138,7 @@ SELECT sequences_are('credits', ARRAY[
 	'accounts_id_seq',
 	'codes_id_seq',
 	'contacts_id_seq',
+	'deliveries_id_seq',
 	'events_id_seq',
 	'grants_id_seq',
 	'job_runs_id_seq',
@@ -295,6 +298,27 @@ $$, $$ VALUES
 	('xid', 'xid8', true),
 	('system', 'bigint', true)
 $$, 'columns of event_order');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
+		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
+	FROM pg_attribute WHERE attrelid = 'credits.deliveries'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true, NULL),
+	('event_id', 'bigint', true, NULL),
+	('account_id', 'bigint', true, NULL),
+	('contact_id', 'bigint', true, NULL),
+	('event_at', 'timestamp with time zone', true, NULL),
+	('due_at', 'timestamp with time zone', true, NULL),
+	('ended_at', 'timestamp with time zone', false, NULL),
+	('lease', 'bigint', false, NULL),
+	('attempts', 'integer', true, NULL),
+	('channel', 'text', true, 'C'),
+	('status', 'text', true, 'C'),
+	('kind', 'text', true, 'C'),
+	('message_id', 'text', true, 'C'),
+	('level', 'text', false, 'C'),
+	('error', 'text', false, NULL)
+$$, 'columns of deliveries');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
 		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
@@ -1389,6 +1413,13 @@ $$, $$ VALUES
 	('credits.debts', 'debts_group_id_fkey', 'f'),
 	('credits.debts', 'debts_not_negative', 'c'),
 	('credits.debts', 'debts_pkey', 'p'),
+	('credits.deliveries', 'deliveries_account_id_fkey', 'f'),
+	('credits.deliveries', 'deliveries_attempts', 'c'),
+	('credits.deliveries', 'deliveries_channel', 'c'),
+	('credits.deliveries', 'deliveries_ended', 'c'),
+	('credits.deliveries', 'deliveries_lease', 'c'),
+	('credits.deliveries', 'deliveries_pkey', 'p'),
+	('credits.deliveries', 'deliveries_status', 'c'),
 	('credits.event_order', 'event_order_pkey', 'p'),
 	('credits.events', 'events_account_id_fkey', 'f'),
 	('credits.events', 'events_pkey', 'p'),
@@ -1556,6 +1587,10 @@ $$, $$ VALUES
 	('credits.debts_group_owed_idx', false, false, '((group_id IS NOT NULL) AND ((owed + paid) > 0))', 'group_id,grant_id'),
 	('credits.debts_owed_idx', false, false, '(owed > 0)', 'account_id,grant_id'),
 	('credits.debts_pkey', true, true, NULL, 'grant_id'),
+	('credits.deliveries_due_at_idx', false, false, '(status = ''waiting''::text)', 'channel,due_at,id'),
+	('credits.deliveries_event_id_idx', true, false, NULL, 'event_id,contact_id'),
+	('credits.deliveries_level_idx', false, false, '(level IS NOT NULL)', 'account_id,kind,level,event_at'),
+	('credits.deliveries_pkey', true, true, NULL, 'id'),
 	('credits.event_order_pkey', true, true, NULL, 'event_id'),
 	('credits.event_order_xid_idx', false, false, NULL, 'xid,event_id'),
 	('credits.events_account_id_idx', false, false, NULL, 'account_id,id'),
@@ -1919,6 +1954,8 @@ $$, $$ VALUES
 	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
 	 ' pool text DEFAULT NULL::text, mode text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_delivery_failed', 'delivery_id bigint, lease_id bigint, error text, permanent boolean DEFAULT false', 'boolean'),
+	('public.credits_delivery_sent', 'delivery_id bigint, lease_id bigint', 'boolean'),
 	('public.credits_digest', '', 'bytea'),
 	('public.credits_erase_text', 'transaction_id bigint', 'boolean'),
 	('public.credits_expire_purchase',
@@ -2081,6 +2118,7 @@ $$, $$ VALUES
 	 'IN batch_size integer DEFAULT 1000, INOUT renewed bigint DEFAULT NULL::bigint,'
 	 ' INOUT failed bigint DEFAULT NULL::bigint',
 	 NULL),
+	('public.credits_replay_delivery', 'delivery_id bigint', 'boolean'),
 	('public.credits_resume_account', 'account text, reason text', 'credits.receipt'),
 	('public.credits_resume_subscription',
 	 'subscription_id bigint',
@@ -2214,6 +2252,9 @@ $$, $$ VALUES
 	 ' OUT expired bigint, OUT status text, OUT unit text',
 	 'record'),
 	('public.credits_sync_sequences', '', 'void'),
+	('public.credits_take_deliveries',
+	 'channel text, max_rows integer DEFAULT 10, lease interval DEFAULT ''00:01:00''::interval',
+	 'TABLE(delivery_id bigint, lease_id bigint, message_id text, attempt integer, account text, address text, locale text, event_id bigint, kind text, created_at timestamp with time zone, detail jsonb)'),
 	('public.credits_transfer',
 	 'from_account text, to_account text, amount bigint, idempotency_key text DEFAULT NULL::text,'
 	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',

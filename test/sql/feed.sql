@@ -9,6 +9,8 @@ SET datestyle = 'ISO, YMD';
 \set SHOW_CONTEXT never
 SET credits.test_clock = '2040-01-01 00:00:00+00';
 SET credits.alert_levels = '10';
+-- each refusal is an event
+SET credits.refusal_window = '0';
 GRANT CREATE ON SCHEMA public TO regress_credits_admin;
 SET ROLE regress_credits_admin;
 SELECT count(credits_open_account('fd:' || n, 100)) FROM generate_series(1, 3) AS n;

@@ -100,6 +100,8 @@ FROM (SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_more"'), '
 	SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_foreign"'), '{type}', '"checkout.session.completed"'), '{data,object}',
 		'{"id": "cs_1", "mode": "payment", "payment_status": "paid", "payment_intent": "pi_foreign", "amount_total": 5, "currency": "eur"}')) AS v (e);
 SELECT credits_add_consumer('consumer', 0), credits_try_deduct('other:1', 1000000);
+-- taken, with a lease that is known
+INSERT INTO credits.deliveries SELECT nextval('credits.deliveries_id_seq'), 1, 1, 1, '2030-01-01', '2030-01-01', NULL, 5, 1, 'email', 'waiting', 'low_balance', 'msg_1', NULL, NULL;
 SELECT credits_set_contact('acc:1', 'email', 'acc1@example.com'), credits_set_contact('acc:1', 'push', 'device 1'),
 	credits_set_preference('acc:1', enabled => false), credits_set_quiet_hours('acc:1', '22:00', '07:00', 'Asia/Tokyo'),
 	length(credits_unsubscribe_token('acc:1', 'low_balance'));
@@ -136,6 +138,7 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(r::text, ',' ORDER BY r.subscription_id, r.reference)) FROM credits.period_refunds AS r),
 		(SELECT count(*) FROM credits.plans), (SELECT count(*) FROM credits.plan_changes), (SELECT count(*) FROM credits.stripe_secrets),
 		(SELECT count(*) FROM credits.stripe_events), (SELECT count(*) FROM credits.stripe_subjects), (SELECT count(*) FROM credits.stripe_prices),
+		(SELECT md5(string_agg(d::text, ',' ORDER BY d.id)) FROM credits.deliveries AS d),
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.name)) FROM credits.consumers AS c),
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.consumer)) FROM credits.consumer_positions AS p),
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.id)) FROM credits.contacts AS c),
@@ -183,6 +186,7 @@ INSERT INTO bad.valid VALUES
 	('money', '0.1'), ('secret', $$'whsec_other_0123456789'$$), ('id', $$'price_2'$$), ('customer', $$'cus_2'$$),
 	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
 	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
+	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$),
 	('consumer', $$'consumer'$$), ('token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
 	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$), ('revoke', 'false'),

@@ -21,7 +21,7 @@ use Time::HiRes qw(sleep time);
 my $seconds = $ENV{CREDITS_FEED_SECONDS} // 6;
 my $longest = $ENV{CREDITS_FEED_LONGEST} // 1000;
 
-my $node = credits_node('feed', streaming => 'logical', conf => "max_prepared_transactions = 10\n");
+my $node = credits_node('feed', streaming => 'logical', conf => "max_prepared_transactions = 10\ncredits.refusal_window = '0'\n");
 $node->safe_psql('postgres', q(SELECT count(credits_open_account('w:' || n, 5)) FROM generate_series(1, 20) AS n));
 
 # a refusal writes an event; the account is locked until the transaction ends
@@ -178,7 +178,7 @@ $node->safe_psql('postgres', q(SELECT count(credits_try_deduct('w:1', 100 + n)) 
 1 while read_some($reader, 'a', $lists{a}) > 0;
 my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump ], 'pg_dump');
-my $restored = credits_node('restored', extension => 0);
+my $restored = credits_node('restored', extension => 0, conf => "credits.refusal_window = '0'\n");
 $restored->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $restored->connstr('postgres'), '-f', $dump ], 'restored');
 is($restored->safe_psql('postgres', 'SELECT count(*) FROM credits.event_order'), 0, 'transaction ids are not restored');
 is($restored->safe_psql('postgres', 'SELECT count(*) FROM credits.consumer_positions'), 0, 'nor positions');
@@ -231,7 +231,7 @@ $standby->stop;
 # --------------------------------------------------------------------------
 # logical replication: the rows come with transaction ids of another cluster
 
-my $subscriber = credits_node('subscriber', streaming => 'logical');
+my $subscriber = credits_node('subscriber', streaming => 'logical', conf => "credits.refusal_window = '0'\n");
 $node->safe_psql('postgres', 'CREATE PUBLICATION feed FOR TABLES IN SCHEMA credits');
 $subscriber->safe_psql('postgres', q(CREATE SUBSCRIPTION feed CONNECTION ') . $node->connstr . q( dbname=postgres' PUBLICATION feed));
 $subscriber->wait_for_subscription_sync($node, 'feed');

@@ -1,0 +1,506 @@
+/*
+ * deliveries.c
+ *	  Deliveries: what people are to be told, taken and ended by workers.
+ *
+ * A worker takes deliveries, sends them, and says what became of each.  Taking one
+ * moves its due_at to the end of a lease: a worker that dies loses nothing, since
+ * it is due again then.  The lease is a random number, which the worker has to
+ * show: after somebody else has taken the delivery, it is another one.
+ *
+ * Rows are found by a partial index on what is waiting, so that what has ended
+ * costs nothing, and through the store and not by SQL: a cached plan made while the
+ * table was small would stay in use after it has grown.
+ *
+ * Whether somebody wants to be told, and whether it is quiet, is looked up when a
+ * delivery is made and again when it is taken.
+ *
+ * Tested in test/sql/deliveries.sql, in test/specs/deliveries.spec, and with
+ * workers that are killed in test/t/deliveries.pl.
+ */
+#include "credits.h"
+
+#include "store/statements.h"
+#include "tell/deliveries.h"
+#include "tell/expand.h"
+#include "tell/preferences.h"
+
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(credits_take_deliveries);
+PG_FUNCTION_INFO_V1(credits_delivery_sent);
+PG_FUNCTION_INFO_V1(credits_delivery_failed);
+PG_FUNCTION_INFO_V1(credits_replay_delivery);
+
+#define MAX_DELIVERIES 1000
+#define MAX_ERROR_BYTES 1000
+
+/* a lease that is longer is rather a mistake */
+#define MAX_LEASE_DAYS 1
+
+/*
+ * The second try comes after FIRST_DELAY, and each one after that after three times
+ * as long, give or take JITTER: ten tries take about three days.
+ */
+#define FIRST_DELAY (30 * USECS_PER_SEC)
+#define MAX_DELAY (30 * USECS_PER_DAY)
+#define JITTER 0.25
+
+static const char *const delivery_status_names[] = {
+	"waiting", "sent", "dead", "canceled"
+};
+
+static const StoreColumn delivery_columns[] = {
+	COLUMN_INT64(Delivery, id),
+	COLUMN_INT64(Delivery, event_id),
+	COLUMN_INT64(Delivery, account_id),
+	COLUMN_INT64(Delivery, contact_id),
+	COLUMN_TIME(Delivery, event_at),
+	COLUMN_TIME(Delivery, due_at),
+	COLUMN_TIME(Delivery, ended_at, NULL_IS(0)),
+	COLUMN_INT64(Delivery, lease, NULL_IS(0)),
+	COLUMN_INT32(Delivery, attempts),
+	COLUMN_ENUM(Delivery, channel, channel_names),
+	COLUMN_ENUM(Delivery, status, delivery_status_names),
+	COLUMN_CSTRING(Delivery, kind),
+	COLUMN_CSTRING(Delivery, message_id),
+	COLUMN_CSTRING(Delivery, level, NULL_IF_ZERO),
+	COLUMN_CSTRING(Delivery, error, NULL_IF_ZERO)
+};
+
+StoreTable	deliveries_table = {
+	.name = "deliveries",
+	.sequence = "deliveries_id_seq",
+	ROWS_OF(Delivery, delivery_columns)
+};
+
+static StoreIndex deliveries_by_id = {
+	&deliveries_table, "deliveries_pkey", {"id"},.unique = true
+};
+StoreIndex	deliveries_by_event_id = {
+	&deliveries_table, "deliveries_event_id_idx", {"event_id", "contact_id"},
+	.unique = true
+};
+static StoreIndex deliveries_by_due_at = {
+	&deliveries_table, "deliveries_due_at_idx", {"channel", "due_at", "id"},
+	.predicate = "(status = 'waiting'::text)"
+};
+StoreIndex	deliveries_by_level = {
+	&deliveries_table, "deliveries_level_idx",
+	{"account_id", "kind", "level", "event_at"},
+	.predicate = "(level IS NOT NULL)"
+};
+
+/* A contact, as far as a message needs it */
+typedef struct Recipient
+{
+	bool		found;
+	bool		verified;
+	Datum		address;
+	bool		no_address;
+	Datum		locale;
+	bool		no_locale;
+} Recipient;
+
+static SqlStatement find_recipient = {
+	.text = "SELECT c.verified, c.address, c.locale FROM credits.contacts AS c "
+	"WHERE c.id = $1 AND c.channel = $2",
+	.types = (const Oid[]) {INT8OID, TEXTOID, InvalidOid}
+};
+
+/*
+ * Returns a random number above 0.
+ */
+static int64
+new_lease(void)
+{
+	int64		lease = 0;
+
+	while (lease == 0)
+	{
+		if (!pg_strong_random(&lease, sizeof(lease)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate a random number")));
+		lease &= PG_INT64_MAX;
+	}
+	return lease;
+}
+
+/*
+ * Ends a delivery that was locked.
+ */
+static void
+end_delivery(Delivery *delivery, DeliveryStatus status)
+{
+	delivery->status = status;
+	delivery->ended_at = clock_now();
+	if (status != DELIVERY_SENT)
+		delivery->lease = 0;
+}
+
+/*
+ * Finds the contact of a delivery.
+ */
+static void
+find_contact(const Delivery *delivery, Recipient *to)
+{
+	Datum		values[2];
+	SqlResult  *result;
+	bool		isnull;
+
+	values[0] = Int64GetDatum(delivery->contact_id);
+	values[1] = CStringGetTextDatum(channel_names[delivery->channel]);
+	result = statements_run(&find_recipient, values, NULL);
+	to->found = result->nrows > 0;
+	if (!to->found)
+		return;
+	to->verified = DatumGetBool(statements_value(result, 0, 1, &isnull));
+	to->address = statements_value(result, 0, 2, &to->no_address);
+	to->locale = statements_value(result, 0, 3, &to->no_locale);
+}
+
+/*
+ * Decides about a delivery that is due: takes it, puts it off until it is no longer
+ * quiet, or cancels it.  Returns whether it is taken.
+ */
+static bool
+take_or_put_off(Delivery *delivery, const Recipient *to, const Event *event,
+				TimestampTz now, TimestampTz until, int64 lease)
+{
+	TimestampTz not_before;
+
+	if (event == NULL || !to->found ||
+		!(to->verified || channels_reach_unverified(delivery->channel)) ||
+		!preferences_allow(delivery->account_id, delivery->kind, delivery->channel))
+	{
+		end_delivery(delivery, DELIVERY_CANCELED);
+		return false;
+	}
+	not_before = preferences_not_before(delivery->account_id, delivery->kind, now);
+	if (not_before > now)
+	{
+		delivery->due_at = not_before;
+		delivery->lease = 0;
+		return false;
+	}
+	delivery->due_at = until;
+	delivery->lease = lease;
+	delivery->attempts++;
+	return true;
+}
+
+/*
+ * Returns a delivery that was taken as a row of a result.
+ */
+static void
+return_delivery(ReturnSetInfo *result, const Delivery *delivery,
+				const Recipient *to, const Event *event)
+{
+	Account		account;
+	Datum		values[11];
+	bool		isnull[11] = {false};
+
+	values[0] = Int64GetDatum(delivery->id);
+	values[1] = Int64GetDatum(delivery->lease);
+	values[2] = CStringGetTextDatum(delivery->message_id);
+	values[3] = Int32GetDatum(delivery->attempts);
+	isnull[4] = !rows_find_account(NULL, GetActiveSnapshot(), NULL,
+								   delivery->account_id, &account);
+	values[4] = isnull[4] ? (Datum) 0 : PointerGetDatum(account.name);
+	values[5] = to->address;
+	isnull[5] = to->no_address;
+	values[6] = to->locale;
+	isnull[6] = to->no_locale;
+	values[7] = Int64GetDatum(delivery->event_id);
+	values[8] = CStringGetTextDatum(delivery->kind);
+	values[9] = TimestampTzGetDatum(event->created_at);
+	values[10] = JsonbPGetDatum(event->detail);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/*
+ * Deals with a delivery that a scan has found.  Returns whether it is taken.
+ */
+static bool
+deal_with(Store *store, Delivery *delivery, TimestampTz now, TimestampTz until,
+		  int64 lease, ReturnSetInfo *result)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	Channel		channel = delivery->channel;
+	Recipient	to = {0};
+	Event		event;
+	bool		has_event;
+	bool		taken;
+
+	/* others have locked it, or have taken or ended it since the snapshot */
+	if (store_lock(store, &deliveries_table, snapshot, delivery, true) != TM_Ok ||
+		delivery->status != DELIVERY_WAITING || delivery->channel != channel ||
+		delivery->due_at > now)
+		return false;
+	has_event = scan_find(NULL, &events_by_id, snapshot, &event,
+						  BY_INT64(delivery->event_id));
+	find_contact(delivery, &to);
+	taken = take_or_put_off(delivery, &to, has_event ? &event : NULL, now, until,
+							lease);
+	store_write(store, &deliveries_table, snapshot, delivery);
+	if (taken)
+		return_delivery(result, delivery, &to, &event);
+	return taken;
+}
+
+/*
+ * Takes up to max_rows deliveries of a channel.
+ */
+static void
+take_due(Store *store, Channel channel, int max_rows, TimestampTz until,
+		 ReturnSetInfo *result)
+{
+	TimestampTz now = clock_now();
+	int64		lease = new_lease();
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "credits delivery",
+												  ALLOCSET_DEFAULT_SIZES);
+	StoreScan	scan;
+	int			n = 0;
+
+	PushActiveSnapshot(store_snapshot(true));
+	store_begin_changes(store);
+	scan_begin(&scan, NULL, &deliveries_by_due_at, GetActiveSnapshot(),
+			   BY_TEXT(cstring_to_text(channel_names[channel])), BY_TIME_UNTIL(now));
+	while (n < max_rows)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		Delivery	delivery;
+		bool		found = scan_read(&scan, ForwardScanDirection, &delivery);
+
+		if (found)
+			n += deal_with(store, &delivery, now, until, lease, result);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+		if (!found)
+			break;
+	}
+	scan_end(&scan);
+	store_end_changes(store);
+	PopActiveSnapshot();
+	MemoryContextDelete(context);
+}
+
+/*
+ * Returns when a lease ends that begins now, by an argument.
+ */
+static TimestampTz
+arg_lease(FunctionCallInfo fcinfo, int n)
+{
+	TimestampTz now = clock_now();
+	Interval   *lease = arg_interval(fcinfo, n, "lease");
+	TimestampTz until = clock_after(now, lease);
+
+	if (until <= now || until > now + MAX_LEASE_DAYS * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease must be above 0, and at most %d day", MAX_LEASE_DAYS),
+				 errdetail("It would end at %s.", clock_show(until)),
+				 errhint("Pass the time that a worker needs for what it takes, such as '1 minute'.")));
+	return until;
+}
+
+/*
+ * SQL function: takes deliveries of a channel.
+ */
+Datum
+credits_take_deliveries(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Channel		channel = (Channel) ARG_CHOICE(0, "channel", channel_names);
+	int			max_rows;
+	TimestampTz until;
+	Store	   *store;
+
+	if (PG_ARGISNULL(1))
+		raise_null("max_rows");
+	max_rows = PG_GETARG_INT32(1);
+	if (max_rows < 1 || max_rows > MAX_DELIVERIES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_rows must be from 1 to %d", MAX_DELIVERIES),
+				 errdetail("It is %d.", max_rows),
+				 errhint("Take as many as can be sent within the lease.")));
+	until = arg_lease(fcinfo, 2);
+	store_check_writable("credits_take_deliveries()");
+	store_lock_table(&deliveries_table);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	store = store_open();
+	(void) expand_events(store);
+	take_due(store, channel, max_rows, until, result);
+	store_close(store);
+	return (Datum) 0;
+}
+
+/*
+ * Finds and locks a delivery by its id, an argument.
+ */
+static void
+lock_delivery(FunctionCallInfo fcinfo, Store *store, Delivery *delivery)
+{
+	int64		id = arg_id(fcinfo, 0, "delivery_id");
+	TM_Result	locked = TM_Deleted;
+
+	if (scan_find(NULL, &deliveries_by_id, GetActiveSnapshot(), delivery,
+				  BY_INT64(id)))
+		locked = store_lock(store, &deliveries_table, GetActiveSnapshot(), delivery,
+							false);
+	if (locked == TM_Deleted)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_FOUND),
+				 errmsg("delivery " INT64_FORMAT " does not exist", id),
+				 errhint("Pass a delivery_id of credits_take_deliveries or credits.delivery_list.")));
+	if (locked != TM_Ok)
+		store_raise_changed(&deliveries_table, delivery);
+}
+
+/* How a delivery that was locked is changed.  Returns whether it is. */
+typedef bool (*DeliveryChange) (FunctionCallInfo fcinfo, Delivery *delivery);
+
+/*
+ * Changes a delivery.  Returns whether it was changed, for an SQL function.
+ */
+static Datum
+change_delivery(FunctionCallInfo fcinfo, const char *function,
+				DeliveryChange change)
+{
+	Store	   *store;
+	Delivery	delivery;
+	bool		changed;
+
+	store_check_writable(function);
+	store_lock_table(&deliveries_table);
+	store = store_open();
+	PushActiveSnapshot(store_snapshot(true));
+	store_begin_changes(store);
+	lock_delivery(fcinfo, store, &delivery);
+	changed = change(fcinfo, &delivery);
+	if (changed)
+		store_write(store, &deliveries_table, GetActiveSnapshot(), &delivery);
+	store_end_changes(store);
+	PopActiveSnapshot();
+	store_close(store);
+	PG_RETURN_BOOL(changed);
+}
+
+/*
+ * Returns whether a delivery is waiting and the lease, an argument, holds it.
+ */
+static bool
+is_held(FunctionCallInfo fcinfo, const Delivery *delivery)
+{
+	return delivery->status == DELIVERY_WAITING && delivery->lease != 0 &&
+		delivery->lease == PG_GETARG_INT64(1);
+}
+
+/*
+ * Records that a delivery was sent.
+ */
+static bool
+record_sent(FunctionCallInfo fcinfo, Delivery *delivery)
+{
+	/* the worker may not know whether its first call has committed */
+	if (delivery->status == DELIVERY_SENT && delivery->lease == PG_GETARG_INT64(1))
+		return true;
+	if (!is_held(fcinfo, delivery))
+		return false;
+	end_delivery(delivery, DELIVERY_SENT);
+	return true;
+}
+
+/*
+ * Returns how long to wait after a number of failed attempts.
+ */
+static int64
+delay_after(int attempts)
+{
+	double		delay = FIRST_DELAY;
+	int			i;
+
+	for (i = 1; i < attempts && delay < MAX_DELAY; i++)
+		delay *= 3;
+	delay = Min(delay, MAX_DELAY);
+	return (int64) (delay * (1 - JITTER + 2 * JITTER * pg_prng_double(&pg_global_prng_state)));
+}
+
+/*
+ * Records that a delivery has failed: it is due again later, or given up.
+ */
+static bool
+record_failed(FunctionCallInfo fcinfo, Delivery *delivery)
+{
+	if (!is_held(fcinfo, delivery))
+		return false;
+	delivery->error = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	if (PG_GETARG_BOOL(3) || delivery->attempts >= setting_delivery_attempts)
+		end_delivery(delivery, DELIVERY_DEAD);
+	else
+	{
+		delivery->lease = 0;
+		delivery->due_at = clock_now() + delay_after(delivery->attempts);
+	}
+	return true;
+}
+
+/*
+ * Has a delivery that has ended sent again.
+ */
+static bool
+replay(FunctionCallInfo fcinfo, Delivery *delivery)
+{
+	if (delivery->status == DELIVERY_WAITING)
+		return false;
+	delivery->status = DELIVERY_WAITING;
+	delivery->ended_at = 0;
+	delivery->lease = 0;
+	delivery->attempts = 0;
+	delivery->due_at = clock_now();
+	return true;
+}
+
+/*
+ * SQL function: records that a delivery was sent.  Returns false if the lease does
+ * not hold it.
+ */
+Datum
+credits_delivery_sent(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(1))
+		raise_null("lease_id");
+	return change_delivery(fcinfo, "credits_delivery_sent()", record_sent);
+}
+
+/*
+ * SQL function: records that a delivery has failed.  Returns false if the lease does
+ * not hold it.
+ */
+Datum
+credits_delivery_failed(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(1))
+		raise_null("lease_id");
+	if (arg_text(fcinfo, 2, "error", MAX_ERROR_BYTES) == NULL)
+		raise_null("error");
+	(void) arg_bool(fcinfo, 3, "permanent");
+	return change_delivery(fcinfo, "credits_delivery_failed()", record_failed);
+}
+
+/*
+ * SQL function: has a delivery sent again.  Returns false if it is waiting.
+ */
+Datum
+credits_replay_delivery(PG_FUNCTION_ARGS)
+{
+	return change_delivery(fcinfo, "credits_replay_delivery()", replay);
+}

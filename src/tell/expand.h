@@ -1,0 +1,16 @@
+/*
+ * expand.h
+ *	  Making deliveries from events.
+ */
+#ifndef CREDITS_TELL_EXPAND_H
+#define CREDITS_TELL_EXPAND_H
+
+#include "tell/deliveries.h"
+
+#pragma GCC visibility push(hidden)
+
+extern int	expand_events(Store *store);
+
+#pragma GCC visibility pop
+
+#endif							/* CREDITS_TELL_EXPAND_H */

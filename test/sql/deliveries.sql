@@ -1,0 +1,156 @@
+-- deliveries: made from events once, taken with leases, ended, tried again, given up
+-- in a database of its own: its clock and its events are its own
+\set shared :DBNAME
+CREATE DATABASE regress_deliveries TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_deliveries
+CREATE EXTENSION credits;
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+\set SHOW_CONTEXT never
+SET credits.test_clock = '2040-01-01 12:00:00+00';
+SET credits.alert_levels = '10';
+SET ROLE regress_credits_admin;
+SELECT count(credits_open_account('dl:' || n, 100)) FROM generate_series(1, 5) AS n;
+-- what happened before there was a contact is told to nobody
+SELECT balance FROM credits_deduct('dl:1', 95);
+RESET ROLE;
+SET credits.test_clock = '2040-01-02 13:00:00+00';
+SET ROLE regress_credits_admin;
+SELECT count(credits_set_contact('dl:' || n, 'email', 'dl' || n || '@example.org', verified => true, locale => 'de')) FROM generate_series(1, 3) AS n;
+SELECT credits_set_contact('dl:1', 'webhook', 'https://example.org/1', verified => true) IS NOT NULL AS one,
+	credits_set_contact('dl:1', 'webhook', 'https://example.org/2', verified => true) IS NOT NULL AS two;
+SELECT credits_set_preference('dl:1', 'low_balance', 'webhook', true);
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT consumer, unread FROM credits.consumer_list;
+
+-- one for each contact that wants it
+SELECT balance FROM credits_deduct('dl:1', 5);
+SELECT balance FROM credits_deduct('dl:2', 95);
+SELECT balance FROM credits_deduct('dl:4', 95);
+SELECT delivery_id, lease_id > 0 AS leased, message_id ~ '^msg_[0-9a-f]{32}$' AS message, attempt, account, address, locale, event_id, kind, created_at, detail->>'level' AS level
+FROM credits_take_deliveries('email', 10, '1 minute') ORDER BY delivery_id;
+-- they are taken
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT account, address, attempt FROM credits_take_deliveries('webhook') ORDER BY address;
+SELECT account, channel, status, attempts, leased, due_at, ended_at FROM credits.delivery_list ORDER BY delivery_id;
+
+-- ended with the lease, and only with it
+SELECT d.account, d.channel, credits_delivery_sent(d.delivery_id, 1) AS wrong, credits_delivery_failed(d.delivery_id, 1, 'x') AS wrong
+FROM credits.delivery_list AS d ORDER BY d.delivery_id;
+SELECT id AS mail, lease FROM credits.deliveries WHERE channel = 'email' AND account_id = credits.account_id('dl:1') \gset
+SELECT credits_delivery_sent(:mail, :lease), credits_delivery_sent(:mail, :lease) AS again, credits_delivery_failed(:mail, :lease, 'x') AS too_late;
+
+-- a worker that dies: the lease ends, and the next one takes it with the same message id
+RESET ROLE;
+SET credits.test_clock = '2040-01-02 13:02:00+00';
+SET ROLE regress_credits_admin;
+SELECT id AS mail, lease, message_id FROM credits.deliveries WHERE channel = 'email' AND account_id = credits.account_id('dl:2') \gset
+SELECT account, attempt, message_id = :'message_id' AS same_id, lease_id <> :lease AS other_lease, lease_id AS lease2 FROM credits_take_deliveries('email') \gset
+SELECT :'account' AS account, :attempt AS attempt, :'same_id' AS same_id, :'other_lease' AS other_lease;
+SELECT credits_delivery_sent(:mail, :lease) AS too_late;
+
+-- one that fails is due again later and later, and is given up at last
+SELECT credits_delivery_failed(:mail, :lease2, 'connection refused');
+SELECT status, attempts, leased, due_at - credits.now() BETWEEN '20 seconds' AND '2 minutes' AS soon, error FROM credits.delivery_list WHERE delivery_id = :mail;
+SELECT count(*) FROM credits_take_deliveries('email');
+RESET ROLE;
+SET credits.delivery_attempts = 4;
+CREATE FUNCTION pg_temp.fail_again(mail bigint, OUT attempt integer, OUT status text, OUT waits boolean) LANGUAGE plpgsql AS $$
+DECLARE
+	due timestamptz := (SELECT d.due_at FROM credits.deliveries AS d WHERE d.id = mail);
+	d record;
+BEGIN
+	PERFORM set_config('credits.test_clock', due::text, false);
+	SELECT * INTO d FROM public.credits_take_deliveries('email') AS t WHERE t.delivery_id = mail;
+	PERFORM public.credits_delivery_failed(mail, d.lease_id, 'still refused');
+	SELECT d.attempt, l.status, l.due_at - due > '3 minutes' INTO attempt, status, waits
+	FROM credits.delivery_list AS l WHERE l.delivery_id = mail;
+END
+$$;
+SELECT * FROM pg_temp.fail_again(:mail);
+SELECT * FROM pg_temp.fail_again(:mail);
+SELECT status, attempts, ended_at IS NOT NULL AS ended, error FROM credits.delivery_list WHERE delivery_id = :mail;
+-- by hand, once more
+SELECT credits_replay_delivery(:mail), credits_replay_delivery(:mail) AS again;
+SELECT attempt, message_id = :'message_id' AS same_id, credits_delivery_failed(delivery_id, lease_id, 'no such mailbox', permanent => true) AS failed
+FROM credits_take_deliveries('email');
+SELECT status, attempts, error FROM credits.delivery_list WHERE delivery_id = :mail;
+RESET credits.delivery_attempts;
+
+-- a balance that swings around a level is told once a day
+SET credits.test_clock = '2040-02-01 12:00:00+00';
+SELECT count(credits_allocate('dl:3', 20)), count(credits_deduct('dl:3', 115)) FROM generate_series(1, 1);
+SELECT balance FROM credits_allocate('dl:3', 20);
+SELECT balance FROM credits_deduct('dl:3', 20);
+SELECT kind, detail->>'level' AS level, credits_delivery_sent(delivery_id, lease_id) FROM credits_take_deliveries('email');
+SET credits.test_clock = '2040-02-02 11:00:00+00';
+SELECT balance FROM credits_allocate('dl:3', 20);
+SELECT balance FROM credits_deduct('dl:3', 20);
+-- another level
+SELECT balance FROM credits_deduct('dl:3', 5);
+SELECT kind, detail->>'level' AS level, credits_delivery_sent(delivery_id, lease_id) FROM credits_take_deliveries('email');
+SET credits.test_clock = '2040-02-02 13:00:00+00';
+SELECT balance FROM credits_allocate('dl:3', 20);
+SELECT balance FROM credits_deduct('dl:3', 15);
+SELECT kind, detail->>'level' AS level, credits_delivery_sent(delivery_id, lease_id) FROM credits_take_deliveries('email');
+
+-- quiet hours, also if they were set later, and what nobody wants any more
+SELECT credits_set_quiet_hours('dl:3', '22:00', '07:00', 'UTC');
+SET credits.test_clock = '2040-02-10 23:00:00+00';
+SELECT balance FROM credits_allocate('dl:3', 20);
+SELECT balance FROM credits_deduct('dl:3', 20);
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, due_at FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SET credits.test_clock = '2040-02-11 07:00:00+00';
+SELECT credits_set_quiet_hours('dl:3', '06:00', '08:00', 'UTC');
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, attempts, due_at FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SET credits.test_clock = '2040-02-11 08:00:00+00';
+SELECT credits_set_preference('dl:3', 'low_balance', 'email', false);
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, attempts, ended_at FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+
+-- taking that is rolled back has taken nothing, and made nothing
+BEGIN;
+SELECT balance FROM credits_deduct('dl:5', 95);
+SELECT credits_set_contact('dl:5', 'email', 'dl5@example.org', verified => true) IS NOT NULL AS set;
+COMMIT;
+BEGIN;
+SELECT account FROM credits_take_deliveries('email');
+ROLLBACK;
+SELECT account FROM credits_take_deliveries('email');
+-- an event that is read again makes no other delivery
+SELECT credits_remove_consumer('deliveries');
+SELECT count(*) FROM credits_take_deliveries('email');
+
+-- what is waiting keeps its event, what has ended goes with it
+SET credits.test_clock = '2040-12-01 00:00:00+00';
+SELECT count(*) FROM credits.deliveries WHERE status = 'waiting';
+CALL credits_housekeep();
+SELECT (SELECT count(*) FROM credits.events) AS events, (SELECT string_agg(status, ' ' ORDER BY id) FROM credits.deliveries) AS deliveries;
+SELECT count(credits_delivery_failed(delivery_id, lease_id, 'gone', true)) FROM credits_take_deliveries('email');
+SELECT count(credits_delivery_sent(delivery_id, lease_id)) FROM credits_take_deliveries('webhook');
+CALL credits_housekeep();
+SELECT (SELECT count(*) FROM credits.events) AS events, (SELECT count(*) FROM credits.deliveries) AS deliveries;
+
+-- bad input
+SELECT credits_take_deliveries(NULL);
+SELECT credits_take_deliveries('pigeon');
+SELECT credits_take_deliveries('email', NULL);
+SELECT credits_take_deliveries('email', 0);
+SELECT credits_take_deliveries('email', 1001);
+SELECT credits_take_deliveries('email', 1, NULL);
+SELECT credits_take_deliveries('email', 1, '0');
+SELECT credits_take_deliveries('email', 1, '25 hours');
+SELECT credits_take_deliveries('email', 1, '-1 second');
+SELECT credits_delivery_sent(NULL, 1);
+SELECT credits_delivery_sent(1, NULL);
+SELECT credits_delivery_sent(9999, 1);
+SELECT credits_delivery_failed(9999, 1, NULL);
+SELECT credits_delivery_failed(9999, 1, repeat('x', 1001));
+SELECT credits_delivery_failed(9999, 1, 'x', NULL);
+SELECT credits_delivery_failed(9999, 1, 'x');
+SELECT credits_replay_delivery(NULL);
+SELECT credits_replay_delivery(9999);
+\c :shared
+DROP DATABASE regress_deliveries;
