@@ -457,7 +457,7 @@ record_failed(FunctionCallInfo fcinfo, Delivery *delivery)
  * Has a delivery that has ended sent again.
  */
 static bool
-replay(FunctionCallInfo fcinfo, Delivery *delivery)
+replay_ended(FunctionCallInfo fcinfo, Delivery *delivery)
 {
 	if (delivery->status == DELIVERY_WAITING)
 		return false;
@@ -502,5 +502,5 @@ credits_delivery_failed(PG_FUNCTION_ARGS)
 Datum
 credits_replay_delivery(PG_FUNCTION_ARGS)
 {
-	return change_delivery(fcinfo, "credits_replay_delivery()", replay);
+	return change_delivery(fcinfo, "credits_replay_delivery()", replay_ended);
 }

@@ -187,13 +187,14 @@ INSERT INTO bad.valid VALUES
 	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
 	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
 	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$),
-	('consumer', $$'consumer'$$), ('token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
+	('consumer', $$'consumer'$$),
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
 	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$), ('revoke', 'false'),
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
+	('public.credits_ack_events', 'token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
 	('public.credits_add_consumer', 'consumer', $$'another'$$),
 	('public.credits_set_preference', 'kind', $$'low_balance'$$),
 	('public.credits_unsubscribe_token', 'kind', $$'low_balance'$$),
