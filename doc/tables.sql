@@ -91,6 +91,7 @@ UNION ALL VALUES
 	('consumer_positions', 'mark_id', NULL, NULL),
 	('consumer_positions', 'read_id', NULL, NULL),
 	('consumers', 'safe_id', NULL, NULL),
+	('deliveries', 'message_id', NULL, NULL),
 	('job_runs', 'failed_id', NULL, NULL),
 	('stripe_events', 'object_id', NULL, NULL),
 	('subscriptions', 'external_id', NULL, NULL),
