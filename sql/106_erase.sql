@@ -20,4 +20,4 @@ CREATE TRIGGER events_erase_replicated
 	AFTER INSERT ON credits.events
 	FOR EACH ROW WHEN (NEW.kind OPERATOR(pg_catalog.=) 'text_erased')
 	EXECUTE FUNCTION credits.erase_replicated();
-ALTER TABLE credits.events ENABLE REPLICA TRIGGER events_erase_replicated;
+ALTER TABLE credits.events ENABLE ALWAYS TRIGGER events_erase_replicated;

@@ -59,6 +59,14 @@ COMMENT ON FUNCTION credits.cron_reason IS
 REVOKE ALL ON FUNCTION credits.cron_reason FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION credits.cron_reason TO credits_admin, credits_auditor;
 
+CREATE FUNCTION credits.archive_behind()
+RETURNS interval
+AS 'MODULE_PATHNAME', 'credits_archive_behind' LANGUAGE C STABLE PARALLEL UNSAFE;
+COMMENT ON FUNCTION credits.archive_behind IS
+	'how long rows have been older than credits.archive_after says that could be archived, or a closing of the books has not ended';
+REVOKE ALL ON FUNCTION credits.archive_behind FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION credits.archive_behind TO credits_admin, credits_auditor;
+
 CREATE VIEW credits.jobs AS
 SELECT j.job,
 	   j.purpose,
@@ -84,6 +92,7 @@ SELECT j.job,
 	   r.error,
 	   CASE j.job
 			WHEN 'credits_warn' THEN credits.warn_behind()
+			WHEN 'credits_archive' THEN credits.archive_behind()
 			ELSE COALESCE(credits.now() OPERATOR(pg_catalog.-) CASE j.job
 				WHEN 'credits_settle' THEN (
 					SELECT a.due_at FROM credits.accounts AS a
@@ -106,7 +115,8 @@ FROM (VALUES
 		(1, 'credits_settle', 'expires and activates grants, times out holds and gifts'),
 		(2, 'credits_renew', 'renews and ends subscriptions'),
 		(3, 'credits_warn', 'warns of grants that will expire and subscriptions that will be renewed'),
-		(4, 'credits_housekeep', 'expires purchases that nobody paid, deletes events that are old')
+		(4, 'credits_housekeep', 'expires purchases that nobody paid, deletes events that are old'),
+		(5, 'credits_archive', 'archives partitions of the log that are as old as credits.archive_after says')
 	) AS j (ordinal, job, purpose)
 LEFT JOIN LATERAL (
 	SELECT c.schedule, c.role, (

@@ -88,12 +88,12 @@ REVOKE ALL ON FUNCTION @extschema@.credits_archive_obstacles FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_archive_obstacles TO credits_admin, credits_auditor;
 
 CREATE PROCEDURE @extschema@.credits_archive(
-	before timestamptz,
+	before timestamptz DEFAULT NULL,
 	batch_size integer DEFAULT 1000,
 	INOUT archived_until bigint DEFAULT NULL,
 	INOUT partitions integer DEFAULT NULL)
 AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.credits_archive IS
-	'close the books at the end of a partition whose rows are all before an instant: prove all accounts up to there, make their anchors, and move the partitions to credits.archived_log';
+	'close the books at the end of a partition whose rows are all before an instant, or as old as credits.archive_after says: prove all accounts up to there, make their anchors, and move the partitions to credits.archived_log';
 REVOKE ALL ON PROCEDURE @extschema@.credits_archive FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE @extschema@.credits_archive TO credits_admin;

@@ -26,6 +26,7 @@ PG_FUNCTION_INFO_V1(credits_now);
  */
 static TimestampTz *test_clock = NULL;
 static Interval *alert_cooldown = NULL;
+static Interval *archive_after = NULL;
 static Interval *event_retention = NULL;
 static Interval *refund_window = NULL;
 static Intervals *expiry_warning = NULL;
@@ -105,6 +106,15 @@ Interval *
 clock_alert_cooldown(void)
 {
 	return alert_cooldown;
+}
+
+/*
+ * Returns the setting credits.archive_after, or NULL if it is zero.
+ */
+Interval *
+clock_archive_after(void)
+{
+	return archive_after;
 }
 
 /*
@@ -352,6 +362,15 @@ void
 clock_assign_alert_cooldown(const char *newval, void *extra)
 {
 	alert_cooldown = (Interval *) extra;
+}
+
+/*
+ * Assign hook of credits.archive_after.
+ */
+void
+clock_assign_archive_after(const char *newval, void *extra)
+{
+	archive_after = (Interval *) extra;
 }
 
 /*

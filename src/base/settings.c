@@ -14,6 +14,7 @@ char	   *setting_actor;
 static char *setting_alert_cooldown;
 static char *setting_alert_levels;
 bool		setting_alert_recovery;
+static char *setting_archive_after;
 static char *setting_default_channels;
 char	   *setting_default_locale;
 static char *setting_event_retention;
@@ -124,6 +125,16 @@ settings_define(void)
 							 NULL,
 							 NULL,
 							 NULL);
+	DefineCustomStringVariable("credits.archive_after",
+							   "How old the rows are that credits_archive archives unless told otherwise; 0 means never.",
+							   NULL,
+							   &setting_archive_after,
+							   "0",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_archive_after,
+							   NULL);
 	DefineCustomEnumVariable("credits.debt_payment",
 							 "Which new grants pay an account's debt: those of source purchase, or any.",
 							 NULL,

@@ -50,7 +50,8 @@ static const struct
 	{"credits_settle", "* * * * *"},
 	{"credits_renew", "* * * * *"},
 	{"credits_warn", "*/10 * * * *"},
-	{"credits_housekeep", "30 * * * *"}
+	{"credits_housekeep", "30 * * * *"},
+	{"credits_archive", "45 * * * *"}
 };
 
 /* One job of pg_cron */

@@ -44,7 +44,7 @@ PG_FUNCTION_INFO_V1(credits_job_is_running);
 typedef struct JobRun
 {
 	const Job  *job;
-	int64		id;				/* in credits.job_runs */
+	JobRecord	record;
 	DueItem    *batch;
 	int			batch_size;
 	int			max_steps;		/* in a batch */
@@ -52,11 +52,6 @@ typedef struct JobRun
 	List	   *unfinished;		/* items to be continued */
 	MemoryContext context;		/* reset after each batch */
 	MemoryContext run_context;	/* kept until the end of the run */
-	int64		done;
-	int64		failed;
-	int64		failed_id;		/* the last item that failed, and its error */
-	char		error_code[6];
-	StringInfoData error;
 } JobRun;
 
 static SqlStatement begin_run = {
@@ -94,13 +89,16 @@ static SqlStatement forget_runs = {
 /*
  * Inserts the row of a run.
  */
-static void
-record_begin(JobRun *run)
+void
+job_record_begin(JobRecord *record, const char *job)
 {
 	Datum		values[6];
 	bool		isnull;
 
-	values[0] = CStringGetTextDatum(run->job->name);
+	memset(record, 0, sizeof(JobRecord));
+	record->job = job;
+	initStringInfo(&record->error);
+	values[0] = CStringGetTextDatum(job);
 	values[1] = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(),
 													  false));
 	values[2] = Int32GetDatum(MyProcPid);
@@ -108,39 +106,54 @@ record_begin(JobRun *run)
 	values[4] = TimestampTzGetDatum(MyBEEntry->st_activity_start_timestamp);
 	values[5] = TimestampTzGetDatum(clock_now());
 	PushActiveSnapshot(store_snapshot(true));
-	run->id = DatumGetInt64(statements_value(statements_run(&begin_run, values, NULL), 0, 1,
-											 &isnull));
+	record->id = DatumGetInt64(statements_value(statements_run(&begin_run, values, NULL), 0, 1,
+												&isnull));
 	PopActiveSnapshot();
 }
 
 /*
  * Updates the row of a run, which has ended if "ended".
  */
-static void
-record_progress(JobRun *run, bool ended)
+void
+job_record_progress(JobRecord *record, bool ended)
 {
 	Datum		values[8];
 	bool		isnull[8] = {false};
 
-	values[0] = Int64GetDatum(run->id);
+	values[0] = Int64GetDatum(record->id);
 	values[1] = values[2] = TimestampTzGetDatum(clock_now());
 	isnull[2] = !ended;
-	values[3] = Int64GetDatum(run->done);
-	values[4] = Int64GetDatum(run->failed);
-	values[5] = Int64GetDatum(run->failed_id);
-	values[6] = CStringGetTextDatum(run->error_code);
-	values[7] = CStringGetTextDatum(run->error.data);
-	isnull[5] = run->failed_id == 0;
-	isnull[6] = isnull[7] = run->failed == 0;
+	values[3] = Int64GetDatum(record->done);
+	values[4] = Int64GetDatum(record->failed);
+	values[5] = Int64GetDatum(record->failed_id);
+	values[6] = CStringGetTextDatum(record->error_code);
+	values[7] = CStringGetTextDatum(record->error.data);
+	isnull[5] = record->failed_id == 0;
+	isnull[6] = isnull[7] = record->failed == 0;
 	PushActiveSnapshot(store_snapshot(true));
 	(void) statements_run(&update_run, values, isnull);
 	/* in REPEATABLE READ, this could fail because of a concurrent deletion */
 	if (ended && !IsolationUsesXactSnapshot())
 	{
-		values[0] = CStringGetTextDatum(run->job->name);
+		values[0] = CStringGetTextDatum(record->job);
 		(void) statements_run(&forget_runs, values, NULL);
 	}
 	PopActiveSnapshot();
+}
+
+/*
+ * Notes in the row of a run that an item has failed.  The id is 0 if it is not known
+ * which one.
+ */
+void
+job_record_error(JobRecord *record, int64 id, const ErrorData *error)
+{
+	record->failed++;
+	record->failed_id = id;
+	strlcpy(record->error_code, sqlstate_text(error->sqlerrcode),
+			sizeof(record->error_code));
+	resetStringInfo(&record->error);
+	appendStringInfoString(&record->error, error->message ? error->message : "");
 }
 
 /*
@@ -197,8 +210,8 @@ scan_batch(JobRun *run, JobRange *range)
 /*
  * Returns whether an error ends the run, because it is not caused by an item.
  */
-static bool
-ends_run(const ErrorData *error)
+bool
+job_is_ended_by(const ErrorData *error)
 {
 	return ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
 		ERRCODE_OPERATOR_INTERVENTION ||
@@ -243,7 +256,7 @@ work_items(JobRun *run, const DueItem *items, int n)
 		outcome = run->job->work(&items[i], &steps);
 		run->steps += run->max_steps - steps;
 		if (outcome == ITEM_DONE)
-			run->done++;
+			run->record.done++;
 		else if (outcome == ITEM_UNFINISHED)
 			note_unfinished(run, &items[i]);
 		MemoryContextReset(item);
@@ -276,7 +289,7 @@ work_attempt(void *arg)
 	else
 	{
 		attempt->passed = attempt->range->sweep(attempt->n);
-		attempt->run->done += attempt->passed;
+		attempt->run->record.done += attempt->passed;
 	}
 }
 
@@ -290,16 +303,16 @@ try_items(JobRun *run, const JobRange *range, const DueItem *items, int n,
 		  ErrorData **error)
 {
 	JobAttempt	attempt = {run, range, items, n};
-	const int64 done = run->done;
+	const int64 done = run->record.done;
 	const int	steps = run->steps;
 	const int	nunfinished = list_length(run->unfinished);
 
 	*error = catch_error(work_attempt, &attempt);
 	if (*error == NULL)
 		return attempt.passed;
-	if (ends_run(*error))
+	if (job_is_ended_by(*error))
 		ReThrowError(*error);
-	run->done = done;
+	run->record.done = done;
 	run->steps = steps;
 	run->unfinished = list_truncate(run->unfinished, nunfinished);
 	return -1;
@@ -341,12 +354,7 @@ job_record_failure(JobFailure *failure, const ErrorData *error)
 static void
 note_failure(JobRun *run, int64 id, ErrorData *error)
 {
-	run->failed++;
-	run->failed_id = id;
-	strlcpy(run->error_code, sqlstate_text(error->sqlerrcode),
-			sizeof(run->error_code));
-	resetStringInfo(&run->error);
-	appendStringInfoString(&run->error, error->message ? error->message : "");
+	job_record_error(&run->record, id, error);
 	run->job->failed(id, error);
 }
 
@@ -419,7 +427,7 @@ run_batch(JobRun *run, JobRange *range)
 			job->reached(range, n > 0 ? &run->batch[n - 1] : NULL);
 	}
 	if (n > 0)
-		record_progress(run, false);
+		job_record_progress(&run->record, false);
 	return n > 0;
 }
 
@@ -436,7 +444,7 @@ run_unfinished(JobRun *run)
 	run->steps = 0;
 	(void) work_on(run, item, 1);
 	pfree(item);
-	record_progress(run, false);
+	job_record_progress(&run->record, false);
 }
 
 /*
@@ -515,10 +523,9 @@ job_call(FunctionCallInfo fcinfo, const Job *job)
 	run.batch = palloc(run.batch_size * sizeof(DueItem));
 	run.context = AllocSetContextCreate(context, "credits job",
 										ALLOCSET_DEFAULT_SIZES);
-	initStringInfo(&run.error);
 
 	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
-	record_begin(&run);
+	job_record_begin(&run.record, job->name);
 	/* show that the run is active, even during its first batch */
 	if (may_commit)
 		SPI_commit();
@@ -535,12 +542,12 @@ job_call(FunctionCallInfo fcinfo, const Job *job)
 			break;
 		run_range(&run, &range, may_commit);
 	}
-	record_progress(&run, true);
+	job_record_progress(&run.record, true);
 	SPI_finish();
 
 	MemoryContextSwitchTo(context);
-	values[0] = Int64GetDatum(run.done);
-	values[1] = Int64GetDatum(run.failed);
+	values[0] = Int64GetDatum(run.record.done);
+	values[1] = Int64GetDatum(run.record.failed);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values,
 													  isnull)));
 }

@@ -88,6 +88,18 @@ typedef struct Job
 	void		(*reached) (const JobRange *range, const DueItem *last);
 } Job;
 
+/* The row of a run in credits.job_runs */
+typedef struct JobRecord
+{
+	const char *job;
+	int64		id;
+	int64		done;
+	int64		failed;
+	int64		failed_id;		/* the last item that failed, and its error */
+	char		error_code[6];
+	StringInfoData error;
+} JobRecord;
+
 /* An item of a job that has failed, see job_record_failure */
 typedef struct JobFailure
 {
@@ -102,6 +114,10 @@ typedef struct JobFailure
 	const char *hint;			/* hint if the error has none */
 } JobFailure;
 
+extern void job_record_begin(JobRecord *record, const char *job);
+extern void job_record_progress(JobRecord *record, bool ended);
+extern void job_record_error(JobRecord *record, int64 id, const ErrorData *error);
+extern bool job_is_ended_by(const ErrorData *error);
 extern void job_record_failure(JobFailure *failure, const ErrorData *error);
 extern Datum job_call(FunctionCallInfo fcinfo, const Job *job);
 

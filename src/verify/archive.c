@@ -16,7 +16,9 @@
 #include "credits.h"
 
 #include "jobs/partitions.h"
+#include "ledger/job.h"
 #include "store/statements.h"
+#include "verify/obstacles.h"
 #include "verify/verify.h"
 
 #include "access/relation.h"
@@ -28,60 +30,30 @@
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(credits_archive);
-PG_FUNCTION_INFO_V1(credits_archive_obstacles);
+PG_FUNCTION_INFO_V1(credits_archive_behind);
 
 #define MAX_BATCH 100000
 
-/* a row has the time at which its call began, which may be a while before its id */
-#define SLACK (USECS_PER_HOUR)
+/* A call of credits_archive */
+typedef struct Run
+{
+	TimestampTz before;
+	int			batch_size;
+	Closing		closing;
+	int			npartitions;	/* that have left the log */
+	int64		after_id;		/* holds up to this one are done */
+	JobRecord	record;
+	MemoryContext context;		/* reset before each step */
+} Run;
 
-/* the longest window in which limits and caps are counted, except for a lifetime */
-#define WINDOW (32 * USECS_PER_DAY)
-
-/*
- * What needs rows of the log, and the first of them, above id $2.  Times are $1, before
- * which everything may be archived; $3, since when spends can be refunded; $4, since
- * when keys are promised; $5, since when limits are counted; and $6, now.  NULL is
- * forever.
- */
-static SqlStatement find_obstacles = {
-	"SELECT o.obstacle, o.since, r.id, o.detail FROM (VALUES"
-	" ('before', $1, 'the argument of credits_archive'),"
-	" ('limits', $5, 'limits and caps may still count them'),"
-	" ('credits.key_retention', $4, 'their keys are still promised'),"
-	" ('credits.refund_window', $3, 'they can still be refunded')"
-	") AS o (obstacle, since, detail)"
-	" CROSS JOIN LATERAL (SELECT l.id FROM credits.log AS l WHERE l.id > $2"
-	" AND l.created_at >= coalesce(o.since, '-infinity') ORDER BY l.id LIMIT 1) AS r"
-	" UNION ALL SELECT 'chargeback', min(v.created_at), min(p.transaction_id),"
-	" 'of purchases with an open chargeback: ' || count(DISTINCT p.id)"
-	" FROM credits.reversals AS v JOIN credits.purchases AS p ON p.id = v.purchase_id"
-	" WHERE v.status = 'open' AND p.transaction_id > $2 HAVING count(*) > 0"
-	" UNION ALL SELECT 'subscription', min(d.starts_at), min(d.transaction_id),"
-	" 'of current periods: ' || count(*)"
-	" FROM credits.subscriptions AS s CROSS JOIN LATERAL ("
-	"SELECT d.starts_at, d.transaction_id FROM credits.periods AS d"
-	" WHERE d.subscription_id = s.id ORDER BY d.starts_at DESC LIMIT 1) AS d"
-	" WHERE s.status <> 'canceled' AND d.transaction_id > $2 HAVING count(*) > 0"
-	" UNION ALL SELECT 'stripe_event', e.at, r.id,"
-	" 'since the first event of Stripe that is waiting'"
-	" FROM (SELECT min(e.created) AS at FROM credits.stripe_events AS e"
-	" WHERE e.result = 'waiting' AND EXISTS (SELECT FROM credits.stripe_subjects AS s"
-	" WHERE s.subject = e.subject AND s.waiting IS NOT NULL)) AS e"
-	" CROSS JOIN LATERAL (SELECT l.id FROM credits.log AS l WHERE l.id > $2"
-	" AND l.created_at >= e.at ORDER BY l.id LIMIT 1) AS r"
-	" ORDER BY 3, 1",
-	(const Oid[]) {
-		TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, InvalidOid
-	}
-};
+/* Something to be done in a transaction of its own.  Returns whether to go on. */
+typedef bool (*Step) (Run *run);
 
 static SqlStatement begin_closing = {
 	"INSERT INTO credits.archives (until_id, from_id, before, begun_at, done_account_id)"
@@ -126,71 +98,23 @@ static SqlStatement ended_holds = {
 };
 
 /*
- * Returns the time from which rows may have been made within a span until now.
+ * Returns the last id of the last partition that ends at an id or before, and above
+ * another one; 0 if there is none.
  */
-static TimestampTz
-made_since(TimestampTz now, Interval *span)
+static int64
+last_end(int64 above_id, int64 until_id)
 {
-	TimestampTz since = clock_before(now, span);
+	int64		end = 0;
+	const Leaf *leaves;
+	int			n;
+	int			i;
 
-	return TIMESTAMP_NOT_FINITE(since) || since < MIN_TIMESTAMP + SLACK ?
-		DT_NOBEGIN : since - SLACK;
-}
-
-/*
- * Finds what needs rows of the log, and the first of them.
- */
-static SqlResult *
-run_obstacles(TimestampTz before, int64 from_id)
-{
-	TimestampTz now = clock_now();
-	Interval   *refunds = clock_refund_window();
-	Interval   *keys = clock_key_retention();
-	Datum		values[6];
-	bool		isnull[6] = {false};
-
-	values[0] = TimestampTzGetDatum(before);
-	values[1] = Int64GetDatum(from_id);
-	isnull[2] = refunds == NULL;
-	values[2] = refunds ?
-		TimestampTzGetDatum(made_since(now, refunds)) : (Datum) 0;
-	isnull[3] = keys == NULL;
-	values[3] = keys ?
-		TimestampTzGetDatum(made_since(now, keys)) : (Datum) 0;
-	values[4] = TimestampTzGetDatum(Max(now, MIN_TIMESTAMP + WINDOW) - WINDOW);
-	values[5] = TimestampTzGetDatum(now);
-	return statements_run(&find_obstacles, values, isnull);
-}
-
-/*
- * SQL function: returns what needs rows of the log, in the order of these, so that the
- * books can be closed only before.
- */
-Datum
-credits_archive_obstacles(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	TimestampTz before = PG_ARGISNULL(0) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(0);
-	Closing		closing = {.until_id = 0};
-	SqlResult  *found;
-	uint64		i;
-
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	receipts_check_columns(result->setDesc, 4);
-	(void) anchors_last_closing(GetActiveSnapshot(), &closing);
-	found = run_obstacles(before, closing.until_id);
-	for (i = 0; i < found->nrows; i++)
-	{
-		Datum		values[4];
-		bool		isnull[4];
-		int			j;
-
-		CHECK_FOR_INTERRUPTS();
-		for (j = 0; j < 4; j++)
-			values[j] = statements_value(found, i, j + 1, &isnull[j]);
-		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
-	}
-	return (Datum) 0;
+	leaves = leaves_list(&log_table, &n);
+	for (i = 0; i < n; i++)
+		if (!leaves[i].rest && leaves[i].until - 1 <= until_id &&
+			leaves[i].until - 1 > above_id)
+			end = Max(end, leaves[i].until - 1);
+	return end;
 }
 
 /*
@@ -200,25 +124,17 @@ credits_archive_obstacles(PG_FUNCTION_ARGS)
 static int64
 find_end(TimestampTz before, int64 from_id)
 {
-	SqlResult  *obstacles = run_obstacles(before, from_id);
+	Obstacles	found = obstacles_find(before, from_id);
 	int64		newest = store_newest_id(&log_table);
-	int64		end = 0;
-	const Leaf *leaves;
-	int			n;
-	int			i;
+	int64		end;
 
-	if (obstacles->nrows > 0)
-	{
-		bool		isnull;
-
-		newest = Min(newest,
-					 DatumGetInt64(statements_value(obstacles, 0, 3, &isnull)) - 1);
-	}
-	leaves = leaves_list(&log_table, &n);
-	for (i = 0; i < n; i++)
-		if (!leaves[i].rest && leaves[i].until - 1 <= newest &&
-			leaves[i].until - 1 > from_id)
-			end = Max(end, leaves[i].until - 1);
+	if (found.list != NIL)
+		newest = Min(newest, ((Obstacle *) linitial(found.list))->transaction_id - 1);
+	/* the first row of a time may have been missed */
+	do
+		end = last_end(from_id, newest);
+	while (end > 0 && !obstacles_all_older(from_id, end, found.since, &newest) &&
+		   newest-- > 0);
 	return end;
 }
 
@@ -227,8 +143,9 @@ find_end(TimestampTz before, int64 from_id)
  * archived.
  */
 static bool
-begin(TimestampTz before, Closing *closing)
+begin(Run *run)
 {
+	Closing    *closing = &run->closing;
 	Datum		values[4];
 	int64		from_id = 0;
 	int64		end;
@@ -241,7 +158,9 @@ begin(TimestampTz before, Closing *closing)
 			return true;
 		from_id = closing->until_id;
 	}
-	end = find_end(before, from_id);
+	PushActiveSnapshot(store_snapshot(true));
+	end = find_end(run->before, from_id);
+	PopActiveSnapshot();
 	if (end == 0)
 		return false;
 	closing->until_id = end;
@@ -249,7 +168,7 @@ begin(TimestampTz before, Closing *closing)
 	closing->ended = false;
 	values[0] = Int64GetDatum(end);
 	values[1] = Int64GetDatum(from_id);
-	values[2] = TimestampTzGetDatum(before);
+	values[2] = TimestampTzGetDatum(run->before);
 	values[3] = TimestampTzGetDatum(clock_now());
 	(void) statements_run(&begin_closing, values, NULL);
 	return true;
@@ -284,8 +203,9 @@ wait_for_others(void)
  * Closes the books of the next accounts.  Returns false if there are no more.
  */
 static bool
-close_batch(const Closing *closing, int batch_size)
+close_batch(Run *run)
 {
+	const Closing *closing = &run->closing;
 	Datum		values[2];
 	bool		isnull;
 	SqlResult  *found;
@@ -299,7 +219,7 @@ close_batch(const Closing *closing, int batch_size)
 	if (found->nrows == 0)
 		return false;			/* another run has ended it */
 	values[0] = statements_value(found, 0, 1, &isnull);
-	values[1] = Int32GetDatum(batch_size);
+	values[1] = Int32GetDatum(run->batch_size);
 	found = statements_run(&next_accounts, values, NULL);
 	if (found->nrows == 0)
 		return false;
@@ -320,24 +240,26 @@ close_batch(const Closing *closing, int batch_size)
 	values[0] = Int64GetDatum(closing->until_id);
 	values[1] = statements_value(found, found->nrows - 1, 1, &isnull);
 	(void) statements_run(&advance_closing, values, NULL);
+	job_record_progress(&run->record, false);
 	return true;
 }
 
 /*
- * Copies the rows that are to stay in the log.  The table is made anew, should a run have
- * ended before it was used.  As long as it is unlogged, logical replication does not see
- * its rows, which a subscriber has.
+ * Copies the rows that are to stay in the log.  A table that another run has left has
+ * all of them, as it was made in one transaction.  As long as it is unlogged, logical
+ * replication does not see its rows, which a subscriber has.
  */
-static void
-copy_rows(const Closing *closing)
+static bool
+copy_rows(Run *run)
 {
+	const Closing *closing = &run->closing;
 	char	   *name = anchors_copies_table(closing->until_id);
 	Datum		value = Int64GetDatum(closing->until_id);
 
 	if (statements_run(&lock_rows, &value, NULL)->nrows == 0)
-		return;
+		return false;
 	if (OidIsValid(get_relname_relid(name, get_namespace_oid("credits", false))))
-		statements_execute(psprintf("DROP TABLE credits.%s", name));
+		return true;
 	partitions_make_table(name, "log_default");
 	statements_execute(psprintf("ALTER TABLE credits.%s SET UNLOGGED; "
 								"INSERT INTO credits.%s SELECT l.* FROM credits.carried_rows AS c"
@@ -349,6 +271,7 @@ copy_rows(const Closing *closing)
 								"ANALYZE credits.%s",
 								name, name, closing->until_id, name, name,
 								closing->until_id + 1, name));
+	return true;
 }
 
 /*
@@ -360,6 +283,22 @@ move_partition(const Leaf *leaf, const char *name)
 	statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.%s",
 								quote_identifier(name)));
 	partitions_attach("archived_log", name, leaf->from, leaf->until);
+}
+
+/*
+ * Raises an error: a partition has rows over which the books were closed before, but is
+ * not named like the one that has their copies.
+ */
+static void
+raise_unknown_copies(const char *name, int64 from_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("partition \"credits.%s\" of the log cannot be archived", name),
+			 errdetail("The books were closed over its rows before, up to transaction " INT64_FORMAT ".",
+					   from_id),
+			 errhint("If it has the copies of archived rows, rename it to \"%s\" again; otherwise detach it.",
+					 anchors_copies_table(from_id))));
 }
 
 /* The arguments of exchange */
@@ -404,6 +343,8 @@ exchange(void *arg)
 		if (strcmp(name, anchors_copies_table(closing->from_id)) == 0)
 			statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.%s; "
 										"DROP TABLE credits.%s", name, name));
+		else if (list[i].until - 1 <= closing->from_id)
+			raise_unknown_copies(name, closing->from_id);
 		else
 		{
 			move_partition(&list[i], name);
@@ -422,13 +363,14 @@ exchange(void *arg)
  * must be made again, since a text of one has been erased.
  */
 static bool
-end(const Closing *closing, int *npartitions)
+end(Run *run)
 {
+	const Closing *closing = &run->closing;
 	Exchange	arg = {.closing = closing};
 	Datum		values[2];
 
 	values[0] = Int64GetDatum(closing->until_id);
-	*npartitions = 0;
+	run->npartitions = 0;
 	if (statements_run(&lock_closing, values, NULL)->nrows == 0)
 		return true;			/* another run has ended it */
 	/* a procedure has no snapshot after a commit, and catalogs need one */
@@ -439,7 +381,7 @@ end(const Closing *closing, int *npartitions)
 		return false;
 	values[1] = TimestampTzGetDatum(clock_now());
 	(void) statements_run(&end_closing, values, NULL);
-	*npartitions = arg.npartitions;
+	run->npartitions = arg.npartitions;
 	return true;
 }
 
@@ -448,7 +390,7 @@ end(const Closing *closing, int *npartitions)
  * a number of them.  Returns whether there may be more.
  */
 static bool
-forget_holds(const Closing *closing, int64 *after_id, int batch_size)
+forget_holds(Run *run)
 {
 	Datum		values[3];
 	SqlResult  *found;
@@ -456,9 +398,9 @@ forget_holds(const Closing *closing, int64 *after_id, int batch_size)
 	uint64		i;
 
 	ledger_lock_tables("credits_archive()");
-	values[0] = Int64GetDatum(*after_id);
-	values[1] = Int64GetDatum(closing->until_id);
-	values[2] = Int32GetDatum(batch_size);
+	values[0] = Int64GetDatum(run->after_id);
+	values[1] = Int64GetDatum(run->closing.until_id);
+	values[2] = Int32GetDatum(run->batch_size);
 	found = statements_run(&ended_holds, values, NULL);
 	store = store_open();
 	PushActiveSnapshot(store_snapshot(true));
@@ -469,8 +411,8 @@ forget_holds(const Closing *closing, int64 *after_id, int batch_size)
 		Hold		hold;
 
 		CHECK_FOR_INTERRUPTS();
-		*after_id = DatumGetInt64(statements_value(found, i, 1, &isnull));
-		if (hold_find(store, GetActiveSnapshot(), *after_id, &hold))
+		run->after_id = DatumGetInt64(statements_value(found, i, 1, &isnull));
+		if (hold_find(store, GetActiveSnapshot(), run->after_id, &hold))
 			store_delete(store, &holds_table, GetActiveSnapshot(), &hold);
 	}
 	store_end_changes(store);
@@ -480,23 +422,81 @@ forget_holds(const Closing *closing, int64 *after_id, int batch_size)
 }
 
 /*
+ * Makes a partition if rows go to the default one, or soon will: all of its rows would
+ * be read when the one with the copies is attached, while the log is locked.  Returns
+ * whether it did.
+ */
+static bool
+make_partition(Run *run)
+{
+	return partitions_wanted() && partitions_sweep(1) > 0;
+}
+
+/* A step that is being tried */
+typedef struct Attempt
+{
+	Run		   *run;
+	Step		step;
+	bool		more;			/* output */
+} Attempt;
+
+/*
+ * Does a step.
+ */
+static void
+try_step(void *arg)
+{
+	Attempt    *attempt = arg;
+
+	attempt->more = attempt->step(attempt->run);
+}
+
+/*
+ * Does a step in a transaction of its own.  If it fails, so does the call, which first
+ * records that.
+ */
+static bool
+do_step(Run *run, Step step)
+{
+	Attempt		attempt = {run, step};
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(run->context);
+	MemoryContextReset(run->context);
+	CHECK_FOR_INTERRUPTS();
+	error = catch_error(try_step, &attempt);
+	if (error && !job_is_ended_by(error))
+	{
+		job_record_error(&run->record, 0, error);
+		job_record_progress(&run->record, true);
+		SPI_commit();
+	}
+	if (error)
+		ReThrowError(error);
+	SPI_commit();
+	MemoryContextSwitchTo(run->context);
+	return attempt.more;
+}
+
+/*
  * Reads the arguments of credits_archive.
  */
-static TimestampTz
-read_arguments(FunctionCallInfo fcinfo, int *batch_size)
+static void
+read_arguments(FunctionCallInfo fcinfo, Run *run)
 {
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+	Interval   *after = clock_archive_after();
+
+	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null",
-						PG_ARGISNULL(0) ? "before" : "batch_size"),
-				 errhint("Pass an instant before which rows are to be archived; leave batch_size out for 1000.")));
-	*batch_size = PG_GETARG_INT32(1);
-	if (*batch_size < 1 || *batch_size > MAX_BATCH)
+				 errmsg("batch_size must not be null"),
+				 errhint("Leave batch_size out for 1000.")));
+	run->batch_size = PG_GETARG_INT32(1);
+	if (run->batch_size < 1 || run->batch_size > MAX_BATCH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch_size must be from 1 to %d", MAX_BATCH),
-				 errdetail("It is %d.", *batch_size),
+				 errdetail("It is %d.", run->batch_size),
 				 errhint("Leave batch_size out for 1000.")));
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic)
@@ -504,7 +504,9 @@ read_arguments(FunctionCallInfo fcinfo, int *batch_size)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("credits_archive cannot run inside a transaction block"),
 				 errhint("CALL it by itself.")));
-	return PG_GETARG_TIMESTAMPTZ(0);
+	/* what has not ended is ended in any case */
+	run->before = !PG_ARGISNULL(0) ? PG_GETARG_TIMESTAMPTZ(0) :
+		after ? clock_before(clock_now(), after) : DT_NOBEGIN;
 }
 
 /*
@@ -514,60 +516,95 @@ read_arguments(FunctionCallInfo fcinfo, int *batch_size)
 Datum
 credits_archive(PG_FUNCTION_ARGS)
 {
-	int			batch_size;
-	TimestampTz before = read_arguments(fcinfo, &batch_size);
 	MemoryContext context = CurrentMemoryContext;
-	MemoryContext batch = AllocSetContextCreate(context, "credits archive",
-												ALLOCSET_DEFAULT_SIZES);
-	Closing		closing;
+	Run			run = {.after_id = 0};
 	TupleDesc	tupdesc;
 	Datum		values[2];
 	bool		isnull[2] = {true, true};
-	int64		after_id = 0;
-	int			npartitions;
-	bool		more;
 
+	read_arguments(fcinfo, &run);
 	store_check_writable("credits_archive()");
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
+	run.context = AllocSetContextCreate(context, "credits archive",
+										ALLOCSET_DEFAULT_SIZES);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	MemoryContextSwitchTo(batch);
-	if (begin(before, &closing))
+	MemoryContextSwitchTo(context);
+	job_record_begin(&run.record, "credits_archive");
+	SPI_commit();
+	if (do_step(&run, begin))
 	{
-		SPI_commit();
 		wait_for_others();
+		SPI_commit();
+		while (do_step(&run, close_batch))
+			;
 		do
 		{
-			MemoryContextSwitchTo(batch);
-			MemoryContextReset(batch);
-			SPI_commit();
-			CHECK_FOR_INTERRUPTS();
-			more = close_batch(&closing, batch_size);
-		} while (more);
-		do
-		{
-			SPI_commit();
-			MemoryContextSwitchTo(batch);
-			CHECK_FOR_INTERRUPTS();
-			copy_rows(&closing);
-			SPI_commit();
-			MemoryContextSwitchTo(batch);
-		} while (!end(&closing, &npartitions));
-		values[0] = Int64GetDatum(closing.until_id);
-		values[1] = Int32GetDatum(npartitions);
+			(void) do_step(&run, copy_rows);
+			while (do_step(&run, make_partition))
+				;
+		} while (!do_step(&run, end));
+		run.record.done = run.npartitions;
+		while (do_step(&run, forget_holds))
+			;
+		values[0] = Int64GetDatum(run.closing.until_id);
+		values[1] = Int32GetDatum(run.npartitions);
 		isnull[0] = isnull[1] = false;
-		do
-		{
-			SPI_commit();
-			MemoryContextSwitchTo(batch);
-			MemoryContextReset(batch);
-			CHECK_FOR_INTERRUPTS();
-			more = forget_holds(&closing, &after_id, batch_size);
-		} while (more);
 	}
+	job_record_progress(&run.record, true);
 	SPI_finish();
 	MemoryContextSwitchTo(context);
-	MemoryContextDelete(batch);
+	MemoryContextDelete(run.context);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull)));
+}
+
+/*
+ * Returns when the last row of a partition was made, DT_NOEND if it has none.
+ */
+static TimestampTz
+last_made(int64 from_id, int64 until_id)
+{
+	const ScanBy by = {INT8OID, BTLessStrategyNumber, Int64GetDatum(until_id)};
+	StoreScan	scan;
+	Entry		entry;
+	TimestampTz at = DT_NOEND;
+
+	scan_begin_ids_by(&scan, NULL, &log_by_id, GetActiveSnapshot(), from_id,
+					  until_id - 1, &by, 1);
+	if (scan_peek(&scan, BackwardScanDirection, &entry))
+		at = entry.created_at;
+	scan_end(&scan);
+	return at;
+}
+
+/*
+ * SQL function: returns for how long credits_archive has had something to do: a closing
+ * to end, or a partition whose rows are older than credits.archive_after says.
+ */
+Datum
+credits_archive_behind(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = clock_now();
+	TimestampTz since = now;
+	Interval   *after = clock_archive_after();
+	Closing		closing = {.ended = true};
+	int64		newest = store_newest_id(&log_table);
+	const Leaf *leaves;
+	Leaf		first = {.until = PG_INT64_MAX};
+	int			n;
+	int			i;
+
+	if (anchors_last_closing(GetActiveSnapshot(), &closing) && !closing.ended)
+		since = Min(since, closing.begun_at);
+	leaves = leaves_list(&log_table, &n);
+	for (i = 0; i < n; i++)
+		if (!leaves[i].rest && leaves[i].until - 1 > closing.until_id &&
+			leaves[i].until < first.until)
+			first = leaves[i];
+	if (after && first.until - 1 <= newest)
+		since = Min(since, clock_after(last_made(Max(first.from, closing.until_id + 1),
+												 first.until), after));
+	return DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(now),
+							   TimestampTzGetDatum(since));
 }

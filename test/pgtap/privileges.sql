@@ -177,6 +177,8 @@ INSERT INTO callable VALUES
 	 $$SELECT credits.period_start('2030-01-31', 'UTC', 'month', 1, 1)$$),
 	('credits.refuse_change', false, false, false, NULL),
 	('credits.required', false, true, true, $$SELECT credits.required('2030-01-01', 'x')$$),
+	('credits.erase_replicated', false, false, false, NULL),
+	('credits.archive_behind', false, true, true, $$SELECT credits.archive_behind()$$),
 	('credits.archived_balance', false, true, true, $$SELECT credits.archived_balance(credits.account_id('p:1'), now())$$),
 	('credits.settled', false, true, true, $$SELECT credits.settled(credits.account_id('p:1'))$$),
 	('credits.settled_grants', false, true, true, $$SELECT credits.settled_grants(credits.account_id('p:1'))$$),
