@@ -332,9 +332,6 @@ EOSQL
 			$invoice->('empty', "'in_' || i", $line->(0, q('credits', -1))) ],
 		[ 'money of an invoice that goes back', $invoice->('back', "'in_' || i", $up), 
 			$invoice->('back', "'in_' || 1 + i % 10", $line->(0, q('credits', 10, 'reversed', 1 + i / 10 % 9))) ],
-		[ 'money of an invoice that goes back, and was spent', $invoice->('owing', "'in_' || i", $up)
-			. " PERFORM credits_deduct(name, balance) FROM credits.accounts WHERE name = 'owing' AND balance > 0;",
-			$invoice->('owing', "'in_' || 1 + i % 10", $line->(0, q('credits', 10, 'reversed', 1 + i / 10 % 9))) ],
 		[ 'a change of a plan that is paid', $change->('paid'), undef,
 			sub {
 				$session->value(q(SELECT status FROM credits_subscribe('paid', 'scaled', collection => 'payment', starts_at => '2030-01-11')));
