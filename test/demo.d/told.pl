@@ -50,7 +50,7 @@ call('dba', q{SELECT credits_delivery_sent(id, $1) FROM credits.deliveries}, 't'
 	'SELECT credits_delivery_sent(delivery_id, lease_id)', $lease);
 
 say_step('The balance swings around the level: she is not told again. At 0 she is, but not at night.');
-call('dba', q{SELECT * FROM credits_allocate('ada', 5)}, 'transaction_id #, kind grant, amount 5, balance 14, replayed f');
+call('dba', q{SELECT * FROM credits_allocate('ada', 5)}, 'transaction_id #, kind allocation, amount 5, balance 14, replayed f');
 call('shop', q{SELECT balance FROM credits_deduct('ada', 5)}, '9');
 take('(no rows)');
 set_clock('2030-01-17 23:00+00');
