@@ -20,7 +20,7 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(6, 'Promotions', '{promotions,promotion_totals,promotion_uses}'),
 	(7, 'Purchases', '{purchases,reversals}'),
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
-	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,unsubscribe_secrets}'),
+	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,templates,unsubscribe_secrets}'),
 	(10, 'Jobs', '{warnings,schedules,job_runs}'),
 	(11, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 

@@ -29,6 +29,7 @@ AS $$
 	SELECT credits.advance_sequence('credits.volume_discounts_id_seq', coalesce(max(id), 0)) FROM credits.volume_discounts;
 	SELECT credits.advance_sequence('credits.promotions_id_seq', coalesce(max(id), 0)) FROM credits.promotions;
 	SELECT credits.advance_sequence('credits.contacts_id_seq', coalesce(max(id), 0)) FROM credits.contacts;
+	SELECT credits.advance_sequence('credits.templates_id_seq', coalesce(max(id), 0)) FROM credits.templates;
 	SELECT credits.advance_sequence('credits.purchases_id_seq', coalesce(max(id), 0)) FROM credits.purchases;
 	SELECT
 $$;

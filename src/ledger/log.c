@@ -538,6 +538,8 @@ static const GuardedTable guarded_tables[] = {
 	"Set a new price with credits_set_operation, or end one with credits_retire_operation."},
 	{"plans", "plans are immutable",
 	"Publish a new version with credits_set_plan, or end a plan with credits_retire_plan."},
+	{"templates", "templates are immutable",
+	"Set a new version with credits_set_template, or end a template with credits_retire_template."},
 	{"debts", NULL,
 	"Credits that are bought pay a debt: use credits_allocate with source purchase to write one off."},
 	{"hold_states", NULL,

@@ -90,6 +90,7 @@ INSERT INTO callable VALUES
 	('credits_pools', true, true, true, $$SELECT credits_pools('p:1')$$),
 	('credits_preview_plan_change', true, true, true, $$SELECT credits_preview_plan_change(:subscription, 'p:other')$$),
 	('credits_preferences', true, true, true, $$SELECT credits_preferences('p:1')$$),
+	('credits_preview_template', false, true, true, $$SELECT credits_preview_template('low_balance')$$),
 	('credits_price', true, true, true, $$SELECT credits_price('p:1', 'p:package')$$),
 	('credits_purchases', true, true, true, $$SELECT credits_purchases('p:1')$$),
 	('credits_quiet_hours', true, true, true, $$SELECT credits_quiet_hours('p:1')$$),
@@ -118,10 +119,12 @@ INSERT INTO callable VALUES
 	('credits_schedule', false, true, false, NULL),
 	('credits_set_invoice', false, true, false, $$SELECT credits_set_invoice(s.subscription_id, 'in_p', '[]') FROM credits_subscribe('p:1', 'p:plan', collection => 'payment', external_id => 'p:paid') AS s$$),
 	('credits_remove_contact', true, true, false, $$SELECT credits_remove_contact('p:1', 'email')$$),
+	('credits_retire_template', false, true, false, $$SELECT credits_retire_template('low_balance')$$),
 	('credits_rotate_unsubscribe_secret', false, true, false, $$SELECT credits_rotate_unsubscribe_secret()$$),
 	('credits_set_contact', true, true, false, $$SELECT credits_set_contact('p:1', 'inbox')$$),
 	('credits_set_preference', true, true, false, $$SELECT credits_set_preference('p:1', enabled => true)$$),
 	('credits_set_quiet_hours', true, true, false, $$SELECT credits_set_quiet_hours('p:1', '22:00', '07:00', 'UTC')$$),
+	('credits_set_template', false, true, false, $$SELECT credits_set_template('low_balance', subject => 's', body => 'b')$$),
 	('credits_set_limits', false, true, false, $$SELECT credits_set_limits('p:1', 1000)$$),
 	('credits_set_alerts', false, true, false, $$SELECT credits_set_alerts('p:1', '1')$$),
 	('credits_set_operation', false, true, false, $$SELECT credits_set_operation('p:operation', 2)$$),
@@ -226,6 +229,7 @@ SELECT credits_set_plan('p:other', 20) IS NOT NULL AS made \gset
 SELECT subscription_id AS subscription FROM credits_subscribe('p:1', 'p:plan') \gset
 SELECT credits_offer_plan('p:plan', 'p:1') AS offer \gset
 SELECT credits_unsubscribe_token('p:1', 'low_balance') AS token \gset
+SELECT credits_set_template('low_balance', subject => 's', body => 'a') IS NOT NULL AS made \gset
 SELECT credits_stripe_add_secret('p:secret', 'whsec_0123456789') IS NOT NULL AS made \gset
 INSERT INTO credits.stripe_subjects VALUES ('pi_p', 'what the payment was for'), ('in_p', NULL), ('sub_p', NULL);
 INSERT INTO credits.stripe_subscriptions (subscription, account_near, account_at, deleted, paid, as_rank) VALUES ('sub_p', 0, '-infinity', false, false, 0);

@@ -95,6 +95,7 @@ SELECT tables_are('credits', ARRAY[
 	'stripe_subjects',
 	'stripe_subscriptions',
 	'subscriptions',
+	'templates',
 	'unit_prices',
 	'unsubscribe_secrets',
 	'volume_discounts',
@@ -153,6 +154,7 @@ SELECT sequences_are('credits', ARRAY[
 	'stripe_price_versions_id_seq',
 	'stripe_refused_seq',
 	'subscriptions_id_seq',
+	'templates_id_seq',
 	'transactions_id_seq',
 	'unit_prices_id_seq',
 	'volume_discounts_id_seq'
@@ -1082,7 +1084,7 @@ $$, 'columns of offers');
 SELECT pg_temp.rows_are($$
 	SELECT attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attnum > 0 AND attrelid IN ('credits.contacts'::regclass, 'credits.preferences'::regclass,
-		'credits.quiet_hours'::regclass, 'credits.unsubscribe_secrets'::regclass)
+		'credits.quiet_hours'::regclass, 'credits.templates'::regclass, 'credits.unsubscribe_secrets'::regclass)
 	ORDER BY attrelid::regclass::text COLLATE "C", attnum
 $$, $$ VALUES
 	('credits.contacts', 'id', 'bigint', true),
@@ -1106,6 +1108,16 @@ $$, $$ VALUES
 	('credits.quiet_hours', 'timezone', 'text', true),
 	('credits.quiet_hours', 'changed_at', 'timestamp with time zone', true),
 	('credits.quiet_hours', 'role', 'text', true),
+	('credits.templates', 'id', 'bigint', true),
+	('credits.templates', 'kind', 'text', true),
+	('credits.templates', 'channel', 'text', true),
+	('credits.templates', 'locale', 'text', true),
+	('credits.templates', 'version', 'integer', true),
+	('credits.templates', 'subject', 'text', false),
+	('credits.templates', 'body', 'text', false),
+	('credits.templates', 'html', 'text', false),
+	('credits.templates', 'created_at', 'timestamp with time zone', true),
+	('credits.templates', 'role', 'text', true),
 	('credits.unsubscribe_secrets', 'id', 'bigint', true),
 	('credits.unsubscribe_secrets', 'secret', 'bytea', true),
 	('credits.unsubscribe_secrets', 'created_at', 'timestamp with time zone', true)
@@ -1351,6 +1363,10 @@ $$, $$ VALUES
 	('receipt', 'held', 'bigint'),
 	('receipt', 'replayed', 'boolean'),
 	('receipt', 'created_at', 'timestamp with time zone'),
+	('rendered_message', 'template_id', 'bigint'),
+	('rendered_message', 'subject', 'text'),
+	('rendered_message', 'body', 'text'),
+	('rendered_message', 'html', 'text'),
 	('settlement', 'balance', 'bigint'),
 	('settlement', 'held', 'bigint'),
 	('settlement', 'debt', 'bigint'),
@@ -1548,6 +1564,8 @@ $$, $$ VALUES
 	('credits.subscriptions', 'subscriptions_pkey', 'p'),
 	('credits.subscriptions', 'subscriptions_plan_id_fkey', 'f'),
 	('credits.subscriptions', 'subscriptions_status', 'c'),
+	('credits.templates', 'templates_channel', 'c'),
+	('credits.templates', 'templates_pkey', 'p'),
 	('credits.unit_prices', 'unit_prices_currency', 'c'),
 	('credits.unit_prices', 'unit_prices_pkey', 'p'),
 	('credits.unit_prices', 'unit_prices_price', 'c'),
@@ -1698,6 +1716,8 @@ $$, $$ VALUES
 	('credits.subscriptions_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
 	('credits.subscriptions_external_id_key', true, false, '(external_id IS NOT NULL)', 'external_id'),
 	('credits.subscriptions_pkey', true, true, NULL, 'id'),
+	('credits.templates_kind_idx', true, false, NULL, 'kind,channel,locale,version'),
+	('credits.templates_pkey', true, true, NULL, 'id'),
 	('credits.unit_prices_pkey', true, true, NULL, 'id'),
 	('credits.unit_prices_unit_idx', false, false, NULL, 'unit,currency,active_from,id'),
 	('credits.unsubscribe_secrets_pkey', true, true, NULL, 'id'),
@@ -1800,6 +1820,7 @@ $$, $$ VALUES
 	('credits.roles', 'roles_refuse_row_change', 'A', 'credits.refuse_change', true, true,
 	 'update delete'),
 	('credits.subscriptions', 'subscriptions_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.templates', 'templates_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.unit_prices', 'unit_prices_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.volume_discounts', 'volume_discounts_refuse_change', 'A', 'credits.refuse_change', false, true,
@@ -2080,6 +2101,10 @@ $$, $$ VALUES
 	 'subscription_id bigint, plan text, at text DEFAULT NULL::text, proration text DEFAULT ''prorate''::text,'
 	 ' account text DEFAULT NULL::text',
 	 'credits.plan_change'),
+	('public.credits_preview_template',
+	 'kind text, channel text DEFAULT ''email''::text, locale text DEFAULT NULL::text, detail jsonb DEFAULT NULL::jsonb,'
+	 ' subject text DEFAULT NULL::text, body text DEFAULT NULL::text, html text DEFAULT NULL::text',
+	 'credits.rendered_message'),
 	('public.credits_price',
 	 'account text, package text DEFAULT NULL::text, amount bigint DEFAULT NULL::bigint,'
 	 ' promotion text DEFAULT NULL::text, currency text DEFAULT NULL::text',
@@ -2146,6 +2171,7 @@ $$, $$ VALUES
 	('public.credits_retire_promotion',
 	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'bigint'),
+	('public.credits_retire_template', 'kind text, channel text DEFAULT NULL::text, locale text DEFAULT ''en''::text', 'bigint'),
 	('public.credits_retire_unit_price',
 	 'currency text, unit text DEFAULT ''credit''::text,'
 	 ' at timestamp with time zone DEFAULT NULL::timestamp with time zone',
@@ -2214,6 +2240,10 @@ $$, $$ VALUES
 	 'account text, quiet_from time without time zone DEFAULT NULL::time without time zone,'
 	 ' quiet_until time without time zone DEFAULT NULL::time without time zone, timezone text DEFAULT NULL::text',
 	 'boolean'),
+	('public.credits_set_template',
+	 'kind text, channel text DEFAULT NULL::text, locale text DEFAULT ''en''::text, subject text DEFAULT NULL::text,'
+	 ' body text DEFAULT NULL::text, html text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]',
+	 'bigint'),
 	('public.credits_set_unit_price',
 	 'currency text, price numeric DEFAULT NULL::numeric, unit text DEFAULT ''credit''::text,'
 	 ' active_from timestamp with time zone DEFAULT NULL::timestamp with time zone,'
@@ -2359,6 +2389,7 @@ $$, $$ VALUES
 	('public.credits_pools'),
 	('public.credits_preferences'),
 	('public.credits_preview_plan_change'),
+	('public.credits_preview_template'),
 	('public.credits_price'),
 	('public.credits_purchases'),
 	('public.credits_quiet_hours'),

@@ -104,7 +104,7 @@ SELECT credits_add_consumer('consumer', 0), credits_try_deduct('other:1', 100000
 INSERT INTO credits.deliveries SELECT nextval('credits.deliveries_id_seq'), 1, 1, 1, '2030-01-01', '2030-01-01', NULL, 5, 1, 'email', 'waiting', 'low_balance', 'msg_1', NULL, NULL;
 SELECT credits_set_contact('acc:1', 'email', 'acc1@example.com'), credits_set_contact('acc:1', 'push', 'device 1'),
 	credits_set_preference('acc:1', enabled => false), credits_set_quiet_hours('acc:1', '22:00', '07:00', 'Asia/Tokyo'),
-	length(credits_unsubscribe_token('acc:1', 'low_balance'));
+	length(credits_unsubscribe_token('acc:1', 'low_balance')), credits_set_template('low_balance', subject => 's', body => '{{balance}}');
 SELECT credits_pause_account('acc:19', 'paused');
 SELECT credits_close_account('acc:20', 'closed');
 
@@ -144,7 +144,7 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.id)) FROM credits.contacts AS c),
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.account_id, p.kind, p.channel)) FROM credits.preferences AS p),
 		(SELECT md5(string_agg(q::text, ',' ORDER BY q.account_id)) FROM credits.quiet_hours AS q),
-		(SELECT count(*) FROM credits.unsubscribe_secrets),
+		(SELECT count(*) FROM credits.unsubscribe_secrets), (SELECT count(*) FROM credits.templates),
 		(SELECT count(*) FROM credits.volume_discounts), (SELECT count(*) FROM credits.promotions),
 		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
 $$;
@@ -190,6 +190,7 @@ INSERT INTO bad.valid VALUES
 	('consumer', $$'consumer'$$),
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
 	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$), ('revoke', 'false'),
+	('body', $$'{{balance}}'$$), ('html', $$'<p>{{balance}}</p>'$$), ('detail', $$'{"balance": 1}'$$),
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
@@ -199,6 +200,14 @@ INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_set_preference', 'kind', $$'low_balance'$$),
 	('public.credits_unsubscribe_token', 'kind', $$'low_balance'$$),
 	('credits.is_told', 'kind', $$'low_balance'$$),
+	('public.credits_set_template', 'kind', $$'low_balance'$$),
+	('public.credits_retire_template', 'kind', $$'low_balance'$$),
+	('public.credits_retire_template', 'channel', 'NULL'),
+	('public.credits_retire_template', 'locale', $$'en'$$),
+	('public.credits_preview_template', 'kind', $$'low_balance'$$),
+	('public.credits_set_template', 'subject', $$'{{balance}}'$$),
+	('public.credits_preview_template', 'subject', $$'{{balance}}'$$),
+	('public.credits_set_template', 'channel', $$'email'$$),
 	('credits.not_before', 'kind', $$'low_balance'$$),
 	('credits.advance_sequence', 'id', '2'),
 	('public.credits_allocate', 'expires_in', 'NULL'),
@@ -254,7 +263,7 @@ SELECT 'text'::regtype, v FROM unnest(ARRAY[$$'plan'$$, $$'secret'$$, $$'consume
 	$$(SELECT code FROM credits.codes WHERE kind = 'referral' LIMIT 1)$$, $$(SELECT code FROM credits.codes WHERE kind = 'gift' LIMIT 1)$$, $$'Etc/GMT+12'$$,
 	$$'<+01>-1'$$, $$'posix/Europe/Berlin'$$, $$'../../etc/passwd'$$, 'NULL', $$''$$, $$' '$$, $$'x'$$, $$'-1'$$, $$'acc:2'$$, $$' acc:1'$$, $$'acc:1 '$$,
 	$$E'acc:1\n'$$, $$E'a\tb'$$, $$E'a\x01b'$$, $$E'\x7f'$$, $$'no such thing'$$, $$'acc:19'$$, $$'acc:20'$$, $$E'\'; DROP TABLE x; --'$$,
-	$$'%s %n %1$s'$$, $$'purchase_completed'$$, $$'inbox'$$, $$credits_unsubscribe_token('acc:1', 'low_balance')$$, $$'a@b'$$, $$E'a@b\r\nBcc: c@d'$$, $$'en-'$$, $$'key 1'$$, $$'null'$$, $$repeat('x', 63)$$, $$repeat('x', 64)$$, $$repeat('x', 255)$$, $$repeat('x', 256)$$,
+	$$'%s %n %1$s'$$, $$'purchase_completed'$$, $$'inbox'$$, $$credits_unsubscribe_token('acc:1', 'low_balance')$$, $$'a@b'$$, $$E'a@b\r\nBcc: c@d'$$, $$'en-'$$, $$'{{balance}}'$$, $$'{{'$$, $$'{{no}}'$$, $$'key 1'$$, $$'null'$$, $$repeat('x', 63)$$, $$repeat('x', 64)$$, $$repeat('x', 255)$$, $$repeat('x', 256)$$,
 	$$repeat('x', 1000)$$, $$repeat('x', 1001)$$, $$repeat(' ', 1000)$$, $$repeat('x', 10000000)$$, $$repeat(E'\n', 10000000)$$]) AS v
 UNION ALL
 SELECT 'bigint', v FROM unnest(ARRAY['NULL', '0', '-1', '1', '2', '9223372036854775807', '-9223372036854775808',
