@@ -189,7 +189,7 @@ INSERT INTO bad.valid VALUES
 	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$),
 	('consumer', $$'consumer'$$),
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
-	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$), ('revoke', 'false'),
+	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('revoke', 'false'),
 	('body', $$'{{balance}}'$$), ('html', $$'<p>{{balance}}</p>'$$), ('detail', $$'{"balance": 1}'$$),
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
@@ -197,6 +197,7 @@ INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
 	('public.credits_ack_events', 'token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
 	('public.credits_add_consumer', 'consumer', $$'another'$$),
+	('public.credits_unsubscribe', 'token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$),
 	('public.credits_set_preference', 'kind', $$'low_balance'$$),
 	('public.credits_unsubscribe_token', 'kind', $$'low_balance'$$),
 	('credits.is_told', 'kind', $$'low_balance'$$),
