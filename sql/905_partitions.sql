@@ -1,12 +1,12 @@
 -- partitions: the log in partitions by id
 
-CREATE FUNCTION @extschema@.credits_partition_log()
-RETURNS integer
-AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.credits_partition_log IS
+CREATE PROCEDURE @extschema@.credits_partition_log(
+	INOUT partitions integer DEFAULT NULL)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.credits_partition_log IS
 	'partition the log by id, and make partitions ahead; returns how many were made';
-REVOKE ALL ON FUNCTION @extschema@.credits_partition_log FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.credits_partition_log TO credits_admin;
+REVOKE ALL ON PROCEDURE @extschema@.credits_partition_log FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE @extschema@.credits_partition_log TO credits_admin;
 
 CREATE VIEW credits.partitions AS
 SELECT c.relname AS name,

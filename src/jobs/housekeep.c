@@ -73,7 +73,7 @@ static SqlStatement delete_order = {
  * Deletes up to "limit" events that are older than credits.event_retention.
  */
 static int64
-sweep_events(int limit)
+sweep_events(int limit, bool may_commit)
 {
 	TimestampTz now = clock_now();
 	TimestampTz until = clock_before(now, clock_event_retention());
@@ -112,7 +112,7 @@ expire_purchase(const DueItem *item, int *steps)
  * Sweeps nothing.
  */
 static int64
-sweep_nothing(int limit)
+sweep_nothing(int limit, bool may_commit)
 {
 	return 0;
 }

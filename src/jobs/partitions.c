@@ -11,10 +11,17 @@
  *
  * To close the default partition is to give it bounds and a name, to let it leave the
  * extension, and to put an empty one in its place.  This converts a log that has
- * grown, and also mends one that has outgrown the partitions made ahead.  Nothing is
- * copied or read: that all ids are below the upper bound, the index on them says
- * while nobody else can write, so the constraint by which ATTACH PARTITION knows it
- * is marked as validated.
+ * grown, and also mends one that has outgrown the partitions made ahead.  No row is
+ * copied.  ATTACH PARTITION wants to know that all rows are within the bounds.  A
+ * small partition is read while it is locked.  A larger one gets a constraint first,
+ * which says so for an id far above the newest, and is validated while others go on
+ * writing.  When it is closed there, the sequence of ids continues at that id.
+ *
+ * Work is done in steps, each of which sees from the catalogs what comes next.  So it
+ * continues where an earlier call has ended, for whatever reason.
+ *
+ * Each partition keeps the constraint, named log_bounds: credits_archive can move it
+ * without reading it again.
  *
  * Tested in test/sql/partitions.sql, test/specs/partitions.spec and
  * test/t/partitions.pl.
@@ -25,25 +32,26 @@
 #include "ledger/ledger.h"
 #include "store/statements.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "common/int.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/bufmgr.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/wait_event.h"
 
 PG_FUNCTION_INFO_V1(credits_partition_log);
@@ -52,6 +60,20 @@ PG_FUNCTION_INFO_V1(credits_partition_log);
 #define LOCK_TIMEOUT 200
 
 #define LOCK_TRIES 50
+
+/* of how many blocks a partition may be that is read while it is locked */
+#define MAX_LOCKED_BLOCKS 4096
+
+/* how many ids may be drawn while a constraint is validated */
+#define MARGIN INT64CONST(1000000000)
+
+/* What a step has done */
+typedef enum Step
+{
+	STEP_NONE,					/* there is nothing to do */
+	STEP_PREPARED,				/* it is not done yet: go on */
+	STEP_MADE					/* a partition was made */
+} Step;
 
 /* how to make a partition like another table: its storage options, and the rights */
 static SqlStatement likeness = {
@@ -77,6 +99,32 @@ static SqlStatement index_names = {
 	(const Oid[]) {TEXTOID, TEXTOID, InvalidOid}
 };
 
+/* the upper bound by the constraint of a table, and whether that has been validated */
+static SqlStatement read_bounds = {
+	"SELECT substring(pg_get_constraintdef(c.oid) FROM 'id < ''?([0-9]+)')::bigint,"
+	" c.convalidated FROM pg_constraint AS c"
+	" WHERE c.conrelid = $1 AND c.conname = 'log_bounds' AND c.contype = 'c'",
+	(const Oid[]) {OIDOID, InvalidOid}
+};
+
+/* the lowest and the highest id in the default partition */
+static SqlStatement read_ids = {
+	"SELECT min(d.id), max(d.id) FROM credits.log_default AS d",
+	(const Oid[]) {InvalidOid}
+};
+
+static SqlStatement read_version = {
+	"SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'credits'",
+	(const Oid[]) {InvalidOid}
+};
+
+/* whether the rows of the default partition are dumped */
+static SqlStatement is_dumped = {
+	"SELECT FROM pg_extension AS e WHERE e.extname = 'credits'"
+	" AND 'credits.log_default'::regclass = ANY (e.extconfig)",
+	(const Oid[]) {InvalidOid}
+};
+
 /*
  * Runs one of these statements with two names, and returns a text of its row.
  */
@@ -95,11 +143,14 @@ likeness_text(SqlStatement *statement, const char *name, const char *other, int 
 /*
  * Makes a table that can be a partition: with the columns, constraints and indexes
  * of another one, and guards of its own.  Those of the log are not passed on, since
- * it is a statement that they refuse, and would be lost when it is detached.
+ * it is a statement that they refuse, and would be lost when it is detached.  The
+ * bounds of the other one are not meant for it.
  */
 void
 partitions_make_table(const char *name, const char *model)
 {
+	Oid			oid;
+
 	statements_execute(psprintf("CREATE TABLE credits.%s (LIKE credits.%s INCLUDING ALL)%s; "
 								"CREATE TRIGGER log_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.%s"
 								" FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change(); "
@@ -112,158 +163,65 @@ partitions_make_table(const char *name, const char *model)
 								likeness_text(&likeness, name, model, 1),
 								name, name, name, name,
 								likeness_text(&likeness, name, model, 2)));
+	oid = get_relname_relid(name, get_namespace_oid("credits", false));
+	if (OidIsValid(get_relation_constraint_oid(oid, "log_bounds", true)))
+		statements_execute(psprintf("ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
+									name));
 }
 
 /*
- * Marks the constraint of a table as validated.
+ * Returns the statement that adds the constraint on the ids of a table.
  */
-static void
-trust_constraint(const char *table, const char *name)
+static char *
+bounds_constraint(const char *table, int64 from, int64 until)
 {
-	Oid			oid = get_relname_relid(table, get_namespace_oid("credits", false));
-	Relation	rel = table_open(ConstraintRelationId, RowExclusiveLock);
-	HeapTuple	tuple = SearchSysCacheCopy1(CONSTROID,
-											ObjectIdGetDatum(get_relation_constraint_oid(oid, name, false)));
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for constraint \"%s\"", name);
-	((Form_pg_constraint) GETSTRUCT(tuple))->convalidated = true;
-	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
-	table_close(rel, RowExclusiveLock);
-	CacheInvalidateRelcacheByRelid(oid);
-	CommandCounterIncrement();
+	return psprintf("ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
+					" CHECK (%sid < '" INT64_FORMAT "'::bigint)",
+					quote_identifier(table), from == PG_INT64_MIN ? "" :
+					psprintf("id >= '" INT64_FORMAT "'::bigint AND ", from),
+					until);
 }
 
 /*
  * Attaches a table to a partitioned one, for ids from "from", if that is not
- * PG_INT64_MIN, up to "until".  The caller knows that it has no others, so the
- * constraint by which ATTACH PARTITION knows it is marked as validated, and nothing
- * is read.
+ * PG_INT64_MIN, up to "until".  The table is read if it has no constraint that says
+ * so.
  */
 void
 partitions_attach(const char *parent, const char *table, int64 from, int64 until)
 {
-	const char *name = quote_identifier(table);
-	bool		bounded = from != PG_INT64_MIN;
+	Oid			oid = get_relname_relid(table, get_namespace_oid("credits", false));
 
-	statements_execute(psprintf("ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
-								" CHECK (%sid < '" INT64_FORMAT "'::bigint) NOT VALID",
-								name, bounded ?
-								psprintf("id >= '" INT64_FORMAT "'::bigint AND ", from) : "",
-								until));
-	trust_constraint(table, "log_bounds");
+	if (!OidIsValid(get_relation_constraint_oid(oid, "log_bounds", true)))
+		statements_execute(bounds_constraint(table, from, until));
 	statements_execute(psprintf("ALTER TABLE credits.%s ATTACH PARTITION credits.%s"
-								" FOR VALUES FROM (%s) TO (" INT64_FORMAT "); "
-								"ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
-								parent, name,
-								bounded ? psprintf(INT64_FORMAT, from) : "MINVALUE",
-								until, name));
+								" FOR VALUES FROM (%s) TO (" INT64_FORMAT ")",
+								parent, quote_identifier(table),
+								from == PG_INT64_MIN ? "MINVALUE" :
+								psprintf(INT64_FORMAT, from), until));
 }
 
 /*
  * Has the rows of the default partition dumped, although the table does not come
- * from the extension's script.
+ * from the extension's script.  Only a script of the extension can ask for that: so
+ * there is one that updates it to do so, and one that leads back to its version.
  */
 static void
 mark_for_dump(void)
 {
-	text	   *condition = cstring_to_text("");
-	Oid			oid = get_relname_relid("log_default",
-										get_namespace_oid("credits", false));
+	bool		isnull;
+	SqlResult  *found = statements_run(&read_version, NULL, NULL);
+	char	   *version;
 
-	statements_execute("ALTER EXTENSION credits ADD TABLE credits.log_default");
-	/* the function may be called by scripts only, and knows them by this */
-	creating_extension = true;
-	CurrentExtensionObject = get_extension_oid("credits", false);
-	PG_TRY();
-	{
-		DirectFunctionCall2(pg_extension_config_dump, ObjectIdGetDatum(oid),
-							PointerGetDatum(condition));
-	}
-	PG_FINALLY();
-	{
-		creating_extension = false;
-		CurrentExtensionObject = InvalidOid;
-	}
-	PG_END_TRY();
-	CommandCounterIncrement();
-}
-
-/*
- * Returns the highest id in the default partition or, with BackwardScanDirection,
- * the lowest.  Returns "none" if it is empty.
- */
-static int64
-extreme_id(const Leaf *rest, ScanDirection direction, int64 none)
-{
-	StoreScan	scan;
-	Entry		entry;
-
-	scan_begin_ids_by(&scan, NULL, &log_by_id, GetLatestSnapshot(), rest->from,
-					  PG_INT64_MAX, NULL, 0);
-	if (!scan_read(&scan, direction, &entry))
-		entry.id = none;
-	scan_end(&scan);
-	return entry.id;
-}
-
-/*
- * Returns the upper bound for a partition that has an id: the next multiple of
- * credits.partition_rows.
- */
-static int64
-bound_above(int64 id)
-{
-	return (id / setting_partition_rows + 1) * setting_partition_rows;
-}
-
-/*
- * Returns a copy of the default partition's entry in the list, and how many
- * partitions there are.
- */
-static Leaf
-find_rest(int *n)
-{
-	const Leaf *leaves = leaves_list(&log_table, n);
-
-	return leaves[*n - 1];
-}
-
-/*
- * Closes the default partition.  The caller holds an exclusive lock of the log and of
- * the default partition.
- */
-static void
-close_rest(void)
-{
-	int			n;
-	Leaf		rest = find_rest(&n);
-	bool		first = n == 1;
-	char	   *name = first ? "log_0" : psprintf("log_" INT64_FORMAT, rest.from);
-	int64		lowest = extreme_id(&rest, ForwardScanDirection, rest.from);
-	int64		highest = Max(extreme_id(&rest, BackwardScanDirection, 0),
-							  store_newest_id(&log_table));
-	int64		until = bound_above(highest);
-
-	if (lowest < rest.from)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the default partition of the log has rows that belong before other partitions"),
-				 errdetail("It has transaction " INT64_FORMAT ", but there are partitions up to " INT64_FORMAT ".",
-						   lowest, rest.from),
-				 errhint("Attach a partition for these ids.")));
-	statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.log_default; "
-								"ALTER TABLE credits.log_default RENAME TO %s", name));
-	statements_execute(likeness_text(&index_names, name, "log_default", 1));
-	partitions_attach("log", name, rest.from, until);
-	statements_execute(psprintf("COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; "
-								"ALTER EXTENSION credits DROP TABLE credits.%s",
-								name, name));
-	partitions_make_table("log_default", name);
-	statements_execute("ALTER TABLE credits.log ATTACH PARTITION credits.log_default DEFAULT; "
-					   "COMMENT ON TABLE credits.log_default IS"
-					   " 'the partition of credits.log for all rows that no other takes'");
-	mark_for_dump();
+	if (found->nrows == 0)
+		elog(ERROR, "extension \"credits\" does not exist");
+	version = TextDatumGetCString(statements_value(found, 0, 1, &isnull));
+	statements_execute(psprintf("ALTER EXTENSION credits ADD TABLE credits.log_default; "
+								"ALTER EXTENSION credits UPDATE TO 'log_default'; "
+								"ALTER EXTENSION credits UPDATE TO %s",
+								quote_literal_cstr(version)));
+	if (statements_run(&is_dumped, NULL, NULL)->nrows == 0)
+		elog(ERROR, "rows of table \"credits.log_default\" would not be dumped");
 }
 
 /*
@@ -285,12 +243,14 @@ limit_waiting(void)
 /* What is to be done while the log is locked */
 typedef struct LockedWork
 {
-	CatchWork	work;			/* or NULL */
+	CatchWork	work;
 	void	   *arg;
+	LOCKMODE	mode;			/* of the lock of the log itself */
+	bool		sequence;		/* is the sequence to be locked first? */
 } LockedWork;
 
 /*
- * Locks the log and its default partition against everybody, if that does not take
+ * Locks the log, and its default partition against everybody, if that does not take
  * long, and does what is to be done.
  */
 static void
@@ -299,26 +259,29 @@ lock_log(void *arg)
 	LockedWork *locked = arg;
 	int			nest = limit_waiting();
 
-	leaves_lock(&log_table, AccessExclusiveLock, true);
-	if (locked->work)
-		locked->work(locked->arg);
+	if (locked->sequence)
+	{
+		tables_resolve(&log_table);
+		LockRelationOid(log_table.sequence_oid, ShareRowExclusiveLock);
+	}
+	leaves_lock(&log_table, locked->mode, AccessExclusiveLock);
+	locked->work(locked->arg);
 	AtEOXact_GUC(true, nest);
 }
 
 /*
- * Locks the log and its default partition against everybody, and does something that
- * may need further locks.  While one waits for such a lock, all others queue behind: so
- * the wait is given up again and again, and everything is undone.
+ * Does something with the log and its default partition locked, which may need further
+ * locks.  While one waits for such a lock, all others queue behind: so the wait is given
+ * up again and again, and everything is undone.
  */
-void
-partitions_with_log_locked(CatchWork work, void *arg)
+static void
+do_locked(LockedWork *locked)
 {
-	LockedWork	locked = {work, arg};
 	int			i;
 
 	for (i = 1;; i++)
 	{
-		ErrorData  *error = catch_error(lock_log, &locked);
+		ErrorData  *error = catch_error(lock_log, locked);
 
 		if (error == NULL)
 			return;
@@ -341,86 +304,389 @@ partitions_with_log_locked(CatchWork work, void *arg)
 }
 
 /*
- * Makes a partition if too few are left for new rows.  Returns whether it did.
+ * Locks the log and its default partition against everybody, and does something that
+ * may need further locks.
  */
-static bool
-make_next(void)
+void
+partitions_with_log_locked(CatchWork work, void *arg)
 {
+	LockedWork	locked = {work, arg, AccessExclusiveLock};
+
+	do_locked(&locked);
+}
+
+/* What the default partition has */
+typedef struct Rest
+{
+	Oid			oid;
+	bool		first;			/* is it the only partition? */
+	int64		lowest;			/* of its rows; 0 if there are none */
+	int64		highest;
+	int64		newest;			/* the newest id, whether or not it has a row */
+	int64		until;			/* the bound by its constraint; 0 if it has
+								 * none */
+	bool		validated;		/* has that been validated? */
+} Rest;
+
+/*
+ * Finds out what the default partition has.  Its rows are those of the latest snapshot.
+ */
+static void
+read_rest(Rest *rest)
+{
+	const Leaf *leaves;
 	int			n;
-	Leaf		rest = find_rest(&n);
+	SqlResult  *found = statements_run_latest(&read_ids, NULL, NULL);
+	Datum		value;
+	bool		isnull;
+
+	value = statements_value(found, 0, 1, &isnull);
+	rest->lowest = isnull ? 0 : DatumGetInt64(value);
+	value = statements_value(found, 0, 2, &isnull);
+	rest->highest = isnull ? 0 : DatumGetInt64(value);
+	leaves = leaves_list(&log_table, &n);
+	rest->first = n == 1;
+	rest->oid = leaves[n - 1].oid;
 
 	/* on a subscriber of logical replication, the sequence is behind the rows */
-	int64		newest = Max(store_newest_id(&log_table),
-							 extreme_id(&rest, BackwardScanDirection, 0));
-	int64		until;
-	const Leaf *leaves;
-	char	   *name;
-	int			ahead = 0;
-	int			i;
-
-	/* rows are going to the default partition */
-	if (newest >= rest.from)
+	rest->newest = Max(store_newest_id(&log_table), rest->highest);
+	value = ObjectIdGetDatum(rest->oid);
+	found = statements_run(&read_bounds, &value, NULL);
+	rest->until = 0;
+	if (found->nrows > 0)
 	{
-		partitions_with_log_locked(NULL, NULL);
-		close_rest();
-		return true;
+		value = statements_value(found, 0, 1, &isnull);
+		rest->until = isnull ? 0 : DatumGetInt64(value);
+		rest->validated = DatumGetBool(statements_value(found, 0, 2, &isnull));
 	}
-	leaves = leaves_list(&log_table, &n);
-	for (i = 0; i < n - 1; i++)
-		if (leaves[i].from > newest)
-			ahead++;
-	if (ahead >= setting_partitions_ahead ||
-		pg_add_s64_overflow(rest.from, setting_partition_rows, &until))
-		return false;
-	name = psprintf("log_" INT64_FORMAT, rest.from);
-	partitions_make_table(name, "log_default");
-	statements_execute(psprintf("ALTER TABLE credits.log ATTACH PARTITION credits.%s"
-								" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")",
-								name, rest.from, until));
-	return true;
 }
 
 /*
- * Returns whether partitions are to be made ahead.
+ * Returns a copy of the entry of the list of partitions that has an id.
+ */
+static Leaf
+leaf_with(int64 id)
+{
+	int			n;
+	const Leaf *leaves = leaves_list(&log_table, &n);
+	int			i;
+
+	for (i = 0; id >= leaves[i].until && i < n - 1; i++)
+		;
+	return leaves[i];
+}
+
+/*
+ * Returns the upper bound for a partition that has an id: the next multiple of
+ * credits.partition_rows.
+ */
+static int64
+bound_above(int64 id)
+{
+	int64		until;
+
+	if (pg_mul_s64_overflow(id / setting_partition_rows + 1, setting_partition_rows,
+							&until))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("no partition can be made for the newest rows of the log"),
+				 errdetail("Ids have reached " INT64_FORMAT ", and partitions have %d ids.",
+						   id, setting_partition_rows),
+				 errhint("Set credits.partition_rows to a lower number.")));
+	return until;
+}
+
+/*
+ * Returns a name for a partition that begins with an id.  Somebody may have detached
+ * one of that name.
+ */
+static char *
+name_from(int64 from)
+{
+	char	   *name = psprintf("log_" INT64_FORMAT, from);
+	Oid			schema = get_namespace_oid("credits", false);
+	int			i;
+
+	for (i = 2; OidIsValid(get_relname_relid(name, schema)); i++)
+		name = psprintf("log_" INT64_FORMAT "_%d", from, i);
+	return name;
+}
+
+/*
+ * Gives the default partition a constraint that is far above the newest id, so that
+ * nobody reaches it until the constraint has been validated.
+ */
+static void
+bound_rest(void *arg)
+{
+	Rest		rest;
+	int64		far;
+
+	read_rest(&rest);
+	if (pg_add_s64_overflow(rest.newest, MARGIN, &far))
+		far = PG_INT64_MAX;
+	statements_execute(psprintf("%s NOT VALID",
+								bounds_constraint("log_default",
+												  leaf_with(rest.newest).from,
+												  bound_above(far))));
+}
+
+/*
+ * Attaches an empty table as the new default partition.
+ */
+static void
+attach_rest(void)
+{
+	statements_execute("ALTER TABLE credits.log ATTACH PARTITION credits.log_default DEFAULT; "
+					   "COMMENT ON TABLE credits.log_default IS"
+					   " 'the partition of credits.log for all rows that no other takes'");
+	mark_for_dump();
+}
+
+/*
+ * Gives a table, and its indexes, another name.
+ */
+static void
+rename_table(const char *from, const char *to)
+{
+	statements_execute(psprintf("ALTER TABLE credits.%s RENAME TO %s", from, to));
+	statements_execute(likeness_text(&index_names, to, from, 1));
+}
+
+/*
+ * Copies rows of the default partition to a new table.  As long as that is unlogged,
+ * logical replication does not see the rows, which a subscriber has.
+ */
+static void
+copy_rest(const char *name, const char *condition)
+{
+	partitions_make_table(name, "log_default");
+	statements_execute(psprintf("ALTER TABLE credits.%s SET UNLOGGED; "
+								"INSERT INTO credits.%s SELECT d.* FROM credits.log_default AS d WHERE %s; "
+								"ALTER TABLE credits.%s SET LOGGED",
+								name, name, condition, name));
+}
+
+/*
+ * Splits the default partition, which has rows of several ranges of ids: those of the
+ * first range get a partition, and the others a new default one.  This is the only case
+ * in which rows are copied.
+ */
+static void
+split_rest(const Leaf *leaf, const char *name)
+{
+	copy_rest(name, psprintf("d.id < " INT64_FORMAT, leaf->until));
+	copy_rest("log_default_rest", psprintf("d.id >= " INT64_FORMAT, leaf->until));
+	statements_execute("ALTER TABLE credits.log DETACH PARTITION credits.log_default; "
+					   "ALTER EXTENSION credits DROP TABLE credits.log_default; "
+					   "DROP TABLE credits.log_default");
+	rename_table("log_default_rest", "log_default");
+	partitions_attach("log", name, leaf->from, leaf->until);
+	attach_rest();
+}
+
+/*
+ * Closes the default partition, of which everything is locked.
+ */
+static void
+exchange_rest(void *arg)
+{
+	Rest		rest;
+	Leaf		leaf;
+	bool		last;
+	int64		until;
+	char	   *name;
+
+	read_rest(&rest);
+	leaf = leaf_with(rest.highest > 0 ? rest.lowest : rest.newest);
+	last = leaf.until == PG_INT64_MAX;
+	name = name_from(leaf.from == PG_INT64_MIN ? 0 : leaf.from);
+	if (rest.highest >= leaf.until)
+	{
+		split_rest(&leaf, name);
+		return;
+	}
+	until = !last ? leaf.until : rest.until ? rest.until : bound_above(rest.newest);
+	statements_execute("ALTER TABLE credits.log DETACH PARTITION credits.log_default");
+	rename_table("log_default", name);
+	partitions_attach("log", name, leaf.from, until);
+	statements_execute(psprintf("COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; "
+								"ALTER EXTENSION credits DROP TABLE credits.%s",
+								name, name));
+	partitions_make_table("log_default", name);
+	attach_rest();
+	/* go on where the next partition begins */
+	if (last && rest.until)
+		statements_execute(psprintf("ALTER SEQUENCE credits.%s RESTART WITH " INT64_FORMAT,
+									log_table.sequence, until));
+}
+
+/*
+ * Does the next step of closing the default partition.
+ */
+static Step
+close_rest(const Rest *rest, bool may_commit)
+{
+	LockedWork	locked = {exchange_rest, NULL, AccessExclusiveLock};
+	bool		last = leaf_with(rest->highest > 0 ? rest->lowest :
+								 rest->newest).until == PG_INT64_MAX;
+	Relation	rel;
+	BlockNumber blocks;
+
+	/* nobody waits for this lock, but autovacuum gives way to it */
+	leaves_lock(&log_table, NoLock, ShareUpdateExclusiveLock);
+	if (rest->until && !rest->validated)
+	{
+		statements_execute("ALTER TABLE credits.log_default VALIDATE CONSTRAINT log_bounds");
+		return STEP_PREPARED;
+	}
+	rel = table_open(rest->oid, NoLock);
+	blocks = RelationGetNumberOfBlocks(rel);
+	table_close(rel, NoLock);
+	if (rest->until == 0 && last && blocks > MAX_LOCKED_BLOCKS)
+	{
+		if (!may_commit)
+			ereport(ERROR,
+					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("a log of this size cannot be partitioned inside a transaction block"),
+					 errdetail("It has %u blocks, which are read while others go on writing.",
+							   blocks),
+					 errhint("CALL credits_partition_log() by itself.")));
+		locked.work = bound_rest;
+		locked.mode = NoLock;
+		do_locked(&locked);
+		return STEP_PREPARED;
+	}
+
+	/*
+	 * whoever draws ids has locked the default partition first, or the
+	 * sequence
+	 */
+	locked.sequence = last && rest->until && !rest->first;
+	do_locked(&locked);
+	return STEP_MADE;
+}
+
+/* The partition that is made ahead */
+typedef struct Next
+{
+	int64		from;
+	int64		until;
+	bool		made;			/* output */
+} Next;
+
+/*
+ * Attaches the next partition, if the default one still has no rows.
+ */
+static void
+attach_next(void *arg)
+{
+	Next	   *next = arg;
+	Rest		rest;
+	char	   *name = name_from(next->from);
+
+	read_rest(&rest);
+	next->made = rest.highest == 0;
+	if (!next->made)
+		return;
+	partitions_make_table(name, "log_default");
+	partitions_attach("log", name, next->from, next->until);
+}
+
+/*
+ * Makes a partition if there are too few for new rows.
+ */
+static Step
+make_ahead(const Rest *rest)
+{
+	Next		next;
+	LockedWork	locked = {attach_next, &next, NoLock};
+	int			n;
+	const Leaf *leaves = leaves_list(&log_table, &n);
+	int			ahead = 0;
+	int			i;
+
+	for (i = 0; !leaves[i].rest || leaves[i].until - 1 <= rest->newest; i++)
+		if (leaves[i].from > rest->newest)
+			ahead++;
+	if (ahead >= setting_partitions_ahead && leaves[i].from > rest->newest)
+		return STEP_NONE;
+	next.from = leaves[i].from;
+	if (pg_add_s64_overflow(next.from, setting_partition_rows, &next.until))
+		return STEP_NONE;
+	if (next.until <= rest->newest)
+		next.until = bound_above(rest->newest);
+	next.until = Min(next.until, leaves[i].until);
+	do_locked(&locked);
+	return next.made ? STEP_MADE : STEP_PREPARED;
+}
+
+/*
+ * Does what comes next to partition the log.  The caller has locked it, so that one
+ * session does this at a time.
+ */
+static Step
+take_step(bool may_commit)
+{
+	Rest		rest;
+
+	read_rest(&rest);
+	if (rest.first || rest.highest > 0)
+		return close_rest(&rest, may_commit);
+	return make_ahead(&rest);
+}
+
+/*
+ * Returns whether partitions are to be made ahead: if there are any, or if somebody has
+ * begun to make some.
  */
 bool
 partitions_wanted(void)
 {
-	int			n;
+	Rest		rest;
 
 	if (setting_partition_rows == 0)
 		return false;
-	(void) leaves_list(&log_table, &n);
-	return n > 1;
+	read_rest(&rest);
+	return !rest.first || rest.until > 0;
 }
 
 /*
- * Makes a partition ahead, if there are too few.  Returns how many were made.
+ * Makes a partition ahead, if there are too few, or does a step towards that.  Returns
+ * whether there may be more to do.
  */
 int64
-partitions_sweep(int limit)
+partitions_sweep(int limit, bool may_commit)
 {
-	int			nest = limit_waiting();
-	bool		made;
+	Step		step = STEP_NONE;
 
 	/* a procedure has no snapshot after a commit, and catalogs need one */
 	PushActiveSnapshot(store_snapshot(true));
-	leaves_lock(&log_table, ShareUpdateExclusiveLock, false);
-	made = make_next();
+	tables_resolve(&log_table);
+	/* if another session is doing it, leave it to that */
+	if (ConditionalLockRelationOid(log_table.oid, ShareUpdateExclusiveLock))
+		step = take_step(may_commit);
 	PopActiveSnapshot();
-	AtEOXact_GUC(true, nest);
-	return made ? 1 : 0;
+	return step != STEP_NONE;
 }
 
 /*
- * SQL function: partitions the log, and makes partitions ahead.  Returns how many
- * were made.
+ * SQL procedure: partitions the log, and makes partitions ahead.  Returns how many
+ * were made.  It commits after each step, unless it is called in a transaction block.
  */
 Datum
 credits_partition_log(PG_FUNCTION_ARGS)
 {
+	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic;
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext batch = AllocSetContextCreate(context, "credits partitions",
+												ALLOCSET_DEFAULT_SIZES);
+	TupleDesc	tupdesc;
+	Datum		value;
+	bool		isnull = false;
 	int			made = 0;
-	int			n;
+	Step		step;
 
 	store_check_writable("credits_partition_log()");
 	if (setting_partition_rows == 0)
@@ -429,16 +695,28 @@ credits_partition_log(PG_FUNCTION_ARGS)
 				 errmsg("the size of partitions is not set"),
 				 errdetail("Setting credits.partition_rows is 0."),
 				 errhint("Set it for the database: ALTER DATABASE ... SET credits.partition_rows = ...")));
-	/* only one session at a time */
-	leaves_lock(&log_table, ShareUpdateExclusiveLock, false);
-	(void) find_rest(&n);
-	if (n == 1)
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
+	do
 	{
-		partitions_with_log_locked(NULL, NULL);
-		close_rest();
-		made++;
-	}
-	while (make_next())
-		made++;
-	PG_RETURN_INT32(made);
+		MemoryContextSwitchTo(batch);
+		MemoryContextReset(batch);
+		CHECK_FOR_INTERRUPTS();
+		PushActiveSnapshot(store_snapshot(true));
+		/* only one session at a time */
+		leaves_lock(&log_table, ShareUpdateExclusiveLock, NoLock);
+		step = take_step(may_commit);
+		PopActiveSnapshot();
+		if (step == STEP_MADE)
+			made++;
+		if (may_commit)
+			SPI_commit();
+	} while (step != STEP_NONE);
+	SPI_finish();
+	MemoryContextSwitchTo(context);
+	MemoryContextDelete(batch);
+	value = Int32GetDatum(made);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, &value, &isnull)));
 }

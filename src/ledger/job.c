@@ -45,6 +45,7 @@ typedef struct JobRun
 {
 	const Job  *job;
 	JobRecord	record;
+	bool		may_commit;		/* does each batch end a transaction? */
 	DueItem    *batch;
 	int			batch_size;
 	int			max_steps;		/* in a batch */
@@ -288,7 +289,8 @@ work_attempt(void *arg)
 		attempt->passed = work_items(attempt->run, attempt->items, attempt->n);
 	else
 	{
-		attempt->passed = attempt->range->sweep(attempt->n);
+		attempt->passed = attempt->range->sweep(attempt->n,
+												attempt->run->may_commit);
 		attempt->run->record.done += attempt->passed;
 	}
 }
@@ -451,7 +453,7 @@ run_unfinished(JobRun *run)
  * Runs one part of a job.
  */
 static void
-run_range(JobRun *run, JobRange *range, bool may_commit)
+run_range(JobRun *run, JobRange *range)
 {
 	bool		passed = false;
 	bool		more;
@@ -467,7 +469,7 @@ run_range(JobRun *run, JobRange *range, bool may_commit)
 			run_unfinished(run);
 		more = !passed || run->unfinished != NIL;
 		MemoryContextSwitchTo(old);
-		if (may_commit)
+		if (run->may_commit)
 			SPI_commit();
 		MemoryContextReset(run->context);
 	} while (more);
@@ -507,7 +509,7 @@ job_call(FunctionCallInfo fcinfo, const Job *job)
 		IsA(fcinfo->context, CallContext) &&
 		!castNode(CallContext, fcinfo->context)->atomic;
 	MemoryContext context = CurrentMemoryContext;
-	JobRun		run = {.job = job};
+	JobRun		run = {.job = job,.may_commit = may_commit};
 	int			part;
 	TupleDesc	tupdesc;
 	Datum		values[2];
@@ -540,7 +542,7 @@ job_call(FunctionCallInfo fcinfo, const Job *job)
 
 		if (job->begin ? !job->begin(&range) : part > 0)
 			break;
-		run_range(&run, &range, may_commit);
+		run_range(&run, &range);
 	}
 	job_record_progress(&run.record, true);
 	SPI_finish();

@@ -34,7 +34,7 @@ typedef struct JobRange
 	 * If items need not be listed: a function that finds and processes up to
 	 * "limit" items, and returns how many.
 	 */
-	int64		(*sweep) (int limit);
+	int64		(*sweep) (int limit, bool may_commit);
 } JobRange;
 
 /* A row that is due */

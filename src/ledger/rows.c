@@ -174,6 +174,10 @@ StoreIndex	log_by_target_id = {
 	&log_table, NULL, {"target_id"},
 	.predicate = "(target_id IS NOT NULL)"
 };
+StoreIndex	log_by_reference = {
+	&log_table, NULL, {"reference"},
+	.predicate = "(reference IS NOT NULL)"
+};
 
 StoreIndex	archived_log_by_id = {
 	&archived_log_table, NULL, {"id"},.unique = true

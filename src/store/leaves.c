@@ -13,6 +13,10 @@
  * it still is the partition of that id.  A list that is out of date is noticed
  * when the lock is granted, because that processes invalidations.
  *
+ * The list covers all ids: what no other partition has belongs to the default one,
+ * which is in the list once for each such range.  Usually that is only the last one,
+ * above all others.  If somebody has detached a partition, its ids are another.
+ *
  * The indexes of a partition are found by what they are, not by their names.
  */
 #include "credits.h"
@@ -33,7 +37,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-/* The partitions of a table, in order of their ids; the default one is last */
+/* The partitions of a table, in order of their ids */
 struct Leaves
 {
 	MemoryContext context;
@@ -105,6 +109,8 @@ read_leaf(const StoreTable *table, Oid oid, Leaf *leaf)
 	memset(leaf, 0, sizeof(Leaf));
 	leaf->oid = oid;
 	leaf->rest = bound->is_default;
+	/* until it is known, the default partition is above all others */
+	leaf->from = leaf->until = PG_INT64_MAX;
 	if (!leaf->rest)
 	{
 		leaf->from = end_of(table, bound->lowerdatums);
@@ -114,7 +120,7 @@ read_leaf(const StoreTable *table, Oid oid, Leaf *leaf)
 }
 
 /*
- * qsort comparator: by ids, the default partition last.
+ * qsort comparator: by ids.
  */
 static int
 compare_leaves(const void *a, const void *b)
@@ -122,9 +128,37 @@ compare_leaves(const void *a, const void *b)
 	const Leaf *x = a;
 	const Leaf *y = b;
 
-	if (x->rest != y->rest)
-		return x->rest ? 1 : -1;
 	return x->from < y->from ? -1 : x->from > y->from ? 1 : 0;
+}
+
+/*
+ * Covers all ids: adds the default partition, which is the last in the list, where
+ * there is a gap between two others.  The list has room for that.
+ */
+static void
+cover_gaps(struct Leaves *list)
+{
+	Leaf		rest = list->leaves[list->n - 1];
+	int			nothers = list->n - 1;
+	int64		until = PG_INT64_MIN;
+	int			i;
+
+	for (i = 0; i < nothers; i++)
+	{
+		Leaf	   *gap = &list->leaves[list->n];
+
+		if (list->leaves[i].from > until)
+		{
+			*gap = rest;
+			gap->from = until;
+			gap->until = list->leaves[i].from;
+			list->n++;
+		}
+		until = list->leaves[i].until;
+	}
+	list->leaves[nothers].from = until;
+	list->leaves[nothers].until = PG_INT64_MAX;
+	qsort(list->leaves, list->n, sizeof(Leaf), compare_leaves);
 }
 
 /*
@@ -142,7 +176,7 @@ read_leaves(StoreTable *table)
 	List	   *oids = find_inheritance_children(table->oid, NoLock);
 	struct Leaves *list = MemoryContextAllocZero(context,
 												 offsetof(struct Leaves, leaves) +
-												 list_length(oids) * sizeof(Leaf));
+												 2 * list_length(oids) * sizeof(Leaf));
 	ListCell   *lc;
 
 	list->context = context;
@@ -154,9 +188,7 @@ read_leaves(StoreTable *table)
 		raise_altered(table, "It has no default partition.",
 					  psprintf("Attach one: ALTER TABLE credits.%s ATTACH PARTITION credits.%s_default DEFAULT.",
 							   table->name, table->name));
-	list->leaves[list->n - 1].from = list->n == 1 ? PG_INT64_MIN :
-		list->leaves[list->n - 2].until;
-	list->leaves[list->n - 1].until = PG_INT64_MAX;
+	cover_gaps(list);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
 	return list;
@@ -190,8 +222,8 @@ resolve_leaves(StoreTable *table)
 }
 
 /*
- * Returns the partitions of a table, in order of their ids, the default one last.
- * They are valid until the next call of a function of this directory.
+ * Returns the partitions of a table, in order of their ids, which they all cover: the
+ * default one is last, and also wherever there is a gap between others.  They are valid until the next call of a function of this directory.
  */
 const Leaf *
 leaves_list(StoreTable *table, int *n)
@@ -222,13 +254,9 @@ leaf_with_oid(struct Leaves *list, Oid oid)
 static Leaf *
 leaf_of_id(struct Leaves *list, int64 id)
 {
-	Leaf	   *rest = &list->leaves[list->n - 1];
 	int			low = 0;
 	int			high = list->n - 1;
 
-	/* mostly the newest rows are sought */
-	if (id >= rest->from)
-		return rest;
 	while (low < high)
 	{
 		int			middle = low + (high - low) / 2;
@@ -238,7 +266,7 @@ leaf_of_id(struct Leaves *list, int64 id)
 		else
 			high = middle;
 	}
-	return id >= list->leaves[low].from ? &list->leaves[low] : rest;
+	return &list->leaves[low];
 }
 
 /*
@@ -274,23 +302,32 @@ leaves_has(StoreTable *table, Oid oid)
 }
 
 /*
- * Returns the OIDs of the partitions that may have ids from "from" to "to", in
- * order of the ids.
+ * Returns the parts of a table that may have ids from "from" to "to", in order of the
+ * ids.
  */
-List *
-leaves_oids(StoreTable *table, int64 from, int64 to)
+LeafPart *
+leaves_parts(StoreTable *table, int64 from, int64 to, int *n)
 {
 	struct Leaves *list = resolve_leaves(table);
-	List	   *oids = NIL;
+	Leaf	   *last = &list->leaves[list->n - 1];
+	int			first = leaf_of_id(list, from) - list->leaves;
+	LeafPart   *parts;
 	int			i;
 
-	/* a single one need not be in any range */
-	if (from == to)
-		return list_make1_oid(leaf_of_id(list, from)->oid);
-	for (i = 0; i < list->n; i++)
-		if (list->leaves[i].until > from && list->leaves[i].from <= to)
-			oids = lappend_oid(oids, list->leaves[i].oid);
-	return oids;
+	/* often it is a single id, or whatever there is */
+	*n = from > to ? 0 : (from == to ? first : leaf_of_id(list, to) - list->leaves) -
+		first + 1;
+	parts = palloc(Max(*n, 1) * sizeof(LeafPart));
+	for (i = 0; i < *n; i++)
+	{
+		const Leaf *leaf = &list->leaves[first + i];
+
+		parts[i].oid = leaf->oid;
+		parts[i].from = leaf->from;
+		parts[i].until = leaf->until;
+		parts[i].only = !leaf->rest || leaf_with_oid(list, leaf->oid) == last;
+	}
+	return parts;
 }
 
 /*
@@ -431,19 +468,23 @@ leaves_open_index(StoreIndex *index, Relation heap, LOCKMODE mode)
 }
 
 /*
- * Locks a partitioned table itself and, if "rest", its default partition.
+ * Locks a partitioned table itself and its default partition, unless the mode is
+ * NoLock.
  */
 void
-leaves_lock(StoreTable *table, LOCKMODE mode, bool rest)
+leaves_lock(StoreTable *table, LOCKMODE mode, LOCKMODE rest_mode)
 {
+	bool		stale = rest_mode != NoLock;
+
 	tables_resolve(table);
-	LockRelationOid(table->oid, mode);
-	while (rest)
+	if (mode != NoLock)
+		LockRelationOid(table->oid, mode);
+	while (stale)
 	{
 		struct Leaves *list = resolve_leaves(table);
 
-		LockRelationOid(list->leaves[list->n - 1].oid, mode);
+		LockRelationOid(list->leaves[list->n - 1].oid, rest_mode);
 		/* locking it may have processed an invalidation */
-		rest = list->generation != tables_generation();
+		stale = list->generation != tables_generation();
 	}
 }

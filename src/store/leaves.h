@@ -18,17 +18,28 @@ typedef struct Leaf
 	int64		from;
 	int64		until;
 	bool		rest;			/* the default partition, which has the ids
-								 * above all others */
+								 * that no other has */
 	/* private to leaves.c */
 	bool		checked;
 	Oid			indexes[MAX_LEAF_INDEXES];	/* by StoreIndex.leaf_number */
 } Leaf;
 
-extern void leaves_lock(StoreTable *table, LOCKMODE mode, bool rest);
+/* Rows that are to be scanned: of a partition, those with a range of ids */
+typedef struct LeafPart
+{
+	Oid			oid;
+	bool		only;			/* does the partition have no others? */
+	int64		from;
+	int64		until;
+} LeafPart;
+
+extern void leaves_lock(StoreTable *table, LOCKMODE mode,
+						LOCKMODE rest_mode);
 extern const Leaf *leaves_list(StoreTable *table, int *n);
 extern bool leaves_concern(const StoreTable *table, Oid oid);
 extern bool leaves_has(StoreTable *table, Oid oid);
-extern List *leaves_oids(StoreTable *table, int64 from, int64 to);
+extern LeafPart *leaves_parts(StoreTable *table, int64 from, int64 to,
+							  int *n);
 extern Relation leaves_open(StoreTable *table, int64 id, LOCKMODE mode,
 							Leaf *leaf);
 extern Relation leaves_try_open(StoreTable *table, Oid oid, LOCKMODE mode);

@@ -74,7 +74,8 @@ open_scan(StoreScan *scan, Store *store, StoreIndex *index, Snapshot snapshot,
 	LOCKMODE	mode = store ? RowExclusiveLock : AccessShareLock;
 
 	scan->table = index->table;
-	scan->oids = NIL;
+	scan->ntodo = 0;
+	scan->part = NULL;
 	scan->last_is_open = false;
 	scan->nparts = 0;
 	scan->heap_is_ours = scan->slot_is_ours = store == NULL;
@@ -129,12 +130,14 @@ set_keys(StoreScan *scan, StoreIndex *index, const ScanBy *by, int n)
  * Opens a partition for a scan.  Returns false if it has been dropped.
  */
 static bool
-open_leaf(StoreScan *scan, Oid oid)
+open_leaf(StoreScan *scan, LeafPart *part)
 {
+	Oid			oid = part->oid;
 	LOCKMODE	mode = scan->store ? RowExclusiveLock : AccessShareLock;
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
 
 	scan->heap = NULL;
+	scan->part = part->only ? NULL : part;
 	scan->heap_is_ours = scan->slot_is_ours = scan->store == NULL;
 	if (scan->store)
 	{
@@ -184,26 +187,29 @@ close_scan(StoreScan *scan)
 static void
 open_parts(StoreScan *scan)
 {
-	ListCell   *lc;
+	int			i;
 
+	/* of the default partition there may be several parts: each needs a slot */
+	Assert(scan->store == NULL);
 	close_scan(scan);
 	scan->last_is_open = false;
-	scan->parts = palloc0(list_length(scan->oids) * sizeof(StoreScan));
-	foreach(lc, scan->oids)
+	scan->parts = palloc0(scan->ntodo * sizeof(StoreScan));
+	for (i = 0; i < scan->ntodo; i++)
 	{
 		StoreScan  *part = &scan->parts[scan->nparts];
 
 		*part = *scan;
 		part->parts = NULL;
 		part->nparts = 0;
-		part->oids = NIL;
-		if (open_leaf(part, lfirst_oid(lc)) &&
+		part->ntodo = 0;
+		if (open_leaf(part, &scan->todo[i]) &&
 			scan_next(part, ForwardScanDirection) != NULL)
 			scan->nparts++;
 		else
 			close_scan(part);
 	}
-	scan->oids = NIL;
+	scan->ntodo = 0;
+	scan->current = NULL;
 }
 
 /*
@@ -231,21 +237,21 @@ begin_leaves(StoreScan *scan, Store *store, StoreIndex *index,
 	{
 		uint64		current;
 
-		scan->oids = leaves_oids(scan->table, from, to);
-		if (scan->oids == NIL)
+		scan->todo = leaves_parts(scan->table, from, to, &scan->ntodo);
+		if (scan->ntodo == 0)
 		{
 			scan->last_is_open = false;
 			return;
 		}
 		current = tables_generation();
-		if (open_leaf(scan, llast_oid(scan->oids)) &&
+		if (open_leaf(scan, &scan->todo[scan->ntodo - 1]) &&
 			current == tables_generation())
 			break;
 		close_scan(scan);
-		list_free(scan->oids);
+		pfree(scan->todo);
 	}
 	scan->last_is_open = true;
-	if (scan->nby == 0 && list_length(scan->oids) > 1)
+	if (scan->nby == 0 && scan->ntodo > 1)
 		open_parts(scan);
 }
 
@@ -328,13 +334,8 @@ next_of_parts(StoreScan *scan)
 	int			i;
 
 	/* the row that was returned last is no longer needed */
-	if (scan->heap)
-	{
-		for (i = 0; scan->parts[i].heap != scan->heap; i++)
-			;
-		if (scan_next(&scan->parts[i], ForwardScanDirection) == NULL)
-			close_scan(&scan->parts[i]);
-	}
+	if (scan->current && scan_next(scan->current, ForwardScanDirection) == NULL)
+		close_scan(scan->current);
 	for (i = 0; i < scan->nparts; i++)
 	{
 		StoreScan  *part = &scan->parts[i];
@@ -344,12 +345,32 @@ next_of_parts(StoreScan *scan)
 						   DatumGetInt64(scan_key(least, 0))))
 			least = part;
 	}
-	scan->heap = least ? least->heap : NULL;
+	scan->current = least;
 	if (least == NULL)
 		return NULL;
 	scan->index = least->index;
 	scan->slot = least->slot;
 	return least->slot;
+}
+
+/*
+ * Returns whether the row that a scan has found is one of those that it seeks: the
+ * default partition may have others, too.
+ */
+static bool
+is_in_part(StoreScan *scan)
+{
+	const StoreTable *table = scan->table;
+	bool		isnull;
+	int64		id;
+	int			i;
+
+	if (scan->part == NULL)
+		return true;
+	for (i = 0; table->columns[i].offset != table->partition_key; i++)
+		;
+	id = DatumGetInt64(slot_getattr(scan->slot, i + 1, &isnull));
+	return id >= scan->part->from && id < scan->part->until;
 }
 
 /*
@@ -368,15 +389,13 @@ scan_next(StoreScan *scan, ScanDirection direction)
 	if (scan->last_is_open)
 	{
 		scan->last_is_open = false;
-		if (ScanDirectionIsBackward(direction) || list_length(scan->oids) == 1)
-			scan->oids = list_delete_last(scan->oids);
+		if (ScanDirectionIsBackward(direction) || scan->ntodo == 1)
+			scan->ntodo--;
 		else
 			close_scan(scan);
 	}
 	for (;;)
 	{
-		Oid			oid;
-
 		/* callers may read many rows, often while they hold a row lock */
 		CHECK_FOR_INTERRUPTS();
 		if (scan->heap)
@@ -385,23 +404,17 @@ scan_next(StoreScan *scan, ScanDirection direction)
 			old = MemoryContextSwitchTo(scan->context);
 			found = index_getnext_slot(scan->scan, direction, scan->slot);
 			MemoryContextSwitchTo(old);
-			if (found)
+			if (found && is_in_part(scan))
 				return scan->slot;
+			if (found)
+				continue;
 		}
-		if (scan->oids == NIL)
+		if (scan->ntodo == 0)
 			return NULL;
 		close_scan(scan);
-		if (ScanDirectionIsForward(direction))
-		{
-			oid = linitial_oid(scan->oids);
-			scan->oids = list_delete_first(scan->oids);
-		}
-		else
-		{
-			oid = llast_oid(scan->oids);
-			scan->oids = list_delete_last(scan->oids);
-		}
-		(void) open_leaf(scan, oid);
+		scan->ntodo--;
+		(void) open_leaf(scan, ScanDirectionIsForward(direction) ?
+						 scan->todo++ : &scan->todo[scan->ntodo]);
 	}
 }
 
@@ -465,9 +478,7 @@ scan_end(StoreScan *scan)
 
 	for (i = 0; i < scan->nparts; i++)
 		close_scan(&scan->parts[i]);
-	/* of a merge, it is that of a part */
-	if (scan->nparts == 0)
-		close_scan(scan);
+	close_scan(scan);
 	if (scan->snapshot)
 		UnregisterSnapshot(scan->snapshot);
 }

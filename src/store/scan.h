@@ -65,10 +65,14 @@ typedef struct StoreScan
 	ScanBy		by[MAX_INDEX_KEYS];
 	int			nby;
 	Snapshot	by_snapshot;
-	List	   *oids;			/* those still to be scanned, in order */
+	struct LeafPart *todo;		/* those still to be scanned, in order */
+	int			ntodo;
+	struct LeafPart *part;		/* the one that is open, if the table has
+								 * other rows, too */
 	bool		last_is_open;	/* is the last of them open already? */
 	struct StoreScan *parts;	/* if they are merged, a scan of each */
 	int			nparts;
+	struct StoreScan *current;	/* the part that has the current row */
 } StoreScan;
 
 /*

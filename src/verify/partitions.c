@@ -27,7 +27,8 @@ static const struct
 	{&log_by_id, "id"},
 	{&log_by_account_id, "account"},
 	{&log_by_key, "idempotency key"},
-	{&log_by_target_id, "target"}
+	{&log_by_target_id, "target"},
+	{&log_by_reference, "reference"}
 };
 
 #define ON_STATEMENT \
@@ -70,16 +71,20 @@ is_guarded(Relation rel)
 void
 verify_partitions(Verification *v)
 {
-	List	   *oids = leaves_oids(&log_table, PG_INT64_MIN, PG_INT64_MAX);
-	ListCell   *lc;
+	int			n;
+	LeafPart   *parts = leaves_parts(&log_table, PG_INT64_MIN, PG_INT64_MAX, &n);
+	int			part;
 
 	v->name = NULL;
-	foreach(lc, oids)
+	for (part = 0; part < n; part++)
 	{
-		Relation	rel = leaves_try_open(&log_table, lfirst_oid(lc),
-										  AccessShareLock);
+		Relation	rel;
 		int			i;
 
+		/* the last is all that the default partition has */
+		if (!parts[part].only && part < n - 1)
+			continue;
+		rel = leaves_try_open(&log_table, parts[part].oid, AccessShareLock);
 		if (rel == NULL)
 			continue;
 		if (!is_guarded(rel))

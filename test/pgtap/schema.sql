@@ -2076,7 +2076,7 @@ $$, $$ VALUES
 	 ' reason text DEFAULT NULL::text',
 	 'credits.clawback'),
 	('public.credits_packages', 'account text', 'SETOF credits.current_packages'),
-	('public.credits_partition_log', '', 'integer'),
+	('public.credits_partition_log', 'INOUT partitions integer DEFAULT NULL::integer', NULL),
 	('public.credits_pause_account', 'account text, reason text', 'credits.receipt'),
 	('public.credits_pause_subscription',
 	 'subscription_id bigint',

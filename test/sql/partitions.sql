@@ -8,13 +8,14 @@ CREATE DATABASE regress_partitions;
 \c regress_partitions
 SET client_min_messages = warning;
 CREATE EXTENSION credits;
+SELECT extversion AS version FROM pg_extension WHERE extname = 'credits' \gset
 SET credits.test_clock = '2030-01-01 00:00:00+00';
 SET timezone = 'UTC';
 SELECT credits_open_account('p:1', 1000), credits_open_account('p:2', 1000) \gset
 
 -- a log that nobody has partitioned has one partition, which takes every row
 SELECT name, bounds FROM credits.partitions;
-SELECT credits_partition_log();
+CALL credits_partition_log();
 \echo :SQLSTATE
 CALL credits_housekeep();
 SELECT name, bounds FROM credits.partitions;
@@ -23,19 +24,19 @@ SELECT name, bounds FROM credits.partitions;
 SELECT amount FROM credits_deduct('p:1', 1, 'old');
 SELECT pg_relation_filenode('credits.log_default') AS node \gset
 SET credits.partition_rows = 10;
-SELECT credits_partition_log();
+CALL credits_partition_log();
 SELECT name, bounds FROM credits.partitions ORDER BY length(bounds), bounds;
 SELECT pg_relation_filenode('credits.log_0') = :node AS in_place;
 SELECT count(*) FROM credits.log_0;
 -- and only once
-SELECT credits_partition_log();
+CALL credits_partition_log();
 
 -- by an administrator, too, and nobody else
 SET ROLE credits_admin;
-SELECT credits_partition_log();
+CALL credits_partition_log();
 SELECT count(*) FROM credits.partitions;
 SET ROLE credits_app;
-SELECT credits_partition_log();
+CALL credits_partition_log();
 RESET ROLE;
 
 -- rows go to the partition of their id, keys are found in all of them
@@ -164,12 +165,56 @@ DROP FUNCTION public.tell() CASCADE;
 BEGIN;
 SET LOCAL credits.partition_rows = 1000;
 SET LOCAL credits.partitions_ahead = 5;
-SELECT credits_partition_log();
+CALL credits_partition_log();
 SELECT amount FROM credits_deduct('p:1', 1);
 ROLLBACK;
 SELECT amount FROM credits_deduct('p:1', 1, 'after');
 SELECT replayed FROM credits_deduct('p:1', 1, 'after');
 SELECT * FROM credits_verify();
+
+-- somebody drops a partition that was made ahead.  Rows go to the default one, and are
+-- found there in order
+SELECT setval('credits.transactions_id_seq', 159) \gset
+DROP TABLE credits.log_160;
+SELECT transaction_id, balance FROM credits_deduct('p:1', 1, 'in the gap');
+SELECT id, tableoid::regclass FROM credits.log WHERE id = 160;
+SELECT setval('credits.transactions_id_seq', 169) \gset
+SELECT transaction_id, balance FROM credits_deduct('p:1', 1, 'after the gap');
+SELECT replayed, transaction_id FROM credits_deduct('p:1', 1, 'in the gap');
+SET credits.key_retention = '1 day';
+SELECT replayed, transaction_id FROM credits_deduct('p:1', 1, 'in the gap');
+RESET credits.key_retention;
+SELECT credits_balance_at('p:1', credits.now()) = credits_balance('p:1') AS newest;
+SELECT transaction_id FROM credits_history('p:1', 3);
+SELECT amount FROM credits_refund(160);
+SELECT * FROM credits_verify();
+-- the job closes the gap
+CALL credits_housekeep();
+SELECT id, tableoid::regclass FROM credits.log WHERE id = 160;
+SELECT replayed, transaction_id FROM credits_deduct('p:1', 1, 'in the gap');
+-- one that has no rows yet, too, with another name if that is taken
+ALTER TABLE credits.log DETACH PARTITION credits.log_190;
+CALL credits_housekeep();
+SELECT name, bounds FROM credits.partitions WHERE name LIKE 'log_190%';
+-- rows both in a gap and above all partitions
+DROP TABLE credits.log_190, credits.log_190_2;
+SELECT setval('credits.transactions_id_seq', 194) \gset
+SELECT transaction_id FROM credits_deduct('p:2', 1, 'in another gap');
+SELECT setval('credits.transactions_id_seq', 254) \gset
+SELECT transaction_id FROM credits_deduct('p:2', 1, 'above');
+SELECT id, tableoid::regclass FROM credits.log WHERE id IN (195, 255) ORDER BY id;
+SELECT replayed, transaction_id FROM credits_deduct('p:2', 1, 'in another gap');
+SELECT * FROM credits_verify();
+CALL credits_housekeep();
+SELECT id, tableoid::regclass FROM credits.log WHERE id IN (195, 255) ORDER BY id;
+SELECT count(*) FROM credits.log_default;
+SELECT name, bounds FROM credits.partitions ORDER BY length(bounds), bounds;
+SELECT replayed, transaction_id FROM credits_deduct('p:2', 1, 'in another gap');
+SELECT replayed, transaction_id FROM credits_deduct('p:2', 1, 'above');
+SELECT * FROM credits_verify();
+-- the rows of the default partition are dumped, of the others it is a matter of course
+SELECT 'credits.log_default'::regclass = ANY (extconfig) AS dumped, extversion = :'version' AS same_version FROM pg_extension WHERE extname = 'credits';
+
 SET credits.test_clock = '';
 DROP EXTENSION credits;
 SELECT relname FROM pg_class WHERE relname ~ '^log_';

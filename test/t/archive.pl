@@ -42,9 +42,9 @@ fails(q(CALL credits_archive(now(), NULL)), '22004', 'the size of batches is nee
 fails(q(CALL credits_archive('2020-06-01', 0)), '22023', 'a batch has an account');
 fails(q(BEGIN; CALL credits_archive('2020-06-01')), '25001', 'not inside a transaction block');
 
-value(q(SELECT credits_partition_log()));
+value(q(CALL credits_partition_log()));
 populate($node);
-value(q(SELECT credits_partition_log()));
+value(q(CALL credits_partition_log()));
 is(value(q(CALL credits_archive('2020-01-01'))), '|', 'nothing that is older');
 is(value(q(SET credits.refund_window = 0; CALL credits_archive('2020-06-01'))), '|', 'refunds for ever hold it back');
 is(value(q(SELECT string_agg(obstacle, ' ' ORDER BY obstacle) FROM credits_archive_obstacles() WHERE transaction_id = 1)),

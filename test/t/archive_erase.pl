@@ -52,13 +52,13 @@ sub found_in
 
 value(q(CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root)));
 my $early = subscribe('early');
-value(q(SELECT credits_partition_log()));
+value(q(CALL credits_partition_log()));
 value(q(SET credits.test_clock = '2025-01-01 00:00+00';
 	SELECT credits_open_account('user:' || n, 1000) FROM generate_series(1, 4) AS n));
 my @hold = map { value("SELECT transaction_id FROM credits_hold('user:1', 1, 'held:$_:', reference => 'ann:held:$_:', expires_in => '100 years')") } 0 .. 4;
 my @spend = map { value("SELECT transaction_id FROM credits_deduct('user:2', 1, 'spent:$_:', reference => 'ann:spent:$_:', metadata => '{\"name\": \"ann:$_:\"}')") } 0 .. 14;
 value(q(RESET credits.test_clock; SELECT credits_deduct('user:' || n, 1) FROM generate_series(1, 4) AS n, generate_series(1, 10)));
-value(q(SELECT credits_partition_log()));
+value(q(CALL credits_partition_log()));
 
 # --------------------------------------------------------------------------
 # while the books are being closed: copies of rows exist, and are not in the log

@@ -44,7 +44,7 @@ if ($subscriber)
 }
 
 # rows of last year
-value(q(SELECT credits_partition_log()));
+value(q(CALL credits_partition_log()));
 value(qq(
 	SET credits.test_clock = '2025-01-01 00:00+00';
 	SELECT credits_open_account('account:' || n, 1000000) FROM generate_series(1, $accounts) AS n;
@@ -59,12 +59,12 @@ while ((my $left = $rows - value('SELECT last_value FROM credits.transactions_id
 	local $ENV{PGOPTIONS} = "-c credits.test_clock=2025-01-01\\ 00:00+00";
 	my $turns = int((($left < 2 * $size ? $left : 2 * $size) + $accounts - 1) / $accounts);
 	$node->command_ok([ 'pgbench', '-n', '-c', '2', '-j', '2', '-t', $turns, '-f', $fill, $node->connstr('postgres') ], "$left rows are left to be made");
-	value(q(SELECT credits_partition_log()));
+	value(q(CALL credits_partition_log()));
 }
 note sprintf '%d rows made in %.1f s', $rows, time - $begun;
 value('RESET credits.test_clock');
 value(qq(SELECT credits_deduct('account:' || n, 1, 'new:$_:' || n) FROM generate_series(1, $accounts) AS n)) foreach 1 .. 2;
-value(q(SELECT credits_partition_log()));
+value(q(CALL credits_partition_log()));
 
 # a partition can have any name
 value('ALTER TABLE credits.log_0 RENAME TO "Log 0"');

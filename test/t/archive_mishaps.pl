@@ -30,12 +30,12 @@ sub spend
 	my ($year, $rows) = @_;
 	value("SET credits.test_clock = '$year-06-01 00:00+00'");
 	value("SELECT count(credits_deduct('user:' || i % 40, 1)) FROM generate_series(1, $rows) AS i");
-	value('SELECT credits_partition_log()');
+	value('CALL credits_partition_log()');
 	value('RESET credits.test_clock');
 	return;
 }
 
-value('SELECT credits_partition_log()');
+value('CALL credits_partition_log()');
 value(q(SET credits.test_clock = '2020-01-01 00:00+00';
 	SELECT count(credits_open_account('user:' || i, 100000)) FROM generate_series(0, 39) AS i));
 my $hold = value(q(SELECT transaction_id FROM credits_hold('user:1', 5, 'hold', expires_in => '100 years')));

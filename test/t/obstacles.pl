@@ -36,12 +36,12 @@ sub spend
 	my ($n, $at) = @_;
 	at($at) if defined $at;
 	value("SELECT count(credits_deduct('user:' || i % 10, 1)) FROM generate_series(1, $n) AS i");
-	value('SELECT credits_partition_log()');
+	value('CALL credits_partition_log()');
 	return;
 }
 
 at('2025-01-01 00:00+00');
-value('SELECT credits_partition_log()');
+value('CALL credits_partition_log()');
 value("SELECT count(credits_open_account('user:' || i, 1000000)) FROM generate_series(0, 9) AS i");
 value(qq(SELECT credits_set_package('pack', 100, 10, 'USD'), credits_set_plan('yearly', 1, period => 'year', price => 10, currency => 'USD'),
 	credits_stripe_add_secret('tests', '@{[ stripe_secret() ]}')));
@@ -157,7 +157,7 @@ value("SELECT count(credits_allocate('late:' || i, 1, source => 'promotional', e
 $young = value('SELECT last_value + 1 FROM credits.transactions_id_seq');
 spend(10, '2033-01-01 00:00+00');
 value('CALL credits_settle()');
-value('SELECT credits_partition_log()');
+value('CALL credits_partition_log()');
 at('2033-01-02 00:00+00');
 value(q(SET credits.key_retention = '0.5 days'; SET credits.refund_window = '0.5 days'));
 my ($end) = split /\|/, value(q(CALL credits_archive('2032-06-01')));

@@ -40,20 +40,20 @@ $idle->value('BEGIN');
 $idle->value(q(SELECT credits_deduct('account:1', 1)));
 my $impatient = CreditsTest::Session->new($node);
 $impatient->value(q(SET statement_timeout = '1500ms'));
-is($impatient->query('SELECT credits_partition_log()')->{code}, '57014', 'cancelled while it waits for a lock');
+is($impatient->query('CALL credits_partition_log()')->{code}, '57014', 'cancelled while it waits for a lock');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM credits.partitions'), '1', 'nothing has happened');
 $impatient->quit;
 $idle->value('ROLLBACK');
 $idle->value('BEGIN');
-$idle->value('SELECT credits_partition_log()');
+$idle->value('CALL credits_partition_log()');
 is($idle->value('SELECT count(*) FROM credits.partitions'), '4', 'made and rolled back beside spends');
 $idle->value('ROLLBACK');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM credits.partitions'), '1', 'and was never there');
 
 my $begun = time;
-is($node->safe_psql('postgres', 'SELECT credits_partition_log()'), '3', 'the conversion makes three');
+is($node->safe_psql('postgres', 'CALL credits_partition_log()'), '3', 'the conversion makes three');
 my $took = time - $begun;
-is($node->safe_psql('postgres', 'SELECT credits_partition_log() < 3'), 't', 'it is not made twice');
+is($node->safe_psql('postgres', 'CALL credits_partition_log()') < 3, 1, 'it is not made twice');
 is($node->safe_psql('postgres', q(SELECT pg_relation_filenode('credits.log_0'))), $in_place, 'in place');
 for (1 .. 4)
 {
@@ -94,6 +94,59 @@ $old->value('COMMIT');
 $old->quit;
 
 # ---------------------------------------------------------------------------
+# a large log is read before it is locked
+
+my $large = credits_node('large', conf => "credits.partition_rows = 100000\nautovacuum = off\n");
+$large->safe_psql('postgres', <<'SQL');
+SELECT credits_open_account('bulk:1', 1000000);
+SELECT count(credits_open_account('account:' || i, 1000000)) FROM generate_series(1, 20) AS i;
+SELECT count(credits_deduct('account:' || (1 + i % 20), 1, 'before:' || i,
+	metadata => jsonb_build_object('text', (SELECT string_agg(md5(i::text || ':' || j), '') FROM generate_series(1, 56) AS j))))
+FROM generate_series(1, 18000) AS i;
+SQL
+cmp_ok($large->safe_psql('postgres', q(SELECT pg_relation_size('credits.log_default') / 8192)), '>', 4096, 'more than is read under a lock');
+$in_place = $large->safe_psql('postgres', q(SELECT pg_relation_filenode('credits.log_default')));
+sqlstate_is($large, 'BEGIN; CALL credits_partition_log()', '25001', 'not inside a transaction block');
+# as a call leaves it that was interrupted while it validated the constraint
+$large->safe_psql('postgres', q(ALTER TABLE credits.log_default ADD CONSTRAINT log_bounds CHECK (id < '2000000000'::bigint) NOT VALID));
+my $validating = CreditsTest::Session->new($large);
+my $holding = CreditsTest::Session->new($large);
+$holding->value('BEGIN');
+$holding->value('LOCK TABLE credits.log_default IN SHARE UPDATE EXCLUSIVE MODE');
+$validating->value(q(SET statement_timeout = '200ms'));
+is($validating->query('CALL credits_partition_log()')->{code}, '57014', 'cancelled before it validates');
+$validating->quit;
+is($large->safe_psql('postgres', q(SELECT balance FROM credits_deduct('account:1', 1, 'meanwhile'))) > 0, 1, 'spends go on');
+$holding->value('ROLLBACK');
+$spending = IPC::Run::start([ 'pgbench', '-n', '-c', 4, '-T', 8, '-l', '--log-prefix=' . $large->basedir . '/latency',
+		'-f', $spend, '-h', $large->host, '-p', $large->port, 'postgres' ], '>', \$out, '2>', \$err);
+$large->poll_query_until('postgres', q(SELECT max(id) > 18200 FROM credits.transactions)) or die;
+# any run of the job continues it
+$large->safe_psql('postgres', 'CALL credits_housekeep()');
+is($large->safe_psql('postgres', 'SELECT name, bounds FROM credits.partitions ORDER BY 1 LIMIT 2'),
+	"log_0|FOR VALUES FROM (MINVALUE) TO ('2000000000')\nlog_2000000000|FOR VALUES FROM ('2000000000') TO ('2000100000')",
+	'the job continues what has been begun');
+is($large->safe_psql('postgres', q(SELECT pg_relation_filenode('credits.log_0'))), $in_place, 'in place');
+# and the whole of it, of a default partition that has grown large
+$large->safe_psql('postgres', q(ALTER SEQUENCE credits.transactions_id_seq RESTART WITH 3000000000));
+$large->safe_psql('postgres', <<'SQL');
+SELECT count(credits_deduct('bulk:1', 1, 'again:' || i,
+	metadata => jsonb_build_object('text', (SELECT string_agg(md5(i::text || ':' || j), '') FROM generate_series(1, 56) AS j))))
+FROM generate_series(1, 18000) AS i;
+CALL credits_partition_log();
+SQL
+ok($spending->finish, 'every spend of a large log went through') || diag $err;
+is($large->safe_psql('postgres', q(SELECT count(*) FROM credits.log_default)), '0', 'the default partition is empty');
+cmp_ok($large->safe_psql('postgres', q(SELECT max(id) FROM credits.log)), '>', 4000000000, 'and ids go on there');
+is($large->safe_psql('postgres', 'SELECT * FROM credits_verify()'), '', 'a large log: clean');
+is($large->safe_psql('postgres', q(SELECT count(*) FROM pg_constraint WHERE conname = 'log_bounds' AND NOT convalidated)), '0', 'nothing is left over');
+@latencies = map { split /\n/, slurp_file($_) } glob($large->basedir . '/latency.*');
+($longest) = sort { $b <=> $a } map { (split ' ')[2] } @latencies;
+diag sprintf '%d spends of a large log, the longest %.0f ms', scalar @latencies, $longest / 1000;
+cmp_ok($longest, '<', 3_000_000, 'no spend of a large log waited long');
+$large->stop;
+
+# ---------------------------------------------------------------------------
 # dump and restore
 
 sub is_whole
@@ -117,7 +170,7 @@ sub is_whole
 	}
 	$session->value('SET session_replication_role = origin');
 	$session->value('SET credits.partitions_ahead = 12');
-	like($session->value('SELECT credits_partition_log()'), qr/^\d+$/, "$name: more are made");
+	like($session->value('CALL credits_partition_log()'), qr/^\d+$/, "$name: more are made");
 	$session->quit;
 }
 
@@ -168,7 +221,7 @@ $node->safe_psql('postgres', 'CREATE PUBLICATION ledger FOR TABLES IN SCHEMA cre
 foreach my $name (qw(unpartitioned partitioned))
 {
 	my $subscriber = credits_node($name, conf => "credits.partition_rows = 700\n");
-	$subscriber->safe_psql('postgres', 'SELECT credits_partition_log()') if $name eq 'partitioned';
+	$subscriber->safe_psql('postgres', 'CALL credits_partition_log()') if $name eq 'partitioned';
 	my $connection = $node->connstr('postgres');
 	$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION $name CONNECTION \$\$$connection\$\$ PUBLICATION ledger");
 	$subscriber->wait_for_subscription_sync($node, $name);
@@ -181,7 +234,7 @@ foreach my $name (qw(unpartitioned partitioned))
 	# it can make partitions of its own meanwhile, although its sequence is behind
 	if ($name eq 'partitioned')
 	{
-		cmp_ok($subscriber->safe_psql('postgres', 'SELECT credits_partition_log()'), '>', 0, "$name: makes more");
+		cmp_ok($subscriber->safe_psql('postgres', 'CALL credits_partition_log()'), '>', 0, "$name: makes more");
 		is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM credits.log_default'), '0', "$name: with all rows");
 	}
 	$subscriber->safe_psql('postgres', "ALTER SUBSCRIPTION $name DISABLE; ALTER SUBSCRIPTION $name SET (slot_name = NONE); DROP SUBSCRIPTION $name; SELECT credits_sync_sequences()");
