@@ -53,6 +53,15 @@ GRANT EXECUTE ON FUNCTION credits.archived_balance TO credits_admin, credits_aud
 
 -- After the newest row of the log, a balance can change only by settling and renewing:
 -- what has become due since is included as these will include it.
+CREATE FUNCTION credits.log_rows(account_id bigint, at timestamptz, before_id bigint,
+	after_id bigint, since timestamptz, until timestamptz, kinds text[], max_rows integer)
+RETURNS SETOF credits.log
+AS 'MODULE_PATHNAME', 'credits_log_rows' LANGUAGE C STABLE PARALLEL SAFE ROWS 50;
+COMMENT ON FUNCTION credits.log_rows IS
+	'rows of the log of an account, newest first, with (created_at, id) below (at, before_id): reads one partition after the other';
+REVOKE ALL ON FUNCTION credits.log_rows FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION credits.log_rows TO credits_admin, credits_auditor;
+
 CREATE FUNCTION @extschema@.credits_balance_at(account text, at timestamptz)
 RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -66,13 +75,11 @@ AS $$
 		   THEN (credits.settled(a.id, a.at)).balance
 		   ELSE COALESCE((
 				SELECT t.balance_after
-				FROM credits.transactions AS t
-				WHERE t.account_id = a.id AND t.created_at <= a.at
-				  AND t.id > COALESCE((SELECT s.transaction_id
+				FROM credits.log_rows(a.id, a.at, NULL,
+									  (SELECT s.transaction_id
 									   FROM credits.book_starts AS s
-									   WHERE s.account_id = a.id), 0)
-				ORDER BY t.created_at DESC, t.id DESC
-				LIMIT 1), credits.archived_balance(a.id, a.at))
+									   WHERE s.account_id = a.id),
+									  NULL, NULL, NULL, 1) AS t), credits.archived_balance(a.id, a.at))
 		   END
 	FROM a JOIN credits.accounts AS r ON r.id = a.id
 $$;

@@ -37,20 +37,13 @@ AS $$
 		SELECT * FROM credits.book_starts
 		WHERE account_id = (SELECT credits.account_id($1))
 	)
-	(SELECT t.id, t.created_at, t.kind, t.amount, t.held, t.balance_after,
-			t.operation, t.reference, t.reason, t.metadata, t.target_id,
-			t.idempotency_key, t.role, t.actor
-	 FROM credits.transactions AS t
-	 WHERE t.account_id = (SELECT credits.account_id($1))
-	   AND (t.created_at, t.id) <
-		   ((SELECT credits.history_position($1, $3)),
-			COALESCE($3, 9223372036854775807))
-	   AND t.created_at >= COALESCE($5, '-infinity'::timestamptz)
-	   AND t.created_at < COALESCE($6, 'infinity'::timestamptz)
-	   AND ($4 IS NULL OR t.kind = ANY ($4))
-	   AND t.id > COALESCE((SELECT s.transaction_id FROM s), 0)
-	 ORDER BY t.created_at DESC, t.id DESC
-	 LIMIT credits.max_rows($2))
+	(SELECT t.id, t.created_at, credits.kind_name(t.kind_code), t.amount,
+			COALESCE(t.held, 0), t.balance_after, t.operation, t.reference, t.reason,
+			t.metadata, t.target_id, t.idempotency_key, credits.role_name(t.role_id),
+			t.actor
+	 FROM credits.log_rows((SELECT credits.account_id($1)),
+						   (SELECT credits.history_position($1, $3)), $3,
+						   (SELECT s.transaction_id FROM s), $5, $6, $4, $2) AS t)
 	UNION ALL
 	-- where the rest is
 	SELECT s.transaction_id, s.created_at, 'archived', 0, 0, s.balance,

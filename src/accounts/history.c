@@ -1,16 +1,26 @@
 /*
  * history.c
- *	  Checks of the arguments of credits_history, which is an SQL function.
+ *	  Reading the log of one account, for credits_history and
+ *	  credits_balance_at, which are SQL functions.
+ *
+ * A query of the log by account would plan, lock and open an index scan of every
+ * partition, to merge them.  But the rows of an account are in order of their ids, and
+ * so are the partitions: here they are read one after the other, from the newest on,
+ * until there are enough rows.
  */
 #include "credits.h"
 
 #include "ledger/ledger.h"
 
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(credits_history_position);
+PG_FUNCTION_INFO_V1(credits_log_rows);
 
 /*
  * SQL function: returns the created_at of the transaction before which a page
@@ -46,4 +56,90 @@ credits_history_position(PG_FUNCTION_ARGS)
 						text_to_cstring(name), id),
 				 errhint("Pass the transaction_id of the last row of the previous page.")));
 	PG_RETURN_TIMESTAMPTZ(entry.created_at);
+}
+
+/*
+ * Reads an array of names of kinds.  Names that no kind has are left out.
+ */
+static Bitmapset *
+kinds_in(ArrayType *array)
+{
+	Bitmapset  *kinds = NULL;
+	Datum	   *names;
+	bool	   *isnull;
+	int			n;
+	int			i;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &names, &isnull, &n);
+	for (i = 0; i < n; i++)
+	{
+		int			kind;
+
+		CHECK_FOR_INTERRUPTS();
+		for (kind = KIND_NONE + 1; !isnull[i] && kind <= KIND_REINSTATEMENT; kind++)
+			if (strlen(kinds_name(kind)) == VARSIZE_ANY_EXHDR(DatumGetPointer(names[i])) &&
+				memcmp(kinds_name(kind), VARDATA_ANY(DatumGetPointer(names[i])),
+					   strlen(kinds_name(kind))) == 0)
+				kinds = bms_add_member(kinds, kind);
+	}
+	return kinds;
+}
+
+/*
+ * SQL function: returns rows of the log of an account, newest first: those with
+ * (created_at, id) below (at, before_id), id above after_id, created_at from "since" to
+ * before "until", of some kinds, max_rows at most.  NULL does not restrict.
+ */
+Datum
+credits_log_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64		account_id = arg_id(fcinfo, 0, "account_id");
+	TimestampTz at = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1);
+	int64		before_id = PG_ARGISNULL(2) ? PG_INT64_MAX : PG_GETARG_INT64(2);
+	int64		after_id = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3);
+	TimestampTz since = PG_ARGISNULL(4) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(4);
+	TimestampTz until = PG_ARGISNULL(5) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(5);
+	Bitmapset  *kinds = PG_ARGISNULL(6) ? NULL : kinds_in(PG_GETARG_ARRAYTYPE_P(6));
+	int			wanted = arg_page_rows(fcinfo, 7);
+	StoreScan	scan;
+	Entry		entry;
+	MemoryContext row;
+	MemoryContext old;
+	Datum	   *values;
+	bool	   *isnull;
+	int			natts;
+
+	InitMaterializedSRF(fcinfo, 0);
+	/* columns of the table that were dropped again are NULL */
+	natts = result->setDesc->natts;
+	values = palloc0(natts * sizeof(Datum));
+	isnull = palloc(natts * sizeof(bool));
+	memset(isnull, true, natts * sizeof(bool));
+	natts = Min(natts, log_table.ncolumns);
+	row = AllocSetContextCreate(CurrentMemoryContext, "credits row",
+								ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(row);
+	scan_begin_ids(&scan, NULL, &log_by_account_id, GetActiveSnapshot(), after_id,
+				   PG_INT64_MAX, BY_INT64(account_id), BY_TIME_UNTIL(Min(at, until)));
+	while (wanted > 0 && scan_peek(&scan, BackwardScanDirection, &entry))
+	{
+		if (entry.id <= after_id || entry.created_at < since)
+			break;
+		if ((entry.created_at < at || entry.id < before_id) &&
+			entry.created_at < until &&
+			(PG_ARGISNULL(6) || bms_is_member(entry.kind, kinds)))
+		{
+			slot_getallattrs(scan.slot);
+			memcpy(values, scan.slot->tts_values, natts * sizeof(Datum));
+			memcpy(isnull, scan.slot->tts_isnull, natts * sizeof(bool));
+			tuplestore_putvalues(result->setResult, result->setDesc, values,
+								 isnull);
+			wanted--;
+		}
+	}
+	scan_end(&scan);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(row);
+	return (Datum) 0;
 }

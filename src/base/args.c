@@ -490,25 +490,34 @@ check_initial_credits(int64 credits)
 }
 
 /*
- * SQL function: checks and returns the number of rows of a page, for functions
- * that are written in SQL.
+ * Reads the number of rows of a page, which is an argument.
  */
-Datum
-credits_max_rows(PG_FUNCTION_ARGS)
+int
+arg_page_rows(FunctionCallInfo fcinfo, int n)
 {
 	int32		rows;
 
-	if (PG_ARGISNULL(0))
+	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("max_rows must not be null"),
 				 errhint("Leave max_rows out for 50 rows.")));
-	rows = PG_GETARG_INT32(0);
+	rows = PG_GETARG_INT32(n);
 	if (rows < 1 || rows > MAX_ROWS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_rows must be from 1 to %d", MAX_ROWS),
 				 errdetail("It is %d.", rows),
 				 errhint("Read more rows in pages: pass the last id of each to the next.")));
-	PG_RETURN_INT32(rows);
+	return rows;
+}
+
+/*
+ * SQL function: checks and returns the number of rows of a page, for functions
+ * that are written in SQL.
+ */
+Datum
+credits_max_rows(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(arg_page_rows(fcinfo, 0));
 }

@@ -48,6 +48,7 @@ extern TimestampTz arg_active_from(FunctionCallInfo fcinfo, int n,
 								   const char *name);
 extern TimestampTz arg_active_until(FunctionCallInfo fcinfo, int n,
 									TimestampTz from);
+extern int	arg_page_rows(FunctionCallInfo fcinfo, int n);
 extern text *arg_timezone(FunctionCallInfo fcinfo, int n);
 extern text *arg_reason(FunctionCallInfo fcinfo, int n);
 extern Jsonb *arg_metadata(FunctionCallInfo fcinfo, int n);

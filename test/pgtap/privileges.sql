@@ -171,6 +171,7 @@ INSERT INTO callable VALUES
 	('credits.is_reachable', false, true, true, $$SELECT credits.is_reachable('email', true)$$),
 	('credits.is_told', false, true, true, $$SELECT credits.is_told(1, 'low_balance', 'email')$$),
 	('credits.not_before', false, true, true, $$SELECT credits.not_before(1, 'low_balance', now())$$),
+	('credits.log_rows', false, true, true, $$SELECT credits.log_rows(1, NULL, NULL, NULL, NULL, NULL, NULL, 1)$$),
 	('credits.max_rows', false, true, true, $$SELECT credits.max_rows(1)$$),
 	('credits.history_position', false, true, true, $$SELECT credits.history_position('p:1', NULL)$$),
 	('credits.job_is_running', false, true, true, $$SELECT credits.job_is_running(1, now(), now())$$),

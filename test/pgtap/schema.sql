@@ -1846,6 +1846,10 @@ $$, $$ VALUES
 	 'boolean'),
 	('credits.key_digest', 'idempotency_key text', 'bigint'),
 	('credits.kind_name', 'kind_code "char"', 'text'),
+	('credits.log_rows',
+	 'account_id bigint, at timestamp with time zone, before_id bigint, after_id bigint,'
+	 ' since timestamp with time zone, until timestamp with time zone, kinds text[], max_rows integer',
+	 'SETOF credits.log'),
 	('credits.max_rows', 'max_rows integer', 'integer'),
 	('credits.not_before', 'account_id bigint, kind text, at timestamp with time zone', 'timestamp with time zone'),
 	('credits.now', '', 'timestamp with time zone'),
@@ -2362,6 +2366,7 @@ $$, $$ VALUES
 	('credits.job_is_running'),
 	('credits.key_digest'),
 	('credits.kind_name'),
+	('credits.log_rows'),
 	('credits.max_rows'),
 	('credits.not_before'),
 	('credits.now'),
