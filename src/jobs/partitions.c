@@ -336,17 +336,24 @@ read_rest(Rest *rest)
 {
 	const Leaf *leaves;
 	int			n;
-	SqlResult  *found = statements_run_latest(&read_ids, NULL, NULL);
+	SqlResult  *found;
 	Datum		value;
 	bool		isnull;
 
+	leaves = leaves_list(&log_table, &n);
+	rest->first = n == 1;
+	rest->oid = leaves[n - 1].oid;
+	if (get_relname_relid("log_default", get_namespace_oid("credits", false)) != rest->oid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the default partition of the log has another name"),
+				 errdetail("It is \"%s\".", get_rel_name(rest->oid)),
+				 errhint("Rename it to credits.log_default.")));
+	found = statements_run_latest(&read_ids, NULL, NULL);
 	value = statements_value(found, 0, 1, &isnull);
 	rest->lowest = isnull ? 0 : DatumGetInt64(value);
 	value = statements_value(found, 0, 2, &isnull);
 	rest->highest = isnull ? 0 : DatumGetInt64(value);
-	leaves = leaves_list(&log_table, &n);
-	rest->first = n == 1;
-	rest->oid = leaves[n - 1].oid;
 
 	/* on a subscriber of logical replication, the sequence is behind the rows */
 	rest->newest = Max(store_newest_id(&log_table), rest->highest);
@@ -622,38 +629,26 @@ make_ahead(const Rest *rest)
 }
 
 /*
- * Does what comes next to partition the log.  The caller has locked it, so that one
- * session does this at a time.
+ * Does what comes next to partition the log or, unless "begin", only what comes after
+ * somebody has begun it.  The caller has locked it, so that one session does this at a
+ * time.
  */
 static Step
-take_step(bool may_commit)
+take_step(bool begin, bool may_commit)
 {
 	Rest		rest;
 
 	read_rest(&rest);
+	if (rest.first && !begin && rest.until == 0)
+		return STEP_NONE;
 	if (rest.first || rest.highest > 0)
 		return close_rest(&rest, may_commit);
 	return make_ahead(&rest);
 }
 
 /*
- * Returns whether partitions are to be made ahead: if there are any, or if somebody has
- * begun to make some.
- */
-bool
-partitions_wanted(void)
-{
-	Rest		rest;
-
-	if (setting_partition_rows == 0)
-		return false;
-	read_rest(&rest);
-	return !rest.first || rest.until > 0;
-}
-
-/*
- * Makes a partition ahead, if there are too few, or does a step towards that.  Returns
- * whether there may be more to do.
+ * Makes a partition ahead, if there are any and too few, or does a step towards that.
+ * Returns whether there may be more to do.
  */
 int64
 partitions_sweep(int limit, bool may_commit)
@@ -665,7 +660,7 @@ partitions_sweep(int limit, bool may_commit)
 	tables_resolve(&log_table);
 	/* if another session is doing it, leave it to that */
 	if (ConditionalLockRelationOid(log_table.oid, ShareUpdateExclusiveLock))
-		step = take_step(may_commit);
+		step = take_step(false, may_commit);
 	PopActiveSnapshot();
 	return step != STEP_NONE;
 }
@@ -707,7 +702,7 @@ credits_partition_log(PG_FUNCTION_ARGS)
 		PushActiveSnapshot(store_snapshot(true));
 		/* only one session at a time */
 		leaves_lock(&log_table, ShareUpdateExclusiveLock, NoLock);
-		step = take_step(may_commit);
+		step = take_step(true, may_commit);
 		PopActiveSnapshot();
 		if (step == STEP_MADE)
 			made++;

@@ -9,7 +9,7 @@
 
 #pragma GCC visibility push(hidden)
 
-#define MAX_LEAF_INDEXES 8
+#define MAX_LEAF_INDEXES 16
 
 /* A partition: the rows whose ids are from "from" to below "until" */
 typedef struct Leaf

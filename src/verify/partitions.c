@@ -11,6 +11,7 @@
 #include "verify/verify.h"
 
 #include "access/table.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "utils/lsyscache.h"
@@ -36,7 +37,8 @@ static const struct
 #define ON_ROW (TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE)
 
 /*
- * Returns whether a table has guards that refuse every change, whoever makes it.
+ * Returns whether a table has guards that refuse every change, whoever makes it: those
+ * for statements and, unless it is partitioned, those for rows.
  */
 static bool
 is_guarded(Relation rel)
@@ -62,7 +64,9 @@ is_guarded(Relation rel)
 		else
 			statement |= trigger->tgtype;
 	}
-	return (statement & ON_STATEMENT) == ON_STATEMENT && (row & ON_ROW) == ON_ROW;
+	return (statement & ON_STATEMENT) == ON_STATEMENT &&
+		((row & ON_ROW) == ON_ROW ||
+		 rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE);
 }
 
 /*
@@ -74,8 +78,15 @@ verify_partitions(Verification *v)
 	int			n;
 	LeafPart   *parts = leaves_parts(&log_table, PG_INT64_MIN, PG_INT64_MAX, &n);
 	int			part;
+	Relation	log;
 
 	v->name = NULL;
+	tables_resolve(&log_table);
+	log = table_open(log_table.oid, AccessShareLock);
+	if (!is_guarded(log))
+		verify_report(v, 0, "guards",
+					  "table credits.log lacks trigger log_refuse_change, or it is not ENABLE ALWAYS");
+	table_close(log, NoLock);
 	for (part = 0; part < n; part++)
 	{
 		Relation	rel;

@@ -112,10 +112,27 @@ SELECT has_table_privilege('credits_auditor', 'credits.log_20', 'SELECT') AS rea
 BEGIN;
 ALTER TABLE credits.log_20 DISABLE TRIGGER log_refuse_row_change;
 DROP TRIGGER log_refuse_change ON credits.log_0;
+ALTER TABLE credits.log DISABLE TRIGGER log_refuse_change;
 ALTER TABLE credits.log_default ENABLE REPLICA TRIGGER log_refuse_change;
 SELECT indexrelid::regclass AS index FROM pg_index WHERE indrelid = 'credits.log_30'::regclass AND indpred IS NOT NULL AND NOT indisunique AND pg_get_indexdef(indexrelid) LIKE '%(target_id)%' \gset
 DROP INDEX :index;
 SELECT problem, detail FROM credits_verify();
+ROLLBACK;
+BEGIN;
+DROP INDEX credits.log_0_reference_idx;
+SELECT problem, detail FROM credits_verify();
+ROLLBACK;
+-- without a default partition nobody can spend, and the job needs it by its name
+BEGIN;
+ALTER TABLE credits.log DETACH PARTITION credits.log_default;
+SELECT amount FROM credits_deduct('p:1', 1);
+\echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+ALTER TABLE credits.log_default RENAME TO log_other;
+CALL credits_housekeep();
+CALL credits_partition_log();
+\echo :SQLSTATE
 ROLLBACK;
 
 -- by id, one partition is read

@@ -93,6 +93,34 @@ is($old->value(q(SELECT replayed FROM credits_deduct('account:2', 1, 'snapshot')
 $old->value('COMMIT');
 $old->quit;
 
+# of two calls at once, the second finds nothing to do
+my @both = map { CreditsTest::Session->new($node) } 1 .. 2;
+$both[0]->value('BEGIN');
+$both[0]->value('SET LOCAL credits.partitions_ahead = 7');
+cmp_ok($both[0]->value('CALL credits_partition_log()'), '>', 0, 'the first call makes partitions');
+$both[1]->value('SET credits.partitions_ahead = 7');
+is($both[1]->value('CALL credits_housekeep()'), '0|0', 'the job leaves that to the other');
+$both[1]->value(q(SET statement_timeout = '100ms'));
+is($both[1]->query('CALL credits_partition_log()')->{code}, '57014', 'the second call waits');
+is($both[1]->value(q(SELECT amount FROM credits_deduct('account:5', 1, 'beside'))), '-1', 'and spends do not');
+$both[0]->value('COMMIT');
+is($both[1]->value('CALL credits_partition_log()'), '0', 'nothing is left to do');
+# a crash in the middle of it
+$both[0]->value('BEGIN');
+$both[0]->value('SET LOCAL credits.partitions_ahead = 9');
+cmp_ok($both[0]->value('CALL credits_partition_log()'), '>', 0, 'partitions that are not committed');
+$node->safe_psql('postgres', 'CHECKPOINT');
+kill_cluster($node);
+$node->start;
+is($node->safe_psql('postgres', 'SELECT * FROM credits_verify()'), '', 'clean after a crash');
+$both[1] = CreditsTest::Session->new($node);
+$both[1]->value('SET credits.partitions_ahead = 7');
+is($both[1]->value('CALL credits_partition_log()'), '0', 'and nothing was made');
+$both[1]->quit;
+# by a user who is a credits_admin and nothing else
+$node->safe_psql('postgres', 'CREATE ROLE keeper LOGIN IN ROLE credits_admin');
+is($node->safe_psql('postgres', 'SET credits.partitions_ahead = 8; SET SESSION AUTHORIZATION keeper; CALL credits_partition_log()'), '1', 'by an administrator');
+
 # ---------------------------------------------------------------------------
 # a large log is read before it is locked
 
