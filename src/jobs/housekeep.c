@@ -130,7 +130,7 @@ begin_part(JobRange *range)
 	else if (range->number == 1)
 		range->sweep = clock_event_retention() ? sweep_events : sweep_nothing;
 	else
-		range->sweep = setting_partition_rows > 0 ? partitions_sweep : sweep_nothing;
+		range->sweep = partitions_sweep;
 	return range->number <= 2;
 }
 

@@ -655,6 +655,8 @@ partitions_sweep(int limit, bool may_commit)
 {
 	Step		step = STEP_NONE;
 
+	if (setting_partition_rows == 0)
+		return 0;
 	/* a procedure has no snapshot after a commit, and catalogs need one */
 	PushActiveSnapshot(store_snapshot(true));
 	tables_resolve(&log_table);

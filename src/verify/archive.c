@@ -429,7 +429,7 @@ forget_holds(Run *run)
 static bool
 make_partition(Run *run)
 {
-	return partitions_wanted() && partitions_sweep(1, true) > 0;
+	return partitions_sweep(1, true) > 0;
 }
 
 /* A step that is being tried */
