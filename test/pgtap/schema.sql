@@ -1699,7 +1699,7 @@ $$, $$ VALUES
 	('credits.stripe_lines_invoice_idx', false, false, NULL, 'subscription,invoice'),
 	('credits.stripe_lines_pkey', true, true, NULL, 'key'),
 	('credits.stripe_lines_problem_idx', false, false, '(problem IS NOT NULL)', 'subscription'),
-	('credits.stripe_lines_uncertain_idx', false, false, 'uncertain', 'subscription, invoice'),
+	('credits.stripe_lines_uncertain_idx', false, false, 'uncertain', 'subscription,invoice'),
 	('credits.stripe_lines_whole_idx', false, false, '(NOT proration)', 'subscription,ends_at'),
 	('credits.stripe_links_invoice_idx', false, false, NULL, 'invoice'),
 	('credits.stripe_links_pkey', true, true, NULL, 'payment,invoice'),
