@@ -19,7 +19,8 @@ typedef struct Table
 	Relation	rel;			/* valid during a call only */
 	ResultRelInfo *rri;			/* NULL in a partition until it is written */
 	List	   *index_oids;		/* in the order of rri's arrays */
-	bool		indexes_open;
+	AttrNumber *index_needs;	/* see open_indexes */
+	bool		indexes_open;	/* is any of them? */
 	TupleTableSlot *slot;		/* a row being written */
 	TupleTableSlot *scan_slot;	/* a row being read */
 } Table;

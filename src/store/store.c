@@ -160,6 +160,26 @@ leave_out_checks(Relation rel, TriggerDesc *triggers)
 }
 
 /*
+ * Returns a column that must not be null in the rows of a partial index, 0 if
+ * its predicate does not ask for one.
+ */
+static AttrNumber
+column_needed(const IndexInfo *info)
+{
+	ListCell   *lc;
+
+	foreach(lc, info->ii_Predicate)
+	{
+		NullTest   *test = lfirst(lc);
+
+		if (IsA(test, NullTest) && test->nulltesttype == IS_NOT_NULL &&
+			!test->argisrow && IsA(test->arg, Var))
+			return castNode(Var, test->arg)->varattno;
+	}
+	return 0;
+}
+
+/*
  * Builds the structures for writing to a table, in the current memory context.
  */
 static void
@@ -195,6 +215,7 @@ build_table(Table *table)
 		palloc0(rri->ri_NumIndices * sizeof(Relation));
 	rri->ri_IndexRelationInfo = (IndexInfo **)
 		palloc0(rri->ri_NumIndices * sizeof(IndexInfo *));
+	table->index_needs = palloc0(rri->ri_NumIndices * sizeof(AttrNumber));
 	foreach(lc, table->index_oids)
 	{
 		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
@@ -203,6 +224,7 @@ build_table(Table *table)
 		/* needed by store_insert_unless */
 		if (info->ii_Unique)
 			BuildSpeculativeIndexInfo(index, info);
+		table->index_needs[i] = column_needed(info);
 		rri->ri_IndexRelationInfo[i++] = info;
 		index_close(index, NoLock);
 	}
@@ -470,8 +492,12 @@ close_table(Table *table)
 	 * call in this transaction would have to take them again.
 	 */
 	for (i = 0; table->indexes_open && i < rri->ri_NumIndices; i++)
-		close_inserted_index_compat(rri->ri_IndexRelationDescs[i],
-									rri->ri_IndexRelationInfo[i]);
+		if (rri->ri_IndexRelationDescs[i])
+		{
+			close_inserted_index_compat(rri->ri_IndexRelationDescs[i],
+										rri->ri_IndexRelationInfo[i]);
+			rri->ri_IndexRelationDescs[i] = NULL;
+		}
 	table->indexes_open = false;
 	ExecClearTuple(table->scan_slot);
 	if (rri)
@@ -564,20 +590,25 @@ store_end_changes(Store *store)
 }
 
 /*
- * Opens the indexes of a table for writing, unless they are open.
+ * Opens the indexes of a table for writing, unless they are open.  Those that will
+ * not have an entry for the row in the table's slot are left out, unless "all": the
+ * executor passes over what is not open.
  */
 static void
-open_indexes(Table *table)
+open_indexes(Table *table, bool all)
 {
+	RelationPtr indexes = table->rri->ri_IndexRelationDescs;
 	ListCell   *lc;
 	int			i = 0;
 
-	if (table->indexes_open)
-		return;
 	foreach(lc, table->index_oids)
 	{
-		table->rri->ri_IndexRelationDescs[i++] =
-			index_open(lfirst_oid(lc), RowExclusiveLock);
+		AttrNumber	needed = table->index_needs[i];
+
+		if (indexes[i] == NULL &&
+			(all || needed <= 0 || !slot_attisnull(table->slot, needed)))
+			indexes[i] = index_open(lfirst_oid(lc), RowExclusiveLock);
+		i++;
 	}
 	table->indexes_open = true;
 }
@@ -713,7 +744,7 @@ insert_row(Table *table, EState *estate, const void *row)
 	ExecConstraints(rri, table->slot, estate);
 	table_tuple_insert(table->rel, table->slot, GetCurrentCommandId(true), 0,
 					   NULL);
-	open_indexes(table);
+	open_indexes(table, false);
 	recheck = ExecInsertIndexTuples_compat(rri, table->slot, estate, false,
 										   false, NULL, NIL, false);
 	ExecARInsertTriggers(estate, rri, table->slot, recheck, NULL);
@@ -760,7 +791,7 @@ store_update(Store *store, StoreTable *which, Snapshot snapshot,
 		return result;
 	if (UPDATE_NEEDS_INDEXES(update_indexes))
 	{
-		open_indexes(table);
+		open_indexes(table, false);
 		recheck = ExecInsertIndexTuples_compat(rri, table->slot, estate, true,
 											   false, NULL, NIL,
 											   UPDATE_ONLY_SUMMARIZING(update_indexes));
@@ -924,7 +955,7 @@ store_insert_unless(Store *store, StoreIndex *unique, const void *row)
 	ResultRelInfo *rri = table->rri;
 	List	   *arbiters;
 
-	open_indexes(table);
+	open_indexes(table, true);
 	arbiters = arbiters_of(table, unique);
 	for (;;)
 	{
