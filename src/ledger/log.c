@@ -276,15 +276,13 @@ void
 log_seal(Posting *posting)
 {
 	Account    *account = &posting->account;
-	char	   *role = GetUserNameFromId(GetSessionUserId(), false);
+	const char *role;
 	text	   *actor = *setting_actor ? cstring_to_text(setting_actor) : NULL;
-	int32		role_id;
+	int32		role_id = roles_own(&role);
 	int			i;
 
-	/* unlike function arguments, these have not been checked for encoding */
-	(void) pg_verifymbstr(role, strlen(role), false);
+	/* unlike a function argument, it has not been checked for encoding */
 	(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
-	role_id = roles_id(role);
 
 	for (i = 0; i < posting->nentries; i++)
 	{

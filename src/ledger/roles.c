@@ -21,10 +21,14 @@
 #include "store/store.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(credits_role_name);
 
@@ -54,10 +58,15 @@ static StoreIndex roles_by_name = {
 	&roles_table, "roles_name_idx", {"name"}
 };
 
-/* the name that was last asked for, and its id, 0 if there is none */
+/* the session's user, its name and the id of that, 0 if it is not known */
+static Oid	own_role = InvalidOid;
 static char own_name[NAMEDATALEN];
 static int32 own_id = 0;
 static uint64 own_generation;
+static uint64 own_renames;
+
+/* how often a role may have been renamed */
+static uint64 renames = 0;
 
 /* A name that was read from the log's rows.  They do not change. */
 typedef struct KnownRole
@@ -94,6 +103,15 @@ forget_after_subtransaction(SubXactEvent event, SubTransactionId id,
 }
 
 /*
+ * Callback: a role may have been renamed.
+ */
+static void
+note_rename(Datum arg, int cache, uint32 hash)
+{
+	renames++;
+}
+
+/*
  * Registers the callbacks.  Called once, when the library is loaded.
  */
 void
@@ -101,6 +119,7 @@ roles_init(void)
 {
 	RegisterXactCallback(forget_after_transaction, NULL);
 	RegisterSubXactCallback(forget_after_subtransaction, NULL);
+	CacheRegisterSyscacheCallback(AUTHOID, note_rename, (Datum) 0);
 }
 
 /*
@@ -128,18 +147,29 @@ find_or_add(const char *name)
 }
 
 /*
- * Returns the id of the name of a role, and gives it one if it has none.
+ * Returns the id of the name of the session's user, and gives it one if it has none.
+ * The name is valid until the next call.
  */
 int32
-roles_id(const char *name)
+roles_own(const char **name)
 {
 	if (own_id == 0 || own_generation != tables_generation() ||
-		strcmp(name, own_name) != 0)
+		own_renames != renames || own_role != GetSessionUserId())
 	{
-		own_id = find_or_add(name);
+		char	   *found;
+
+		own_id = 0;
+		/* what changes while they are looked up is noticed by the next call */
 		own_generation = tables_generation();
-		strlcpy(own_name, name, NAMEDATALEN);
+		own_renames = renames;
+		own_role = GetSessionUserId();
+		found = GetUserNameFromId(own_role, false);
+		/* unlike function arguments, it has not been checked for encoding */
+		(void) pg_verifymbstr(found, strlen(found), false);
+		strlcpy(own_name, found, NAMEDATALEN);
+		own_id = find_or_add(own_name);
 	}
+	*name = own_name;
 	return own_id;
 }
 

@@ -10,7 +10,7 @@
 #pragma GCC visibility push(hidden)
 
 extern void roles_init(void);
-extern int32 roles_id(const char *name);
+extern int32 roles_own(const char **name);
 extern const char *roles_name(int32 id);
 
 #pragma GCC visibility pop

@@ -60,7 +60,11 @@ static SqlStatement find_named = {
 	" WHERE s.subject = e.subject AND s.waiting IS NOT NULL) HAVING count(*) > 0"
 	" UNION ALL SELECT 'consumer', e.at, e.id, 'of events that ' || c.name || ' has not read'"
 	" FROM credits.consumers AS c CROSS JOIN LATERAL credits.consumer_lag(c.name) AS l"
-	/* what is above its safe_id may have been read, but only if it is not idle */
+
+	/*
+	 * what is above its safe_id may have been read, but only if it is not
+	 * idle
+	 */
 	" CROSS JOIN LATERAL (SELECT min(e.created_at) AS at, min(e.transaction_id) AS id FROM credits.events AS e"
 	" WHERE e.id > c.safe_id AND e.transaction_id > $1) AS e"
 	" WHERE e.id IS NOT NULL AND l.unread IS DISTINCT FROM 0",
@@ -185,7 +189,7 @@ made_since(TimestampTz now, Interval *span)
  */
 static void
 add_obstacle(Obstacles *found, const char *name, TimestampTz since, int64 transaction_id,
-	const char *detail)
+			 const char *detail)
 {
 	Obstacle   *obstacle = palloc(sizeof(Obstacle));
 
