@@ -85,6 +85,53 @@ kinds_in(ArrayType *array)
 	return kinds;
 }
 
+/* What rows of the log are sought, and where they go */
+typedef struct RowSearch
+{
+	ReturnSetInfo *result;
+	int64		after_id;
+	TimestampTz since;
+	bool		all_kinds;
+	Bitmapset  *kinds;
+	int			wanted;			/* how many more */
+} RowSearch;
+
+/*
+ * Returns the rows of a scan, newest first, that are sought.
+ */
+static void
+return_rows(StoreScan *scan, RowSearch *search)
+{
+	ReturnSetInfo *result = search->result;
+	/* columns of the table that were dropped again are NULL */
+	int			nresult = result->setDesc->natts;
+	int			natts = Min(nresult, log_table.ncolumns);
+	Datum	   *values = palloc0(nresult * sizeof(Datum));
+	bool	   *isnull = palloc(nresult * sizeof(bool));
+	Entry		entry;
+
+	memset(isnull, true, nresult * sizeof(bool));
+	while (search->wanted > 0 &&
+		   scan_peek(scan, BackwardScanDirection, &entry))
+	{
+		if (entry.id <= search->after_id || entry.created_at < search->since)
+		{
+			search->wanted = 0;
+			break;
+		}
+		if (search->all_kinds || bms_is_member(entry.kind, search->kinds))
+		{
+			slot_getallattrs(scan->slot);
+			memcpy(values, scan->slot->tts_values, natts * sizeof(Datum));
+			memcpy(isnull, scan->slot->tts_isnull, natts * sizeof(bool));
+			tuplestore_putvalues(result->setResult, result->setDesc, values,
+								 isnull);
+			search->wanted--;
+		}
+	}
+	scan_end(scan);
+}
+
 /*
  * SQL function: returns rows of the log of an account, newest first: those with
  * (created_at, id) below (at, before_id), id above after_id, created_at from "since" to
@@ -93,52 +140,45 @@ kinds_in(ArrayType *array)
 Datum
 credits_log_rows(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	int64		account_id = arg_id(fcinfo, 0, "account_id");
 	TimestampTz at = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1);
 	int64		before_id = PG_ARGISNULL(2) ? PG_INT64_MAX : PG_GETARG_INT64(2);
-	int64		after_id = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3);
-	TimestampTz since = PG_ARGISNULL(4) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(4);
 	TimestampTz until = PG_ARGISNULL(5) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(5);
-	Bitmapset  *kinds = PG_ARGISNULL(6) ? NULL : kinds_in(PG_GETARG_ARRAYTYPE_P(6));
-	int			wanted = arg_page_rows(fcinfo, 7);
+	RowSearch	search = {
+		.result = (ReturnSetInfo *) fcinfo->resultinfo,
+		.after_id = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3),
+		.since = PG_ARGISNULL(4) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(4),
+		.all_kinds = PG_ARGISNULL(6),
+		.kinds = PG_ARGISNULL(6) ? NULL : kinds_in(PG_GETARG_ARRAYTYPE_P(6)),
+		.wanted = arg_page_rows(fcinfo, 7)
+	};
 	StoreScan	scan;
-	Entry		entry;
 	MemoryContext row;
 	MemoryContext old;
-	Datum	   *values;
-	bool	   *isnull;
-	int			natts;
 
 	InitMaterializedSRF(fcinfo, 0);
-	/* columns of the table that were dropped again are NULL */
-	natts = result->setDesc->natts;
-	values = palloc0(natts * sizeof(Datum));
-	isnull = palloc(natts * sizeof(bool));
-	memset(isnull, true, natts * sizeof(bool));
-	natts = Min(natts, log_table.ncolumns);
 	row = AllocSetContextCreate(CurrentMemoryContext, "credits row",
 								ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(row);
-	scan_begin_ids(&scan, NULL, &log_by_account_id, GetActiveSnapshot(), after_id,
-				   PG_INT64_MAX, BY_INT64(account_id), BY_TIME_UNTIL(Min(at, until)));
-	while (wanted > 0 && scan_peek(&scan, BackwardScanDirection, &entry))
+
+	/*
+	 * A batch writes many rows of one instant, and a page may begin among
+	 * them: so the others of its instant come first.
+	 */
+	if (search.wanted > 0 && at < until)
 	{
-		if (entry.id <= after_id || entry.created_at < since)
-			break;
-		if ((entry.created_at < at || entry.id < before_id) &&
-			entry.created_at < until &&
-			(PG_ARGISNULL(6) || bms_is_member(entry.kind, kinds)))
-		{
-			slot_getallattrs(scan.slot);
-			memcpy(values, scan.slot->tts_values, natts * sizeof(Datum));
-			memcpy(isnull, scan.slot->tts_isnull, natts * sizeof(bool));
-			tuplestore_putvalues(result->setResult, result->setDesc, values,
-								 isnull);
-			wanted--;
-		}
+		scan_begin_ids(&scan, NULL, &log_by_account_id, GetActiveSnapshot(),
+					   search.after_id, before_id, BY_INT64(account_id),
+					   BY_TIME(at), BY_INT64_BELOW(before_id));
+		return_rows(&scan, &search);
 	}
-	scan_end(&scan);
+	if (search.wanted > 0)
+	{
+		scan_begin_ids(&scan, NULL, &log_by_account_id, GetActiveSnapshot(),
+					   search.after_id, before_id, BY_INT64(account_id),
+					   BY_TIME_BEFORE(Min(at, until)));
+		return_rows(&scan, &search);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(row);
 	return (Datum) 0;

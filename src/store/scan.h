@@ -31,6 +31,8 @@ typedef struct ScanBy
 #define BY_INT64(id) ((ScanBy) {INT8OID, BTEqualStrategyNumber, Int64GetDatum(id)})
 #define BY_INT64_ABOVE(value) \
 	((ScanBy) {INT8OID, BTGreaterStrategyNumber, Int64GetDatum(value)})
+#define BY_INT64_BELOW(value) \
+	((ScanBy) {INT8OID, BTLessStrategyNumber, Int64GetDatum(value)})
 #define BY_INT32(value) \
 	((ScanBy) {INT4OID, BTEqualStrategyNumber, Int32GetDatum(value)})
 #define BY_INT32_ABOVE(value) \

@@ -107,6 +107,23 @@ reads_little('credits_balance_at, past', q(SELECT credits_balance_at('big', '202
 reads_little('credits_balance_at, now', q(SELECT credits_balance_at('big', now())), 10);
 reads_little('credits_balance_at, future', q(SELECT credits_balance_at('big', '2200-01-01 00:00+00')), 10);
 
+# A function reads the rows, so plans do not show how many.  Each day's thousand are of
+# one instant, and a page may begin anywhere among them.
+my $last = $node->safe_psql('postgres', q(SELECT min(id) + 10 FROM credits.transactions
+	WHERE account_id = credits.account_id('big') AND created_at = '2020-01-15 00:00+00'));
+foreach my $read (
+	[ 'credits_history',           q(SELECT count(*) FROM credits_history('big', 100)), 101 ],
+	[ 'before_id',                 "SELECT count(*) FROM credits_history('big', 100, $last)", 103 ],
+	[ 'since and until',
+		q(SELECT count(*) FROM credits_history('big', 100, since => '2020-01-10 00:00+00', until => '2020-01-12 00:00+00')), 101 ],
+	[ 'credits_balance_at, past', q(SELECT credits_balance_at('big', '2020-01-10 12:00+00')), 2 ])
+{
+	my ($what, $query, $most) = @$read;
+	my (undef, $n) = split /\n/, $node->safe_psql('postgres', qq(BEGIN; $query;
+		SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relid = 'credits.log_default'::regclass; COMMIT));
+	ok($n > 0 && $n <= $most, "$what reads $n rows of the log, at most $most");
+}
+
 # by what is not the account
 reads_little('a key', q(SELECT id FROM credits.transactions WHERE COALESCE(member_id, account_id) = credits.account_id('big')
 	AND credits.key_digest(idempotency_key) = credits.key_digest('d77') AND idempotency_key = 'd77'), 2, by => qr/key_digest/);
