@@ -103,6 +103,7 @@ static void
 return_rows(StoreScan *scan, RowSearch *search)
 {
 	ReturnSetInfo *result = search->result;
+
 	/* columns of the table that were dropped again are NULL */
 	int			nresult = result->setDesc->natts;
 	int			natts = Min(nresult, log_table.ncolumns);
