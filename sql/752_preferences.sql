@@ -134,10 +134,12 @@ RETURNS TABLE (
 LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 1
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+	WITH a AS MATERIALIZED (
+		SELECT credits.account_id($1) AS id, credits.now() AS now
+	)
 	SELECT q.quiet_from, q.quiet_until, q.timezone,
-		   NULLIF(credits.not_before(a.id, 'low_balance', credits.now()), credits.now())
-	FROM (SELECT credits.account_id($1)) AS a (id)
-	JOIN credits.quiet_hours AS q ON q.account_id = a.id
+		   NULLIF(credits.not_before(a.id, 'low_balance', a.now), a.now)
+	FROM a JOIN credits.quiet_hours AS q ON q.account_id = a.id
 $$;
 COMMENT ON FUNCTION @extschema@.credits_quiet_hours IS
 	'the quiet hours of an account, and when they end if it is in them; no row if it has none';

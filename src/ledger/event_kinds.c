@@ -3,7 +3,8 @@
  *	  The kinds of events, as credits.event_kinds lists them.
  *
  * A session reads them once, into TopMemoryContext, and again when one of the
- * extension's relations may have changed.
+ * extension's tables may have changed, or when it meets a kind that it does not know:
+ * an update of the extension may have added that to the view.
  */
 #include "credits.h"
 
@@ -25,17 +26,17 @@ static int	nevent_kinds = 0;
 static uint64 kinds_generation = 0;
 
 /*
- * Reads the kinds, unless they are known.
+ * Reads the kinds, unless they are known, or "again".
  */
 static void
-read_kinds(void)
+read_kinds(bool again)
 {
 	SqlResult  *result;
 	EventKind  *list;
 	bool		isnull;
 	uint64		i;
 
-	if (event_kinds && kinds_generation == tables_generation())
+	if (event_kinds && kinds_generation == tables_generation() && !again)
 		return;
 	result = statements_run(&select_kinds, NULL, NULL);
 	list = MemoryContextAllocZero(TopMemoryContext,
@@ -72,9 +73,18 @@ compare_name(const void *name, const void *kind)
 const EventKind *
 event_kinds_find(const char *name)
 {
-	read_kinds();
-	return bsearch(name, event_kinds, nevent_kinds, sizeof(EventKind),
+	EventKind  *kind;
+
+	read_kinds(false);
+	kind = bsearch(name, event_kinds, nevent_kinds, sizeof(EventKind),
 				   compare_name);
+	if (kind == NULL)
+	{
+		read_kinds(true);
+		kind = bsearch(name, event_kinds, nevent_kinds, sizeof(EventKind),
+					   compare_name);
+	}
+	return kind;
 }
 
 /*

@@ -69,8 +69,9 @@ event_exists(int64 id)
 }
 
 /*
- * Returns whether a moment sees an event that is visible now.  It does if the event
- * was not written here, or by somebody else than us.
+ * Returns whether a moment sees an event that is visible now.  An event whose
+ * transaction is not known here, because it was restored or replicated, counts as
+ * seen.
  */
 static bool
 sees_event(const FeedMoment *moment, int64 id)
@@ -278,6 +279,14 @@ feed_read(FeedPosition *position, int max_rows)
 							   max_rows + 1, page->events);
 	page->last = page->nevents <= max_rows;
 	page->nevents = Min(page->nevents, max_rows);
+
+	/*
+	 * What is acted on and acknowledged must outlast a crash, and so must the
+	 * ids that the moment tells about: those that are lost are drawn again,
+	 * by others.  Mostly nothing is left to be flushed.
+	 */
+	if (page->nevents > 0)
+		XLogFlush(GetXLogInsertRecPtr());
 	return page;
 }
 

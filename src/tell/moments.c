@@ -117,7 +117,8 @@ moments_covers(const FeedMoment *later, const FeedMoment *earlier)
 {
 	int			i;
 
-	if (later->xmax < earlier->xmax || later->next_xid < earlier->next_xid)
+	/* next_xid does not count: a crash may take back ids that nobody has used */
+	if (later->xmax < earlier->xmax)
 		return false;
 	for (i = 0; i < later->nxip; i++)
 		if (moments_sees(earlier, later->xip[i]))

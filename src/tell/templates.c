@@ -245,9 +245,13 @@ harmful_length(const unsigned char *s, const unsigned char *end)
 	/* U+0080 to U+009F */
 	if (s[0] == 0xc2 && end - s >= 2 && s[1] < 0xa0)
 		return 2;
-	/* U+2028 to U+202E, U+2066 to U+2069 */
+	/* U+061C */
+	if (s[0] == 0xd8 && end - s >= 2 && s[1] == 0x9c)
+		return 2;
+	/* U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069 */
 	if (s[0] == 0xe2 && end - s >= 3 &&
-		((s[1] == 0x80 && s[2] >= 0xa8 && s[2] <= 0xae) ||
+		((s[1] == 0x80 && (s[2] == 0x8e || s[2] == 0x8f)) ||
+		 (s[1] == 0x80 && s[2] >= 0xa8 && s[2] <= 0xae) ||
 		 (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9)))
 		return 3;
 	return 0;

@@ -9,7 +9,8 @@
  * was cut or mixed up on its way.
  *
  * After a failover or a recovery to a point in time, transaction ids may be drawn
- * again.  So what was read before that cannot be acknowledged after it.
+ * again.  So what was read before that cannot be acknowledged after it.  A crash
+ * takes back nothing that a token tells about, see feed_read.
  */
 #include "credits.h"
 
@@ -168,7 +169,8 @@ tokens_are_next(const FeedToken *token, const FeedPosition *position)
 	if (token->timeline < timeline)
 		return false;
 	if (token->timeline > timeline || token->version > position->version ||
-		token->batch->next_xid > U64FromFullTransactionId(ReadNextFullTransactionId()))
+		token->batch->xmax > U64FromFullTransactionId(ReadNextFullTransactionId()) ||
+		token->batch->last_id > store_newest_id(&events_table))
 		raise_foreign("It was read later than the state that this database is in, which must have been restored since.");
 	if (token->version < position->version)
 		return false;

@@ -289,12 +289,14 @@ Datum
 credits_unsubscribe_token(PG_FUNCTION_ARGS)
 {
 	text	   *name = arg_account(fcinfo, 0);
-	const EventKind *kind = event_kinds_arg(fcinfo, 1);
+
+	/* a copy, since looking for the account may have the kinds read again */
+	char	   *kind = pstrdup(event_kinds_arg(fcinfo, 1)->name);
 	Account		account;
 	char	   *token;
 
 	guards_find_account(GetActiveSnapshot(), name, &account);
-	token = unsubscribe_token(account.id, kind->name);
+	token = unsubscribe_token(account.id, kind);
 	if (token == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(token));

@@ -171,6 +171,32 @@ $reader = CreditsTest::Session->new($node);
 foreach (sort keys %lists) { 1 while read_some($reader, $_, $lists{$_}) > 0; }
 all_once($lists{$_}, $node, "consumer $_, after a crash") foreach sort keys %lists;
 
+# A token that was read before a crash is acknowledged after it, although others have
+# drawn ids since.  Without waiting for the log, a commit reaches it late: but what is
+# read has reached it.
+$reader->quit;
+my $lazy = CreditsTest::Session->new($node);
+$lazy->value('SET synchronous_commit = off');
+$lazy->value(q(SELECT count(credits_try_deduct('w:1', 100 + n)) FROM generate_series(1, 40) AS n));
+my $old = $lazy->value(
+	q(SELECT (array_agg(token ORDER BY event_id DESC))[1] FROM credits_read_events('b', 1000)));
+my $known = [ split /\n/, $lazy->value(q(SELECT event_id FROM credits_read_events('b', 1000))) ];
+kill_cluster($node);
+$lazy->quit;
+$node->start;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM credits.events WHERE id IN (' . join(', ', @$known) . ')'),
+	scalar @$known, 'what was read outlasts a crash');
+$node->safe_psql('postgres', q(SELECT count(credits_try_deduct('w:2', 100 + n)) FROM generate_series(1, 3) AS n))
+  foreach 1 .. 20;
+is($node->safe_psql('postgres', "SELECT credits_ack_events('b', '$old')"), 't', 'and can be acknowledged');
+my @new = split /\n/, $node->safe_psql('postgres', q(SELECT event_id FROM credits_read_events('b', 1000)));
+is(scalar @new, 60, 'which passes over nothing that came after it');
+push @{ $lists{b} }, map { [ $_, 'w:1' ] } @$known;
+$reader = CreditsTest::Session->new($node);
+1 while read_some($reader, 'b', $lists{b}) > 0;
+1 while read_some($reader, 'a', $lists{a}) > 0;
+all_once($lists{$_}, $node, "consumer $_, after a crash and an old token") foreach sort keys %lists;
+
 # --------------------------------------------------------------------------
 # a dump, while one has read everything and the other one has not
 
