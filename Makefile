@@ -18,9 +18,11 @@ PGFILEDESC = "credits - user credits that stay right"
 MODULE_big = credits
 OBJS := $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 PARTS := $(sort $(wildcard sql/*.sql))
-# the two others lead to a version that marks a table, and back: see src/jobs/partitions.c
+# the two others lead to a version of this one that marks a table, and back: see
+# mark_for_dump in src/jobs/partitions.c
 DATA_built = credits--$(EXTVERSION).sql \
-	credits--$(EXTVERSION)--log_default.sql credits--log_default--$(EXTVERSION).sql
+	credits--$(EXTVERSION)--$(EXTVERSION)_log_default.sql \
+	credits--$(EXTVERSION)_log_default--$(EXTVERSION).sql
 # := because to PGXS a variable is set even if it expands to nothing
 DOCS := $(wildcard doc/*.md)
 EXTRA_CLEAN = credits--*.sql
@@ -57,9 +59,11 @@ $(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h src/*/*.h) credits.control
 credits--$(EXTVERSION).sql: $(PARTS) credits.control
 	cat $(PARTS) > $@
 
-credits--$(EXTVERSION)--log_default.sql credits--log_default--$(EXTVERSION).sql: \
-		credits--%.sql: $(wildcard sql/updates/*.sql) credits.control
-	cat sql/updates/$(if $(filter log_default--%,$*),from,to)_log_default.sql > $@
+credits--$(EXTVERSION)--$(EXTVERSION)_log_default.sql: sql/updates/to_log_default.sql credits.control
+	cat $< > $@
+
+credits--$(EXTVERSION)_log_default--$(EXTVERSION).sql: sql/updates/from_log_default.sql credits.control
+	cat $< > $@
 
 # replaces the version of the distribution and of the extension, not of the format
 META.json: credits.control

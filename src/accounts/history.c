@@ -94,6 +94,7 @@ typedef struct RowSearch
 	bool		all_kinds;
 	Bitmapset  *kinds;
 	int			wanted;			/* how many more */
+	MemoryContext row;			/* for what is read of one row */
 } RowSearch;
 
 /*
@@ -109,12 +110,17 @@ return_rows(StoreScan *scan, RowSearch *search)
 	int			natts = Min(nresult, log_table.ncolumns);
 	Datum	   *values = palloc0(nresult * sizeof(Datum));
 	bool	   *isnull = palloc(nresult * sizeof(bool));
+	MemoryContext old = CurrentMemoryContext;
 	Entry		entry;
 
 	memset(isnull, true, nresult * sizeof(bool));
-	while (search->wanted > 0 &&
-		   scan_peek(scan, BackwardScanDirection, &entry))
+	for (;;)
 	{
+		MemoryContextReset(search->row);
+		MemoryContextSwitchTo(search->row);
+		if (search->wanted == 0 ||
+			!scan_peek(scan, BackwardScanDirection, &entry))
+			break;
 		if (entry.id <= search->after_id || entry.created_at < search->since)
 		{
 			search->wanted = 0;
@@ -130,6 +136,7 @@ return_rows(StoreScan *scan, RowSearch *search)
 			search->wanted--;
 		}
 	}
+	MemoryContextSwitchTo(old);
 	scan_end(scan);
 }
 
@@ -154,13 +161,10 @@ credits_log_rows(PG_FUNCTION_ARGS)
 		.wanted = arg_page_rows(fcinfo, 7)
 	};
 	StoreScan	scan;
-	MemoryContext row;
-	MemoryContext old;
 
 	InitMaterializedSRF(fcinfo, 0);
-	row = AllocSetContextCreate(CurrentMemoryContext, "credits row",
-								ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(row);
+	search.row = AllocSetContextCreate(CurrentMemoryContext, "credits row",
+									   ALLOCSET_DEFAULT_SIZES);
 
 	/*
 	 * A batch writes many rows of one instant, and a page may begin among
@@ -180,7 +184,6 @@ credits_log_rows(PG_FUNCTION_ARGS)
 					   BY_TIME_BEFORE(Min(at, until)));
 		return_rows(&scan, &search);
 	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(row);
+	MemoryContextDelete(search.row);
 	return (Datum) 0;
 }

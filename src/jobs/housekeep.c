@@ -148,6 +148,7 @@ housekeep_failed(int64 id, ErrorData *error)
 			 id ? errmsg("purchase " INT64_FORMAT " could not be expired: %s",
 						 id, message) :
 			 errmsg("events could not be deleted, or partitions not made: %s", message),
+			 error->detail ? errdetail("%s", error->detail) : 0,
 			 error->hint ? errhint("%s", error->hint) : 0));
 }
 

@@ -217,8 +217,9 @@ mark_for_dump(void)
 		elog(ERROR, "extension \"credits\" does not exist");
 	version = TextDatumGetCString(statements_value(found, 0, 1, &isnull));
 	statements_execute(psprintf("ALTER EXTENSION credits ADD TABLE credits.log_default; "
-								"ALTER EXTENSION credits UPDATE TO 'log_default'; "
+								"ALTER EXTENSION credits UPDATE TO %s; "
 								"ALTER EXTENSION credits UPDATE TO %s",
+								quote_literal_cstr(psprintf("%s_log_default", version)),
 								quote_literal_cstr(version)));
 	if (statements_run(&is_dumped, NULL, NULL)->nrows == 0)
 		elog(ERROR, "rows of table \"credits.log_default\" would not be dumped");
@@ -270,6 +271,22 @@ lock_log(void *arg)
 }
 
 /*
+ * Refuses a snapshot that was taken before the log is locked: what others commit while
+ * one waits for the lock would not be copied.
+ */
+void
+partitions_check_isolation(void)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partitions of the log cannot be changed in isolation level %s",
+						IsolationIsSerializable() ? "SERIALIZABLE" : "REPEATABLE READ"),
+				 errdetail("What others commit while the log is being locked would not be seen."),
+				 errhint("SET default_transaction_isolation = 'read committed', also for the role that runs the jobs.")));
+}
+
+/*
  * Does something with the log and its default partition locked, which may need further
  * locks.  While one waits for such a lock, all others queue behind: so the wait is given
  * up again and again, and everything is undone.
@@ -279,6 +296,7 @@ do_locked(LockedWork *locked)
 {
 	int			i;
 
+	partitions_check_isolation();
 	for (i = 1;; i++)
 	{
 		ErrorData  *error = catch_error(lock_log, locked);
@@ -410,10 +428,13 @@ bound_above(int64 id)
 static char *
 name_from(int64 from)
 {
-	char	   *name = psprintf("log_" INT64_FORMAT, from);
 	Oid			schema = get_namespace_oid("credits", false);
+	char	   *name;
 	int			i;
 
+	/* the first one has no lower bound */
+	from = Max(from, 0);
+	name = psprintf("log_" INT64_FORMAT, from);
 	for (i = 2; OidIsValid(get_relname_relid(name, schema)); i++)
 		name = psprintf("log_" INT64_FORMAT "_%d", from, i);
 	return name;
@@ -507,7 +528,7 @@ exchange_rest(void *arg)
 	read_rest(&rest);
 	leaf = leaf_with(rest.highest > 0 ? rest.lowest : rest.newest);
 	last = leaf.until == PG_INT64_MAX;
-	name = name_from(leaf.from == PG_INT64_MIN ? 0 : leaf.from);
+	name = name_from(leaf.from);
 	if (rest.highest >= leaf.until)
 	{
 		split_rest(&leaf, name);

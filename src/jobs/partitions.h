@@ -12,6 +12,7 @@
 extern void partitions_make_table(const char *name, const char *model);
 extern void partitions_attach(const char *parent, const char *table, int64 from,
 							  int64 until);
+extern void partitions_check_isolation(void);
 extern void partitions_with_log_locked(CatchWork work, void *arg);
 extern int64 partitions_sweep(int limit, bool may_commit);
 

@@ -254,17 +254,6 @@ anchors_left_until(Snapshot snapshot)
 }
 
 /*
- * Returns whether the books are closed, or are being closed, over a row.
- */
-bool
-anchors_close_over(Snapshot snapshot, int64 id)
-{
-	Closing		closing;
-
-	return anchors_last_closing(snapshot, &closing) && id <= closing.until_id;
-}
-
-/*
  * Refuses what would need a row over which the books are closed, or are being closed.
  * Returns true if they are not.  That is so even if the snapshot of the transaction is
  * from before the closing, since the books are not closed again for its changes.

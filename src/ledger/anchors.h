@@ -98,7 +98,6 @@ extern bool anchors_last_closing(Snapshot snapshot, Closing *closing);
 extern bool anchors_lock_closing(Closing *closing);
 extern char *anchors_copies_table(int64 until_id);
 extern int64 anchors_left_until(Snapshot snapshot);
-extern bool anchors_close_over(Snapshot snapshot, int64 id);
 extern bool anchors_refuse_archived(int64 id, Refusal *refusal);
 extern void anchors_check(int64 id);
 

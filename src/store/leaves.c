@@ -162,10 +162,11 @@ cover_gaps(struct Leaves *list)
 }
 
 /*
- * Reads the list of a table's partitions.
+ * Reads the list of a table's partitions.  What comes of it is of no use if "current"
+ * is no longer the generation of the tables afterwards.
  */
 static struct Leaves *
-read_leaves(StoreTable *table)
+read_leaves(StoreTable *table, uint64 current)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "credits partitions",
@@ -184,11 +185,12 @@ read_leaves(StoreTable *table)
 		if (read_leaf(table, lfirst_oid(lc), &list->leaves[list->n]))
 		list->n++;
 	qsort(list->leaves, list->n, sizeof(Leaf), compare_leaves);
-	if (list->n == 0 || !list->leaves[list->n - 1].rest)
+	if (list->n > 0 && list->leaves[list->n - 1].rest)
+		cover_gaps(list);
+	else if (tables_generation() == current)
 		raise_altered(table, "It has no default partition.",
 					  psprintf("Attach one: ALTER TABLE credits.%s ATTACH PARTITION credits.%s_default DEFAULT.",
 							   table->name, table->name));
-	cover_gaps(list);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
 	return list;
@@ -211,7 +213,7 @@ resolve_leaves(StoreTable *table)
 		if (table->leaves && table->leaves->generation == tables_generation())
 			return table->leaves;
 		current = tables_generation();
-		list = read_leaves(table);
+		list = read_leaves(table, current);
 		list->generation = current;
 		MemoryContextSetParent(list->context, TopMemoryContext);
 		if (table->leaves)
@@ -223,7 +225,8 @@ resolve_leaves(StoreTable *table)
 
 /*
  * Returns the partitions of a table, in order of their ids, which they all cover: the
- * default one is last, and also wherever there is a gap between others.  They are valid until the next call of a function of this directory.
+ * default one is last, and also wherever there is a gap between others.  They are valid
+ * until the next call of a function of this directory.
  */
 const Leaf *
 leaves_list(StoreTable *table, int *n)

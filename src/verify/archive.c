@@ -150,6 +150,13 @@ begin(Run *run)
 	int64		from_id = 0;
 	int64		end;
 
+	partitions_check_isolation();
+	if (store_ids_are_cached(&log_table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sequence \"credits.transactions_id_seq\" has a cache"),
+				 errdetail("A session could still use an id below those that are archived."),
+				 errhint("Run ALTER SEQUENCE credits.transactions_id_seq CACHE 1, and end the sessions that have used it.")));
 	/* of two calls, the second finds the closing of the first */
 	statements_execute("LOCK TABLE credits.archives IN SHARE ROW EXCLUSIVE MODE");
 	if (anchors_last_closing(store_snapshot(true), closing))
@@ -256,6 +263,7 @@ copy_rows(Run *run)
 	char	   *name = anchors_copies_table(closing->until_id);
 	Datum		value = Int64GetDatum(closing->until_id);
 
+	partitions_check_isolation();
 	if (statements_run(&lock_rows, &value, NULL)->nrows == 0)
 		return false;
 	if (OidIsValid(get_relname_relid(name, get_namespace_oid("credits", false))))

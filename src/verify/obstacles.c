@@ -119,6 +119,7 @@ first_since(int64 above_id, TimestampTz since)
 	int64		high = store_newest_id(&log_table);
 	int64		last_id;
 	int64		found = 0;
+	int64		young;
 
 	if (TIMESTAMP_IS_NOEND(since))
 		return 0;
@@ -126,7 +127,6 @@ first_since(int64 above_id, TimestampTz since)
 	while (low < high)
 	{
 		int64		middle = low + (high - low) / 2;
-		int64		young;
 
 		CHECK_FOR_INTERRUPTS();
 		young = find_young(middle, since, PROBE_ROWS, &last_id);
@@ -140,8 +140,8 @@ first_since(int64 above_id, TimestampTz since)
 	/* what is found is the first of a place; there may be others before it */
 	if (low > above_id)
 		low -= Min(PROBE_ROWS, low - above_id);
-	last_id = find_young(low, since, 2 * PROBE_ROWS, &last_id);
-	return last_id != 0 ? last_id : found;
+	young = find_young(low, since, 2 * PROBE_ROWS, &last_id);
+	return young != 0 ? young : found;
 }
 
 /*

@@ -232,6 +232,18 @@ SELECT * FROM credits_verify();
 -- the rows of the default partition are dumped, of the others it is a matter of course
 SELECT 'credits.log_default'::regclass = ANY (extconfig) AS dumped, extversion = :'version' AS same_version FROM pg_extension WHERE extname = 'credits';
 
+-- a snapshot from before the log is locked would not see all of it
+SELECT setval('credits.transactions_id_seq', 354) \gset
+SELECT transaction_id FROM credits_deduct('p:2', 1, 'above all');
+SET default_transaction_isolation = 'repeatable read';
+CALL credits_partition_log();
+\echo :SQLSTATE
+SET default_transaction_isolation = 'serializable';
+CALL credits_archive('2100-01-01 00:00:00+00');
+\echo :SQLSTATE
+RESET default_transaction_isolation;
+SELECT id, tableoid::regclass FROM credits.log WHERE id = 355;
+
 SET credits.test_clock = '';
 DROP EXTENSION credits;
 SELECT relname FROM pg_class WHERE relname ~ '^log_';
