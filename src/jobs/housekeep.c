@@ -27,8 +27,9 @@ static SqlStatement find_purchases = {
 };
 
 /*
- * There is no index on created_at.  Ids and times increase together, more or
- * less, so it is enough to look at the events with the lowest ids.
+ * Events are examined in order of their ids, a batch at a time.  There is no index on
+ * created_at, but ids and times increase together, more or less: so the first batch in
+ * which nothing is old is the last.
  *
  * What a consumer has not read is kept: it has read what is up to its safe id or
  * is seen by the snapshot that it has acknowledged; of what was not written here,
@@ -36,9 +37,12 @@ static SqlStatement find_purchases = {
  * kept, too.
  */
 static SqlStatement delete_events = {
-	"DELETE FROM credits.events WHERE id IN ("
-	"SELECT e.id FROM credits.events AS e WHERE e.created_at < $1 AND e.id IN ("
-	"SELECT f.id FROM credits.events AS f ORDER BY f.id LIMIT $2)"
+	"WITH seen AS MATERIALIZED ("
+	"SELECT f.id, f.created_at FROM credits.events AS f"
+	" WHERE f.id > $4 ORDER BY f.id LIMIT $2), "
+	"gone AS (DELETE FROM credits.events WHERE id IN ("
+	"SELECT e.id FROM credits.events AS e WHERE e.created_at < $1"
+	" AND e.id IN (SELECT s.id FROM seen AS s)"
 	" AND NOT EXISTS (SELECT FROM credits.consumers AS c"
 	" LEFT JOIN credits.consumer_positions AS p ON p.consumer = c.name AND p.system = $3"
 	" LEFT JOIN credits.event_order AS o ON o.event_id = e.id AND o.system = $3"
@@ -47,40 +51,50 @@ static SqlStatement delete_events = {
 	" OR NOT pg_visible_in_snapshot(o.xid, p.snapshot)))"
 	" AND NOT EXISTS (SELECT FROM credits.deliveries AS d"
 	" WHERE d.event_id = e.id AND d.status = 'waiting')"
-	" FOR UPDATE OF e SKIP LOCKED)",
-	(const Oid[]) {TIMESTAMPTZOID, INT4OID, INT8OID, InvalidOid}
+	" FOR UPDATE OF e SKIP LOCKED) RETURNING 1) "
+	"SELECT (SELECT count(*) FROM gone), COALESCE(max(s.id), 9223372036854775807),"
+	" COALESCE(bool_or(s.created_at < $1), false) FROM seen AS s",
+	(const Oid[]) {TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID, InvalidOid}
 };
 
 /* deliveries that have ended, of events that are gone: nobody reads these again */
 static SqlStatement delete_deliveries = {
 	"DELETE FROM credits.deliveries WHERE id IN ("
-	"SELECT d.id FROM credits.deliveries AS d WHERE d.event_id <"
-	" COALESCE((SELECT min(e.id) FROM credits.events AS e), 9223372036854775807)"
-	" AND d.status <> 'waiting' ORDER BY d.event_id LIMIT $1 FOR UPDATE SKIP LOCKED)",
-	(const Oid[]) {INT4OID, InvalidOid}
+	"SELECT d.id FROM credits.deliveries AS d WHERE d.event_id > $2 AND d.event_id <= $3"
+	" AND d.status <> 'waiting'"
+	" AND NOT EXISTS (SELECT FROM credits.events AS e WHERE e.id = d.event_id)"
+	" ORDER BY d.event_id LIMIT $1 FOR UPDATE SKIP LOCKED)",
+	(const Oid[]) {INT4OID, INT8OID, INT8OID, InvalidOid}
 };
 
 /* which transactions wrote events that are gone, whoever has deleted them */
 static SqlStatement delete_order = {
 	"DELETE FROM credits.event_order WHERE event_id IN ("
-	"SELECT o.event_id FROM credits.event_order AS o WHERE o.event_id <"
-	" COALESCE((SELECT min(e.id) FROM credits.events AS e), 9223372036854775807)"
+	"SELECT o.event_id FROM credits.event_order AS o"
+	" WHERE o.event_id > $2 AND o.event_id <= $3"
+	" AND NOT EXISTS (SELECT FROM credits.events AS e WHERE e.id = o.event_id)"
 	" ORDER BY o.event_id LIMIT $1 FOR UPDATE SKIP LOCKED)",
-	(const Oid[]) {INT4OID, InvalidOid}
+	(const Oid[]) {INT4OID, INT8OID, INT8OID, InvalidOid}
 };
 
+/* events up to this id have been examined by this run of the job */
+static int64 examined = 0;
+
 /*
- * Deletes up to "limit" events that are older than credits.event_retention.
+ * Examines up to "limit" events, and deletes those that are older than
+ * credits.event_retention, with what belongs to events that are gone.  Returns how
+ * many rows were deleted.  *more says whether the next ones may be old, too.
  */
 static int64
-sweep_events(int limit, bool may_commit)
+examine_events(int limit, bool *more)
 {
 	TimestampTz now = clock_now();
 	TimestampTz until = clock_before(now, clock_event_retention());
-	Datum		values[3];
-	int64		nevents;
-	int64		norder;
-	int64		ndeliveries;
+	SqlResult  *result;
+	Datum		values[4];
+	bool		isnull;
+	int64		ndeleted;
+	int64		nothers;
 
 	/* keep those that may still count as failures to redeem a code */
 	if (clock_refusal_window())
@@ -88,15 +102,44 @@ sweep_events(int limit, bool may_commit)
 	values[0] = TimestampTzGetDatum(until);
 	values[1] = Int32GetDatum(limit);
 	values[2] = Int64GetDatum(rows_system());
-	nevents = statements_run(&delete_events, values, NULL)->nrows;
+	values[3] = Int64GetDatum(examined);
+	result = statements_run(&delete_events, values, NULL);
+	ndeleted = DatumGetInt64(statements_value(result, 0, 1, &isnull));
+	*more = DatumGetBool(statements_value(result, 0, 3, &isnull));
 
 	/*
-	 * There is one row for each of them, and for those that others have
-	 * deleted.
+	 * the events are gone for the next statement, also those that others
+	 * delete
 	 */
-	norder = statements_run(&delete_order, &values[1], NULL)->nrows;
-	ndeliveries = statements_run(&delete_deliveries, &values[1], NULL)->nrows;
-	return nevents > 0 ? nevents : Max(norder, ndeliveries);
+	values[0] = Int32GetDatum(limit);
+	values[1] = Int64GetDatum(examined);
+	values[2] = statements_value(result, 0, 2, &isnull);
+	nothers = statements_run(&delete_order, values, NULL)->nrows;
+	nothers = Max(nothers,
+				  (int64) statements_run(&delete_deliveries, values, NULL)->nrows);
+	/* a full batch of these may not have been all */
+	if (nothers < limit)
+		examined = DatumGetInt64(values[2]);
+	else
+		*more = true;
+	return ndeleted > 0 ? ndeleted : nothers;
+}
+
+/*
+ * Deletes old events, up to "limit", passing over those that are kept.
+ */
+static int64
+sweep_events(int limit, bool may_commit)
+{
+	int64		ndeleted;
+	bool		more;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		ndeleted = examine_events(limit, &more);
+	} while (ndeleted == 0 && more);
+	return ndeleted;
 }
 
 /*
@@ -128,7 +171,10 @@ begin_part(JobRange *range)
 	if (range->number == 0)
 		range->find = &find_purchases;
 	else if (range->number == 1)
+	{
+		examined = 0;
 		range->sweep = clock_event_retention() ? sweep_events : sweep_nothing;
+	}
 	else
 		range->sweep = partitions_sweep;
 	return range->number <= 2;

@@ -126,7 +126,8 @@ SELECT count(*) FROM credits_take_deliveries('email');
 -- what is waiting keeps its event, what has ended goes with it
 SET credits.test_clock = '2040-12-01 00:00:00+00';
 SELECT count(*) FROM credits.deliveries WHERE status = 'waiting';
-CALL credits_housekeep();
+-- those after an event that is kept, too
+CALL credits_housekeep(1);
 SELECT (SELECT count(*) FROM credits.events) AS events, (SELECT string_agg(status, ' ' ORDER BY id) FROM credits.deliveries) AS deliveries;
 SELECT count(credits_delivery_failed(delivery_id, lease_id, 'gone', true)) FROM credits_take_deliveries('email');
 SELECT count(credits_delivery_sent(delivery_id, lease_id)) FROM credits_take_deliveries('webhook');
