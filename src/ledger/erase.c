@@ -125,7 +125,8 @@ erase_everywhere(Store *store, Snapshot snapshot, int64 id)
 
 /*
  * Throws away the copies of rows that are to stay in the log, if that of a row has
- * been made, and is not yet part of the log.
+ * been made, and is not yet part of the log.  This waits for others who use the table,
+ * such as pg_dump, and must be done before the account is locked.
  */
 static void
 discard_copies(int64 id, const Closing *closing)
@@ -137,7 +138,7 @@ discard_copies(int64 id, const Closing *closing)
 	if (OidIsValid(oid) && !leaves_has(&log_table, oid) &&
 		anchors_find_carried(GetActiveSnapshot(), id, &carried) &&
 		carried.until_id == closing->until_id)
-		statements_execute(psprintf("DROP TABLE credits.%s", name));
+		statements_execute(psprintf("DROP TABLE IF EXISTS credits.%s", name));
 }
 
 /*
@@ -163,14 +164,14 @@ credits_erase_text(PG_FUNCTION_ARGS)
 	if (!find_anywhere(store, snapshot, id, &entry) ||
 		!rows_find_account(store, snapshot, NULL, entry.account_id, &account))
 		raise_no_transaction(id);
+	if (closes && entry.salt != NULL && !chain_is_erased(&entry))
+		discard_copies(id, &closing);
 	/* two calls must not both find the salt */
 	(void) rows_lock_account(store, snapshot, &account, false);
 	PopActiveSnapshot();
 
 	PushActiveSnapshot(store_snapshot(true));
 	erased = erase_everywhere(store, GetActiveSnapshot(), id);
-	if (erased && closes)
-		discard_copies(id, &closing);
 	if (erased)
 	{
 		JsonObject	detail;
