@@ -13,9 +13,12 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT credits.advance_sequence('credits.accounts_id_seq', coalesce(max(id), 0)) FROM credits.accounts;
+	-- ids of what was archived are not drawn again
 	SELECT credits.advance_sequence('credits.grants_id_seq', coalesce(max(id), 0)) FROM credits.grants;
+	SELECT credits.advance_sequence('credits.grants_id_seq', coalesce(max(id), 0)) FROM credits.archived_grants;
 	SELECT credits.advance_sequence('credits.roles_id_seq', coalesce(max(id), 0)) FROM credits.roles;
 	SELECT credits.advance_sequence('credits.transactions_id_seq', coalesce(max(id), 0)) FROM credits.transactions;
+	SELECT credits.advance_sequence('credits.transactions_id_seq', coalesce(max(until_id), 0)) FROM credits.archives;
 	SELECT credits.advance_sequence('credits.events_id_seq', coalesce(max(id), 0)) FROM credits.events;
 	SELECT credits.advance_sequence('credits.deliveries_id_seq', coalesce(max(id), 0)) FROM credits.deliveries;
 	SELECT credits.advance_sequence('credits.operations_id_seq', coalesce(max(id), 0)) FROM credits.operations;

@@ -34,6 +34,13 @@ SELECT setval('credits.transactions_id_seq', 139000) AS ahead;
 SET ROLE regress_credits_admin;
 SELECT credits_sync_sequences();
 SELECT last_value >= 139000 AS not_set_back FROM credits.transactions_id_seq;
+-- nor are ids drawn again of what was archived
+RESET ROLE;
+BEGIN;
+INSERT INTO credits.archives (until_id, from_id, before, begun_at, done_account_id) VALUES (139005, 0, '2030-01-01 00:00:00+00', '2030-01-01 00:00:00+00', 0);
+SELECT credits_sync_sequences();
+SELECT last_value FROM credits.transactions_id_seq;
+ROLLBACK;
 SET ROLE regress_credits_app;
 \set VERBOSITY sqlstate
 SELECT credits_sync_sequences();
