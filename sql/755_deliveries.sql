@@ -50,7 +50,8 @@ COMMENT ON COLUMN credits.deliveries.status IS
 COMMENT ON COLUMN credits.deliveries.message_id IS 'the same for every attempt, also after a restore';
 COMMENT ON COLUMN credits.deliveries.level IS
 	'level of an alert, which is told once per credits.alert_cooldown; NULL for other events';
-COMMENT ON COLUMN credits.deliveries.error IS 'why it failed last';
+COMMENT ON COLUMN credits.deliveries.error IS
+	'why it failed last, was put off because its contact was not verified, or was canceled or given up';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.deliveries', '');
 SELECT pg_catalog.pg_extension_config_dump('credits.deliveries_id_seq', '');

@@ -27,6 +27,8 @@
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -50,6 +52,19 @@ PG_FUNCTION_INFO_V1(credits_replay_delivery);
 #define FIRST_DELAY (30 * USECS_PER_SEC)
 #define MAX_DELAY (30 * USECS_PER_DAY)
 #define JITTER 0.25
+
+/*
+ * While a contact is not verified, a delivery is put off for as long as it has
+ * waited already, but no longer than this: somebody may verify it any time.
+ */
+#define MAX_UNVERIFIED_DELAY USECS_PER_HOUR
+
+/*
+ * Rows that one call of credits_take_deliveries changes at most, for each row that it
+ * may return, and at least: what is put off or canceled is not returned.
+ */
+#define CHANGES_PER_ROW 10
+#define MIN_CHANGES 1000
 
 static const char *const delivery_status_names[] = {
 	"waiting", "sent", "dead", "canceled"
@@ -95,6 +110,22 @@ StoreIndex	deliveries_by_level = {
 	{"account_id", "kind", "level", "event_at"},
 	.predicate = "(level IS NOT NULL)"
 };
+
+/* What became of a delivery that a scan has found */
+typedef enum TakeResult
+{
+	PASSED_OVER,				/* others have it */
+	NOT_TAKEN,					/* put off, or ended */
+	TAKEN
+} TakeResult;
+
+/* What a function does about a delivery that was locked */
+typedef enum ChangeResult
+{
+	CHANGE_REFUSED,				/* nothing: it returns false */
+	CHANGE_REPEATED,			/* nothing: it returns true */
+	CHANGE_MADE
+} ChangeResult;
 
 /* A contact, as far as a message needs it */
 typedef struct Recipient
@@ -145,6 +176,44 @@ end_delivery(Delivery *delivery, DeliveryStatus status)
 }
 
 /*
+ * Ends a delivery that was locked, and says why.
+ */
+static void
+end_because(Delivery *delivery, DeliveryStatus status, const char *error)
+{
+	delivery->error = unconstify(char *, error);
+	end_delivery(delivery, status);
+}
+
+/*
+ * Returns how long to wait after a number of failed attempts.
+ */
+static int64
+delay_after(int attempts)
+{
+	double		delay = FIRST_DELAY;
+	int			i;
+
+	for (i = 1; i < attempts && delay < MAX_DELAY; i++)
+		delay *= 3;
+	delay = Min(delay, MAX_DELAY);
+	return (int64) (delay * (1 - JITTER + 2 * JITTER * pg_prng_double(&pg_global_prng_state)));
+}
+
+/*
+ * Puts off a delivery that was locked and whose contact is not verified.
+ */
+static void
+put_off_unverified(Delivery *delivery, TimestampTz now)
+{
+	int64		waited = now - delivery->event_at;
+
+	delivery->due_at = now + Max(delay_after(1), Min(waited, MAX_UNVERIFIED_DELAY));
+	delivery->lease = 0;
+	delivery->error = "the contact is not verified";
+}
+
+/*
  * Finds the contact of a delivery.
  */
 static void
@@ -166,8 +235,8 @@ find_contact(const Delivery *delivery, Recipient *to)
 }
 
 /*
- * Decides about a delivery that is due: takes it, puts it off until it is no longer
- * quiet, or cancels it.  Returns whether it is taken.
+ * Decides about a delivery that is due: takes it, puts it off, or ends it.  Returns
+ * whether it is taken.
  */
 static bool
 take_or_put_off(Delivery *delivery, const Recipient *to, const Event *event,
@@ -175,24 +244,33 @@ take_or_put_off(Delivery *delivery, const Recipient *to, const Event *event,
 {
 	TimestampTz not_before;
 
-	if (event == NULL || !to->found ||
-		!(to->verified || channels_reach_unverified(delivery->channel)) ||
-		!preferences_allow(delivery->account_id, delivery->kind, delivery->channel))
-	{
-		end_delivery(delivery, DELIVERY_CANCELED);
-		return false;
-	}
-	not_before = preferences_not_before(delivery->account_id, delivery->kind, now);
-	if (not_before > now)
+	/* otherwise, a message that kills its worker would be tried for ever */
+	if (delivery->lease != 0 && delivery->attempts >= setting_delivery_attempts)
+		end_because(delivery, DELIVERY_DEAD, "the lease of the last attempt ran out");
+	else if (event == NULL)
+		end_because(delivery, DELIVERY_CANCELED, "the event was deleted");
+	else if (!to->found)
+		end_because(delivery, DELIVERY_CANCELED, "the contact was removed");
+	else if (!preferences_allow(delivery->account_id, delivery->kind,
+								delivery->channel))
+		end_because(delivery, DELIVERY_CANCELED,
+					"the account is no longer told of this kind by this channel");
+	else if (!to->verified && !channels_reach_unverified(delivery->channel))
+		put_off_unverified(delivery, now);
+	else if ((not_before = preferences_not_before(delivery->account_id,
+												  delivery->kind, now)) > now)
 	{
 		delivery->due_at = not_before;
 		delivery->lease = 0;
-		return false;
 	}
-	delivery->due_at = until;
-	delivery->lease = lease;
-	delivery->attempts++;
-	return true;
+	else
+	{
+		delivery->due_at = until;
+		delivery->lease = lease;
+		delivery->attempts++;
+		return true;
+	}
+	return false;
 }
 
 /*
@@ -225,9 +303,9 @@ return_delivery(ReturnSetInfo *result, const Delivery *delivery,
 }
 
 /*
- * Deals with a delivery that a scan has found.  Returns whether it is taken.
+ * Deals with a delivery that a scan has found.
  */
-static bool
+static TakeResult
 deal_with(Store *store, Delivery *delivery, TimestampTz now, TimestampTz until,
 		  int64 lease, ReturnSetInfo *result)
 {
@@ -242,7 +320,7 @@ deal_with(Store *store, Delivery *delivery, TimestampTz now, TimestampTz until,
 	if (store_lock(store, &deliveries_table, snapshot, delivery, true) != TM_Ok ||
 		delivery->status != DELIVERY_WAITING || delivery->channel != channel ||
 		delivery->due_at > now)
-		return false;
+		return PASSED_OVER;
 	has_event = scan_find(NULL, &events_by_id, snapshot, &event,
 						  BY_INT64(delivery->event_id));
 	find_contact(delivery, &to);
@@ -251,7 +329,7 @@ deal_with(Store *store, Delivery *delivery, TimestampTz now, TimestampTz until,
 	store_write(store, &deliveries_table, snapshot, delivery);
 	if (taken)
 		return_delivery(result, delivery, &to, &event);
-	return taken;
+	return taken ? TAKEN : NOT_TAKEN;
 }
 
 /*
@@ -267,20 +345,29 @@ take_due(Store *store, Channel channel, int max_rows, TimestampTz until,
 												  "credits delivery",
 												  ALLOCSET_DEFAULT_SIZES);
 	StoreScan	scan;
+	int			max_changes = Max(CHANGES_PER_ROW * max_rows, MIN_CHANGES);
+	int			nchanges = 0;
 	int			n = 0;
 
 	PushActiveSnapshot(store_snapshot(true));
 	store_begin_changes(store);
 	scan_begin(&scan, NULL, &deliveries_by_due_at, GetActiveSnapshot(),
 			   BY_TEXT(cstring_to_text(channel_names[channel])), BY_TIME_UNTIL(now));
-	while (n < max_rows)
+	while (n < max_rows && nchanges < max_changes)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 		Delivery	delivery;
 		bool		found = scan_read(&scan, ForwardScanDirection, &delivery);
 
+		CHECK_FOR_INTERRUPTS();
 		if (found)
-			n += deal_with(store, &delivery, now, until, lease, result);
+		{
+			TakeResult	outcome = deal_with(store, &delivery, now, until, lease,
+											result);
+
+			nchanges += outcome != PASSED_OVER;
+			n += outcome == TAKEN;
+		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 		if (!found)
@@ -337,7 +424,7 @@ credits_take_deliveries(PG_FUNCTION_ARGS)
 	store_lock_table(&deliveries_table);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	store = store_open();
-	(void) expand_events(store);
+	expand_events(store);
 	take_due(store, channel, max_rows, until, result);
 	store_close(store);
 	return (Datum) 0;
@@ -365,11 +452,11 @@ lock_delivery(FunctionCallInfo fcinfo, Store *store, Delivery *delivery)
 		store_raise_changed(&deliveries_table, delivery);
 }
 
-/* How a delivery that was locked is changed.  Returns whether it is. */
-typedef bool (*DeliveryChange) (FunctionCallInfo fcinfo, Delivery *delivery);
+/* How a delivery that was locked is changed */
+typedef ChangeResult (*DeliveryChange) (FunctionCallInfo fcinfo, Delivery *delivery);
 
 /*
- * Changes a delivery.  Returns whether it was changed, for an SQL function.
+ * Changes a delivery.  Returns whether it is as asked for, for an SQL function.
  */
 static Datum
 change_delivery(FunctionCallInfo fcinfo, const char *function,
@@ -377,7 +464,7 @@ change_delivery(FunctionCallInfo fcinfo, const char *function,
 {
 	Store	   *store;
 	Delivery	delivery;
-	bool		changed;
+	ChangeResult done;
 
 	store_check_writable(function);
 	store_lock_table(&deliveries_table);
@@ -385,13 +472,13 @@ change_delivery(FunctionCallInfo fcinfo, const char *function,
 	PushActiveSnapshot(store_snapshot(true));
 	store_begin_changes(store);
 	lock_delivery(fcinfo, store, &delivery);
-	changed = change(fcinfo, &delivery);
-	if (changed)
+	done = change(fcinfo, &delivery);
+	if (done == CHANGE_MADE)
 		store_write(store, &deliveries_table, GetActiveSnapshot(), &delivery);
 	store_end_changes(store);
 	PopActiveSnapshot();
 	store_close(store);
-	PG_RETURN_BOOL(changed);
+	PG_RETURN_BOOL(done != CHANGE_REFUSED);
 }
 
 /*
@@ -407,42 +494,41 @@ is_held(FunctionCallInfo fcinfo, const Delivery *delivery)
 /*
  * Records that a delivery was sent.
  */
-static bool
+static ChangeResult
 record_sent(FunctionCallInfo fcinfo, Delivery *delivery)
 {
 	/* the worker may not know whether its first call has committed */
 	if (delivery->status == DELIVERY_SENT && delivery->lease == PG_GETARG_INT64(1))
-		return true;
+		return CHANGE_REPEATED;
 	if (!is_held(fcinfo, delivery))
-		return false;
+		return CHANGE_REFUSED;
 	end_delivery(delivery, DELIVERY_SENT);
-	return true;
+	return CHANGE_MADE;
 }
 
 /*
- * Returns how long to wait after a number of failed attempts.
+ * Returns what a worker says about a failure, cut off if it is long: a failure that
+ * were refused for its text would not be recorded.
  */
-static int64
-delay_after(int attempts)
+static char *
+arg_error(FunctionCallInfo fcinfo, int n)
 {
-	double		delay = FIRST_DELAY;
-	int			i;
+	text	   *error = PG_GETARG_TEXT_PP(n);
 
-	for (i = 1; i < attempts && delay < MAX_DELAY; i++)
-		delay *= 3;
-	delay = Min(delay, MAX_DELAY);
-	return (int64) (delay * (1 - JITTER + 2 * JITTER * pg_prng_double(&pg_global_prng_state)));
+	return pnstrdup(VARDATA_ANY(error),
+					pg_mbcliplen(VARDATA_ANY(error), VARSIZE_ANY_EXHDR(error),
+								 MAX_ERROR_BYTES));
 }
 
 /*
  * Records that a delivery has failed: it is due again later, or given up.
  */
-static bool
+static ChangeResult
 record_failed(FunctionCallInfo fcinfo, Delivery *delivery)
 {
 	if (!is_held(fcinfo, delivery))
-		return false;
-	delivery->error = text_to_cstring(PG_GETARG_TEXT_PP(2));
+		return CHANGE_REFUSED;
+	delivery->error = arg_error(fcinfo, 2);
 	if (PG_GETARG_BOOL(3) || delivery->attempts >= setting_delivery_attempts)
 		end_delivery(delivery, DELIVERY_DEAD);
 	else
@@ -450,23 +536,33 @@ record_failed(FunctionCallInfo fcinfo, Delivery *delivery)
 		delivery->lease = 0;
 		delivery->due_at = clock_now() + delay_after(delivery->attempts);
 	}
-	return true;
+	return CHANGE_MADE;
 }
 
 /*
  * Has a delivery that has ended sent again.
  */
-static bool
+static ChangeResult
 replay_ended(FunctionCallInfo fcinfo, Delivery *delivery)
 {
+	Event		event;
+
 	if (delivery->status == DELIVERY_WAITING)
-		return false;
+		return CHANGE_REFUSED;
+	if (!scan_find(NULL, &events_by_id, GetActiveSnapshot(), &event,
+				   BY_INT64(delivery->event_id)))
+		ereport(ERROR,
+				(errcode(ERRCODE_GONE),
+				 errmsg("the event of delivery " INT64_FORMAT " was deleted",
+						delivery->id),
+				 errdetail("Its id was " INT64_FORMAT ".", delivery->event_id),
+				 errhint("Raise credits.event_retention to keep events for longer.")));
 	delivery->status = DELIVERY_WAITING;
 	delivery->ended_at = 0;
 	delivery->lease = 0;
 	delivery->attempts = 0;
 	delivery->due_at = clock_now();
-	return true;
+	return CHANGE_MADE;
 }
 
 /*
@@ -490,7 +586,7 @@ credits_delivery_failed(PG_FUNCTION_ARGS)
 {
 	if (PG_ARGISNULL(1))
 		raise_null("lease_id");
-	if (arg_text(fcinfo, 2, "error", MAX_ERROR_BYTES) == NULL)
+	if (PG_ARGISNULL(2))
 		raise_null("error");
 	(void) arg_bool(fcinfo, 3, "permanent");
 	return change_delivery(fcinfo, "credits_delivery_failed()", record_failed);

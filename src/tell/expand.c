@@ -29,9 +29,6 @@
 /* how many events are read in one call, so that taking a few takes no time */
 #define MAX_EVENTS_PER_CALL 200
 
-/* name of the consumer */
-#define CONSUMER "deliveries"
-
 /* bytes of a digest that become a message id, two characters each */
 #define MESSAGE_ID_BYTES 16
 
@@ -83,7 +80,8 @@ level_of(const Event *event)
 
 /*
  * Returns whether an account was told of the same level a short time before.  Not
- * only what was sent counts: what is waiting will be.
+ * only what was sent counts: what is waiting will be.  What was given up or canceled
+ * told nobody.
  */
 static bool
 is_cooling_down(const Event *event, const char *level)
@@ -101,27 +99,26 @@ is_cooling_down(const Event *event, const char *level)
 			   BY_TIME_AFTER(clock_before(event->created_at, cooldown)));
 	do
 		found = scan_peek(&scan, BackwardScanDirection, &last);
-	while (found && last.event_id >= event->id);
+	while (found && (last.event_id >= event->id || last.status == DELIVERY_DEAD ||
+					 last.status == DELIVERY_CANCELED));
 	scan_end(&scan);
 	return found;
 }
 
 /*
- * Inserts the deliveries of an event, unless they are there already.  Returns how
- * many there were.
+ * Inserts the deliveries of an event, unless they are there already.
  */
-static int
+static void
 expand_event(Store *store, const Event *event)
 {
 	Datum		account_id = Int64GetDatum(event->account_id);
 	char	   *level = level_of(event);
 	TimestampTz now = clock_now();
 	SqlResult  *contacts;
-	int			n = 0;
 	uint64		i;
 
 	if (event->account_id == 0 || is_cooling_down(event, level))
-		return 0;
+		return;
 	contacts = statements_run(&find_contacts, &account_id, NULL);
 	for (i = 0; i < contacts->nrows; i++)
 	{
@@ -149,35 +146,52 @@ expand_event(Store *store, const Event *event)
 		delivery.id = store_next_id(&deliveries_table);
 		delivery.message_id = message_id_of(event, delivery.contact_id);
 		delivery.due_at = preferences_not_before(event->account_id, event->kind, now);
-		n += store_insert_unless(store, &deliveries_by_event_id, &delivery);
+		(void) store_insert_unless(store, &deliveries_by_event_id, &delivery);
 	}
-	return n;
+}
+
+/*
+ * Returns whether there are events to be read, or the consumer is to be added.  It
+ * locks nothing, so that workers that poll cost no transaction id.
+ */
+static bool
+has_news(text *consumer)
+{
+	FeedPosition *position;
+	bool		behind;
+
+	PushActiveSnapshot(store_snapshot(true));
+	position = positions_find(consumer);
+	behind = position == NULL || feed_read(position, 1)->nevents > 0;
+	PopActiveSnapshot();
+	return behind;
 }
 
 /*
  * Reads events that nobody has read for this before, and makes their deliveries.
- * Returns how many events there were.
  */
-int
+void
 expand_events(Store *store)
 {
-	text	   *consumer = cstring_to_text(CONSUMER);
+	text	   *consumer = cstring_to_text(FEED_RESERVED_CONSUMER);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "credits deliveries",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	FeedPosition *position = positions_lock(consumer, true);
-	int			n = 0;
+	FeedPosition *position = NULL;
 
-	if (position == NULL && positions_find(consumer) == NULL)
+	if (has_news(consumer))
 	{
-		/* another session may do that now, too: one of them expands */
-		if (positions_add(consumer, 0))
+		position = positions_lock(consumer, true);
+		/* another session may add it now, too: one of them expands */
+		if (position == NULL && positions_find(consumer) == NULL &&
+			positions_add(consumer, 0))
 			position = positions_lock(consumer, true);
 	}
 	if (position)
 	{
 		FeedPage   *page;
+		int			n;
 		int			i;
 
 		PushActiveSnapshot(store_snapshot(true));
@@ -190,7 +204,7 @@ expand_events(Store *store)
 			/* the snapshot shows the deliveries of the events before */
 			PushActiveSnapshot(store_snapshot(true));
 			store_begin_changes(store);
-			(void) expand_event(store, &page->events[i]);
+			expand_event(store, &page->events[i]);
 			store_end_changes(store);
 			PopActiveSnapshot();
 		}
@@ -200,5 +214,4 @@ expand_events(Store *store)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
-	return n;
 }

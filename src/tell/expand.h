@@ -9,7 +9,7 @@
 
 #pragma GCC visibility push(hidden)
 
-extern int	expand_events(Store *store);
+extern void expand_events(Store *store);
 
 #pragma GCC visibility pop
 

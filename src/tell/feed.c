@@ -338,6 +338,21 @@ return_event(ReturnSetInfo *result, const Event *event, const char *token)
 }
 
 /*
+ * Refuses to change the consumer that makes deliveries: what it would pass over
+ * would be told to nobody.
+ */
+static void
+check_not_reserved(const text *consumer)
+{
+	if (same_text(consumer, cstring_to_text(FEED_RESERVED_CONSUMER)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("consumer \"%s\" is reserved", FEED_RESERVED_CONSUMER),
+				 errdetail("It makes deliveries from events, and is added and moved by credits_take_deliveries."),
+				 errhint("Choose another name.")));
+}
+
+/*
  * SQL function: returns the next events of a consumer.
  */
 Datum
@@ -372,6 +387,7 @@ credits_ack_events(PG_FUNCTION_ARGS)
 	FeedToken	token;
 	FeedPosition *position;
 
+	check_not_reserved(consumer);
 	tokens_read(fcinfo, 1, &token);
 	store_check_writable("credits_ack_events()");
 	position = positions_lock(consumer, false);
@@ -398,6 +414,7 @@ credits_add_consumer(PG_FUNCTION_ARGS)
 	text	   *consumer = arg_name(fcinfo, 0, "consumer");
 	int64		after_id = -1;
 
+	check_not_reserved(consumer);
 	store_check_writable("credits_add_consumer()");
 	if (!PG_ARGISNULL(1))
 	{
@@ -423,6 +440,7 @@ credits_remove_consumer(PG_FUNCTION_ARGS)
 {
 	text	   *consumer = arg_name(fcinfo, 0, "consumer");
 
+	check_not_reserved(consumer);
 	store_check_writable("credits_remove_consumer()");
 	if (!positions_remove(consumer))
 		positions_raise_unknown(consumer);

@@ -10,6 +10,9 @@
 
 #pragma GCC visibility push(hidden)
 
+/* the consumer that makes deliveries, which is moved by nobody else */
+#define FEED_RESERVED_CONSUMER "deliveries"
+
 /* The next events of a consumer, which are part of a batch */
 typedef struct FeedPage
 {

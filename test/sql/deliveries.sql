@@ -120,7 +120,7 @@ SELECT account FROM credits_take_deliveries('email');
 ROLLBACK;
 SELECT account FROM credits_take_deliveries('email');
 -- an event that is read again makes no other delivery
-SELECT credits_remove_consumer('deliveries');
+DELETE FROM credits.consumers;
 SELECT count(*) FROM credits_take_deliveries('email');
 
 -- what is waiting keeps its event, what has ended goes with it
@@ -133,6 +133,99 @@ SELECT count(credits_delivery_failed(delivery_id, lease_id, 'gone', true)) FROM 
 SELECT count(credits_delivery_sent(delivery_id, lease_id)) FROM credits_take_deliveries('webhook');
 CALL credits_housekeep();
 SELECT (SELECT count(*) FROM credits.events) AS events, (SELECT count(*) FROM credits.deliveries) AS deliveries;
+
+-- a worker that dies at each attempt: given up like one that fails
+SET credits.delivery_attempts = 2;
+SET credits.test_clock = '2041-01-01 12:00:00+00';
+SELECT count(credits_open_account('dl:' || n, 100)), count(credits_set_contact('dl:' || n, 'email', 'dl' || n || '@example.org', verified => true)) FROM generate_series(6, 9) AS n;
+SELECT balance FROM credits_deduct('dl:6', 95);
+SELECT attempt FROM credits_take_deliveries('email');
+SET credits.test_clock = '2041-01-01 12:01:00+00';
+SELECT attempt FROM credits_take_deliveries('email');
+SELECT status, attempts, leased, error FROM credits.delivery_list;
+SET credits.test_clock = '2041-01-01 12:02:00+00';
+SELECT attempt FROM credits_take_deliveries('email');
+SELECT delivery_id AS mail, status, attempts, leased, ended_at, error FROM credits.delivery_list \gx
+SELECT delivery_id AS mail FROM credits.delivery_list \gset
+-- the cooldown does not count what was given up, nor what was canceled
+SELECT balance FROM credits_allocate('dl:6', 20);
+SELECT balance FROM credits_deduct('dl:6', 20);
+SELECT account, credits_delivery_failed(delivery_id, lease_id, '', true) AS failed FROM credits_take_deliveries('email');
+SELECT status, error = '' AS no_error FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SELECT balance FROM credits_allocate('dl:6', 20);
+SELECT balance FROM credits_deduct('dl:6', 20);
+SELECT count(*) FROM credits_take_deliveries('sms');
+SELECT credits_set_preference('dl:6', 'low_balance', 'email', false);
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, error FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SELECT credits_set_preference('dl:6', 'low_balance', 'email', true);
+SELECT balance FROM credits_allocate('dl:6', 20);
+SELECT balance FROM credits_deduct('dl:6', 20);
+-- an error is cut off, between characters
+SELECT account, credits_delivery_failed(delivery_id, lease_id, repeat('x', 999) || repeat('ä', 1000)) AS failed FROM credits_take_deliveries('email');
+SELECT status, octet_length(error) FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SET credits.test_clock = '2041-01-01 12:05:00+00';
+-- said twice, it is written once
+SELECT account, credits_delivery_sent(delivery_id, lease_id) AS sent FROM credits_take_deliveries('email');
+SELECT id AS last, lease AS last_lease, ctid AS place FROM credits.deliveries ORDER BY id DESC LIMIT 1 \gset
+SELECT credits_delivery_sent(:last, :last_lease);
+SELECT ctid = :'place' AS same FROM credits.deliveries WHERE id = :last;
+-- what is sent counts for the cooldown
+SELECT balance FROM credits_allocate('dl:6', 20);
+SELECT balance FROM credits_deduct('dl:6', 20);
+SELECT count(*) FROM credits_take_deliveries('email');
+RESET credits.delivery_attempts;
+
+-- a contact that has to be verified again is waited for, one that is removed is not
+SELECT balance FROM credits_deduct('dl:7', 95);
+SELECT count(*) FROM credits_take_deliveries('sms');
+SELECT credits_set_contact('dl:7', 'email', 'new@example.org') IS NOT NULL AS set;
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, attempts, leased, due_at - credits.now() BETWEEN '20 seconds' AND '40 seconds' AS soon, error FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SET credits.test_clock = '2041-01-01 12:15:00+00';
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, due_at FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SET credits.test_clock = '2041-01-03 12:00:00+00';
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, due_at FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SET credits.test_clock = '2041-01-03 13:00:00+00';
+SELECT credits_set_contact('dl:7', 'email', verified => true) IS NOT NULL AS set;
+SELECT account, address, attempt FROM credits_take_deliveries('email');
+SELECT credits_remove_contact('dl:7', 'email');
+SET credits.test_clock = '2041-01-03 13:01:00+00';
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, attempts, error FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+
+-- an idle worker writes nothing, and needs no transaction id
+BEGIN;
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT pg_current_xact_id_if_assigned() IS NULL AS none;
+COMMIT;
+
+-- one call changes a bounded number of rows
+INSERT INTO credits.deliveries
+SELECT nextval('credits.deliveries_id_seq'), -n, 1, 1, credits.now(), credits.now(), NULL, NULL, 0, 'push', 'waiting', 'low_balance', 'msg_' || n, NULL, NULL
+FROM generate_series(1, 2500) AS n;
+SELECT count(*) FROM credits_take_deliveries('push', 1);
+SELECT status, error, count(*) FROM credits.delivery_list WHERE channel = 'push' GROUP BY 1, 2 ORDER BY 1;
+SELECT count(*) FROM credits_take_deliveries('push', 120);
+SELECT status, count(*) FROM credits.delivery_list WHERE channel = 'push' GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM credits_take_deliveries('push');
+SELECT status, count(*) FROM credits.delivery_list WHERE channel = 'push' GROUP BY 1 ORDER BY 1;
+
+-- what has lost its event is not replayed
+DELETE FROM credits.events WHERE id = (SELECT event_id FROM credits.deliveries WHERE id = :mail);
+SELECT credits_replay_delivery(:mail);
+\echo :SQLSTATE
+SELECT status FROM credits.delivery_list WHERE delivery_id = :mail;
+
+-- the consumer is nobody else's
+SELECT credits_add_consumer('deliveries');
+\echo :SQLSTATE
+SELECT credits_remove_consumer('deliveries');
+SELECT credits_ack_events('deliveries', 'x');
+SELECT count(*) FROM credits_read_events('deliveries');
 
 -- bad input
 SELECT credits_take_deliveries(NULL);
@@ -148,7 +241,7 @@ SELECT credits_delivery_sent(NULL, 1);
 SELECT credits_delivery_sent(1, NULL);
 SELECT credits_delivery_sent(9999, 1);
 SELECT credits_delivery_failed(9999, 1, NULL);
-SELECT credits_delivery_failed(9999, 1, repeat('x', 1001));
+SELECT credits_delivery_failed(9999, 1, repeat('x', 10000000));
 SELECT credits_delivery_failed(9999, 1, 'x', NULL);
 SELECT credits_delivery_failed(9999, 1, 'x');
 SELECT credits_replay_delivery(NULL);

@@ -17,7 +17,8 @@ use Time::HiRes qw(sleep time);
 my $deliveries = $ENV{CREDITS_DELIVERIES} // 1000;
 my $workers = 4;
 
-my $node = credits_node('deliveries');
+# a worker that is killed uses up an attempt: here, none is given up for that
+my $node = credits_node('deliveries', conf => 'credits.delivery_attempts = 100');
 $node->safe_psql('postgres', "CREATE TABLE sent (delivery_id bigint, message_id text);
 	CREATE INDEX ON sent (delivery_id);
 	SELECT count(credits_open_account('d:' || n, 15)), count(credits_set_contact('d:' || n, 'email', 'd' || n || '\@example.org', verified => true))
