@@ -507,8 +507,8 @@ record_sent(FunctionCallInfo fcinfo, Delivery *delivery)
 }
 
 /*
- * Returns what a worker says about a failure, cut off if it is long: a failure that
- * were refused for its text would not be recorded.
+ * Returns what a worker says about a failure, cut off if it is long: were it refused,
+ * the failure would not be recorded.
  */
 static char *
 arg_error(FunctionCallInfo fcinfo, int n)

@@ -349,7 +349,7 @@ check_not_reserved(const text *consumer)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("consumer \"%s\" is reserved", FEED_RESERVED_CONSUMER),
 				 errdetail("It makes deliveries from events, and is added and moved by credits_take_deliveries."),
-				 errhint("Choose another name.")));
+				 errhint("Use a consumer of your own, with another name.")));
 }
 
 /*
