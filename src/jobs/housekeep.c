@@ -78,7 +78,7 @@ static SqlStatement delete_order = {
 };
 
 /* events up to this id have been examined by this run of the job */
-static int64 examined = 0;
+static int64 examined = PG_INT64_MIN;
 
 /*
  * Examines up to "limit" events, and deletes those that are older than
@@ -172,7 +172,7 @@ begin_part(JobRange *range)
 		range->find = &find_purchases;
 	else if (range->number == 1)
 	{
-		examined = 0;
+		examined = PG_INT64_MIN;
 		range->sweep = clock_event_retention() ? sweep_events : sweep_nothing;
 	}
 	else
