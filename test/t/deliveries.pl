@@ -117,7 +117,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE copy');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('copy'), '-f', $dump ], 'restored');
 $node->safe_psql('copy', q(CREATE TEMP TABLE before AS SELECT event_id, message_id FROM credits.deliveries;
 	DELETE FROM credits.deliveries; UPDATE credits.consumers SET safe_id = 0;
-	DO $$ BEGIN FOR n IN 1 .. 100 LOOP PERFORM credits_take_deliveries('email', 1000); COMMIT; EXIT WHEN (SELECT unread FROM credits.consumer_list) = 0; END LOOP; END $$;
+	DO $$ BEGIN FOR n IN 1 .. 10000 LOOP PERFORM credits_take_deliveries('email', 1000); COMMIT; EXIT WHEN (SELECT unread FROM credits.consumer_list) = 0; END LOOP; END $$;
 	CREATE TABLE public.differ AS SELECT FROM before FULL JOIN credits.deliveries AS d USING (event_id, message_id) WHERE d.id IS NULL OR before.event_id IS NULL));
 is($node->safe_psql('copy', 'SELECT count(*) FROM public.differ'), 0, 'read again, the messages have the same ids');
 problems_are($node, '', 'verify');
