@@ -146,8 +146,8 @@ likeness_text(SqlStatement *statement, const char *name, const char *other, int 
  * it is a statement that they refuse, and would be lost when it is detached.  The
  * bounds of the other one are not meant for it.
  */
-void
-partitions_make_table(const char *name, const char *model)
+static void
+make_log_table(const char *name, const char *model)
 {
 	Oid			oid;
 
@@ -482,17 +482,18 @@ rename_table(const char *from, const char *to)
 }
 
 /*
- * Copies rows of the default partition to a new table.  As long as that is unlogged,
- * logical replication does not see the rows, which a subscriber has.
+ * Copies rows of the log, which a query returns, to a new table that can be a
+ * partition.  As long as that is unlogged, logical replication does not see the rows,
+ * which a subscriber has.
  */
-static void
-copy_rest(const char *name, const char *condition)
+void
+partitions_copy(const char *name, const char *query)
 {
-	partitions_make_table(name, "log_default");
+	make_log_table(name, "log_default");
 	statements_execute(psprintf("ALTER TABLE credits.%s SET UNLOGGED; "
-								"INSERT INTO credits.%s SELECT d.* FROM credits.log_default AS d WHERE %s; "
+								"INSERT INTO credits.%s %s; "
 								"ALTER TABLE credits.%s SET LOGGED",
-								name, name, condition, name));
+								name, name, query, name));
 }
 
 /*
@@ -503,8 +504,11 @@ copy_rest(const char *name, const char *condition)
 static void
 split_rest(const Leaf *leaf, const char *name)
 {
-	copy_rest(name, psprintf("d.id < " INT64_FORMAT, leaf->until));
-	copy_rest("log_default_rest", psprintf("d.id >= " INT64_FORMAT, leaf->until));
+	static const char rest[] = "SELECT d.* FROM credits.log_default AS d WHERE d.id";
+
+	partitions_copy(name, psprintf("%s < " INT64_FORMAT, rest, leaf->until));
+	partitions_copy("log_default_rest",
+					psprintf("%s >= " INT64_FORMAT, rest, leaf->until));
 	statements_execute("ALTER TABLE credits.log DETACH PARTITION credits.log_default; "
 					   "ALTER EXTENSION credits DROP TABLE credits.log_default; "
 					   "DROP TABLE credits.log_default");
@@ -541,7 +545,7 @@ exchange_rest(void *arg)
 	statements_execute(psprintf("COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; "
 								"ALTER EXTENSION credits DROP TABLE credits.%s",
 								name, name));
-	partitions_make_table("log_default", name);
+	make_log_table("log_default", name);
 	attach_rest();
 	/* go on where the next partition begins */
 	if (last && rest.until)
@@ -617,7 +621,7 @@ attach_next(void *arg)
 	next->made = rest.highest == 0;
 	if (!next->made)
 		return;
-	partitions_make_table(name, "log_default");
+	make_log_table(name, "log_default");
 	partitions_attach("log", name, next->from, next->until);
 }
 

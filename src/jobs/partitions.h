@@ -9,7 +9,7 @@
 
 #pragma GCC visibility push(hidden)
 
-extern void partitions_make_table(const char *name, const char *model);
+extern void partitions_copy(const char *name, const char *query);
 extern void partitions_attach(const char *parent, const char *table, int64 from,
 							  int64 until);
 extern void partitions_check_isolation(void);

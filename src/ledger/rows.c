@@ -182,10 +182,6 @@ StoreIndex	log_by_reference = {
 StoreIndex	archived_log_by_id = {
 	&archived_log_table, NULL, {"id"},.unique = true
 };
-StoreIndex	archived_log_by_account_id = {
-	&archived_log_table, NULL,
-	{"account_id", "created_at", "id"}
-};
 
 static const StoreColumn event_columns[] = {
 	COLUMN_INT64(Event, id),

@@ -224,7 +224,6 @@ extern StoreIndex log_by_key;
 extern StoreIndex log_by_target_id;
 extern StoreIndex log_by_reference;
 extern StoreIndex archived_log_by_id;
-extern StoreIndex archived_log_by_account_id;
 extern StoreIndex events_by_id;
 extern StoreIndex events_failed;
 extern StoreIndex event_order_by_id;

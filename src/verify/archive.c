@@ -253,8 +253,7 @@ close_batch(Run *run)
 
 /*
  * Copies the rows that are to stay in the log.  A table that another run has left has
- * all of them, as it was made in one transaction.  As long as it is unlogged, logical
- * replication does not see its rows, which a subscriber has.
+ * all of them, as it was made in one transaction.
  */
 static bool
 copy_rows(Run *run)
@@ -268,17 +267,14 @@ copy_rows(Run *run)
 		return false;
 	if (OidIsValid(get_relname_relid(name, get_namespace_oid("credits", false))))
 		return true;
-	partitions_make_table(name, "log_default");
-	statements_execute(psprintf("ALTER TABLE credits.%s SET UNLOGGED; "
-								"INSERT INTO credits.%s SELECT l.* FROM credits.carried_rows AS c"
-								" JOIN credits.log AS l ON l.id = c.id"
-								" WHERE c.until_id = " INT64_FORMAT "; "
-								"ALTER TABLE credits.%s SET LOGGED; "
-								"ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
+	partitions_copy(name, psprintf("SELECT l.* FROM credits.carried_rows AS c"
+								   " JOIN credits.log AS l ON l.id = c.id"
+								   " WHERE c.until_id = " INT64_FORMAT,
+								   closing->until_id));
+	statements_execute(psprintf("ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
 								" CHECK (id < '" INT64_FORMAT "'::bigint); "
 								"ANALYZE credits.%s",
-								name, name, closing->until_id, name, name,
-								closing->until_id + 1, name));
+								name, closing->until_id + 1, name));
 	return true;
 }
 
@@ -359,10 +355,9 @@ exchange(void *arg)
 			exchange->npartitions++;
 		}
 	}
-	statements_execute(psprintf("ALTER TABLE credits.log ATTACH PARTITION credits.%s"
-								" FOR VALUES FROM (MINVALUE) TO (" INT64_FORMAT "); "
-								"ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
-								copies, closing->until_id + 1, copies));
+	partitions_attach("log", copies, PG_INT64_MIN, closing->until_id + 1);
+	statements_execute(psprintf("ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
+								copies));
 }
 
 /*
