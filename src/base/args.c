@@ -490,10 +490,12 @@ check_initial_credits(int64 credits)
 }
 
 /*
- * Reads the number of rows of a page, which is an argument.
+ * Reads an argument that is a number of rows, from 1 to "most".  The hints say what to
+ * do about a null, and about a number that is not allowed.
  */
 int
-arg_page_rows(FunctionCallInfo fcinfo, int n)
+arg_max_rows(FunctionCallInfo fcinfo, int n, int most, const char *null_hint,
+			 const char *hint)
 {
 	int32		rows;
 
@@ -501,15 +503,25 @@ arg_page_rows(FunctionCallInfo fcinfo, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("max_rows must not be null"),
-				 errhint("Leave max_rows out for 50 rows.")));
+				 errhint("%s", null_hint)));
 	rows = PG_GETARG_INT32(n);
-	if (rows < 1 || rows > MAX_ROWS)
+	if (rows < 1 || rows > most)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_rows must be from 1 to %d", MAX_ROWS),
+				 errmsg("max_rows must be from 1 to %d", most),
 				 errdetail("It is %d.", rows),
-				 errhint("Read more rows in pages: pass the last id of each to the next.")));
+				 errhint("%s", hint)));
 	return rows;
+}
+
+/*
+ * Reads the number of rows of a page, which is an argument.
+ */
+int
+arg_page_rows(FunctionCallInfo fcinfo, int n)
+{
+	return arg_max_rows(fcinfo, n, MAX_ROWS, "Leave max_rows out for 50 rows.",
+						"Read more rows in pages: pass the last id of each to the next.");
 }
 
 /*

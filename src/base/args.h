@@ -48,6 +48,8 @@ extern TimestampTz arg_active_from(FunctionCallInfo fcinfo, int n,
 								   const char *name);
 extern TimestampTz arg_active_until(FunctionCallInfo fcinfo, int n,
 									TimestampTz from);
+extern int	arg_max_rows(FunctionCallInfo fcinfo, int n, int most,
+						 const char *null_hint, const char *hint);
 extern int	arg_page_rows(FunctionCallInfo fcinfo, int n);
 extern text *arg_timezone(FunctionCallInfo fcinfo, int n);
 extern text *arg_reason(FunctionCallInfo fcinfo, int n);

@@ -13,6 +13,7 @@
 #include "base/levels.h"
 #include "base/locales.h"
 #include "base/names.h"
+#include "base/random.h"
 #include "base/settings.h"
 
 

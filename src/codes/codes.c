@@ -197,10 +197,7 @@ codes_random(text *prefix)
 	uint8		random[RANDOM_BYTES];
 	int			i;
 
-	if (!pg_strong_random(random, RANDOM_BYTES))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random bytes")));
+	random_fill(random, RANDOM_BYTES);
 	if (prefix)
 		memcpy(code, VARDATA_ANY(prefix), len);
 	for (i = 0; i < RANDOM_BYTES; i++)

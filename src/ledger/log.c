@@ -255,10 +255,7 @@ new_salt(void)
 
 	if (left == 0)
 	{
-		if (!pg_strong_random(bytes, sizeof(bytes)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate random bytes")));
+		random_fill(bytes, sizeof(bytes));
 		left = sizeof(bytes);
 	}
 	left -= SALT_BYTES;

@@ -154,10 +154,7 @@ new_lease(void)
 
 	while (lease == 0)
 	{
-		if (!pg_strong_random(&lease, sizeof(lease)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate a random number")));
+		random_fill(&lease, sizeof(lease));
 		lease &= PG_INT64_MAX;
 	}
 	return lease;
@@ -410,15 +407,9 @@ credits_take_deliveries(PG_FUNCTION_ARGS)
 	TimestampTz until;
 	Store	   *store;
 
-	if (PG_ARGISNULL(1))
-		raise_null("max_rows");
-	max_rows = PG_GETARG_INT32(1);
-	if (max_rows < 1 || max_rows > MAX_DELIVERIES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_rows must be from 1 to %d", MAX_DELIVERIES),
-				 errdetail("It is %d.", max_rows),
-				 errhint("Take as many as can be sent within the lease.")));
+	max_rows = arg_max_rows(fcinfo, 1, MAX_DELIVERIES,
+							"Pass a value for max_rows.",
+							"Take as many as can be sent within the lease.");
 	until = arg_lease(fcinfo, 2);
 	store_check_writable("credits_take_deliveries()");
 	store_lock_table(&deliveries_table);

@@ -291,29 +291,6 @@ feed_read(FeedPosition *position, int max_rows)
 }
 
 /*
- * Returns the argument max_rows.
- */
-static int
-arg_max_rows(FunctionCallInfo fcinfo, int n)
-{
-	int			max_rows;
-
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("max_rows must not be null"),
-				 errhint("Leave max_rows out for 100 rows.")));
-	max_rows = PG_GETARG_INT32(n);
-	if (max_rows < 1 || max_rows > MAX_EVENTS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_rows must be from 1 to %d", MAX_EVENTS),
-				 errdetail("It is %d.", max_rows),
-				 errhint("Acknowledge what has been read, and read again, for more.")));
-	return max_rows;
-}
-
-/*
  * Returns an event as a row of a result.
  */
 static void
@@ -360,7 +337,9 @@ credits_read_events(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	text	   *consumer = arg_name(fcinfo, 0, "consumer");
-	int			max_rows = arg_max_rows(fcinfo, 1);
+	int			max_rows = arg_max_rows(fcinfo, 1, MAX_EVENTS,
+										"Leave max_rows out for 100 rows.",
+										"Acknowledge what has been read, and read again, for more.");
 	FeedPosition *position = positions_find(consumer);
 	FeedPage   *page;
 	int			i;

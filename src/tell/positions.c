@@ -340,10 +340,7 @@ positions_add(text *consumer, int64 after_id)
 	Datum		values[3];
 
 	/* the random number is no secret: it only must not be the same again */
-	if (!pg_strong_random(&position.origin, sizeof(position.origin)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate a random number")));
+	random_fill(&position.origin, sizeof(position.origin));
 	if (after_id < 0)
 	{
 		PushActiveSnapshot(store_snapshot(true));
