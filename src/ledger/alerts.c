@@ -167,7 +167,7 @@ record_alert(const char *kind, const Account *account, Jsonb *detail)
 /*
  * Sends NOTIFY low_balance and inserts an event if an account's balance has fallen
  * below a level or to zero.  If asked for, inserts an event if the balance has risen
- * to a level.  "old" is the account's row as it was before.
+ * to a level again.  "old" is the account's row as it was before.
  */
 void
 alerts_raise(const Account *account, TupleTableSlot *old)
@@ -196,6 +196,8 @@ alerts_raise(const Account *account, TupleTableSlot *old)
 		Async_Notify("low_balance", json_to_cstring(detail));
 		record_alert("low_balance", account, detail);
 	}
-	else if (account->balance > before && is.below < was.below)
+	/* the first credits of an account are no recovery */
+	else if (account->balance > before && is.below < was.below &&
+			 number_in(old, Anum_accounts_base) > 0)
 		record_alert("balance_recovered", account, detail_of(account, &was));
 }

@@ -181,6 +181,10 @@ SELECT balance FROM credits_deduct('low:9', 20);
 SELECT balance FROM credits_allocate('low:9', 10);
 SELECT balance FROM credits_allocate('low:9', 100);
 SELECT balance FROM credits_allocate('low:9', 100);
+-- the first credits are no recovery
+SELECT balance FROM credits_open_account('first:1', 100);
+SELECT balance FROM credits_open_account('first:2', 0);
+SELECT balance FROM credits_allocate('first:2', 100);
 RESET ROLE;
 SET credits.alert_recovery = off;
 SELECT id - :seen AS n, kind, detail - 'account' - 'at' AS detail FROM credits.events WHERE id > :seen ORDER BY id;

@@ -19,6 +19,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CreditsModel;
 use CreditsModelCodes;
+use CreditsModelTold;
 use CreditsTest;
 use List::Util qw(min shuffle sum0);
 use PostgreSQL::Test::Cluster;
@@ -35,7 +36,7 @@ srand $seed;
 # short, so that what is given back in grace runs out within the run
 my $grace = 400_000;
 my $node = credits_node('model',
-	conf => "credits.refund_grace = '$grace microseconds'\n" . CreditsModelCodes::settings());
+	conf => "credits.refund_grace = '$grace microseconds'\n" . CreditsModelCodes::settings() . CreditsModelTold::settings());
 $node->safe_psql('postgres', q(
 	CREATE ROLE admin LOGIN IN ROLE credits_admin;
 	SELECT credits_open_account('none')));
@@ -43,6 +44,7 @@ $node->safe_psql('postgres', q(
 my $boss = CreditsTest::Session->new($node);
 my $listener = CreditsTest::Session->new($node);
 $listener->value('LISTEN low_balance');
+$boss->value(q(SELECT credits_add_consumer('reader')));
 $boss->value($_) foreach split /; /, CreditsModelCodes::make(int(time * 1_000_000), $seconds);
 
 # --------------------------------------------------------------------------
@@ -553,7 +555,7 @@ my %ops = (
 		weight => 4,
 		no_key => 1,
 		ask => sub { return {} },
-		call => sub { "credits_open_account($_[0], $_[1])" },
+		call => \&CreditsModelTold::open_call,
 	},
 );
 my $weights = sum0 map { $_->{weight} } values %ops;
@@ -1009,6 +1011,7 @@ sub next_unit
 	return unit_transaction('SERIALIZABLE') if $what < 0.77;
 	return unit_replay() if $what < 0.87 && @keyed;
 	return unit_disturbed($session, rand() < 0.3) if $what < 0.90;
+	return CreditsModelTold::unit(\&problem) if $what < 0.94;
 	return unit_other();
 }
 
@@ -1288,6 +1291,7 @@ is($node->safe_psql('postgres', q(
 		OR (t.balance_after >= (e.detail->>'threshold')::bigint AND NOT e.detail ? 'depleted')
 		OR (t.balance_after = 0) <> (e.detail ? 'depleted') OR e.account_id <> t.account_id))),
 	'0', 'each alert tells of its transaction');
+CreditsModelTold::compare($boss);
 problems_are($node, '', 'verify');
 
 $_->quit foreach $boss, $listener;

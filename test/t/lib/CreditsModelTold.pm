@@ -1,0 +1,140 @@
+package CreditsModelTold;
+
+# More of the run against the model: who is told of what happens meanwhile.
+#
+# Accounts are opened with a contact, some with a preference.  A consumer reads the
+# feed, and workers take and end deliveries, beside everything else; some of what they
+# do is rolled back.  At the end each event was acknowledged once, and there is a
+# delivery for each event that is to be told, and for no other.
+
+use strict;
+use warnings FATAL => 'all';
+
+use Test::More;
+
+# within which an alert at one level is told once
+my $cooldown = 300_000;
+
+my %acknowledged;    # event => how often
+my %message_of;      # delivery => the id of its message
+my %sent;            # deliveries that were ended
+
+sub settings
+{
+	return <<"CONF";
+credits.alert_cooldown = '$cooldown microseconds'
+credits.alert_recovery = on
+credits.delivery_attempts = 100
+CONF
+}
+
+# Does an account want no alerts?
+sub wants_none
+{
+	my ($account) = @_;
+	return $account =~ /(\d+)$/ && $1 % 3 == 0;
+}
+
+# What opens an account that is to be told: there is no instant at which it exists
+# without its contact.
+sub open_call
+{
+	my ($account, $credits) = @_;
+	my $enabled = wants_none($account =~ s/'//gr) ? 'false' : 'true';
+	return "credits_open_account($account, $credits), LATERAL (SELECT "
+	  . "credits_set_contact(account, 'email', replace(account, ':', '') || '\@example.org', verified => true), "
+	  . "credits_set_preference(account, 'low_balance', 'email', $enabled)) AS told";
+}
+
+# Reads some events, or takes some messages, and commits that or not.
+sub unit
+{
+	my ($problem) = @_;
+	my $reads = rand() < 0.5;
+	my $most = 1 + int rand 20;
+	my $work = $reads
+	  ? "SELECT event_id, credits_ack_events('reader', token) FROM credits_read_events('reader', $most)"
+	  : 'SELECT delivery_id, message_id, CASE floor(random() * 4)::integer '
+	  . "WHEN 0 THEN credits_delivery_failed(delivery_id, lease_id, 'connection refused') "
+	  . 'WHEN 1 THEN NULL ELSE credits_delivery_sent(delivery_id, lease_id) END '
+	  . "FROM credits_take_deliveries('email', $most, '100 milliseconds')";
+	my $end = rand() < 0.8 ? 'COMMIT' : 'ROLLBACK';
+	my @rows;
+	return {
+		steps => [ 'BEGIN', $work, $end ],
+		each => sub {
+			my ($number, $answer) = @_;
+			$problem->("$work: $answer->{code} @{$answer->{rows}}") if $answer->{code} ne '00000';
+			@rows = @{ $answer->{rows} } if $number == 1;
+			return $answer->{code} eq '00000';
+		},
+		failed => sub { },
+		done => sub {
+			return if $end eq 'ROLLBACK';
+			take_in($problem, $reads, @rows);
+			return;
+		},
+	};
+}
+
+# Take in what was committed.
+sub take_in
+{
+	my ($problem, $reads, @rows) = @_;
+	foreach my $row (map { [ split /\|/, $_, -1 ] } @rows)
+	{
+		my ($id, @more) = @$row;
+		if ($reads)
+		{
+			$acknowledged{$id}++ if $more[0] eq 't';
+			next;
+		}
+		$problem->("delivery $id has message $more[0], and had $message_of{$id}")
+		  if ($message_of{$id} //= $more[0]) ne $more[0];
+		$problem->("delivery $id was taken after it was sent") if $sent{$id};
+		$sent{$id} = $more[1] eq 't' && 'perhaps';
+	}
+	return;
+}
+
+# Reads and sends what is left, much later, and compares.
+sub compare
+{
+	my ($session) = @_;
+	my $problem = sub { fail(shift) };
+	$session->value("SET credits.test_clock = '2100-01-01 00:00:00+00'");
+	while (1)
+	{
+		my $answer = $session->query("SELECT event_id, credits_ack_events('reader', token) FROM credits_read_events('reader', 1000)");
+		last if !@{ $answer->{rows} };
+		take_in($problem, 1, @{ $answer->{rows} });
+	}
+	while ($session->value(q(SELECT (SELECT COALESCE(sum(unread), 0) FROM credits.consumer_list)
+		+ (SELECT count(*) FROM credits.deliveries WHERE status = 'waiting'))) > 0)
+	{
+		$session->query(q(SELECT credits_delivery_sent(delivery_id, lease_id) FROM credits_take_deliveries('email', 1000)));
+	}
+
+	my %once = map { $_ => 1 } split /\n/, $session->value('SELECT id FROM credits.events');
+	is_deeply(\%acknowledged, \%once, 'the consumer has acknowledged each event once (' . keys(%once) . ')');
+
+	my (@expected, %last);
+	foreach my $event (split /\n/, $session->value(q(
+		SELECT e.id, a.name, e.kind, e.detail->>'level', (extract(epoch FROM e.created_at) * 1000000)::bigint
+		FROM credits.events AS e JOIN credits.accounts AS a ON a.id = e.account_id
+		WHERE e.kind IN ('low_balance', 'balance_recovered') AND a.name <> 'none' ORDER BY e.id)))
+	{
+		my ($id, $account, $kind, $level, $at) = split /\|/, $event;
+		next if $kind eq 'low_balance' && wants_none($account);
+		my $last = \$last{"$account $kind $level"};
+		next if defined $$last && $$last > $at - $cooldown;
+		$$last = $at;
+		push @expected, $id;
+	}
+	is($session->value("SELECT string_agg(event_id::text, ' ' ORDER BY event_id) FROM credits.deliveries"),
+		join(' ', @expected), 'each event that is to be told has a delivery, and no other has (' . @expected . ')');
+	is($session->value(q(SELECT count(*) FROM credits.deliveries WHERE status <> 'sent')), '0', 'and each was sent');
+	return;
+}
+
+1;
