@@ -32,6 +32,7 @@
 #include "tell/tokens.h"
 
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -259,6 +260,25 @@ check_later(const FeedMoment *now, const FeedMoment *earlier)
 }
 
 /*
+ * Flushes the WAL that has been written.
+ */
+static void
+flush_wal(void)
+{
+	XLogRecPtr	end = GetXLogInsertRecPtr();
+	uint32		header = XLogSegmentOffset(end, wal_segment_size) < XLOG_BLCKSZ ?
+		SizeOfXLogLongPHD : SizeOfXLogShortPHD;
+
+	/*
+	 * behind the header of a page that has nothing else, and is not written
+	 * yet
+	 */
+	if (end % XLOG_BLCKSZ == header)
+		end -= header;
+	XLogFlush(end);
+}
+
+/*
  * Reads up to max_rows of the events that a consumer has not acknowledged, by the
  * active snapshot.
  */
@@ -286,7 +306,7 @@ feed_read(FeedPosition *position, int max_rows)
 	 * by others.  Mostly nothing is left to be flushed.
 	 */
 	if (page->nevents > 0)
-		XLogFlush(GetXLogInsertRecPtr());
+		flush_wal();
 	return page;
 }
 

@@ -278,6 +278,31 @@ $subscriber->safe_psql('postgres', q(SELECT count(credits_try_deduct('w:3', 100 
 1 while read_some($there, 'a', \@more) > 0;
 is(scalar @more, 5, 'it goes on from there');
 $there->quit;
+
+# --------------------------------------------------------------------------
+# reading when the newest record of the WAL ends exactly where a page does
+
+sub fill_wal
+{
+	my ($bytes) = @_;
+	my ($from, $to) = split /\|/, $reader->value("SELECT pg_current_wal_insert_lsn() - '0/0', pg_logical_emit_message(false, '', repeat('x', $bytes)) - '0/0'");
+	return $to - $from;
+}
+
+$node->safe_psql('postgres', q(SELECT credits_try_deduct('w:3', 100)));
+my $at_end = 0;
+foreach (1 .. 100)
+{
+	my ($left) = 8192 - $reader->value("SELECT (pg_current_wal_insert_lsn() - '0/0') % 8192");
+	# what a record has apart from the text, if it does not cross the end of a page
+	my $more = $left > 2000 ? fill_wal(800) - 800 : 0;
+	fill_wal($more ? $left - 800 - 2 * $more : 1600);
+	# others write at times, too
+	next if $reader->value("SELECT (pg_current_wal_insert_lsn() - '0/0') % 8192") !~ /^(24|40)$/;
+	is($reader->query(q(SELECT count(*) > 0 FROM credits_read_events('a')))->{code}, '00000', 'events are read');
+	last if ++$at_end == 3;
+}
+is($at_end, 3, 'at the end of a page');
 $reader->quit;
 problems_are($node, '', 'verify');
 done_testing();
