@@ -59,6 +59,7 @@ raise_no_transaction(int64 id)
 {
 	const Leaf *leaves;
 	Closing		closing;
+	int64		left_until;
 	int			n;
 	int			i;
 
@@ -67,12 +68,12 @@ raise_no_transaction(int64 id)
 		if (!leaves[i].rest && leaves[i].from <= id && id < leaves[i].until)
 			break;
 	if (i == n && anchors_last_closing(GetLatestSnapshot(), &closing) &&
-		closing.ended && id <= closing.until_id)
+		id <= (left_until = closing.ended ? closing.until_id : closing.from_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_GONE),
 				 errmsg("transaction " INT64_FORMAT " is not in this database any more", id),
 				 errdetail("The books are closed up to transaction " INT64_FORMAT ", and no partition of credits.archived_log has this one.",
-						   closing.until_id),
+						   left_until),
 				 errhint("If the partition was detached, attach it to credits.archived_log again; if it was exported and dropped, erase the texts from the export.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_NOT_FOUND),

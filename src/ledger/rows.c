@@ -5,6 +5,7 @@
  */
 #include "credits.h"
 
+#include "ledger/anchors.h"
 #include "ledger/rows.h"
 
 #include "access/transam.h"
@@ -147,6 +148,7 @@ StoreTable	log_table = {
 	.name = "log",
 	.sequence = "transactions_id_seq",
 	.partition_key = offsetof(Entry, id),
+	.copies = COPIES_TABLE,
 	ROWS_OF(Entry, log_columns)
 };
 

@@ -392,6 +392,18 @@ has_expressions(Relation rel, const StoreIndex *index)
 }
 
 /*
+ * Returns whether an index must be unique.
+ */
+static bool
+must_be_unique(const StoreIndex *index, Oid table_oid)
+{
+	const char *copies = index->table->copies;
+	const char *name = index->unique && copies ? get_rel_name(table_oid) : NULL;
+
+	return index->unique && (name == NULL || strncmp(name, copies, strlen(copies)) != 0);
+}
+
+/*
  * Returns what is wrong with an index, or NULL if nothing is.
  */
 static const char *
@@ -404,9 +416,10 @@ defect_of(Relation rel, const StoreIndex *index, Oid table_oid)
 		return "It belongs to another table.";
 	if (rel->rd_rel->relam != BTREE_AM_OID)
 		return "It is not a B-tree.";
-	if (form->indisunique != index->unique ||
-		(index->unique && (!form->indimmediate || form->indnullsnotdistinct)))
-		return index->unique ? "It is not unique, or is deferrable." : "It is unique.";
+	if (form->indisunique ? !index->unique : must_be_unique(index, table_oid))
+		return index->unique ? "It is not unique." : "It is unique.";
+	if (form->indisunique && (!form->indimmediate || form->indnullsnotdistinct))
+		return "It is deferrable, or treats nulls as equal.";
 	if (form->indnkeyatts != index->nkeys)
 		return "It has other columns.";
 	for (i = 0; i < index->nkeys; i++)

@@ -145,6 +145,9 @@ typedef struct StoreTable
 	size_t		tid;			/* offset of the row's TID in the struct */
 	size_t		partition_key;	/* offset of the id by which the table is
 								 * partitioned, 0 if it is not */
+	const char *copies;			/* what the names of partitions begin with
+								 * whose indexes need not be unique, NULL if
+								 * there are none */
 
 	/*
 	 * Private to tables.c: the result of looking the table up, which is valid

@@ -6,9 +6,10 @@
  * error.  Where the closing ends, the state that reading has led to becomes the anchor.
  * The rest of the log tells what has to stay:
  *
- * - copies of rows: those of open holds, those that gave a grant that is open or pending,
- *   those that a later row has as its target, and whatever these name in turn.  So a hold
- *   can be captured, and what is in the log can be proven, as if nothing were gone;
+ * - copies of rows: those of open holds, those that gave a grant that is open or pending
+ *   or that a later row or an open hold draws on, those that a later row has as its
+ *   target, and whatever these name in turn.  So a hold can be captured, and what is in
+ *   the log can be proven, as if nothing were gone;
  * - grants: those that are open or pending, that a later row or an open hold draws on,
  *   or that a purchase, a period or a debt names.  All others are used up, and move to
  *   credits.archived_grants.
@@ -193,27 +194,35 @@ note_copy(const Closure *closure, const Entry *entry)
 }
 
 /*
- * Records the rows that are to be copied, with those that they name.  Grants that an
- * open hold draws on are marked as in use.
+ * Has the row copied that gave a grant, if something is left of it or may be given back
+ * to it.  Of a grant that got credits back in another way, such as by a chargeback that
+ * was won, the row may be gone; nothing that is kept needs it.
  */
 static void
-note_copies(Verification *v, const Replay *replay)
+keep_giving(Closure *closure, const GrantCheck *given)
+{
+	Entry		entry;
+
+	if (given->status != GRANT_OPEN && given->status != GRANT_PENDING &&
+		given->last_id <= closure->closing->until_id)
+		return;
+	if (given->transaction_id > closure->closing->from_id ||
+		rows_find_entry(NULL, GetActiveSnapshot(), given->transaction_id, &entry))
+		keep(closure, given->transaction_id);
+}
+
+/*
+ * Records the rows that are to be copied, from a place in the queue on, with those that
+ * they name.  Grants that an open hold draws on are marked as in use.
+ */
+static void
+note_queue(Verification *v, const Replay *replay, int from)
 {
 	Closure    *closure = v->closure;
-	List	   *holds = NIL;
-	HASH_SEQ_STATUS status;
-	const GrantCheck *given;
 	ListCell   *lc;
 
-	verify_hold_parts(replay->holds, &holds);
-	foreach(lc, holds)
-		keep(closure, ((AnchorPart *) lfirst(lc))->id);
-	hash_seq_init(&status, replay->grants);
-	while ((given = hash_seq_search(&status)) != NULL)
-		if (given->status == GRANT_OPEN || given->status == GRANT_PENDING)
-			keep(closure, given->transaction_id);
 	/* the queue grows while it is worked on */
-	for (int i = 0; i < list_length(closure->queue); i++)
+	for (int i = from; i < list_length(closure->queue); i++)
 	{
 		int64		id = *(int64 *) list_nth(closure->queue, i);
 		Entry		entry;
@@ -238,6 +247,31 @@ note_copies(Verification *v, const Replay *replay)
 				grant->last_id = PG_INT64_MAX;
 		}
 	}
+}
+
+/*
+ * Records the rows that are to be copied.
+ */
+static void
+note_copies(Verification *v, const Replay *replay)
+{
+	Closure    *closure = v->closure;
+	List	   *holds = NIL;
+	HASH_SEQ_STATUS status;
+	const GrantCheck *given;
+	ListCell   *lc;
+	int			noted;
+
+	verify_hold_parts(replay->holds, &holds);
+	foreach(lc, holds)
+		keep(closure, ((AnchorPart *) lfirst(lc))->id);
+	note_queue(v, replay, 0);
+	noted = list_length(closure->queue);
+	/* now it is known which grants are in use */
+	hash_seq_init(&status, replay->grants);
+	while ((given = hash_seq_search(&status)) != NULL)
+		keep_giving(closure, given);
+	note_queue(v, replay, noted);
 }
 
 /*
