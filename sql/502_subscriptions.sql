@@ -91,13 +91,15 @@ CREATE TABLE credits.periods (
 	transaction_id bigint,
 	grant_id bigint,
 	withdrawn bigint,
+	price numeric,
+	currency text,
+	claimed bigint,
 	paid bigint,
 	granted bigint,
 	taken bigint,
 	carried bigint,
 	credited bigint,
 	reversed bigint,
-	claimed bigint,
 	late bigint,
 	changed_at timestamptz,
 	earned numeric,
@@ -143,6 +145,12 @@ COMMENT ON COLUMN credits.periods.grant_id IS
 	'the grant that it began with; those that changes of plan or further invoices added have it as their group_id, too';
 COMMENT ON COLUMN credits.periods.withdrawn IS
 	'credits of its grants that changes of plan took back; NULL if nothing was';
+COMMENT ON COLUMN credits.periods.price IS
+	'what its grants were sold for, the sum of their prices; NULL if none has one';
+COMMENT ON COLUMN credits.periods.currency IS
+	'of the price; NULL if one of its grants has none, or another one';
+COMMENT ON COLUMN credits.periods.claimed IS
+	'credits claimed from its grants: those whose money was paid back and, with these, those that changes of plan took back, or those taken; NULL if none are';
 COMMENT ON COLUMN credits.periods.paid IS
 	'credits that were paid for it, the sum over the positive rows of credits.paid_parts; NULL if its credits do not follow these';
 COMMENT ON COLUMN credits.periods.granted IS
@@ -155,8 +163,6 @@ COMMENT ON COLUMN credits.periods.credited IS
 	'credits of which less is due: what the negative rows of credits.paid_parts take, as far as it is not reversed';
 COMMENT ON COLUMN credits.periods.reversed IS
 	'credits whose money was paid back, the sum over the positive rows of credits.paid_parts';
-COMMENT ON COLUMN credits.periods.claimed IS
-	'credits claimed from its grants: those taken, and those whose money was paid back';
 COMMENT ON COLUMN credits.periods.late IS
 	'credits of those of its grants that expire at another instant than its end, because they were paid after it';
 COMMENT ON COLUMN credits.periods.changed_at IS

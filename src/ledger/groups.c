@@ -34,9 +34,9 @@ static StoreIndex grants_lost = {
 	.predicate = "((group_id IS NOT NULL) AND (lost > 0))"
 };
 
-static StoreIndex debts_claimed_of_group = {
-	&debts_table, "debts_group_claimed_idx", {"group_id", "grant_id"},
-	.predicate = "((group_id IS NOT NULL) AND (claimed > 0))"
+static StoreIndex debts_taken_of_group = {
+	&debts_table, "debts_group_taken_idx", {"group_id", "grant_id"},
+	.predicate = "((group_id IS NOT NULL) AND (claimed > ((gone + owed) + paid)))"
 };
 
 static StoreIndex debts_owed_of_group = {
@@ -49,8 +49,9 @@ static StoreIndex *const indexes[] = {
 	[GROUP_ALL] = &grants_by_group,
 	[GROUP_LEFT] = &grants_left,
 	[GROUP_LOST] = &grants_lost,
-	[GROUP_CLAIMED] = &debts_claimed_of_group,
-	[GROUP_TAKEN] = &debts_claimed_of_group,
+	[GROUP_UNCLAIMED] = &grants_by_group,
+	[GROUP_GONE] = &grants_lost,
+	[GROUP_TAKEN] = &debts_taken_of_group,
 	[GROUP_OWED] = &debts_owed_of_group
 };
 
@@ -72,10 +73,12 @@ groups_amount(Posting *posting, Grant *grant, GroupPart part)
 	{
 		case GROUP_LOST:
 			return Max(grant->lost - (debt ? debt->gone : 0), 0);
-		case GROUP_CLAIMED:
-			return debt ? debt->claimed : 0;
+		case GROUP_UNCLAIMED:
+			return grant->amount - (debt ? debt->claimed : 0);
+		case GROUP_GONE:
+			return debt ? debt->gone : 0;
 		case GROUP_TAKEN:
-			return debt ? debt->claimed - debt->owed - debt->paid : 0;
+			return debt ? debt->claimed - debt->gone - debt->owed - debt->paid : 0;
 		case GROUP_OWED:
 			return debt ? debt->owed + debt->paid : 0;
 		default:

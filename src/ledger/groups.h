@@ -15,10 +15,11 @@ typedef enum GroupPart
 	GROUP_ALL,					/* what it gave */
 	GROUP_LEFT,					/* what remains of one that is open or pending */
 	GROUP_LOST,					/* what it has lost and is not claimed */
-	GROUP_CLAIMED,				/* what is claimed */
-	GROUP_TAKEN,				/* the part of it that was not used */
-	GROUP_OWED					/* the part of it that was: it is owed, or
-								 * other grants have paid it */
+	GROUP_UNCLAIMED,			/* what is not claimed, used or not */
+	GROUP_GONE,					/* what is claimed: it had been lost */
+	GROUP_TAKEN,				/* it was left, and taken */
+	GROUP_OWED					/* it was used: it is owed, or other grants
+								 * have paid it */
 } GroupPart;
 
 extern StoreIndex grants_by_group;

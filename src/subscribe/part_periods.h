@@ -61,8 +61,11 @@ extern const PaidPart *part_sums_first(Posting *posting, PartsChange *change,
 /* period_claims.c */
 extern int64 period_claims_unused(Posting *posting, const Period *period,
 								  int64 enough);
-extern int64 period_claims_move(Posting *posting, List *grants,
-								GroupPart part, int64 amount);
+extern void period_claims_waive(Posting *posting, Period *period);
+extern void period_claims_free(Posting *posting, Period *period,
+							   int64 amount);
+extern void period_claims_lost(Posting *posting, Period *period,
+							   int64 amount);
 extern void period_claims_set(Posting *posting, Period *period, int64 total);
 extern void period_claims_passed_on(Posting *posting,
 									const Subscription *subscription,

@@ -184,11 +184,10 @@ period_claims_unused(Posting *posting, const Period *period, int64 enough)
 
 /*
  * Claims an amount more from some grants, as far as they have a part, or less if
- * it is negative.  Of what was used, all is such a part.  Returns how much more.
+ * it is negative.
  */
-int64
-period_claims_move(Posting *posting, List *grants, GroupPart part,
-				   int64 amount)
+static void
+claim_from(Posting *posting, List *grants, GroupPart part, int64 amount)
 {
 	int64		left = Max(amount, -amount);
 	ListCell   *lc;
@@ -196,65 +195,134 @@ period_claims_move(Posting *posting, List *grants, GroupPart part,
 	foreach(lc, grants)
 	{
 		Grant	   *grant = lfirst(lc);
-		int64		claimed = debts_claimed(posting, grant->id);
-		int64		most = part == GROUP_ALL ? grant->amount - claimed :
-			groups_amount(posting, grant, part);
-		int64		moved = Min(most, left);
+		int64		moved = Min(groups_amount(posting, grant, part), left);
 
 		CHECK_FOR_INTERRUPTS();
 		if (left == 0)
 			break;
-		(void) debts_claim(posting, grant,
-						   claimed + (amount < 0 ? -moved : moved));
+		(void) debts_claim(posting, grant, debts_claimed(posting, grant->id) +
+						   (amount < 0 ? -moved : moved));
 		left -= moved;
 	}
-	return amount < 0 ? amount + left : amount - left;
+}
+
+/*
+ * Claims up to an amount more of a part of what the grants of a period gave, or
+ * less if it is negative.  Returns how much is still missing.
+ */
+static int64
+claim_part(Posting *posting, const Period *period, GroupPart part,
+		   int64 amount)
+{
+	int64		size = Max(amount, -amount);
+	int64		found;
+	List	   *grants = groups_read(posting, period->grant_id, part, size,
+									 &found);
+
+	size = Min(size, found);
+	claim_from(posting, grants, part, amount < 0 ? -size : size);
+	return amount < 0 ? amount + size : amount - size;
+}
+
+/*
+ * Claims up to an amount more of what was not used of the grants of a period: what
+ * they have lost, and then what is left of them.  Returns how much is still
+ * missing.
+ */
+static int64
+claim_unused(Posting *posting, const Period *period, int64 amount)
+{
+	amount = claim_part(posting, period, GROUP_LOST, amount);
+	return claim_part(posting, period, GROUP_LEFT, amount);
+}
+
+/*
+ * Has the grants of a period owe as little as possible: what a refund gave back
+ * to others of them since is claimed instead.
+ */
+static void
+claim_instead(Posting *posting, const Period *period)
+{
+	int64		owed;
+	int64		lost;
+	int64		left;
+
+	(void) groups_read(posting, period->grant_id, GROUP_OWED, 1, &owed);
+	if (owed == 0)
+		return;
+	(void) groups_read(posting, period->grant_id, GROUP_LOST, PG_INT64_MAX,
+					   &lost);
+	(void) groups_read(posting, period->grant_id, GROUP_LEFT, PG_INT64_MAX,
+					   &left);
+	left = plus(left, lost);
+	/* what is waived first need not be owed */
+	(void) claim_unused(posting, period,
+						left + claim_part(posting, period, GROUP_OWED, -left));
 }
 
 /*
  * Claims more from the grants of a period, which expire together, or less if the
- * amount is negative.  What was not used is claimed first: only what is claimed
- * above that is owed.  That can change with what a refund gave back since, too.
+ * amount is negative.  Only what is claimed above what was not used is owed.
  */
 static void
 claim_difference(Posting *posting, const Period *period, int64 amount)
 {
-	int64		id = period->grant_id;
-	List	   *owing = NIL;
-	List	   *left = NIL;
-	List	   *lost = NIL;
-	int64		owed = 0;
-	int64		in_left = 0;
-	int64		in_lost = 0;
-	int64		all;
-	int64		wanted;
-	int64		owes;
+	if (amount < 0)
+	{
+		amount = claim_part(posting, period, GROUP_OWED, amount);
+		amount = claim_part(posting, period, GROUP_TAKEN, amount);
+		(void) claim_part(posting, period, GROUP_GONE, amount);
+	}
+	else
+	{
+		amount = claim_unused(posting, period, amount);
+		(void) claim_part(posting, period, GROUP_UNCLAIMED, amount);
+	}
+	claim_instead(posting, period);
+}
 
-	if (period->claimed > 0)
-		owing = groups_read(posting, id, GROUP_OWED, PG_INT64_MAX, &owed);
-	/* of what is owed, too, as much as possible is claimed of this instead */
-	wanted = Max(amount + owed, 0);
-	if (wanted > 0)
-		left = groups_read(posting, id, GROUP_LEFT, wanted, &in_left);
-	in_left = Min(in_left, wanted);
-	if (wanted > in_left)
-		lost = groups_read(posting, id, GROUP_LOST, wanted - in_left, &in_lost);
-	in_lost = Min(in_lost, wanted - in_left);
-	owes = wanted - in_left - in_lost;
+/*
+ * Claims up to an amount more of a part of what a period gave, or less if it is
+ * negative, for a total that is set later.
+ */
+static void
+claim_ahead(Posting *posting, Period *period, GroupPart part, int64 amount)
+{
+	amount -= claim_part(posting, period, part, amount);
+	if (amount != 0)
+		periods_changed(posting, period);
+	period->claimed += amount;
+}
 
-	/* what is waived first need not be owed */
-	if (owes < owed)
-		(void) period_claims_move(posting, owing, GROUP_OWED, owes - owed);
-	if (amount + owed < 0)
-		(void) period_claims_move(posting, groups_read(posting, id, GROUP_TAKEN,
-													   -(amount + owed), &all),
-								  GROUP_TAKEN, amount + owed);
-	/* of a grant that has both, what it has lost is claimed first */
-	(void) period_claims_move(posting, lost, GROUP_LOST, in_lost);
-	(void) period_claims_move(posting, left, GROUP_LEFT, in_left);
-	if (owes > owed)
-		(void) period_claims_move(posting, groups_read(posting, id, GROUP_ALL, PG_INT64_MAX,
-													   &all), GROUP_ALL, owes - owed);
+/*
+ * Releases from what is claimed of the grants of a period whatever they owe.
+ */
+void
+period_claims_waive(Posting *posting, Period *period)
+{
+	claim_ahead(posting, period, GROUP_OWED, -PG_INT64_MAX);
+}
+
+/*
+ * Releases so much of what is claimed of the grants of a period that an amount is
+ * left of them, if that much was not used.
+ */
+void
+period_claims_free(Posting *posting, Period *period, int64 amount)
+{
+	int64		left;
+
+	(void) groups_read(posting, period->grant_id, GROUP_LEFT, amount, &left);
+	claim_ahead(posting, period, GROUP_TAKEN, Min(left - amount, 0));
+}
+
+/*
+ * Claims up to an amount of what the grants of a period have lost.
+ */
+void
+period_claims_lost(Posting *posting, Period *period, int64 amount)
+{
+	claim_ahead(posting, period, GROUP_LOST, amount);
 }
 
 /*

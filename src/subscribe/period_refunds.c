@@ -9,9 +9,10 @@
  * What a period of which everything was paid back has given is claimed wholly.
  *
  * It is a function of sums, and a change of plan within the period is made as if
- * the refunds were not there: what they claim is released first, and claimed
- * anew from what the change leaves.  So refunds and changes may become known in
- * any order.
+ * the refunds were not there: what they have the grants owe is waived first, what
+ * the change takes back is released, and what is claimed is brought to the sums
+ * again.  So refunds and changes may become known in any order, and a change
+ * moves no claims but those that differ.
  *
  * What changes of plan have taken back is lost to the grants, and a claim counts
  * first what a grant has lost.  Therefore it is claimed on top.
@@ -58,9 +59,9 @@ typedef struct RefundSums
 	int			n;
 	bool		everything;		/* at an unknown price */
 	Datum		money;			/* numeric */
-	bool		priced;			/* is the price of each of its grants known? */
 	Datum		paid;			/* numeric */
-	text	   *currency;		/* of the price, NULL if unknown */
+	text	   *currency;		/* NULL unless each of its grants has a price
+								 * in it */
 } RefundSums;
 
 /* A refund that is asked for, and what came of it */
@@ -125,7 +126,7 @@ add_refund(RefundSums *sums, const PeriodRefund *refund)
 }
 
 /*
- * Adds up what was paid back for a period.
+ * Adds up what was paid back for a period, and what it was sold for.
  */
 static void
 add_up_refunds(Posting *posting, const Period *period, RefundSums *sums)
@@ -135,6 +136,9 @@ add_up_refunds(Posting *posting, const Period *period, RefundSums *sums)
 
 	memset(sums, 0, sizeof(RefundSums));
 	sums->money = number(0);
+	sums->paid = period->price ? period->price : number(0);
+	if (compare(sums->paid, number(0)) > 0)
+		sums->currency = period->currency;
 	scan_begin(&scan, posting->store, &period_refunds_by_period,
 			   posting->snapshot, BY_INT64(period->subscription_id),
 			   BY_TIME(period->starts_at));
@@ -144,39 +148,6 @@ add_up_refunds(Posting *posting, const Period *period, RefundSums *sums)
 		add_refund(sums, &refund);
 	}
 	scan_end(&scan);
-}
-
-/*
- * Adds up what the grants of a period were sold for.
- */
-static void
-sum_prices(Posting *posting, const Period *period, RefundSums *sums)
-{
-	int64		all;
-	ListCell   *lc;
-
-	sums->paid = number(0);
-	sums->priced = true;
-	sums->currency = NULL;
-	foreach(lc, groups_read(posting, period->grant_id, GROUP_ALL, PG_INT64_MAX,
-							&all))
-	{
-		const Grant *grant = lfirst(lc);
-
-		CHECK_FOR_INTERRUPTS();
-		if (grant->price == 0 || grant->currency == NULL ||
-			(sums->currency && !same_text(sums->currency, grant->currency)))
-			sums->priced = false;
-		if (grant->price == 0)
-			continue;
-		sums->paid = add(sums->paid, grant->price);
-		if (sums->currency == NULL)
-			sums->currency = grant->currency;
-	}
-	if (compare(sums->paid, number(0)) == 0)
-		sums->priced = false;
-	if (!sums->priced)
-		sums->currency = NULL;
 }
 
 /*
@@ -202,33 +173,6 @@ claims_of(const Period *period, const RefundSums *sums)
  */
 
 /*
- * Claims more from the grants of a period, until the total is reached.  What all
- * of them have lost counts before anything is taken, and all that is left is
- * taken before anything is owed: then the outcome depends on the total alone.
- */
-static void
-claim_up_to(Posting *posting, const Period *period, int64 total)
-{
-	static const GroupPart parts[] = {GROUP_LOST, GROUP_LEFT, GROUP_ALL};
-	int64		claimed;
-	size_t		i;
-
-	(void) groups_read(posting, period->grant_id, GROUP_CLAIMED, PG_INT64_MAX,
-					   &claimed);
-	for (i = 0; i < lengthof(parts) && claimed < total; i++)
-	{
-		int64		missing = total - claimed;
-		int64		found;
-		List	   *grants;
-
-		grants = groups_read(posting, period->grant_id, parts[i],
-							 parts[i] == GROUP_ALL ? PG_INT64_MAX : missing,
-							 &found);
-		claimed += period_claims_move(posting, grants, parts[i], missing);
-	}
-}
-
-/*
  * Claims from a period what its refunds come to, and from what it has passed on
  * what it would not have had.
  */
@@ -236,62 +180,53 @@ static void
 claim_by_sums(Posting *posting, const Subscription *subscription,
 			  Period *period, const RefundSums *sums)
 {
-	int64		claims = claims_of(period, sums);
-
-	if (claims == 0)
-		return;
-	claim_up_to(posting, period,
-				plus(claims, period->withdrawn));
+	period_claims_set(posting, period,
+					  plus(claims_of(period, sums), period->withdrawn));
 	if (period->ends_at > posting->now)
 		return;
 	period_claims_passed_on(posting, subscription, period, true);
 }
 
 /*
- * Releases what is claimed from a period for its refunds.  Returns whether it has
- * any.
+ * Releases what a period owes for its refunds.  Returns whether it has any.
  */
 bool
 period_refunds_release(Posting *posting, const Subscription *subscription,
-					   const Period *period)
+					   Period *period)
 {
 	RefundSums	sums;
-	int64		claimed;
-	ListCell   *lc;
 
 	/* where credits follow what was paid, refunds are told by invoices */
 	if (subscription->by_payment)
 		return false;
 	add_up_refunds(posting, period, &sums);
-	foreach(lc, sums.n == 0 ? NIL :
-			groups_read(posting, period->grant_id, GROUP_CLAIMED, PG_INT64_MAX,
-						&claimed))
-	{
-		CHECK_FOR_INTERRUPTS();
-		(void) debts_claim(posting, lfirst(lc), 0);
-	}
-	return sums.n > 0;
+	period->refunded = sums.n > 0;
+	if (period->refunded)
+		period_claims_waive(posting, period);
+	return period->refunded;
 }
 
 /*
- * Claims from a period what its refunds come to.  What is posted for that refers
- * to the posting's main transaction.
+ * Claims from a period what its refunds come to.  What was posted for that since
+ * the posting's main transaction refers to it.
  */
 void
 period_refunds_claim(Posting *posting, const Subscription *subscription,
 					 Period *period)
 {
 	RefundSums	sums;
-	int			i = posting->nentries;
+	int			i;
 
 	add_up_refunds(posting, period, &sums);
-	sum_prices(posting, period, &sums);
 	claim_by_sums(posting, subscription, period, &sums);
-	for (; i < posting->nentries; i++)
+	for (i = 0; i < posting->nentries; i++)
 	{
 		Entry	   *entry = posting->entries[i];
 
-		if (entry->kind != KIND_CLAWBACK || entry->has_target)
+		CHECK_FOR_INTERRUPTS();
+		if ((entry->kind != KIND_CLAWBACK &&
+			 entry->kind != KIND_REINSTATEMENT) ||
+			entry->has_target || entry->id < posting->main->id)
 			continue;
 		entry->has_target = true;
 		entry->target_id = posting->main->id;
@@ -443,7 +378,7 @@ decide_money(RefundCall *call, const Period *period, const RefundSums *sums,
 					  psprintf("All that was paid for the period that begins at %s was paid back.",
 							   timestamptz_to_str(period->starts_at)),
 					  "Repeat a request with its reference, or name another period.");
-	if (!sums->priced)
+	if (sums->currency == NULL)
 	{
 		if (call->all)
 			return true;
@@ -522,6 +457,10 @@ make_refund(Posting *posting, const Subscription *s, Period *period,
 	int64		before = claims_of(period, sums);
 	int			i = posting->nentries;
 
+	/* what is lost already can't be claimed from what is left */
+	if (sums->n == 0)
+		period_claims_lost(posting, period, period->withdrawn);
+
 	refund->subscription_id = s->id;
 	refund->starts_at = period->starts_at;
 	if (refund->reference == NULL)
@@ -530,8 +469,7 @@ make_refund(Posting *posting, const Subscription *s, Period *period,
 	refund->role = GetUserNameFromId(GetSessionUserId(), false);
 	add_refund(sums, refund);
 	call->claimed = claims_of(period, sums) - before;
-	if (call->claimed > 0)
-		claim_by_sums(posting, s, period, sums);
+	claim_by_sums(posting, s, period, sums);
 	call->request.reference = refund->reference;
 	for (; i < posting->nentries; i++)
 	{
@@ -592,7 +530,6 @@ plan_period_refund(Posting *posting, void *arg)
 	if (period == NULL)
 		return false;
 	add_up_refunds(posting, period, &sums);
-	sum_prices(posting, period, &sums);
 	if (!decide_money(call, period, &sums, &posting->refusal))
 		return false;
 	call->ends_at = period->ends_at;

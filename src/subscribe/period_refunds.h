@@ -17,7 +17,7 @@
  */
 extern bool period_refunds_release(Posting *posting,
 								   const Subscription *subscription,
-								   const Period *period);
+								   Period *period);
 extern void period_refunds_claim(Posting *posting,
 								 const Subscription *subscription,
 								 Period *period);

@@ -9,6 +9,7 @@
  */
 #include "credits.h"
 
+#include "base/numeric.h"
 #include "ledger/ledger.h"
 #include "subscribe/periods.h"
 
@@ -38,13 +39,15 @@ static const StoreColumn period_columns[] = {
 	COLUMN_INT64(Period, transaction_id, NULL_IF_ZERO),
 	COLUMN_INT64(Period, grant_id, NULL_IF_ZERO),
 	COLUMN_INT64(Period, withdrawn, NULL_IF_ZERO),
+	COLUMN_NUMERIC(Period, price, NULL_IF_ZERO),
+	COLUMN_TEXT(Period, currency, NULL_IF_ZERO),
+	COLUMN_INT64(Period, claimed, NULL_IF_ZERO),
 	COLUMN_INT64(Period, paid, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, granted, NULL_IS(-1)),
 	COLUMN_INT64(Period, taken, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, carried, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, credited, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, reversed, NULL_WHERE(Period, granted, -1)),
-	COLUMN_INT64(Period, claimed, NULL_WHERE(Period, granted, -1)),
 	COLUMN_INT64(Period, late, NULL_WHERE(Period, granted, -1)),
 	COLUMN_TIME(Period, changed_at, NULL_IS(DT_NOBEGIN)),
 	COLUMN_NUMERIC(Period, earned, NULL_IF_ZERO),
@@ -395,12 +398,32 @@ periods_give_grant(Posting *posting, const Period *period,
 }
 
 /*
+ * Adds what a grant was sold for to the price of its period, which has a currency
+ * as long as each of its grants has a price in it.
+ */
+void
+periods_add_price(Period *period, const Grant *grant, bool first)
+{
+	if (first)
+		period->currency = grant->price && grant->currency ?
+			DatumGetTextPCopy(PointerGetDatum(grant->currency)) : NULL;
+	else if (grant->price == 0 || grant->currency == NULL ||
+			 period->currency == NULL ||
+			 !same_text(period->currency, grant->currency))
+		period->currency = NULL;
+	if (grant->price)
+		period->price = add(period->price ? period->price : number(0),
+							grant->price);
+}
+
+/*
  * Adds a grant, which an entry has given, to those of a period.
  */
 void
 periods_add_grant(Period *period, const Entry *entry, Grant *grant,
 				  int64 amount)
 {
+	periods_add_price(period, grant, period->grant_id == 0);
 	if (period->grant_id == 0)
 	{
 		period->grant_id = grant->id;

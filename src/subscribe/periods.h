@@ -23,6 +23,7 @@ typedef struct Period
 	ItemPointerData tid;		/* invalid if not stored yet */
 	bool		changed;
 	bool		known;			/* is it among those of its posting? */
+	bool		refunded;		/* is what is lost of its grants claimed? */
 	int64		subscription_id;
 	TimestampTz starts_at;
 	TimestampTz ends_at;
@@ -44,6 +45,10 @@ typedef struct Period
 	int64		grant_id;		/* the first one of its group of grants, 0 if
 								 * none */
 	int64		withdrawn;		/* of its grants by changes of plan */
+	Datum		price;			/* numeric, sum over its grants, 0 if none has
+								 * one */
+	text	   *currency;		/* NULL unless all of them have it */
+	int64		claimed;		/* from its grants */
 
 	/* what it entitles to after the changes of plan so far, see proration.c */
 	TimestampTz changed_at;		/* the last one that is counted, DT_NOBEGIN if
@@ -59,7 +64,6 @@ typedef struct Period
 	int64		granted;		/* in all, -1 if credits do not follow */
 	int64		taken;			/* of it */
 	int64		carried;		/* to the next period, to be taken there */
-	int64		claimed;		/* from its grants */
 	int64		late;			/* of its grants that expire at another time */
 } Period;
 
@@ -94,6 +98,7 @@ extern Entry *periods_give_grant(Posting *posting, const Period *period,
 								 TimestampTz effective_at,
 								 TimestampTz expires_at, const char *as,
 								 Grant **made);
+extern void periods_add_price(Period *period, const Grant *grant, bool first);
 extern void periods_add_grant(Period *period, const Entry *entry,
 							  Grant *grant, int64 amount);
 extern Entry *periods_give(Posting *posting, Period *period,

@@ -470,7 +470,8 @@ change_datum(FunctionCallInfo fcinfo, const ChangeRequest *change,
 
 /*
  * Returns the balance after a transaction and those that were posted with it:
- * the credits that it gave, the debts that these paid, and what is claimed anew.
+ * the credits that it gave, the debts that these paid, and what is claimed or
+ * released because of it.
  */
 static int64
 balance_with_followers(const Entry *entry)
@@ -494,7 +495,8 @@ balance_with_followers(const Entry *entry)
 				follower.id <= last ||
 				(follower.kind != KIND_ALLOCATION &&
 				 follower.kind != KIND_DEBT_PAYMENT &&
-				 follower.kind != KIND_CLAWBACK))
+				 follower.kind != KIND_CLAWBACK &&
+				 follower.kind != KIND_REINSTATEMENT))
 				continue;
 			last = follower.id;
 			balance = follower.balance_after;

@@ -27,6 +27,7 @@
 #include "base/numeric.h"
 #include "ledger/ledger.h"
 #include "subscribe/paid_parts.h"
+#include "subscribe/part_periods.h"
 #include "subscribe/proration.h"
 
 #include "catalog/pg_type.h"
@@ -442,6 +443,8 @@ proration_take_back(Posting *posting, Period *period, int64 amount,
 
 	*ndraws = 0;
 	*from_balance = 0;
+	if (period->refunded)
+		period_claims_free(posting, period, amount);
 	grants = groups_read(posting, period->grant_id, GROUP_LEFT, amount, &left);
 	*draws = palloc(Max(list_length(grants), 1) * sizeof(Draw));
 	foreach(lc, grants)
@@ -482,6 +485,8 @@ proration_log(Posting *posting, Period *period, int64 amount)
 	}
 	posting->main = log_add(posting, KIND_PLAN_CHANGE, posting->now,
 							-from_balance, ndraws > 0 ? draws : NULL, ndraws);
+	if (taken > 0 && period->refunded)
+		period_claims_lost(posting, period, taken);
 	return taken;
 }
 

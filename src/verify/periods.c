@@ -8,6 +8,7 @@
  */
 #include "credits.h"
 
+#include "base/numeric.h"
 #include "ledger/ledger.h"
 #include "subscribe/paid_parts.h"
 #include "subscribe/periods.h"
@@ -79,10 +80,23 @@ verify_period(Verification *v, HTAB *grants, const Entry *entry)
 }
 
 /*
+ * Returns whether two periods were sold for the same.
+ */
+static bool
+same_price(const Period *a, const Period *b)
+{
+	return (a->price == 0) == (b->price == 0) &&
+		(a->price == 0 || compare(a->price, b->price) == 0) &&
+		(a->currency == NULL) == (b->currency == NULL) &&
+		(a->currency == NULL || same_text(a->currency, b->currency));
+}
+
+/*
  * Checks the grants of a period against what its row says that they gave.
  */
 static void
-check_period_row(Verification *v, HTAB *grants, const Period *period)
+check_period_row(Verification *v, HTAB *grants, HTAB *debts,
+				 const Period *period)
 {
 	char	   *what = psprintf("period %s of subscription " INT64_FORMAT,
 								clock_show(period->starts_at),
@@ -94,7 +108,10 @@ check_period_row(Verification *v, HTAB *grants, const Period *period)
 	int64		given = 0;
 	int64		withdrawn = 0;
 	int64		late = 0;
+	int64		claimed = 0;
 	int64		rolled = 0;
+	Period		sold = {0};
+	bool		is_first = true;
 	int64		amount;
 	int64		by;
 	int64		taken;
@@ -120,6 +137,9 @@ check_period_row(Verification *v, HTAB *grants, const Period *period)
 								   what, grant.id));
 			continue;
 		}
+		periods_add_price(&sold, &grant, is_first);
+		is_first = false;
+		claimed = verify_add(claimed, verify_claimed(debts, grant.id));
 		given = verify_add(given, verify_add(amount, -taken));
 		withdrawn = verify_add(withdrawn, taken);
 		if ((grant.granted_until == DT_NOBEGIN ? grant.expires_at :
@@ -131,6 +151,12 @@ check_period_row(Verification *v, HTAB *grants, const Period *period)
 				  period->credits, first);
 	verify_expect(v, 0, "period", psprintf("withdrawn of %s", what),
 				  period->withdrawn, withdrawn);
+	verify_expect(v, 0, "period", psprintf("claimed of %s", what),
+				  period->claimed, claimed);
+	if (!same_price(period, &sold))
+		verify_report(v, 0, "period",
+					  psprintf("what %s was sold for is not the sum of the prices of its grants",
+							   what));
 	if (period->granted >= 0)
 	{
 		verify_expect(v, 0, "period", psprintf("granted of %s", what),
@@ -216,8 +242,6 @@ check_paid_period(Verification *v, HTAB *grants, HTAB *debts,
 	verify_expect(v, 0, "period",
 				  psprintf("what is claimed from the grants of %s", what),
 				  claimed, verify_add(period->taken, reversed));
-	verify_expect(v, 0, "period", psprintf("claimed of %s", what),
-				  period->claimed, claimed);
 }
 
 /*
@@ -295,7 +319,7 @@ verify_periods(Verification *v, HTAB *grants, HTAB *debts,
 							  psprintf("period %s of subscription " INT64_FORMAT " is of another account",
 									   clock_show(period.starts_at), id));
 			else
-				check_period_row(v, grants, &period);
+				check_period_row(v, grants, debts, &period);
 			MemoryContextSwitchTo(old);
 			MemoryContextReset(v->row);
 		}

@@ -262,11 +262,21 @@ unless (defined $only)
 		$session->query('DO $x$ DECLARE i int := 0; BEGIN ' . $invoice->($account, "'first'", $line->(0, "'credits', 1000000")) . ' END $x$');
 	};
 	my $change = sub {
-		my ($account) = @_;
+		my ($account, @plans) = @_;
+		@plans = qw(scaled larger) unless @plans;
 		return "PERFORM credits_change_plan((SELECT max(s.id) FROM credits.subscriptions AS s WHERE s.account_id = credits.account_id('$account')), "
-		  . q{CASE WHEN i % 2 = 0 THEN 'scaled' ELSE 'larger' END, at => 'now');};
+		  . "CASE WHEN i % 2 = 0 THEN '$plans[0]' ELSE '$plans[1]' END, at => 'now');";
+	};
+	# a subscription that the clock collects, of which money went back
+	my $refunded = sub {
+		my ($account, $plan, $money) = @_;
+		return sub {
+			$session->value("SELECT status FROM credits_subscribe('$account', '$plan', starts_at => '2030-01-11')");
+			$session->value("SELECT replayed FROM credits_refund_period((SELECT max(id) FROM credits.subscriptions), $money)");
+		};
 	};
 	my $up = $line->(0, q('credits', 10));
+	my $spend = sub { return " PERFORM credits_deduct(name, balance) FROM credits.accounts WHERE name = '$_[0]' AND balance > 0; " };
 
 	# what Stripe sends of a subscription that changes its quantity again and again
 	my ($inner, $outer) = map { my $pad = $_; join '', map { sprintf '%02x', ord($_) ^ $pad } split //, pack 'a64', stripe_secret() } 0x36, 0x5c;
@@ -281,28 +291,32 @@ CREATE FUNCTION pg_temp.send(type text, object jsonb) RETURNS text LANGUAGE sql 
 	FROM (SELECT jsonb_build_object('id', 'evt_' || s.n, 'type', type, 'created', $changes + s.n, 'data', jsonb_build_object('object', object))::text AS e
 		FROM (SELECT nextval('pg_temp.sent') AS n) AS s) AS events
 \$\$;;
+-- which item the change is to: of those named so, another one each time
+CREATE FUNCTION pg_temp.item(name text, i int) RETURNS text LANGUAGE sql AS \$\$
+	SELECT 'si_' || name || CASE WHEN name LIKE 'swap%' THEN '_' || i % 2 ELSE '' END
+\$\$;;
 CREATE FUNCTION pg_temp.sold(name text, i int) RETURNS jsonb LANGUAGE sql AS \$\$
 	SELECT jsonb_build_object('id', 'sub_' || name, 'status', 'active', 'customer', 'cus_' || name, 'created', $begins, 'start_date', $begins, 'billing_cycle_anchor', $begins,
 		'metadata', jsonb_build_object('account', name, 'change', i),
-		'items', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('id', 'si_' || name, 'quantity', 100 + i, 'price', jsonb_build_object('id', 'price_scaled')))))
+		'items', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('id', pg_temp.item(name, i), 'quantity', 100 + i, 'price', jsonb_build_object('id', 'price_scaled')))))
 \$\$;;
 -- of one of the two halves of a change
 CREATE FUNCTION pg_temp.half(name text, i int, sign int) RETURNS jsonb LANGUAGE sql AS \$\$
 	SELECT jsonb_build_object('id', format('ii_%s_%s_%s', name, i, sign), 'amount', sign * 10 * (100 + i), 'quantity', 99 + i + (sign + 1) / 2, 'proration', true, 'currency', 'usd',
 		'period', jsonb_build_object('start', $changes + i, 'end', $ends), 'pricing', jsonb_build_object('price_details', jsonb_build_object('price', 'price_scaled')),
-		'parent', jsonb_build_object('subscription_details', jsonb_build_object('subscription', 'sub_' || name, 'subscription_item', 'si_' || name)))
+		'parent', jsonb_build_object('subscription_details', jsonb_build_object('subscription', 'sub_' || name, 'subscription_item', pg_temp.item(name, i + (sign - 1) / 2))))
 \$\$;;
 CREATE FUNCTION pg_temp.billed(item jsonb) RETURNS jsonb LANGUAGE sql AS \$\$
 	SELECT item || jsonb_build_object('id', 'il_' || (item->>'id'), 'parent', jsonb_build_object('subscription_item_details',
 		jsonb_build_object('invoice_item', item->'id', 'proration', true, 'subscription_item', item #> '{parent,subscription_details,subscription_item}')))
 \$\$;;
-CREATE FUNCTION pg_temp.bill(name text, i int, lines jsonb) RETURNS jsonb LANGUAGE sql AS \$\$
-	SELECT jsonb_build_object('id', format('in_%s_%s', name, i), 'customer', 'cus_' || name, 'currency', 'usd', 'total', 1000, 'amount_paid', 1000, 'status', 'paid',
+CREATE FUNCTION pg_temp.bill(name text, i int, lines jsonb, total int DEFAULT 1000) RETURNS jsonb LANGUAGE sql AS \$\$
+	SELECT jsonb_build_object('id', format('in_%s_%s', name, i), 'customer', 'cus_' || name, 'currency', 'usd', 'total', total, 'amount_paid', total, 'status', 'paid',
 		'payment_intent', format('pi_%s_%s', name, i), 'parent', jsonb_build_object('subscription_details', jsonb_build_object('subscription', 'sub_' || name)),
 		'lines', jsonb_build_object('has_more', false, 'data', lines))
 \$\$;;
-CREATE FUNCTION pg_temp.bill_changes(name text, first int, last int) RETURNS text LANGUAGE sql AS \$\$
-	SELECT pg_temp.send('invoice.paid', pg_temp.bill(name, last, (SELECT jsonb_agg(pg_temp.billed(pg_temp.half(name, n, sign))) FROM generate_series(first, last) AS n, (VALUES (-1), (1)) AS s (sign))))
+CREATE FUNCTION pg_temp.bill_changes(name text, first int, last int, total int DEFAULT 1000) RETURNS text LANGUAGE sql AS \$\$
+	SELECT pg_temp.send('invoice.paid', pg_temp.bill(name, last, (SELECT jsonb_agg(pg_temp.billed(pg_temp.half(name, n, sign))) FROM generate_series(first, last) AS n, (VALUES (-1), (1)) AS s (sign)), total))
 \$\$;;
 CREATE FUNCTION pg_temp.halves(name text, i int) RETURNS text LANGUAGE sql AS \$\$
 	SELECT pg_temp.send('invoiceitem.created', pg_temp.half(name, i, CASE WHEN i % 2 = 0 THEN 1 ELSE -1 END));
@@ -327,11 +341,18 @@ EOSQL
 		[ 'a downgrade after upgrades', $invoice->('down', "'in_' || i", $up), $invoice->('down', "'in_' || i", $line->(0, q('credits', -1))) ],
 		[ 'a downgrade after upgrades that were spent', $invoice->('used', "'in_' || i", $up) . " PERFORM credits_deduct('used', 10);",
 			$invoice->('used', "'in_' || i", $line->(0, q('credits', -1))) ],
-		[ 'the same, of which nothing is left', $invoice->('empty', "'in_' || i", $up)
-			. " PERFORM credits_deduct(name, balance) FROM credits.accounts WHERE name = 'empty' AND balance > 0;",
+		[ 'the same, of which nothing is left', $invoice->('empty', "'in_' || i", $up) . $spend->('empty'),
 			$invoice->('empty', "'in_' || i", $line->(0, q('credits', -1))) ],
 		[ 'money of an invoice that goes back', $invoice->('back', "'in_' || i", $up), 
 			$invoice->('back', "'in_' || 1 + i % 10", $line->(0, q('credits', 10, 'reversed', 1 + i / 10 % 9))) ],
+		[ 'money that goes back of one of many invoices, all of it spent', $invoice->('spent', "'in_' || i", $up) . $spend->('spent'),
+			$invoice->('spent', "'in_' || 1 + i % 10", $line->(0, q('credits', 10, 'reversed', 1 + i / 10 % 9))) ],
+		[ 'an upgrade that is spent and paid back', $invoice->('owes', "'in_' || i", $up) . $spend->('owes')
+			. $invoice->('owes', "'in_' || i", $line->(0, q('credits', 10, 'reversed', 10))) ],
+		[ 'money that goes back of one of many invoices of a period that is over', $invoice->('after', "'in_' || i", $line->(-27, q('credits', 10))),
+			$invoice->('after', "'in_' || 1 + i % 10", $line->(-27, q('credits', 10, 'reversed', 1 + i / 10 % 9))) ],
+		[ 'a change of plan after a refund', $change->('refunded', 'priced', 'dear'), undef, $refunded->('refunded', 'priced', 5) ],
+		[ 'a change of plan after a refund of everything', $change->('void'), undef, $refunded->('void', 'scaled', 'NULL') ],
 		[ 'a change of a plan that is paid', $change->('paid'), undef,
 			sub {
 				$session->value(q(SELECT status FROM credits_subscribe('paid', 'scaled', collection => 'payment', starts_at => '2030-01-11')));
@@ -350,6 +371,12 @@ EOSQL
 			$sell->('refunds') ],
 		[ 'Stripe: an upgrade after events of the subscription', q(PERFORM pg_temp.send('customer.subscription.updated', pg_temp.sold('told', i));),
 			q(PERFORM pg_temp.halves('told', i); PERFORM pg_temp.bill_changes('told', i, i);), $sell->('told') ],
+		[ 'Stripe: one item for another', q(PERFORM pg_temp.halves('swap', i); PERFORM pg_temp.bill_changes('swap', i, i);), undef, $sell->('swap') ],
+		[ 'Stripe: more credits for no more money, after some went back', q(PERFORM pg_temp.bill_changes('funded', i, i, 0);), undef,
+			sub {
+				$sell->('funded')->();
+				$session->value(q(SELECT pg_temp.send('charge.refunded', jsonb_build_object('id', 'ch_funded', 'payment_intent', 'pi_funded_0', 'amount_refunded', 500, 'currency', 'usd'))));
+			} ],
 		[ 'a spend, or an invoice', q(PERFORM credits_deduct('spend', 1);), "PERFORM credits_deduct('spend', 1); " . $invoice->('spend', "'in_' || i", $line->(0, q('credits', 10))) ],
 		[ 'a purchase that is paid back',
 			q(PERFORM credits_refund_purchase((credits_complete_purchase((credits_start_purchase('bought', 'scaled')).purchase_id, 'p' || i, 1)).purchase_id);) ],
@@ -363,6 +390,8 @@ EOSQL
 	at('2030-01-10');
 	$session->value("SELECT credits_set_plan('scaled', 1000)");
 	$session->value("SELECT credits_set_plan('larger', 100000)");
+	$session->value("SELECT credits_set_plan('priced', 1000, price => 10, currency => 'EUR')");
+	$session->value("SELECT credits_set_plan('dear', 100000, price => 1000, currency => 'EUR')");
 	$session->value("SELECT credits_stripe_set_price('price_scaled', 'scaled')");
 	foreach my $kind (@kinds)
 	{
