@@ -108,7 +108,8 @@ static const Oid one[] = {INT8OID, InvalidOid};
 	"CASE WHEN r.everything THEN p.given WHEN r.money = 0 THEN 0 " \
 	"WHEN r.money >= g.price THEN p.given " \
 	"ELSE div(p.given * r.money, g.price) END AS back) AS s " \
-	"CROSS JOIN LATERAL (SELECT CASE WHEN s.back = 0 THEN 0 " \
+	"CROSS JOIN LATERAL (SELECT " \
+	"CASE WHEN r.money = 0 AND NOT r.everything THEN 0 " \
 	"ELSE s.back + g.amount - p.given END AS claimed) AS c " \
 	"WHERE p.granted IS NULL AND a.status <> 'closed' " \
 	"AND g.claimed <> c.claimed " which
