@@ -20,11 +20,14 @@ CREATE INDEX events_failed_idx ON credits.events (account_id, id)
 -- for counting what an account is refused
 CREATE INDEX events_refused_idx ON credits.events (account_id, created_at)
 	WHERE kind IN ('deduction_refused', 'hold_refused', 'redemption_refused', 'redemption_throttled');
+-- for the job that looks at what was refused lately
+CREATE INDEX events_refused_at_idx ON credits.events (created_at, id)
+	WHERE kind IN ('deduction_refused', 'hold_refused', 'redemption_refused');
 
 COMMENT ON TABLE credits.events IS
 	'events that may require action: low balances, refusals, accounts that could not be settled';
 COMMENT ON COLUMN credits.events.kind IS
-	'low_balance; refused: deduction_refused, hold_refused, redemption_refused, redemption_throttled; jobs: grant_expiring, subscription_renewing, renewal_failed, settle_failed; and what became of a purchase, payment, chargeback, subscription, trial or plan, such as purchase_completed: doc/alerts.md lists all';
+	'low_balance; refused: deduction_refused, hold_refused, redemption_refused, redemption_throttled; jobs: grant_expiring, subscription_renewing, renewal_failed, settle_failed, activity_suspicious; and what became of a purchase, payment, chargeback, subscription, trial or plan, such as purchase_completed: doc/alerts.md lists all';
 
 -- Not dumped: transaction ids mean something only in the cluster that drew them.
 -- System is the cluster, so that rows of another are known, which logical

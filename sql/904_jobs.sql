@@ -34,7 +34,7 @@ COMMENT ON COLUMN credits.job_runs.updated_at IS 'when the last batch was done';
 COMMENT ON COLUMN credits.job_runs.ended_at IS
 	'when the run ended; NULL if it has not, or was cut short';
 COMMENT ON COLUMN credits.job_runs.failed_id IS
-	'the last item that failed: an account, subscription, grant or purchase';
+	'the last item that failed: an account, subscription, grant or purchase; for credits_watch a transaction or event';
 COMMENT ON COLUMN credits.job_runs.error_code IS 'SQLSTATE of its failure';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.job_runs', '');
@@ -109,6 +109,10 @@ SELECT j.job,
 					WHERE p.status OPERATOR(pg_catalog.=) 'pending'
 					  AND p.expires_at OPERATOR(pg_catalog.<=) credits.now()
 					ORDER BY p.expires_at, p.id LIMIT 1)
+				WHEN 'credits_watch' THEN (
+					SELECT h.found_at FROM credits.activity_hits AS h
+					WHERE h.pauses AND h.paused_at IS NULL
+					ORDER BY h.found_at, h.event_id LIMIT 1)
 			END, '0')
 	   END AS behind
 FROM (VALUES
@@ -116,7 +120,8 @@ FROM (VALUES
 		(2, 'credits_renew', 'renews and ends subscriptions'),
 		(3, 'credits_warn', 'warns of grants that will expire and subscriptions that will be renewed'),
 		(4, 'credits_housekeep', 'expires purchases that nobody paid, deletes events that are old'),
-		(5, 'credits_archive', 'archives partitions of the log that are as old as credits.archive_after says')
+		(5, 'credits_archive', 'archives partitions of the log that are as old as credits.archive_after says'),
+		(6, 'credits_watch', 'looks for suspicious activity')
 	) AS j (ordinal, job, purpose)
 LEFT JOIN LATERAL (
 	SELECT c.schedule, c.role, (

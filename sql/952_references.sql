@@ -22,6 +22,8 @@ BEGIN
 			('grants', 'account_id', 'accounts', 'id'),
 			('events', 'account_id', 'accounts', 'id'),
 			('deliveries', 'account_id', 'accounts', 'id'),
+			('activity_hours', 'account_id', 'accounts', 'id'),
+			('activity_hits', 'account_id', 'accounts', 'id'),
 			('debts', 'grant_id', 'grants', 'id'),
 			('debts', 'group_id', 'grants', 'id'),
 			('debts', 'account_id', 'accounts', 'id'),

@@ -264,6 +264,37 @@ accounts_plan_status(Posting *posting, void *arg)
 }
 
 /*
+ * Plans to pause an account, unless it is paused or closed already.
+ */
+static bool
+plan_pause(Posting *posting, void *arg)
+{
+	AccountStatus status = ACCOUNT_PAUSED;
+
+	if (posting->account.status != ACCOUNT_ACTIVE ||
+		!accounts_plan_status(posting, &status))
+		return false;
+	posting->main->reason = arg;
+	return true;
+}
+
+/*
+ * Pauses an account for a job, unless it is paused or closed already.  Returns
+ * false if another session has locked it.
+ */
+bool
+accounts_pause(const char *function, int64 account_id, text *reason)
+{
+	Refusal		refusal;
+	Outcome		outcome = ledger_post_due(function, account_id, plan_pause,
+										  reason, NULL, &refusal);
+
+	if (outcome == REFUSED)
+		raise_refusal(&refusal);
+	return outcome != BUSY;
+}
+
+/*
  * Sets an account's status, for the three SQL functions below.
  */
 static Datum

@@ -1,6 +1,6 @@
 /*
  * accounts.h
- *	  Opening accounts.
+ *	  Opening accounts, and pausing them by a job.
  */
 #ifndef CREDITS_ACCOUNTS_ACCOUNTS_H
 #define CREDITS_ACCOUNTS_ACCOUNTS_H
@@ -11,6 +11,8 @@
 
 extern void accounts_open(text *name, int64 initial_credits, text *unit,
 						  Jsonb *metadata, Receipt *receipt);
+extern bool accounts_pause(const char *function, int64 account_id,
+						   text *reason);
 
 #pragma GCC visibility pop
 

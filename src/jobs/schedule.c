@@ -51,7 +51,8 @@ static const struct
 	{"credits_renew", "* * * * *"},
 	{"credits_warn", "*/10 * * * *"},
 	{"credits_housekeep", "30 * * * *"},
-	{"credits_archive", "45 * * * *"}
+	{"credits_archive", "45 * * * *"},
+	{"credits_watch", "*/10 * * * *"}
 };
 
 /* One job of pg_cron */
@@ -399,7 +400,7 @@ named_job(text *name)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no job \"%s\"", text_to_cstring(name)),
-			 errhint("The jobs are credits_settle, credits_renew, credits_warn and credits_housekeep.")));
+			 errhint("The jobs are credits_settle, credits_renew, credits_warn, credits_housekeep, credits_archive and credits_watch.")));
 	return -1;
 }
 

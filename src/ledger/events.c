@@ -131,9 +131,9 @@ notify_event(const char *kind, int64 event_id, const char *account,
 
 /*
  * Inserts an event and sends NOTIFY credits_event.  The detail begins with the
- * name of the account, if the event concerns one.
+ * name of the account, if the event concerns one.  Returns the id of the event.
  */
-void
+int64
 events_announce(const char *kind, int64 account_id, int64 transaction_id,
 				TimestampTz at, JsonObject *members)
 {
@@ -141,6 +141,7 @@ events_announce(const char *kind, int64 account_id, int64 transaction_id,
 	char	   *name = NULL;
 	JsonObject	json;
 	Jsonb	   *detail;
+	int64		id;
 
 	json_begin(&json);
 	if (account_id != 0 &&
@@ -152,9 +153,9 @@ events_announce(const char *kind, int64 account_id, int64 transaction_id,
 	}
 	json_members(&json, members);
 	detail = json_document(&json);
-	notify_event(kind,
-				 events_add(kind, account_id, transaction_id, at, detail),
-				 name, transaction_id, at, detail);
+	id = events_add(kind, account_id, transaction_id, at, detail);
+	notify_event(kind, id, name, transaction_id, at, detail);
+	return id;
 }
 
 /* An event to be inserted when its posting is written */

@@ -14,9 +14,9 @@ extern int64 events_add(const char *kind, int64 account_id,
 						Jsonb *detail);
 extern bool events_has_failure(int64 account_id, const char *kind,
 							   const Jsonb *detail, TimestampTz since);
-extern void events_announce(const char *kind, int64 account_id,
-							int64 transaction_id, TimestampTz at,
-							JsonObject *members);
+extern int64 events_announce(const char *kind, int64 account_id,
+							 int64 transaction_id, TimestampTz at,
+							 JsonObject *members);
 extern void events_announce_with(Posting *posting, const char *kind,
 								 int64 transaction_id, JsonObject *detail);
 

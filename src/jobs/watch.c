@@ -1,0 +1,790 @@
+/*
+ * watch.c
+ *	  credits_watch: a job that looks for suspicious activity, by the rules of
+ *	  credits.activity_rules.
+ *
+ * The job reads what is new and nothing else.  Of the log, it reads the rows after a
+ * position, in order of their ids, and sums up by account and hour what was spent
+ * and refunded, in credits.activity_hours.  Rules look at these sums only, so that
+ * their cost does not depend on how much an account has done.
+ *
+ * An account's rows are committed in the order of their ids.  So what is counted of
+ * an account is known by the id of its last row, and no row is ever counted twice,
+ * although the position has to be behind: ids are taken before commits.  It moves as
+ * follows.  When a run begins, it notes the newest id and, after that, the next
+ * transaction id: the mark.  Whoever has drawn an id up to there, and has not ended,
+ * holds a snapshot or a transaction id that is not above that one.  A later run that
+ * begins when nobody needs any such transaction id sees all rows up to the mark, and
+ * when it has examined them the position moves there.  So each row is mostly read
+ * by two runs, and counted by one.  What pg_dump or an open transaction holds back is
+ * read again by each run until that ends, but nothing is lost or counted twice.
+ *
+ * Refusals are events that count, see src/ledger/refusals.c.  An event counts for
+ * credits.refusal_window; those that may have changed since the position are read.
+ *
+ * A hit is a row of credits.activity_hits, whose key makes it once for each account,
+ * rule and window.  It is committed with the event and the sums that it was found
+ * in.  Accounts are paused in a part of their own, so that one that is locked delays
+ * nobody, and is paused by a later run.
+ *
+ * A run locks the position while it examines a batch, and leaves it to a run that
+ * has locked it.
+ *
+ * Tested in test/sql/activity.sql and test/t/activity.pl.
+ */
+#include "credits.h"
+
+#include "accounts/accounts.h"
+#include "ledger/job.h"
+#include "ledger/ledger.h"
+#include "store/statements.h"
+#include "tell/activity.h"
+
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(credits_watch);
+
+/* how many rows that no rule needs any more are deleted with a batch */
+#define MAX_FORGOTTEN 10000
+
+/* the parts of a run */
+enum
+{
+	PART_TRANSACTIONS,
+	PART_REFUSALS,
+	PART_PAUSES
+};
+
+/* Which rows there are: those up to an id that were drawn before a transaction id */
+typedef struct Mark
+{
+	int64		system;			/* of the cluster */
+	int64		id;
+	uint64		xid;			/* 0 if there is no mark */
+	TimestampTz at;
+} Mark;
+
+/* The run of the job that this session is executing */
+static struct
+{
+	int			part;
+	bool		ours;			/* or is the position left to another run? */
+	bool		read;			/* have all transactions been examined? */
+	int64		safe_id;		/* the position */
+	TimestampTz refused_at;
+	TimestampTz since;
+	Mark		mark;			/* that came with it */
+	bool		reached;		/* does this run see all rows up to it? */
+	Mark		next;			/* the mark of this run */
+}			watch;
+
+static SqlStatement lock_position = {
+	"SELECT safe_id, refused_at, since, system, mark_id, mark_xid, mark_at"
+	" FROM credits.activity_position FOR UPDATE SKIP LOCKED",
+	(const Oid[]) {InvalidOid}
+};
+
+/* nothing, if another run has moved it; sums are kept for as long as any rule needs */
+static SqlStatement move_position = {
+	"UPDATE credits.activity_position AS p SET safe_id = $3, refused_at = $4,"
+	" since = greatest(p.since, $5 - (SELECT COALESCE(max(r.baseline), '0')"
+	" + max(r.per) + '24 hours' FROM credits.activity_rules AS r)),"
+	" system = $6, mark_id = $7, mark_xid = $8, mark_at = $9"
+	" WHERE p.safe_id = $1 AND p.mark_xid IS NOT DISTINCT FROM $2",
+	(const Oid[]) {
+		INT8OID, XID8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
+		XID8OID, TIMESTAMPTZOID, InvalidOid
+	}
+};
+
+static SqlStatement forget_hours = {
+	"DELETE FROM credits.activity_hours WHERE (account_id, hour) IN ("
+	"SELECT h.account_id, h.hour FROM credits.activity_hours AS h"
+	" WHERE h.hour < date_trunc('hour', COALESCE("
+	"(SELECT p.since FROM credits.activity_position AS p), 'infinity'), 'UTC')"
+	" ORDER BY h.hour LIMIT $1 FOR UPDATE SKIP LOCKED)",
+	(const Oid[]) {INT4OID, InvalidOid}
+};
+
+static SqlStatement forget_hits = {
+	"DELETE FROM credits.activity_hits WHERE (account_id, rule, starts_at) IN ("
+	"SELECT h.account_id, h.rule, h.starts_at FROM credits.activity_hits AS h"
+	" WHERE h.ends_at < (SELECT p.since FROM credits.activity_position AS p)"
+	" AND NOT (h.pauses AND h.paused_at IS NULL)"
+	" ORDER BY h.ends_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+	(const Oid[]) {INT4OID, InvalidOid}
+};
+
+/*
+ * The last transaction of each account among the next ones that spend or give back,
+ * whose codes are those of kinds.c.  The first parameter is not used, nor is the time.
+ */
+static SqlStatement find_transactions = {
+	"SELECT $1, n.id FROM (SELECT max(b.id) AS id FROM ("
+	"SELECT l.id, l.account_id FROM credits.log AS l"
+	" WHERE l.id > $2 AND l.kind_code IN ('d', 'h', 'T', 'g', 'r', 'l', 'R')"
+	" ORDER BY l.id LIMIT $4) AS b GROUP BY b.account_id) AS n"
+	" WHERE $3 IS NOT NULL ORDER BY n.id",
+	(const Oid[]) {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, InvalidOid}
+};
+
+static SqlStatement find_refusals = {
+	"SELECT e.created_at, e.id FROM credits.events AS e"
+	" WHERE e.kind IN ('deduction_refused', 'hold_refused', 'redemption_refused')"
+	" AND (e.created_at, e.id) > ($1, $2) AND e.created_at <= $3"
+	" ORDER BY e.created_at, e.id LIMIT $4",
+	(const Oid[]) {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, InvalidOid}
+};
+
+static SqlStatement find_pauses = {
+	"SELECT h.found_at, h.event_id FROM credits.activity_hits AS h"
+	" WHERE h.pauses AND h.paused_at IS NULL"
+	" AND (h.found_at, h.event_id) > ($1, $2) AND h.found_at <= $3"
+	" ORDER BY h.found_at, h.event_id LIMIT $4",
+	(const Oid[]) {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, InvalidOid}
+};
+
+static SqlStatement last_counted = {
+	"SELECT last_id, last_at FROM credits.activity_hours WHERE account_id = $1"
+	" ORDER BY hour DESC LIMIT 1",
+	(const Oid[]) {INT8OID, InvalidOid}
+};
+
+static SqlStatement add_hour = {
+	"INSERT INTO credits.activity_hours AS h"
+	" (account_id, hour, spent, refunded, last_id, last_at)"
+	" VALUES ($1, $2, $3, $4, $5, $6)"
+	" ON CONFLICT (account_id, hour) DO UPDATE SET spent = h.spent + excluded.spent,"
+	" refunded = h.refunded + excluded.refunded, last_id = excluded.last_id,"
+	" last_at = excluded.last_at",
+	(const Oid[]) {
+		INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, InvalidOid
+	}
+};
+
+/* in the order in which the statements that find hits return them */
+enum
+{
+	HIT_RULE = 1,
+	HIT_ACTIVITY,
+	HIT_THRESHOLD,
+	HIT_PAUSES,
+	HIT_STARTS_AT,
+	HIT_ENDS_AT,
+	HIT_FIGURE,
+	HIT_LIMIT,
+	HIT_MEAN,
+	HIT_SPENT
+};
+
+#define HIT_COLUMNS \
+	"r.name, r.kind, r.threshold, r.pauses, w.starts_at, w.starts_at + r.per"
+
+/* the windows of a rule that begin with one of some instants */
+#define WINDOW_OF(at) \
+	"date_bin(r.per, " at ", '2000-01-01 00:00:00+00') AS starts_at"
+
+/* it has not ended when the rule was set, nor is it forgotten, nor reported */
+#define IS_LOOKED_AT(since) \
+	" r.enabled AND w.starts_at + r.per > r.set_at" \
+	" AND w.starts_at + r.per > " since \
+	" AND NOT EXISTS (SELECT FROM credits.activity_hits AS x" \
+	" WHERE x.account_id = $1 AND x.rule = r.name AND x.starts_at = w.starts_at)"
+
+/*
+ * The hits of an account by its sums, in the windows that have an hour from $2 to $3.
+ * The mean goes back to the baseline, but not beyond $4, from where on it is known;
+ * there is none for less than a day.
+ */
+static SqlStatement find_spend_hits = {
+	"SELECT " HIT_COLUMNS ","
+	" CASE r.kind WHEN 'spend' THEN s.spent ELSE s.refunded END,"
+	" round(CASE r.kind WHEN 'spend' THEN r.threshold * m.mean"
+	" ELSE r.threshold * greatest(s.spent, 0) END, 2),"
+	" round(CASE r.kind WHEN 'spend' THEN m.mean END, 2), s.spent"
+	" FROM credits.activity_rules AS r"
+	" CROSS JOIN LATERAL (SELECT DISTINCT " WINDOW_OF("h.hour")
+	" FROM credits.activity_hours AS h"
+	" WHERE h.account_id = $1 AND h.hour BETWEEN $2 AND $3) AS w"
+	" CROSS JOIN LATERAL (SELECT sum(h.spent) AS spent, sum(h.refunded) AS refunded"
+	" FROM credits.activity_hours AS h WHERE h.account_id = $1"
+	" AND h.hour >= w.starts_at AND h.hour < w.starts_at + r.per) AS s"
+	" CROSS JOIN LATERAL (SELECT greatest(w.starts_at - r.baseline, $4) AS starts_at) AS b"
+	/* per window, of the hourly mean */
+	" CROSS JOIN LATERAL (SELECT greatest(COALESCE(sum(h.spent), 0), 0)"
+	" * extract(epoch FROM r.per)"
+	" / nullif(extract(epoch FROM w.starts_at - b.starts_at), 0) AS mean"
+	" FROM credits.activity_hours AS h WHERE h.account_id = $1 AND r.kind = 'spend'"
+	" AND s.spent >= r.minimum"
+	" AND h.hour >= b.starts_at AND h.hour < w.starts_at) AS m"
+	" WHERE r.kind IN ('spend', 'refunds') AND" IS_LOOKED_AT("$5")
+	" AND CASE r.kind WHEN 'spend' THEN s.spent >= r.minimum"
+	" AND b.starts_at <= w.starts_at - '24 hours'::interval"
+	" AND s.spent > r.threshold * m.mean"
+	" ELSE s.refunded >= r.minimum"
+	" AND s.refunded > r.threshold * greatest(s.spent, 0) END"
+	" ORDER BY r.name, w.starts_at",
+	(const Oid[]) {
+		INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		InvalidOid
+	}
+};
+
+/* the hits of an account by what it was refused, in the windows that have $2 */
+static SqlStatement find_refusal_hits = {
+	"SELECT " HIT_COLUMNS ", s.refused, r.threshold, NULL::numeric, NULL::numeric"
+	" FROM credits.activity_rules AS r"
+	" CROSS JOIN LATERAL (SELECT " WINDOW_OF("$2") ") AS w"
+	/* who has changed the detail by hand must not stop the job */
+	" CROSS JOIN LATERAL (SELECT sum(CASE jsonb_typeof(e.detail -> 'count')"
+	" WHEN 'number' THEN (e.detail ->> 'count')::numeric ELSE 1 END) AS refused"
+	" FROM credits.events AS e WHERE e.account_id = $1"
+	" AND e.kind IN ('deduction_refused', 'hold_refused', 'redemption_refused')"
+	" AND (e.kind = 'redemption_refused') = (r.kind = 'redemptions')"
+	" AND e.created_at >= w.starts_at AND e.created_at < w.starts_at + r.per) AS s"
+	" WHERE r.kind IN ('refusals', 'redemptions') AND" IS_LOOKED_AT("$3")
+	" AND s.refused > r.threshold"
+	" ORDER BY r.name, w.starts_at",
+	(const Oid[]) {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, InvalidOid}
+};
+
+static SqlStatement insert_hit = {
+	"INSERT INTO credits.activity_hits (account_id, rule, starts_at, ends_at,"
+	" found_at, event_id, pauses) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+	(const Oid[]) {
+		INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
+		BOOLOID, InvalidOid
+	}
+};
+
+static SqlStatement find_hit = {
+	"SELECT account_id, rule FROM credits.activity_hits"
+	" WHERE found_at = $1 AND event_id = $2 AND pauses AND paused_at IS NULL"
+	" FOR UPDATE SKIP LOCKED",
+	(const Oid[]) {TIMESTAMPTZOID, INT8OID, InvalidOid}
+};
+
+static SqlStatement end_hit = {
+	"UPDATE credits.activity_hits SET paused_at = $3"
+	" WHERE found_at = $1 AND event_id = $2 AND pauses AND paused_at IS NULL",
+	(const Oid[]) {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, InvalidOid}
+};
+
+/* ------------------------------------------------------------------------
+ * the position
+ */
+
+/*
+ * Returns the oldest transaction id that somebody still needs: that of a transaction
+ * which is running or prepared, or which a snapshot does not see.  The job's own
+ * count, too.
+ */
+static uint64
+oldest_needed_xid(void)
+{
+	Relation	rel = tables_open(&accounts_table, AccessShareLock);
+	TransactionId oldest = GetOldestNonRemovableTransactionId(rel);
+	uint64		next;
+
+	table_close(rel, AccessShareLock);
+	next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	return next - (uint32) ((TransactionId) next - oldest);
+}
+
+/*
+ * Locks the position, and reads it.  Returns false if there is none, or if another
+ * run has locked it.
+ */
+static bool
+read_position(void)
+{
+	SqlResult  *found = statements_run(&lock_position, NULL, NULL);
+	bool		isnull;
+	bool		unmarked;
+
+	if (found->nrows == 0)
+		return false;
+	watch.safe_id = DatumGetInt64(statements_value(found, 0, 1, &isnull));
+	watch.refused_at = DatumGetTimestampTz(statements_value(found, 0, 2, &isnull));
+	watch.since = DatumGetTimestampTz(statements_value(found, 0, 3, &isnull));
+	watch.mark.system = DatumGetInt64(statements_value(found, 0, 4, &unmarked));
+	if (unmarked)
+		return true;
+	watch.mark.id = DatumGetInt64(statements_value(found, 0, 5, &isnull));
+	watch.mark.xid = DatumGetUInt64(statements_value(found, 0, 6, &isnull));
+	watch.mark.at = DatumGetTimestampTz(statements_value(found, 0, 7, &isnull));
+	return true;
+}
+
+/*
+ * Deletes sums and hits that no rule needs any more.
+ */
+static void
+forget_old(void)
+{
+	Datum		limit = Int32GetDatum(MAX_FORGOTTEN);
+
+	(void) statements_run(&forget_hours, &limit, NULL);
+	(void) statements_run(&forget_hits, &limit, NULL);
+}
+
+/*
+ * Begins to examine what is new.
+ */
+static void
+begin_reading(void)
+{
+	memset(&watch, 0, sizeof(watch));
+	activity_end();
+	activity_begin();
+	watch.ours = read_position();
+	if (!watch.ours)
+	{
+		forget_old();
+		return;
+	}
+	if (store_ids_are_cached(&log_table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sequence \"credits.transactions_id_seq\" has a cache"),
+				 errdetail("Ids of transactions must be drawn one by one, or the job could miss some."),
+				 errhint("Run ALTER SEQUENCE credits.transactions_id_seq CACHE 1, and end the sessions that have used it.")));
+	watch.reached = watch.mark.xid != 0 && watch.mark.system == rows_system() &&
+		oldest_needed_xid() > watch.mark.xid;
+	watch.next.system = rows_system();
+	watch.next.at = clock_now();
+	/* in this order, see above */
+	watch.next.id = store_newest_id(&log_table);
+	watch.next.xid = U64FromFullTransactionId(ReadNextFullTransactionId());
+}
+
+/*
+ * Moves the position when everything has been examined: to the mark, if that has been
+ * reached, and the next run may come to ours.
+ */
+static void
+end_reading(void)
+{
+	bool		stays = watch.mark.xid != 0 && !watch.reached &&
+		watch.mark.system == watch.next.system;
+	const Mark *mark = stays ? &watch.mark : &watch.next;
+	Datum		values[9];
+	bool		isnull[9] = {false};
+
+	values[0] = Int64GetDatum(watch.safe_id);
+	values[1] = UInt64GetDatum(watch.mark.xid);
+	isnull[1] = watch.mark.xid == 0;
+	values[2] = Int64GetDatum(watch.reached ? watch.mark.id : watch.safe_id);
+	values[3] = TimestampTzGetDatum(watch.reached ? watch.mark.at : watch.refused_at);
+	values[4] = TimestampTzGetDatum(watch.next.at);
+	values[5] = Int64GetDatum(mark->system);
+	values[6] = Int64GetDatum(mark->id);
+	values[7] = UInt64GetDatum(mark->xid);
+	values[8] = TimestampTzGetDatum(mark->at);
+	(void) statements_run(&move_position, values, isnull);
+	forget_old();
+}
+
+/* ------------------------------------------------------------------------
+ * hits
+ */
+
+/*
+ * Adds a number of a hit to its detail, if it has it.
+ */
+static void
+add_number(JsonObject *json, const char *name, const SqlResult *hits, int i, int column)
+{
+	bool		isnull;
+	Datum		value = statements_value(hits, i, column, &isnull);
+
+	if (!isnull)
+		json_numeric(json, name, DirectFunctionCall1(numeric_trim_scale, value));
+}
+
+/*
+ * Reports hits of an account, each by an event.  Returns whether there are any.
+ */
+static bool
+report_hits(int64 account_id, const SqlResult *hits)
+{
+	TimestampTz now = clock_now();
+	int			i;
+
+	for (i = 0; i < (int) hits->nrows; i++)
+	{
+		JsonObject	json;
+		Datum		values[7];
+		bool		isnull;
+
+		values[0] = Int64GetDatum(account_id);
+		values[1] = statements_value(hits, i, HIT_RULE, &isnull);
+		values[2] = statements_value(hits, i, HIT_STARTS_AT, &isnull);
+		values[3] = statements_value(hits, i, HIT_ENDS_AT, &isnull);
+		values[4] = TimestampTzGetDatum(now);
+		values[6] = statements_value(hits, i, HIT_PAUSES, &isnull);
+		json_begin(&json);
+		json_text(&json, "rule", DatumGetTextPP(values[1]));
+		json_text(&json, "activity",
+				  DatumGetTextPP(statements_value(hits, i, HIT_ACTIVITY, &isnull)));
+		json_time(&json, "starts_at", DatumGetTimestampTz(values[2]));
+		json_time(&json, "ends_at", DatumGetTimestampTz(values[3]));
+		add_number(&json, "figure", hits, i, HIT_FIGURE);
+		add_number(&json, "limit", hits, i, HIT_LIMIT);
+		add_number(&json, "threshold", hits, i, HIT_THRESHOLD);
+		add_number(&json, "mean", hits, i, HIT_MEAN);
+		add_number(&json, "spent", hits, i, HIT_SPENT);
+		json_bool(&json, "pauses", DatumGetBool(values[6]));
+		values[5] = Int64GetDatum(events_announce("activity_suspicious", account_id, 0,
+												  now, &json));
+		(void) statements_run(&insert_hit, values, NULL);
+	}
+	return hits->nrows > 0;
+}
+
+/* ------------------------------------------------------------------------
+ * transactions
+ */
+
+/* What an account has spent and was refunded in an hour */
+typedef struct Hour
+{
+	TimestampTz hour;
+	int64		spent;
+	int64		refunded;
+	int64		last_id;
+	TimestampTz last_at;
+} Hour;
+
+/*
+ * Returns the hour of an instant, in which it begins in UTC.
+ */
+static TimestampTz
+hour_of(TimestampTz at)
+{
+	TimestampTz past = at % USECS_PER_HOUR;
+
+	return at - (past < 0 ? past + USECS_PER_HOUR : past);
+}
+
+/*
+ * Returns the first hour that begins at an instant or later.
+ */
+static TimestampTz
+hour_from(TimestampTz at)
+{
+	return hour_of(at + USECS_PER_HOUR - 1);
+}
+
+/*
+ * Adds what was counted of an hour to the sums.
+ */
+static void
+write_hour(int64 account_id, const Hour *hour)
+{
+	Datum		values[6];
+
+	values[0] = Int64GetDatum(account_id);
+	values[1] = TimestampTzGetDatum(hour->hour);
+	values[2] = Int64GetDatum(hour->spent);
+	values[3] = Int64GetDatum(hour->refunded);
+	values[4] = Int64GetDatum(hour->last_id);
+	values[5] = TimestampTzGetDatum(hour->last_at);
+	(void) statements_run(&add_hour, values, NULL);
+}
+
+/*
+ * Counts a transaction in its hour.  Returns false if it neither spends nor gives
+ * back.
+ */
+static bool
+count_transaction(Hour *hour, const Entry *entry)
+{
+	const KindInfo *kind = kinds_info(entry->kind);
+	int64	   *sum = &hour->spent;
+
+	if (entry->kind == KIND_REFUND)
+		sum = &hour->refunded;
+	else if (!kind->counts && !kind->uncounts)
+		return false;
+	/* of a transfer, the account that receives it spends nothing */
+	if ((entry->amount > 0) != kind->uncounts)
+		return false;
+	if (pg_add_s64_overflow(*sum,
+							sum == &hour->refunded ? entry->amount : -entry->amount, sum))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("account " INT64_FORMAT " has spent too much in an hour to count it",
+						entry->account_id)));
+	hour->last_id = entry->id;
+	hour->last_at = entry->created_at;
+	return true;
+}
+
+/*
+ * Counts the transactions of an account from after "after_id", not made before "from",
+ * to "until_id".  Returns whether there were any, and the first and the last hour.
+ */
+static bool
+count_transactions(int64 account_id, TimestampTz from, int64 after_id, int64 until_id,
+				   TimestampTz *first, TimestampTz *last)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "credits watch",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	StoreScan	scan;
+	Entry		entry;
+	Hour		hour = {0};
+	bool		any = false;
+
+	scan_begin_ids(&scan, NULL, &log_by_account_id, GetActiveSnapshot(), after_id,
+				   until_id, BY_INT64(account_id), BY_TIME_FROM(from));
+	old = MemoryContextSwitchTo(context);
+	while (scan_peek(&scan, ForwardScanDirection, &entry) && entry.id <= until_id)
+	{
+		TimestampTz at = hour_of(entry.created_at);
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(context);
+		if (entry.id <= after_id)
+			continue;
+		if (any && at != hour.hour)
+		{
+			write_hour(account_id, &hour);
+			memset(&hour, 0, sizeof(Hour));
+		}
+		hour.hour = at;
+		if (count_transaction(&hour, &entry) && !any)
+		{
+			*first = at;
+			any = true;
+		}
+	}
+	MemoryContextSwitchTo(old);
+	scan_end(&scan);
+	MemoryContextDelete(context);
+	if (any && hour.last_id != 0)
+		write_hour(account_id, &hour);
+	*last = hour.hour;
+	return any;
+}
+
+/*
+ * Counts what is new of an account up to a transaction, and looks for hits.
+ */
+static JobOutcome
+examine_transactions(const DueItem *item)
+{
+	Entry		entry;
+	Account		account;
+	Datum		values[5];
+	SqlResult  *counted;
+	TimestampTz from = watch.since;
+	TimestampTz first;
+	TimestampTz last;
+	int64		after_id = 0;
+	bool		isnull;
+
+	if (!rows_find_entry(NULL, GetActiveSnapshot(), item->id, &entry) ||
+		!rows_find_account(NULL, GetActiveSnapshot(), NULL, entry.account_id, &account))
+		return ITEM_SKIPPED;
+	values[0] = Int64GetDatum(account.id);
+	counted = statements_run(&last_counted, values, NULL);
+	if (counted->nrows > 0)
+	{
+		after_id = DatumGetInt64(statements_value(counted, 0, 1, &isnull));
+		from = Max(from, DatumGetTimestampTz(statements_value(counted, 0, 2, &isnull)));
+	}
+	if (after_id >= item->id ||
+		!count_transactions(account.id, from, after_id, item->id, &first, &last))
+		return ITEM_SKIPPED;
+	values[1] = TimestampTzGetDatum(first);
+	values[2] = TimestampTzGetDatum(last);
+	values[3] = TimestampTzGetDatum(hour_from(Max(watch.since, account.created_at)));
+	values[4] = TimestampTzGetDatum(watch.since);
+	return report_hits(account.id, statements_run(&find_spend_hits, values, NULL)) ?
+		ITEM_DONE : ITEM_SKIPPED;
+}
+
+/* ------------------------------------------------------------------------
+ * refusals and pauses
+ */
+
+/*
+ * Looks for hits of an account by what it was refused.
+ */
+static JobOutcome
+examine_refusals(const DueItem *item)
+{
+	Event		event;
+	Datum		values[3];
+
+	if (!scan_find(NULL, &events_by_id, GetActiveSnapshot(), &event, BY_INT64(item->id)) ||
+		event.account_id == 0)
+		return ITEM_SKIPPED;
+	values[0] = Int64GetDatum(event.account_id);
+	values[1] = TimestampTzGetDatum(event.created_at);
+	values[2] = TimestampTzGetDatum(watch.since);
+	return report_hits(event.account_id,
+					   statements_run(&find_refusal_hits, values, NULL)) ?
+		ITEM_DONE : ITEM_SKIPPED;
+}
+
+/*
+ * Pauses the account of a hit, unless another session has locked it.
+ */
+static JobOutcome
+pause_account(const DueItem *item)
+{
+	Datum		values[3];
+	SqlResult  *found;
+	text	   *reason;
+	bool		isnull;
+
+	values[0] = TimestampTzGetDatum(item->due_at);
+	values[1] = Int64GetDatum(item->id);
+	values[2] = TimestampTzGetDatum(clock_now());
+	found = statements_run(&find_hit, values, NULL);
+	if (found->nrows == 0)
+		return ITEM_SKIPPED;
+	reason = cstring_to_text(psprintf("activity rule \"%s\"",
+									  TextDatumGetCString(statements_value(found, 0, 2,
+																		   &isnull))));
+	if (!accounts_pause("credits_watch()",
+						DatumGetInt64(statements_value(found, 0, 1, &isnull)), reason))
+		return ITEM_SKIPPED;
+	(void) statements_run(&end_hit, values, NULL);
+	return ITEM_DONE;
+}
+
+/* ------------------------------------------------------------------------
+ * the job
+ */
+
+/*
+ * Begins a part of the job.  Returns false if there are no more parts.
+ */
+static bool
+begin_part(JobRange *range)
+{
+	switch (range->number)
+	{
+		case PART_TRANSACTIONS:
+			begin_reading();
+			range->find = &find_transactions;
+			range->after_id = watch.safe_id;
+			break;
+		case PART_REFUSALS:
+			range->find = &find_refusals;
+			/* those from then on can still count what was refused later */
+			range->after_at = watch.refused_at;
+			if (clock_refusal_window())
+				range->after_at = clock_before(range->after_at, clock_refusal_window());
+			range->after_id = PG_INT64_MIN;
+			break;
+		case PART_PAUSES:
+			range->find = &find_pauses;
+			break;
+		default:
+			return false;
+	}
+	watch.part = range->number;
+	return true;
+}
+
+/*
+ * Locks the position for a batch.  Returns false if that is left to another run, or
+ * if everything has been examined.
+ */
+static bool
+resume_part(JobRange *range)
+{
+	if (watch.part == PART_PAUSES)
+		return true;
+	if (watch.part == PART_REFUSALS && !watch.read)
+		return false;
+	if (watch.part == PART_TRANSACTIONS && range->after_id >= watch.next.id)
+		watch.read = true;		/* do not run after those who spend */
+	if (watch.part == PART_TRANSACTIONS && watch.read)
+		return false;
+	watch.ours = watch.ours && statements_run(&lock_position, NULL, NULL)->nrows > 0;
+	if (!watch.ours)
+		watch.read = false;
+	return watch.ours;
+}
+
+/*
+ * Notes that a part has come to its end, if "last" is NULL.
+ */
+static void
+reached_item(const JobRange *range, const DueItem *last)
+{
+	if (watch.part == PART_TRANSACTIONS)
+	{
+		forget_old();
+		watch.read = last == NULL;
+	}
+	else if (watch.part == PART_REFUSALS && last == NULL)
+		end_reading();
+}
+
+/*
+ * Examines an item of the current part.
+ */
+static JobOutcome
+watch_item(const DueItem *item, int *steps)
+{
+	JobOutcome	outcome;
+
+	PushActiveSnapshot(store_snapshot(true));
+	outcome = watch.part == PART_TRANSACTIONS ? examine_transactions(item) :
+		watch.part == PART_REFUSALS ? examine_refusals(item) : pause_account(item);
+	PopActiveSnapshot();
+	return outcome;
+}
+
+/*
+ * Reports that an item could not be examined, or an account not paused.
+ */
+static void
+watch_failed(int64 id, ErrorData *error)
+{
+	static const char *const what[] = {
+		[PART_TRANSACTIONS] = "activity up to transaction %lld could not be examined: %s",
+		[PART_REFUSALS] = "refusals of event %lld could not be examined: %s",
+		[PART_PAUSES] = "the account of event %lld could not be paused: %s"
+	};
+
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg_internal("%s", psprintf(what[watch.part], (long long) id,
+											error->message ? error->message : "")),
+			 error->hint ? errhint("%s", error->hint) : 0));
+}
+
+static const Job watch_job = {
+	.name = "credits_watch",
+	.work = watch_item,
+	.failed = watch_failed,
+	.begin = begin_part,
+	.resume = resume_part,
+	.reached = reached_item
+};
+
+/*
+ * SQL procedure: looks for suspicious activity, and pauses accounts.
+ */
+Datum
+credits_watch(PG_FUNCTION_ARGS)
+{
+	return job_call(fcinfo, &watch_job);
+}
