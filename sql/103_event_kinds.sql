@@ -180,7 +180,7 @@ FROM (VALUES
 	 'An account could not be settled',
 	 '{{account}} could not be settled: {{message}}.',
 	 '{"account": "user:42", "code": "PT503", "message": "stopped by a trigger"}'),
-	('activity_suspicious', 'a rule of credits.activity_rules found activity of an account suspicious', false, false, true,
+	('activity_suspicious', 'a rule of credits.activity_rules found activity of an account suspicious', false, false, false,
 	 'Suspicious activity in {{account}}',
 	 'By rule {{rule}}, {{account}} is suspicious: {{figure}}, which is more than {{limit}}, from {{starts_at}} to {{ends_at}} ({{activity}}).',
 	 '{"account": "user:42", "rule": "burst", "activity": "spend", "starts_at": "2026-01-15T12:00:00+00:00", "ends_at": "2026-01-15T13:00:00+00:00", "figure": 5000, "limit": 1200, "threshold": 10, "mean": 120, "spent": 5000, "pauses": true}'),

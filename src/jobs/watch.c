@@ -22,9 +22,8 @@
  * Refusals are events that count, see src/ledger/refusals.c.  An event counts for
  * credits.refusal_window; those that may have changed since the position are read.
  *
- * A hit is a row of credits.activity_hits, whose key makes it once for each account,
- * rule and window.  It is committed with the event and the sums that it was found
- * in.  Accounts are paused in a part of their own, so that one that is locked delays
+ * What is found suspicious is reported by hits.c, in the transaction that has counted
+ * it.  Accounts are paused in a part of their own, so that one that is locked delays
  * nobody, and is paused by a later run.
  *
  * A run locks the position while it examines a batch, and leaves it to a run that
@@ -35,6 +34,7 @@
 #include "credits.h"
 
 #include "accounts/accounts.h"
+#include "jobs/hits.h"
 #include "ledger/job.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
@@ -47,7 +47,6 @@
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -65,13 +64,13 @@ enum
 };
 
 /* Which rows there are: those up to an id that were drawn before a transaction id */
-typedef struct Mark
+typedef struct WatchMark
 {
 	int64		system;			/* of the cluster */
 	int64		id;
 	uint64		xid;			/* 0 if there is no mark */
 	TimestampTz at;
-} Mark;
+} WatchMark;
 
 /* The run of the job that this session is executing */
 static struct
@@ -82,9 +81,9 @@ static struct
 	int64		safe_id;		/* the position */
 	TimestampTz refused_at;
 	TimestampTz since;
-	Mark		mark;			/* that came with it */
+	WatchMark	mark;			/* that came with it */
 	bool		reached;		/* does this run see all rows up to it? */
-	Mark		next;			/* the mark of this run */
+	WatchMark	next;			/* the mark of this run */
 }			watch;
 
 static SqlStatement lock_position = {
@@ -168,101 +167,6 @@ static SqlStatement add_hour = {
 	" last_at = excluded.last_at",
 	(const Oid[]) {
 		INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, InvalidOid
-	}
-};
-
-/* in the order in which the statements that find hits return them */
-enum
-{
-	HIT_RULE = 1,
-	HIT_ACTIVITY,
-	HIT_THRESHOLD,
-	HIT_PAUSES,
-	HIT_STARTS_AT,
-	HIT_ENDS_AT,
-	HIT_FIGURE,
-	HIT_LIMIT,
-	HIT_MEAN,
-	HIT_SPENT
-};
-
-#define HIT_COLUMNS \
-	"r.name, r.kind, r.threshold, r.pauses, w.starts_at, w.starts_at + r.per"
-
-/* the windows of a rule that begin with one of some instants */
-#define WINDOW_OF(at) \
-	"date_bin(r.per, " at ", '2000-01-01 00:00:00+00') AS starts_at"
-
-/* it has not ended when the rule was set, nor is it forgotten, nor reported */
-#define IS_LOOKED_AT(since) \
-	" r.enabled AND w.starts_at + r.per > r.set_at" \
-	" AND w.starts_at + r.per > " since \
-	" AND NOT EXISTS (SELECT FROM credits.activity_hits AS x" \
-	" WHERE x.account_id = $1 AND x.rule = r.name AND x.starts_at = w.starts_at)"
-
-/*
- * The hits of an account by its sums, in the windows that have an hour from $2 to $3.
- * The mean goes back to the baseline, but not beyond $4, from where on it is known;
- * there is none for less than a day.
- */
-static SqlStatement find_spend_hits = {
-	"SELECT " HIT_COLUMNS ","
-	" CASE r.kind WHEN 'spend' THEN s.spent ELSE s.refunded END,"
-	" round(CASE r.kind WHEN 'spend' THEN r.threshold * m.mean"
-	" ELSE r.threshold * greatest(s.spent, 0) END, 2),"
-	" round(CASE r.kind WHEN 'spend' THEN m.mean END, 2), s.spent"
-	" FROM credits.activity_rules AS r"
-	" CROSS JOIN LATERAL (SELECT DISTINCT " WINDOW_OF("h.hour")
-	" FROM credits.activity_hours AS h"
-	" WHERE h.account_id = $1 AND h.hour BETWEEN $2 AND $3) AS w"
-	" CROSS JOIN LATERAL (SELECT sum(h.spent) AS spent, sum(h.refunded) AS refunded"
-	" FROM credits.activity_hours AS h WHERE h.account_id = $1"
-	" AND h.hour >= w.starts_at AND h.hour < w.starts_at + r.per) AS s"
-	" CROSS JOIN LATERAL (SELECT greatest(w.starts_at - r.baseline, $4) AS starts_at) AS b"
-	/* per window, of the hourly mean */
-	" CROSS JOIN LATERAL (SELECT greatest(COALESCE(sum(h.spent), 0), 0)"
-	" * extract(epoch FROM r.per)"
-	" / nullif(extract(epoch FROM w.starts_at - b.starts_at), 0) AS mean"
-	" FROM credits.activity_hours AS h WHERE h.account_id = $1 AND r.kind = 'spend'"
-	" AND s.spent >= r.minimum"
-	" AND h.hour >= b.starts_at AND h.hour < w.starts_at) AS m"
-	" WHERE r.kind IN ('spend', 'refunds') AND" IS_LOOKED_AT("$5")
-	" AND CASE r.kind WHEN 'spend' THEN s.spent >= r.minimum"
-	" AND b.starts_at <= w.starts_at - '24 hours'::interval"
-	" AND s.spent > r.threshold * m.mean"
-	" ELSE s.refunded >= r.minimum"
-	" AND s.refunded > r.threshold * greatest(s.spent, 0) END"
-	" ORDER BY r.name, w.starts_at",
-	(const Oid[]) {
-		INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		InvalidOid
-	}
-};
-
-/* the hits of an account by what it was refused, in the windows that have $2 */
-static SqlStatement find_refusal_hits = {
-	"SELECT " HIT_COLUMNS ", s.refused, r.threshold, NULL::numeric, NULL::numeric"
-	" FROM credits.activity_rules AS r"
-	" CROSS JOIN LATERAL (SELECT " WINDOW_OF("$2") ") AS w"
-	/* who has changed the detail by hand must not stop the job */
-	" CROSS JOIN LATERAL (SELECT sum(CASE jsonb_typeof(e.detail -> 'count')"
-	" WHEN 'number' THEN (e.detail ->> 'count')::numeric ELSE 1 END) AS refused"
-	" FROM credits.events AS e WHERE e.account_id = $1"
-	" AND e.kind IN ('deduction_refused', 'hold_refused', 'redemption_refused')"
-	" AND (e.kind = 'redemption_refused') = (r.kind = 'redemptions')"
-	" AND e.created_at >= w.starts_at AND e.created_at < w.starts_at + r.per) AS s"
-	" WHERE r.kind IN ('refusals', 'redemptions') AND" IS_LOOKED_AT("$3")
-	" AND s.refused > r.threshold"
-	" ORDER BY r.name, w.starts_at",
-	(const Oid[]) {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, InvalidOid}
-};
-
-static SqlStatement insert_hit = {
-	"INSERT INTO credits.activity_hits (account_id, rule, starts_at, ends_at,"
-	" found_at, event_id, pauses) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-	(const Oid[]) {
-		INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
-		BOOLOID, InvalidOid
 	}
 };
 
@@ -376,7 +280,7 @@ end_reading(void)
 {
 	bool		stays = watch.mark.xid != 0 && !watch.reached &&
 		watch.mark.system == watch.next.system;
-	const Mark *mark = stays ? &watch.mark : &watch.next;
+	const WatchMark *mark = stays ? &watch.mark : &watch.next;
 	Datum		values[9];
 	bool		isnull[9] = {false};
 
@@ -395,75 +299,18 @@ end_reading(void)
 }
 
 /* ------------------------------------------------------------------------
- * hits
- */
-
-/*
- * Adds a number of a hit to its detail, if it has it.
- */
-static void
-add_number(JsonObject *json, const char *name, const SqlResult *hits, int i, int column)
-{
-	bool		isnull;
-	Datum		value = statements_value(hits, i, column, &isnull);
-
-	if (!isnull)
-		json_numeric(json, name, DirectFunctionCall1(numeric_trim_scale, value));
-}
-
-/*
- * Reports hits of an account, each by an event.  Returns whether there are any.
- */
-static bool
-report_hits(int64 account_id, const SqlResult *hits)
-{
-	TimestampTz now = clock_now();
-	int			i;
-
-	for (i = 0; i < (int) hits->nrows; i++)
-	{
-		JsonObject	json;
-		Datum		values[7];
-		bool		isnull;
-
-		values[0] = Int64GetDatum(account_id);
-		values[1] = statements_value(hits, i, HIT_RULE, &isnull);
-		values[2] = statements_value(hits, i, HIT_STARTS_AT, &isnull);
-		values[3] = statements_value(hits, i, HIT_ENDS_AT, &isnull);
-		values[4] = TimestampTzGetDatum(now);
-		values[6] = statements_value(hits, i, HIT_PAUSES, &isnull);
-		json_begin(&json);
-		json_text(&json, "rule", DatumGetTextPP(values[1]));
-		json_text(&json, "activity",
-				  DatumGetTextPP(statements_value(hits, i, HIT_ACTIVITY, &isnull)));
-		json_time(&json, "starts_at", DatumGetTimestampTz(values[2]));
-		json_time(&json, "ends_at", DatumGetTimestampTz(values[3]));
-		add_number(&json, "figure", hits, i, HIT_FIGURE);
-		add_number(&json, "limit", hits, i, HIT_LIMIT);
-		add_number(&json, "threshold", hits, i, HIT_THRESHOLD);
-		add_number(&json, "mean", hits, i, HIT_MEAN);
-		add_number(&json, "spent", hits, i, HIT_SPENT);
-		json_bool(&json, "pauses", DatumGetBool(values[6]));
-		values[5] = Int64GetDatum(events_announce("activity_suspicious", account_id, 0,
-												  now, &json));
-		(void) statements_run(&insert_hit, values, NULL);
-	}
-	return hits->nrows > 0;
-}
-
-/* ------------------------------------------------------------------------
  * transactions
  */
 
 /* What an account has spent and was refunded in an hour */
-typedef struct Hour
+typedef struct ActivityHour
 {
 	TimestampTz hour;
 	int64		spent;
 	int64		refunded;
 	int64		last_id;
 	TimestampTz last_at;
-} Hour;
+} ActivityHour;
 
 /*
  * Returns the hour of an instant, in which it begins in UTC.
@@ -489,7 +336,7 @@ hour_from(TimestampTz at)
  * Adds what was counted of an hour to the sums.
  */
 static void
-write_hour(int64 account_id, const Hour *hour)
+write_hour(int64 account_id, const ActivityHour *hour)
 {
 	Datum		values[6];
 
@@ -507,7 +354,7 @@ write_hour(int64 account_id, const Hour *hour)
  * back.
  */
 static bool
-count_transaction(Hour *hour, const Entry *entry)
+count_transaction(ActivityHour *hour, const Entry *entry)
 {
 	const KindInfo *kind = kinds_info(entry->kind);
 	int64	   *sum = &hour->spent;
@@ -543,7 +390,7 @@ count_transactions(int64 account_id, TimestampTz from, int64 after_id, int64 unt
 	MemoryContext old;
 	StoreScan	scan;
 	Entry		entry;
-	Hour		hour = {0};
+	ActivityHour hour = {0};
 	bool		any = false;
 
 	scan_begin_ids(&scan, NULL, &log_by_account_id, GetActiveSnapshot(), after_id,
@@ -560,7 +407,7 @@ count_transactions(int64 account_id, TimestampTz from, int64 after_id, int64 unt
 		if (any && at != hour.hour)
 		{
 			write_hour(account_id, &hour);
-			memset(&hour, 0, sizeof(Hour));
+			memset(&hour, 0, sizeof(ActivityHour));
 		}
 		hour.hour = at;
 		if (count_transaction(&hour, &entry) && !any)
@@ -586,7 +433,7 @@ examine_transactions(const DueItem *item)
 {
 	Entry		entry;
 	Account		account;
-	Datum		values[5];
+	Datum		account_id;
 	SqlResult  *counted;
 	TimestampTz from = watch.since;
 	TimestampTz first;
@@ -597,8 +444,8 @@ examine_transactions(const DueItem *item)
 	if (!rows_find_entry(NULL, GetActiveSnapshot(), item->id, &entry) ||
 		!rows_find_account(NULL, GetActiveSnapshot(), NULL, entry.account_id, &account))
 		return ITEM_SKIPPED;
-	values[0] = Int64GetDatum(account.id);
-	counted = statements_run(&last_counted, values, NULL);
+	account_id = Int64GetDatum(account.id);
+	counted = statements_run(&last_counted, &account_id, NULL);
 	if (counted->nrows > 0)
 	{
 		after_id = DatumGetInt64(statements_value(counted, 0, 1, &isnull));
@@ -607,11 +454,8 @@ examine_transactions(const DueItem *item)
 	if (after_id >= item->id ||
 		!count_transactions(account.id, from, after_id, item->id, &first, &last))
 		return ITEM_SKIPPED;
-	values[1] = TimestampTzGetDatum(first);
-	values[2] = TimestampTzGetDatum(last);
-	values[3] = TimestampTzGetDatum(hour_from(Max(watch.since, account.created_at)));
-	values[4] = TimestampTzGetDatum(watch.since);
-	return report_hits(account.id, statements_run(&find_spend_hits, values, NULL)) ?
+	return hits_by_sums(account.id, first, last,
+						hour_from(Max(watch.since, account.created_at)), watch.since) ?
 		ITEM_DONE : ITEM_SKIPPED;
 }
 
@@ -626,16 +470,11 @@ static JobOutcome
 examine_refusals(const DueItem *item)
 {
 	Event		event;
-	Datum		values[3];
 
 	if (!scan_find(NULL, &events_by_id, GetActiveSnapshot(), &event, BY_INT64(item->id)) ||
 		event.account_id == 0)
 		return ITEM_SKIPPED;
-	values[0] = Int64GetDatum(event.account_id);
-	values[1] = TimestampTzGetDatum(event.created_at);
-	values[2] = TimestampTzGetDatum(watch.since);
-	return report_hits(event.account_id,
-					   statements_run(&find_refusal_hits, values, NULL)) ?
+	return hits_by_refusals(event.account_id, event.created_at, watch.since) ?
 		ITEM_DONE : ITEM_SKIPPED;
 }
 

@@ -104,6 +104,7 @@ INSERT INTO callable VALUES
 	('credits_refund_period', false, true, false, $$SELECT credits_refund_period(:subscription)$$),
 	('credits_refund_purchase', false, true, false, $$SELECT credits_refund_purchase(:bought)$$),
 	('credits_release', true, true, false, $$SELECT credits_release(:hold)$$),
+	('credits_remove_activity_rule', false, true, false, $$SELECT credits_remove_activity_rule('p:rule')$$),
 	('credits_remove_consumer', false, true, false, $$SELECT credits_remove_consumer('p:consumer')$$),
 	('credits_remove_member', false, true, false, $$SELECT credits_remove_member('p:pool', 'p:paused')$$),
 	('credits_renew', false, true, false, $$CALL credits_renew(1, NULL, NULL)$$),
@@ -122,6 +123,7 @@ INSERT INTO callable VALUES
 	('credits_retire_template', false, true, false, $$SELECT credits_retire_template('low_balance')$$),
 	('credits_rotate_unsubscribe_secret', false, true, false, $$SELECT credits_rotate_unsubscribe_secret()$$),
 	('credits_set_contact', true, true, false, $$SELECT credits_set_contact('p:1', 'inbox')$$),
+	('credits_set_activity_rule', false, true, false, $$SELECT credits_set_activity_rule('p:rule', 'refusals', 6)$$),
 	('credits_set_preference', true, true, false, $$SELECT credits_set_preference('p:1', enabled => true)$$),
 	('credits_set_quiet_hours', true, true, false, $$SELECT credits_set_quiet_hours('p:1', '22:00', '07:00', 'UTC')$$),
 	('credits_set_template', false, true, false, $$SELECT credits_set_template('low_balance', subject => 's', body => 'b')$$),
@@ -163,6 +165,7 @@ INSERT INTO callable VALUES
 	('credits_verify', false, true, true, $$SELECT credits_verify()$$),
 	('credits_void_grant', false, true, false, $$SELECT credits_void_grant(:grant, 'reason')$$),
 	('credits_warn', false, true, false, $$CALL credits_warn(1, NULL, NULL)$$),
+	('credits_watch', false, true, false, $$CALL credits_watch(1, NULL, NULL)$$),
 	('credits_withdraw_offer', false, true, false, $$SELECT credits_withdraw_offer(:offer)$$),
 	('credits.account_id', false, true, true, $$SELECT credits.account_id('p:1')$$),
 	('credits.advance_sequence', false, false, false, NULL),
@@ -207,6 +210,7 @@ JOIN pg_proc AS f ON f.pronamespace = CASE WHEN c.function LIKE 'credits.%' THEN
 SELECT credits_open_account('p:1', 100) IS NOT NULL AS opened \gset
 SELECT transaction_id AS spend FROM credits_deduct('p:1', 10) \gset
 SELECT credits_add_consumer('p:consumer', 0) AS added \gset
+SELECT credits_set_activity_rule('p:rule', 'refusals', 5) AS made \gset
 INSERT INTO credits.deliveries VALUES (1, 1, 1, 1, now(), now(), NULL, 1, 1, 'email', 'waiting', 'low_balance', 'msg_p', NULL, NULL) RETURNING id AS delivery \gset
 SELECT credits_open_account('p:paused', 100) IS NOT NULL AS opened \gset
 SELECT credits_pause_account('p:paused', 'reason') IS NOT NULL AS paused \gset

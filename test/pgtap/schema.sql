@@ -40,6 +40,10 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'credits'),
 -- relations
 SELECT tables_are('credits', ARRAY[
 	'accounts',
+	'activity_hits',
+	'activity_hours',
+	'activity_position',
+	'activity_rules',
 	'anchor_parts',
 	'anchors',
 	'archived_grants',
@@ -301,6 +305,44 @@ $$, $$ VALUES
 	('xid', 'xid8', true),
 	('system', 'bigint', true)
 $$, 'columns of event_order');
+SELECT pg_temp.rows_are($$
+	SELECT attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attnum > 0 AND attrelid IN ('credits.activity_hits'::regclass, 'credits.activity_hours'::regclass,
+		'credits.activity_position'::regclass, 'credits.activity_rules'::regclass) ORDER BY attrelid::regclass::text COLLATE "C", attnum
+$$, $$ VALUES
+	('credits.activity_hits', 'account_id', 'bigint', true),
+	('credits.activity_hits', 'rule', 'text', true),
+	('credits.activity_hits', 'starts_at', 'timestamp with time zone', true),
+	('credits.activity_hits', 'ends_at', 'timestamp with time zone', true),
+	('credits.activity_hits', 'found_at', 'timestamp with time zone', true),
+	('credits.activity_hits', 'event_id', 'bigint', true),
+	('credits.activity_hits', 'pauses', 'boolean', true),
+	('credits.activity_hits', 'paused_at', 'timestamp with time zone', false),
+	('credits.activity_hours', 'account_id', 'bigint', true),
+	('credits.activity_hours', 'hour', 'timestamp with time zone', true),
+	('credits.activity_hours', 'spent', 'bigint', true),
+	('credits.activity_hours', 'refunded', 'bigint', true),
+	('credits.activity_hours', 'last_id', 'bigint', true),
+	('credits.activity_hours', 'last_at', 'timestamp with time zone', true),
+	('credits.activity_position', 'one', 'boolean', true),
+	('credits.activity_position', 'safe_id', 'bigint', true),
+	('credits.activity_position', 'refused_at', 'timestamp with time zone', true),
+	('credits.activity_position', 'since', 'timestamp with time zone', true),
+	('credits.activity_position', 'system', 'bigint', false),
+	('credits.activity_position', 'mark_id', 'bigint', false),
+	('credits.activity_position', 'mark_xid', 'xid8', false),
+	('credits.activity_position', 'mark_at', 'timestamp with time zone', false),
+	('credits.activity_rules', 'name', 'text', true),
+	('credits.activity_rules', 'kind', 'text', true),
+	('credits.activity_rules', 'threshold', 'numeric', true),
+	('credits.activity_rules', 'per', 'interval', true),
+	('credits.activity_rules', 'minimum', 'bigint', false),
+	('credits.activity_rules', 'baseline', 'interval', false),
+	('credits.activity_rules', 'pauses', 'boolean', true),
+	('credits.activity_rules', 'enabled', 'boolean', true),
+	('credits.activity_rules', 'set_at', 'timestamp with time zone', true),
+	('credits.activity_rules', 'role', 'text', true)
+$$, 'columns of activity');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
 		   (SELECT collname FROM pg_collation AS c WHERE c.oid = attcollation AND collname <> 'default')::text
@@ -1407,6 +1449,18 @@ $$, $$ VALUES
 	('credits.accounts', 'accounts_name_key', 'u'),
 	('credits.accounts', 'accounts_not_negative', 'c'),
 	('credits.accounts', 'accounts_pkey', 'p'),
+	('credits.activity_hits', 'activity_hits_account_id_fkey', 'f'),
+	('credits.activity_hits', 'activity_hits_pkey', 'p'),
+	('credits.activity_hours', 'activity_hours_account_id_fkey', 'f'),
+	('credits.activity_hours', 'activity_hours_pkey', 'p'),
+	('credits.activity_position', 'activity_position_mark', 'c'),
+	('credits.activity_position', 'activity_position_one', 'c'),
+	('credits.activity_position', 'activity_position_pkey', 'p'),
+	('credits.activity_rules', 'activity_rules_baseline', 'c'),
+	('credits.activity_rules', 'activity_rules_kind', 'c'),
+	('credits.activity_rules', 'activity_rules_minimum', 'c'),
+	('credits.activity_rules', 'activity_rules_pkey', 'p'),
+	('credits.activity_rules', 'activity_rules_threshold', 'c'),
 	('credits.anchor_parts', 'anchor_parts_pkey', 'p'),
 	('credits.anchors', 'anchors_not_negative', 'c'),
 	('credits.anchors', 'anchors_pkey', 'p'),
@@ -1589,6 +1643,13 @@ $$, $$ VALUES
 	('credits.accounts_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
 	('credits.accounts_name_key', true, false, NULL, 'name'),
 	('credits.accounts_pkey', true, true, NULL, 'id'),
+	('credits.activity_hits_ends_at_idx', false, false, NULL, 'ends_at'),
+	('credits.activity_hits_pause_idx', false, false, '(pauses AND (paused_at IS NULL))', 'found_at,event_id'),
+	('credits.activity_hits_pkey', true, true, NULL, 'account_id,rule,starts_at'),
+	('credits.activity_hours_hour_idx', false, false, NULL, 'hour'),
+	('credits.activity_hours_pkey', true, true, NULL, 'account_id,hour'),
+	('credits.activity_position_pkey', true, true, NULL, 'one'),
+	('credits.activity_rules_pkey', true, true, NULL, 'name'),
 	('credits.anchor_parts_pkey', true, true, NULL, 'account_id,transaction_id,number'),
 	('credits.anchors_pkey', true, true, NULL, 'account_id,transaction_id'),
 	('credits.archived_grants_pkey', true, true, NULL, 'id'),
@@ -1621,6 +1682,8 @@ $$, $$ VALUES
 	('credits.events_failed_idx', false, false,
 	 '(kind = ANY (ARRAY[''renewal_failed''::text, ''settle_failed''::text]))', 'account_id,id'),
 	('credits.events_pkey', true, true, NULL, 'id'),
+	('credits.events_refused_at_idx', false, false,
+	 '(kind = ANY (ARRAY[''deduction_refused''::text, ''hold_refused''::text, ''redemption_refused''::text]))', 'created_at,id'),
 	('credits.events_refused_idx', false, false,
 	 '(kind = ANY (ARRAY[''deduction_refused''::text, ''hold_refused''::text, ''redemption_refused''::text, ''redemption_throttled''::text]))', 'account_id,created_at'),
 	('credits.grants_account_id_idx', false, false, NULL, 'account_id,id'),
@@ -2153,6 +2216,7 @@ $$, $$ VALUES
 	 'hold_id bigint, idempotency_key text DEFAULT NULL::text, reason text DEFAULT NULL::text,'
 	 ' metadata jsonb DEFAULT NULL::jsonb, account text DEFAULT NULL::text',
 	 'credits.receipt'),
+	('public.credits_remove_activity_rule', 'name text', 'void'),
 	('public.credits_remove_consumer', 'consumer text', 'void'),
 	('public.credits_remove_contact', 'account text, channel text, address text DEFAULT NULL::text', 'integer'),
 	('public.credits_remove_member', 'pool text, account text', 'credits.receipt'),
@@ -2188,6 +2252,11 @@ $$, $$ VALUES
 	 'credits.receipt'),
 	('public.credits_rotate_unsubscribe_secret', 'revoke boolean DEFAULT false', 'integer'),
 	('public.credits_schedule', 'schedule text DEFAULT NULL::text, job text DEFAULT NULL::text', 'bigint'),
+	('public.credits_set_activity_rule',
+	 'name text, kind text DEFAULT NULL::text, threshold numeric DEFAULT NULL::numeric, per interval DEFAULT NULL::interval,'
+	 ' minimum bigint DEFAULT NULL::bigint, baseline interval DEFAULT NULL::interval, pauses boolean DEFAULT NULL::boolean,'
+	 ' enabled boolean DEFAULT NULL::boolean, clear text[] DEFAULT NULL::text[]',
+	 'boolean'),
 	('public.credits_set_alerts',
 	 'account text, levels text DEFAULT NULL::text, base bigint DEFAULT NULL::bigint,'
 	 ' reason text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]',
@@ -2343,6 +2412,10 @@ $$, $$ VALUES
 	 'credits.receipt'),
 	('public.credits_warn',
 	 'IN batch_size integer DEFAULT 1000, INOUT warned bigint DEFAULT NULL::bigint,'
+	 ' INOUT failed bigint DEFAULT NULL::bigint',
+	 NULL),
+	('public.credits_watch',
+	 'IN batch_size integer DEFAULT 1000, INOUT done bigint DEFAULT NULL::bigint,'
 	 ' INOUT failed bigint DEFAULT NULL::bigint',
 	 NULL),
 	('public.credits_withdraw_offer', 'offer_id bigint', 'boolean')

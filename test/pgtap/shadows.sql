@@ -78,6 +78,7 @@ INSERT INTO evil.calls (clock, role, statement) VALUES
 	(NULL, 'regress_pgtap_admin', $$CALL public.credits_settle(10, NULL, NULL)$$),
 	(NULL, 'regress_pgtap_admin', $$CALL public.credits_warn(10, NULL, NULL)$$),
 	(NULL, 'regress_pgtap_admin', $$CALL public.credits_housekeep(10, NULL, NULL)$$),
+	(NULL, 'regress_pgtap_admin', $$CALL public.credits_watch(10, NULL, NULL)$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT pg_catalog.format('%s %s %s', j.job, j.done, j.behind) FROM credits.jobs AS j WHERE j.job OPERATOR(pg_catalog.=) 'credits_warn'$$),
 	(NULL, 'regress_pgtap_admin', $$SELECT (d).kind FROM public.credits_close_account('shadow:1', 'reason') AS d$$);
 CREATE TABLE evil.members (id int, name text);

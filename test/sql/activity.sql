@@ -60,7 +60,7 @@ SELECT credits_remove_activity_rule(NULL);
 CALL credits_watch(0);
 SELECT name FROM credits.activity_rules;
 
--- 5 credits an hour; the hour that has only begun does not count for the mean
+-- 50 credits an hour; the hour that has only begun does not count for the mean
 SELECT kind FROM credits_open_account('ac:2', 1000000);
 SELECT kind FROM credits_open_account('ac:3', 1000000);
 RESET ROLE;
@@ -109,7 +109,7 @@ SELECT balance FROM credits_deduct('ac:4', 5000);
 CALL credits_watch();
 SELECT * FROM hits OFFSET 3;
 
--- what holds and transfers give back was not spent; what is spent with nobody's pool is
+-- what a hold gave back was not spent, nor is an adjustment
 SET credits.test_clock = '2071-01-05 00:00:00+00';
 SELECT transaction_id AS hold FROM credits_hold('ac:3', 100000) \gset
 SELECT kind FROM credits_release(:hold);

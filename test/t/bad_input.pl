@@ -99,6 +99,7 @@ FROM (SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_more"'), '
 	UNION ALL
 	SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_foreign"'), '{type}', '"checkout.session.completed"'), '{data,object}',
 		'{"id": "cs_1", "mode": "payment", "payment_status": "paid", "payment_intent": "pi_foreign", "amount_total": 5, "currency": "eur"}')) AS v (e);
+SELECT credits_set_activity_rule('rule', 'spend', 10, minimum => 10, pauses => true);
 SELECT credits_add_consumer('consumer', 0), credits_try_deduct('other:1', 1000000);
 -- taken, with a lease that is known
 INSERT INTO credits.deliveries SELECT nextval('credits.deliveries_id_seq'), 1, 1, 1, '2030-01-01', '2030-01-01', NULL, 5, 1, 'email', 'waiting', 'low_balance', 'msg_1', NULL, NULL;
@@ -139,6 +140,7 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT count(*) FROM credits.plans), (SELECT count(*) FROM credits.plan_changes), (SELECT count(*) FROM credits.stripe_secrets),
 		(SELECT count(*) FROM credits.stripe_events), (SELECT count(*) FROM credits.stripe_subjects), (SELECT count(*) FROM credits.stripe_prices),
 		(SELECT md5(string_agg(d::text, ',' ORDER BY d.id)) FROM credits.deliveries AS d),
+		(SELECT md5(string_agg(r::text, ',' ORDER BY r.name)) FROM credits.activity_rules AS r), (SELECT count(*) FROM credits.activity_hits),
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.name)) FROM credits.consumers AS c),
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.consumer)) FROM credits.consumer_positions AS p),
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.id)) FROM credits.contacts AS c),
@@ -187,7 +189,7 @@ INSERT INTO bad.valid VALUES
 	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
 	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
 	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$),
-	('consumer', $$'consumer'$$),
+	('consumer', $$'consumer'$$), ('threshold', '5'), ('per', $$'2 hours'$$), ('baseline', $$'7 days'$$), ('pauses', 'false'),
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
 	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('revoke', 'false'),
 	('body', $$'{{balance}}'$$), ('html', $$'<p>{{balance}}</p>'$$), ('detail', $$'{"balance": 1}'$$),
@@ -195,6 +197,8 @@ INSERT INTO bad.valid VALUES
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
+	('public.credits_set_activity_rule', 'kind', $$'spend'$$), ('public.credits_set_activity_rule', 'minimum', '5'),
+	('public.credits_set_activity_rule', 'name', $$'rule'$$), ('public.credits_remove_activity_rule', 'name', $$'rule'$$),
 	('public.credits_ack_events', 'token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
 	('public.credits_add_consumer', 'consumer', $$'another'$$),
 	('public.credits_unsubscribe', 'token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$),

@@ -83,7 +83,7 @@ sub expected_jobs
 {
 	my ($schema) = @_;
 	return join "\n", map {"CALL $schema.credits_$_"}
-	  'archive()|45 * * * *', 'housekeep()|30 * * * *', 'renew()|* * * * *', 'settle()|* * * * *', 'warn()|*/10 * * * *';
+	  'archive()|45 * * * *', 'housekeep()|30 * * * *', 'renew()|* * * * *', 'settle()|* * * * *', 'warn()|*/10 * * * *', 'watch()|*/10 * * * *';
 }
 
 # in the same database

@@ -35,7 +35,7 @@ my @pages = ('README.md', map { s!^\Q$top\E/!!r } sort glob("$top/doc/*.md"));
 my %text = map { $_ => slurp_file("$top/$_") } @pages;
 
 # Topics that share a page with another one.
-my %shared_page = (schema => 'security', chain => 'log', codes => 'redeem', events => 'alerts', references => 'tables');
+my %shared_page = (schema => 'security', chain => 'log', codes => 'redeem', events => 'alerts', references => 'tables', watch => 'activity');
 
 # schema-qualified words that are no objects of the database
 my %file = map { $_ => 1 } qw(control so h c out);
