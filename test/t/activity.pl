@@ -146,7 +146,9 @@ foreach my $round (1 .. 20)
 		next;
 	}
 	my $n = $round % 2;
-	$killed += $node->safe_psql('postgres', qq(SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'job$n'));
+	# it may still be about to connect
+	sleep 0.05 until $node->safe_psql('postgres', qq(SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'job$n'));
+	$killed++;
 	$jobs[$n]->quit;
 	$jobs[$n] = CreditsTest::Session->new($node, application_name => "job$n");
 	$jobs[$n]->send('DO $$ DECLARE d bigint; f bigint; BEGIN FOR n IN 1 .. 100000 LOOP CALL credits_watch(5, d, f); END LOOP; END $$');
@@ -154,7 +156,10 @@ foreach my $round (1 .. 20)
 }
 cmp_ok($killed, '>', 10, "jobs were killed ($killed times)");
 $_->receive foreach @spenders;
-$node->safe_psql('postgres', q(SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'job%'));
+foreach my $n (0, 1)
+{
+	sleep 0.05 until $node->safe_psql('postgres', qq(SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'job$n'));
+}
 $_->quit foreach @spenders, @jobs;
 $node->safe_psql('postgres', $watch) foreach 1 .. 3;
 differences('after all that, the sums are those of the log');
