@@ -518,7 +518,7 @@ pause_account(const DueItem *item)
  * Begins a part of the job.  Returns false if there are no more parts.
  */
 static bool
-begin_part(JobRange *range)
+begin_watch_part(JobRange *range)
 {
 	switch (range->number)
 	{
@@ -619,7 +619,7 @@ static const Job watch_job = {
 	.name = "credits_watch",
 	.work = watch_item,
 	.failed = watch_failed,
-	.begin = begin_part,
+	.begin = begin_watch_part,
 	.resume = resume_part,
 	.reached = reached_item
 };
