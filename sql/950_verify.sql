@@ -8,7 +8,9 @@ CREATE TYPE credits.problem AS (
 );
 COMMENT ON TYPE credits.problem IS 'a problem that credits_verify found';
 
-CREATE FUNCTION @extschema@.credits_verify(account text DEFAULT NULL)
+CREATE FUNCTION @extschema@.credits_verify(
+	account text DEFAULT NULL,
+	archived boolean DEFAULT false)
 RETURNS SETOF credits.problem
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION @extschema@.credits_verify IS

@@ -658,10 +658,10 @@ verify_end(Verification *v)
 }
 
 /*
- * Verifies all accounts.
+ * Verifies all accounts, and what has left their logs if that is asked for.
  */
 static void
-verify_all(Verification *v)
+verify_all(Verification *v, bool archived)
 {
 	StoreScan	accounts;
 	TupleTableSlot *slot;
@@ -689,13 +689,15 @@ verify_all(Verification *v)
 	verify_all_codes(v);
 	verify_pools(v, 0);
 	verify_purchases(v, 0);
+	if (archived)
+		verify_archived(v, 0);
 }
 
 /*
  * Verifies one account.
  */
 static void
-verify_one(Verification *v, text *name)
+verify_one(Verification *v, text *name, bool archived)
 {
 	Account		account;
 
@@ -707,6 +709,8 @@ verify_one(Verification *v, text *name)
 	check_members(v);
 	verify_pools(v, account.id);
 	verify_purchases(v, account.id);
+	if (archived)
+		verify_archived(v, account.id);
 }
 
 /*
@@ -718,6 +722,7 @@ credits_verify(PG_FUNCTION_ARGS)
 {
 	Verification v = {0};
 	text	   *name = PG_ARGISNULL(0) ? NULL : arg_account(fcinfo, 0);
+	bool		archived = arg_bool(fcinfo, 1, "archived");
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	v.result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -727,9 +732,9 @@ credits_verify(PG_FUNCTION_ARGS)
 	v.row = AllocSetContextCreate(CurrentMemoryContext, "credits row",
 								  ALLOCSET_DEFAULT_SIZES);
 	if (name)
-		verify_one(&v, name);
+		verify_one(&v, name, archived);
 	else
-		verify_all(&v);
+		verify_all(&v, archived);
 	verify_end(&v);
 	MemoryContextDelete(v.row);
 	MemoryContextDelete(v.context);

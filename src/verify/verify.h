@@ -105,6 +105,9 @@ extern Jsonb *verify_part_member(const AnchorPart *part, const char *key);
 extern void verify_carried(Verification *v, const Entry *entry);
 extern void verify_all_carried(Verification *v);
 
+/* archived.c */
+extern void verify_archived(Verification *v, int64 account_id);
+
 /* closing.c */
 extern void verify_refuse_closing(Verification *v, int64 transaction_id,
 								  const char *problem, const char *detail);

@@ -2407,7 +2407,7 @@ $$, $$ VALUES
 	('public.credits_unschedule', 'job text DEFAULT NULL::text', 'bigint'),
 	('public.credits_unsubscribe', 'token text', 'text'),
 	('public.credits_unsubscribe_token', 'account text, kind text', 'text'),
-	('public.credits_verify', 'account text DEFAULT NULL::text', 'SETOF credits.problem'),
+	('public.credits_verify', 'account text DEFAULT NULL::text, archived boolean DEFAULT false', 'SETOF credits.problem'),
 	('public.credits_void_grant', 'grant_id bigint, reason text, idempotency_key text DEFAULT NULL::text',
 	 'credits.receipt'),
 	('public.credits_warn',

@@ -228,6 +228,42 @@ tampered('another copy', "DELETE FROM credits.carried_rows WHERE id = $copy", 'o
 problems_are($node, '', 'clean');
 
 # --------------------------------------------------------------------------
+# what has left is checked where it is
+
+sub archived_problems
+{
+	my ($account) = @_;
+	return value(sprintf q(SELECT string_agg(DISTINCT problem, ' ' ORDER BY problem) FROM credits_verify(%s, archived => true)), $account // 'NULL');
+}
+
+is(archived_problems(), '', 'what has left is whole');
+is(value(q(SELECT string_agg(a.name, ' ') FROM credits.accounts AS a WHERE EXISTS (SELECT FROM credits_verify(a.name, archived => true)))),
+	'', 'each account by itself, too');
+fails('SELECT credits_verify(archived => NULL)', '22004', 'it is asked for or not');
+my ($row, $of_row, $whose) = split /\|/, value(qq(SELECT l.id, l.tableoid::regclass, quote_literal(a.name)
+	FROM credits.archived_log AS l JOIN credits.accounts AS a ON a.id = l.account_id
+	WHERE l.id = $spend));
+my ($anchored) = value(qq(SELECT min(transaction_id) FROM credits.anchors WHERE account_id = (SELECT account_id FROM credits.archived_log WHERE id = $spend)));
+
+# the log says nothing of it
+sub tampered_archive
+{
+	my ($name, $sql, $expected) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	value($_) foreach 'BEGIN', @off, $sql;
+	is(archived_problems($whose), $expected, $name);
+	is(value(qq(SELECT count(*) FROM credits_verify($whose))), '0', "$name: the log is clean");
+	value('ROLLBACK');
+	return;
+}
+tampered_archive('an amount', "UPDATE $of_row SET amount = amount - 1 WHERE id = $row", 'chain running_balance');
+tampered_archive('an operation', "UPDATE $of_row SET operation = 'x' WHERE id = $row", 'chain');
+tampered_archive('a hash', "UPDATE $of_row SET hash = sha256('x') WHERE id = $row", 'chain');
+tampered_archive('a row is missing', "DELETE FROM $of_row WHERE id = $row", 'chain count running_balance');
+tampered_archive('that of the anchor is', "DELETE FROM credits.archived_log WHERE id = $anchored", 'orphan');
+tampered_archive('a partition is', "DROP TABLE $of_row", '');
+
+# --------------------------------------------------------------------------
 # offline
 
 my $script = "$FindBin::RealBin/../../doc/verify_chain.py";
@@ -276,5 +312,6 @@ fails("DELETE FROM credits.$left", '42501', 'still guarded', 'copy');
 # what has left may be exported and dropped
 value("DROP TABLE credits.$left");
 problems_are($node, '', 'clean when a partition that has left is dropped');
+is(archived_problems(), '', 'and so are the others');
 
 done_testing();

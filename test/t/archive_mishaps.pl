@@ -62,9 +62,11 @@ for (my $ms = 1; $ms < 60_000; $ms += 1 + int($ms / 3))
 	is(value('SELECT count(*), sum(amount) FROM credits.all_transactions'), $total, 'all rows are there');
 }
 cmp_ok($cancelled, '>', 3, "cancelled $cancelled times");
-like($until, qr/^\d+\|\d+$/, "and then done: $until");
+# the last one may have been cancelled when all but the holds was done
+like($until, qr/^(\d+\|\d+|\|)$/, "and then done: $until");
 is(value('SELECT count(*) FROM credits.archives'), '1', 'it is one closing');
-is(left(), (split /\|/, $until)[1], 'and the partitions have left');
+cmp_ok(left(), '>', 0, 'and the partitions have left');
+is(left(), (split /\|/, $until)[1], 'as many as it says') if $until ne '|';
 is(value(q(SELECT count(*) FROM pg_class WHERE relname LIKE 'log_carried_%' AND relkind = 'r')), '1', 'one table has the copies');
 problems_are($node, '', 'clean');
 cmp_ok(value(q(SELECT count(*) FROM credits.job_runs WHERE job = 'credits_archive' AND ended_at IS NULL)), '>', 3,

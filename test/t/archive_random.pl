@@ -365,7 +365,7 @@ sub drop
 
 sub look
 {
-	my $found = value(q(SELECT string_agg(concat_ws(' ', account, transaction_id, problem, detail), '; ') FROM credits_verify()));
+	my $found = value(q(SELECT string_agg(concat_ws(' ', account, transaction_id, problem, detail), '; ') FROM credits_verify(archived => true)));
 	problem("not clean: $found") if $found ne '';
 	my $expected = $model->accounts($now);
 	foreach my $row (split /\n/, value(q(

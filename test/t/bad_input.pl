@@ -804,7 +804,8 @@ BEGIN
 					bad.pick('NULL', instant), bad.pick('NULL', instant));
 			WHEN choice < 0.99 THEN
 				function := 'verify';
-				statement := format('SELECT count(*) FROM credits_verify(%s)', bad.some(0.9, account, texts));
+				statement := format('SELECT count(*) FROM credits_verify(%s, %s)', bad.some(0.9, account, texts),
+					bad.pick('false', 'true', 'NULL'));
 			ELSE
 				function := 'settle';
 				statement := format('CALL credits_settle(%s, NULL, NULL)', bad.some(0.8, '5', integers));
