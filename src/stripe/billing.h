@@ -114,6 +114,7 @@ typedef struct Line
 	bool		uncertain;		/* may other events change its credits? */
 	bool		funds;			/* does what it credits pay for other lines? */
 	bool		altered;		/* since it was read? not stored */
+	int			sign;			/* of its credits, 0 if not known; not stored */
 } Line;
 
 /* A credit note */

@@ -192,14 +192,16 @@ static void
 take_main(LineGroup *group, const Line *line, const PlanTerms *plan, bool trial,
 		  Datum credits, int64 whole)
 {
-	if (group->plan && line->negative && !group->negative)
+	bool		negative = line->sign < 0;
+
+	if (group->plan && negative && !group->negative)
 		return;
-	if (group->plan && line->negative == group->negative &&
+	if (group->plan && negative == group->negative &&
 		compare(multiply(credits, number(group->whole)),
 				multiply(group->credits, number(whole))) <= 0)
 		return;
 	group->plan = plan;
-	group->negative = line->negative;
+	group->negative = negative;
 	group->credits = credits;
 	group->whole = whole;
 	group->trial = trial;
@@ -212,6 +214,55 @@ static bool
 is_item(const Line *line)
 {
 	return strchr(line->key, '/') == NULL;
+}
+
+/*
+ * Returns whether two lines are for the same item at the same time, as those are
+ * that credit and bill it when it changes.
+ */
+static bool
+are_of_one_change(const Line *a, const Line *b)
+{
+	return a->starts_at == b->starts_at && a->ends_at == b->ends_at &&
+		*a->item != '\0' && strcmp(a->item, b->item) == 0;
+}
+
+/*
+ * Finds out which lines credit and which bill.
+ *
+ * A proration of 0, of a free price or with a discount of all of it, need not say
+ * which of these it is.  Then it is the opposite of the other one of its change.
+ */
+static void
+find_signs(List *lines)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, lines)
+	{
+		Line	   *line = lfirst(lc);
+
+		line->sign = line->negative ? -1 :
+			is_item(line) && line->amount == 0 ? 0 : 1;
+	}
+	foreach(lc, lines)
+	{
+		Line	   *line = lfirst(lc);
+		int			others = 0;
+
+		if (line->negative || line->sign != 0)
+			continue;
+		foreach(lc2, lines)
+		{
+			const Line *other = lfirst(lc2);
+
+			CHECK_FOR_INTERRUPTS();
+			if (are_of_one_change(line, other))
+				others += other->negative ? -1 : other->amount != 0;
+		}
+		line->sign = others < 0 ? 1 : others > 0 ? -1 : 0;
+	}
 }
 
 /*
@@ -253,16 +304,14 @@ is_half(const Count *count, const Line *line)
 {
 	ListCell   *lc;
 
-	if (*count->reference != '\0' || !line->negative || *line->item == '\0')
+	if (*count->reference != '\0' || line->sign >= 0 || *line->item == '\0')
 		return false;
 	foreach(lc, count->lines)
 	{
 		const Line *other = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!other->negative && other->starts_at == line->starts_at &&
-			other->ends_at == line->ends_at &&
-			strcmp(other->item, line->item) == 0)
+		if (other->sign >= 0 && are_of_one_change(line, other))
 			return false;
 	}
 	return true;
@@ -285,7 +334,7 @@ settled_at(const Count *count, const Line *line, const Mapping *mapping)
 		(count->invoice.status != INVOICE_OPEN || !mapping->finalized))
 		return DT_NOEND;
 	/* on no invoice before its period was over: it was given in advance */
-	if (is_item(line) && !line->negative && mapping->in_advance &&
+	if (is_item(line) && line->sign > 0 && mapping->in_advance &&
 		count->invoice.finalized_at != DT_NOEND &&
 		count->invoice.finalized_at >= line->ends_at)
 		return line->starts_at;
@@ -339,8 +388,7 @@ count_line(Count *count, Line *line, Mapping *mapping)
 		note_line(line, "unmapped", line->uncertain);
 		return;
 	}
-	/* of a proration of 0 nobody knows whether it gives or takes */
-	if (is_item(line) && line->amount == 0 && !line->negative)
+	if (line->sign == 0)
 	{
 		note_line(line, NULL, false);
 		return;
@@ -383,9 +431,9 @@ count_line(Count *count, Line *line, Mapping *mapping)
 	group->settled_at = Min(group->settled_at, settled);
 	take_main(group, line, plan, trial, credits, whole);
 	add_to_sums(group, whole,
-				line->negative ? subtract(number(0), credits) : credits,
+				line->sign < 0 ? subtract(number(0), credits) : credits,
 				part, of);
-	group->credited |= line->negative;
+	group->credited |= line->sign < 0;
 	/* without a price rather than with a wrong one */
 	if (pg_add_s64_overflow(group->amount, line->amount, &group->amount) ||
 		pg_sub_s64_overflow(group->amount, line->discount, &group->amount))
@@ -503,7 +551,7 @@ note_funding(List *lines, List *own)
 		bool		does = false;
 
 		CHECK_FOR_INTERRUPTS();
-		foreach(lc2, line->negative ? own : NIL)
+		foreach(lc2, line->sign < 0 ? own : NIL)
 		{
 			FundedPart *funded = lfirst(lc2);
 
@@ -530,6 +578,7 @@ counts_invoice(Count *count, List **mappings, List *references, List *parts)
 
 	count->lines = billing_lines(count->billed->subscription,
 								 count->reference);
+	find_signs(count->lines);
 	if (count->found && count->invoice.complete &&
 		count->invoice.status >= INVOICE_OPEN)
 	{

@@ -12,6 +12,7 @@
  */
 #include "credits.h"
 
+#include "base/numeric.h"
 #include "ledger/ledger.h"
 #include "stripe/facts.h"
 
@@ -269,6 +270,7 @@ invoice_facts_read(JsonObject *json, JsonbContainer *o, char *id,
 	char	   *subscription =
 		facts_either(o, "parent.subscription_details.subscription",
 					 "subscription");
+	int64		total;
 	uint32		i;
 
 	/* one that was made by hand bills what waits for the next invoice */
@@ -297,7 +299,9 @@ invoice_facts_read(JsonObject *json, JsonbContainer *o, char *id,
 	facts_copy_text(json, "purchase_id", o, "metadata.purchase_id");
 	add_payments(json, o);
 	stripe_add_lines(json, lines);
-	if (lines == NULL || stripe_true(o, "lines.has_more"))
+	if (lines == NULL || stripe_true(o, "lines.has_more") ||
+		(JsonContainerSize(lines) == 0 && stripe_int64(o, "total", &total) &&
+		 total != 0))
 		json_bool(json, "more", true);
 	return subscription ? subscription : id;
 }
@@ -362,6 +366,11 @@ add_refunds(JsonObject *json, JsonbContainer *o)
 /*
  * Adds what a credit note credits of each line to its facts, and what it credits
  * beyond that.
+ *
+ * Lines of a note are without the tax that is added to them, and without
+ * discounts, as those of the invoice are.  What is credited of no line is
+ * compared with the total of the invoice, which has both: so it is the same share
+ * of the note's amount as it is of its lines.
  */
 static void
 add_credited(JsonObject *json, JsonbContainer *o)
@@ -402,9 +411,20 @@ add_credited(JsonObject *json, JsonbContainer *o)
 		if (stripe_int64(o, "amount", &total))
 			custom = total;
 	}
-	else if (stripe_true(o, "lines.has_more") &&
-			 stripe_int64(o, "subtotal", &total) && total > sum)
-		custom += total - sum;
+	else
+	{
+		if (stripe_true(o, "lines.has_more") &&
+			stripe_int64(o, "subtotal", &total) && total > sum)
+		{
+			custom += total - sum;
+			sum = total;
+		}
+		if (custom > 0 && custom <= sum && stripe_int64(o, "amount", &total) &&
+			total != sum)
+			custom = DatumGetInt64(DirectFunctionCall1(numeric_int8,
+													   divide(multiply(number(custom), number(Max(total, 0))),
+															  number(sum), true)));
+	}
 	if (custom > 0)
 		json_int64(json, "custom", custom);
 	facts_add_array(json, "lines", &array);

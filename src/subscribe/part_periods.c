@@ -46,6 +46,31 @@ may_give(Posting *posting, const PaidPart *part, int64 missing)
 }
 
 /*
+ * Returns how much of what a period is to give was to be given in advance, but
+ * became known when the period was over, so that it is not: nothing of another
+ * part may be given instead.  missing is how much it had not given before the
+ * change.
+ */
+static int64
+missed_advance(Posting *posting, const PartsChange *change,
+			   TimestampTz ends_at, int64 missing)
+{
+	PartRow		row;
+	int64		before;
+
+	if (ends_at > posting->now ||
+		!part_rows_find(posting, change->subscription, ends_at,
+						cstring_to_text(PENDING_REFERENCE), &row) ||
+		row.part.credits <= 0)
+		return 0;
+	before = row.part.credits;
+	if (part_rows_changed(change->subscription, &row))
+		before = row.before ? Max(row.before->credits, 0) : 0;
+	return Min(row.part.credits,
+			   plus(Max(missing, 0), Max(row.part.credits - before, 0)));
+}
+
+/*
  * Returns the price of a number of a part's credits.
  */
 static Datum
@@ -279,6 +304,7 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	Period	   *before;
 	Period	   *after;
 	int64		carried;
+	int64		wanted;
 	int64		planned;
 	int64		again = 0;
 	int64		nentries = posting->nentries;
@@ -291,6 +317,10 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	if (period == NULL)
 		return NULL;
 	change->periods = lappend(change->periods, period);
+	wanted = sums.positive;
+	if (wanted > period->granted)
+		wanted -= missed_advance(posting, change, ends_at,
+								 period->paid - period->granted);
 	if (period->paid != sums.positive || period->credited != sums.credited ||
 		period->reversed != sums.reversed)
 	{
@@ -314,7 +344,7 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 		const PaidPart *part = lfirst(lc);
 
 		if (part->ends_at == ends_at)
-			planned += may_give(posting, part, sums.positive - planned);
+			planned += may_give(posting, part, wanted - planned);
 	}
 	taking = taking_of(posting, period, &sums, planned, carried);
 	if (taking.taken + taking.reversed < period->claimed)
@@ -325,7 +355,7 @@ bring_period(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	}
 
 	give_missing(posting, change, period, &sums,
-				 again > 0 ? period->granted + again : sums.positive);
+				 again > 0 ? period->granted + again : wanted);
 
 	taking = taking_of(posting, period, &sums, period->granted, carried);
 	if (taking.taken + taking.reversed > 0 || period->claimed > 0)

@@ -118,6 +118,16 @@ SELECT pg_temp.start(54);
 SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_54', 54, 'price_pro', 900, '{"period": {"start": 1767657600, "end": 1768435200}}'), 15);
 SELECT pg_temp.has(54), count(*) AS attention FROM credits.stripe_attention WHERE subject = 'sub_l54';
 
+-- nor is anything of what has paid for the period given instead of it, so that what is paid later is missing
+SELECT credits_set_plan('line:week', 700, 'week') IS NOT NULL AS week, credits_set_plan('line:weekly', 2100, 'week') IS NOT NULL AS weekly;
+SELECT credits_stripe_set_price('price_week', 'line:week'), credits_stripe_set_price('price_weekly', 'line:weekly');
+SELECT pg_temp.start(92, 'price_week');
+SELECT pg_temp.send('invoiceitem.created', pg_temp.item('ii_92', 92, 'price_weekly', 1200, '{"period": {"start": 1768176000, "end": 1768521600}}'), 12);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l92', 92, jsonb_build_array(pg_temp.line('il_92', 'price_week', 700, '{}', 9, 16))), 9) FROM generate_series(1, 2);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l92b', 92, jsonb_build_array(pg_temp.billed('ii_92', 'price_weekly', 1200)
+	|| '{"period": {"start": 1768176000, "end": 1768521600}}'), '{"status_transitions": {"finalized_at": 1768176000, "paid_at": 1768694400}}'), 18);
+SELECT amount, effective_at, expires_at FROM credits_grants('line:92');
+
 -- an upgrade that is deleted, and one that is void
 SELECT pg_temp.start(3);
 SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l3', 3, jsonb_build_array(pg_temp.line('il_4', 'price_basic', 1000))));
@@ -209,6 +219,13 @@ SELECT event_id, type, result FROM credits_stripe_invoice_lines('in_l6', jsonb_b
 SELECT pg_temp.has(6);
 SELECT count(*) FROM credits.stripe_attention WHERE subject LIKE '%l6';
 
+-- none at all
+SELECT pg_temp.start(95);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l95', 95, '[]', '{"total": 1000, "amount_paid": 1000}'));
+SELECT subject, reason, amount FROM credits.stripe_attention WHERE subject ~ 'l95';
+SELECT result FROM credits_stripe_invoice_lines('in_l95', jsonb_build_array(pg_temp.line('il_95', 'price_basic', 1000)));
+SELECT pg_temp.has(95), count(*) AS attention FROM credits.stripe_attention WHERE subject ~ 'l95';
+
 -- the first period until a future anchor: 12 of 31 days, whether or not it is flagged
 SELECT pg_temp.start(7, more => '{"billing_cycle_anchor": 1769904000}');
 SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l7', 7, jsonb_build_array(pg_temp.line('il_7', 'price_basic', 387, first => 20))));
@@ -234,6 +251,11 @@ SELECT pg_temp.has(9);
 SELECT pg_temp.send('credit_note.voided', '{"id": "cn_2", "invoice": "in_l9", "amount": 400, "lines": {"data": [{"type": "custom_line_item", "amount": 400}]}}', 4);
 SELECT pg_temp.has(9);
 SELECT pg_temp.send('credit_note.created', '{"id": "cn_3", "invoice": "in_unknown", "amount": 400}', 3);
+-- one of no line in particular, of an invoice with tax on top: its lines are without that, its amount and the total are not
+SELECT pg_temp.start(91);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l91', 91, jsonb_build_array(pg_temp.line('il_91', 'price_basic', 1000)), '{"total": 1190, "amount_paid": 1190}'));
+SELECT pg_temp.send('credit_note.created', '{"id": "cn_91", "invoice": "in_l91", "amount": 1190, "subtotal": 1000, "lines": {"data": [{"type": "custom_line_item", "amount": 1000}]}}', 2);
+SELECT pg_temp.has(91);
 -- paid by two payments, refunded as their charges alone tell: the note's refund belongs to one of them, not to both
 SELECT pg_temp.start(50);
 SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l50', 50, jsonb_build_array(pg_temp.line('il_50', 'price_basic', 1000))));
@@ -313,6 +335,24 @@ SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l14', 14, jsonb_build_ar
 	pg_temp.line('il_20', 'price_basic', 0, '{"proration": true, "period": {"start": 1769903990, "end": 1769904000}}'))));
 SELECT pg_temp.has(14);
 
+-- of two prorations of 0, with a discount of everything, one says that it credits: so the other one bills
+SELECT pg_temp.start(93);
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l93', 93, jsonb_build_array(pg_temp.line('il_93', 'price_basic', 1000, '{"discount_amounts": [{"amount": 1000}]}')), '{"total": 0, "amount_paid": 0}'));
+CREATE FUNCTION pg_temp.change(n int, old text, was int, new text, is_now int, credited jsonb DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT pg_temp.invoice(format('in_l%s_%s', n, new), n, jsonb_agg(pg_temp.line('il_' || id, price, amount, jsonb_build_object('parent', jsonb_build_object('subscription_item_details',
+		jsonb_build_object('invoice_item', id, 'subscription_item', 'si_' || n, 'proration', true, 'proration_details', jsonb_build_object('credited_items', credits)))), 11)))
+	FROM (VALUES (format('ii_%s_%s_a', n, new), old, was, credited), (format('ii_%s_%s_b', n, new), new, is_now, NULL)) AS v (id, price, amount, credits)
+$$;
+SELECT pg_temp.send('invoice.paid', pg_temp.change(93, 'price_basic', 0, 'price_pro', 0, '{"invoice": "in_l93"}'), 11);
+SELECT pg_temp.has(93);
+-- from free to paid and back leaves what it was; where neither says it, nothing changes
+SELECT pg_temp.start(94, 'price_free'), pg_temp.send('invoice.paid', pg_temp.invoice('in_l94', 94, jsonb_build_array(pg_temp.line('il_94', 'price_free', 0, '{"pricing": {"unit_amount_decimal": "0", "price_details": {"price": "price_free"}}}'))));
+SELECT pg_temp.send('invoice.paid', pg_temp.change(94, 'price_free', 0, 'price_pro', 2032), 11), pg_temp.has(94);
+SELECT pg_temp.send('invoice.paid', pg_temp.change(94, 'price_pro', -2032, 'price_free', 0), 11);
+SELECT pg_temp.has(94);
+SELECT pg_temp.send('invoice.paid', pg_temp.change(94, 'price_free', 0, 'price_basic', 0), 11);
+SELECT pg_temp.has(94);
+
 -- a price is mapped anew: what is sold keeps its plan
 SELECT pg_temp.start(15);
 SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l15', 15, jsonb_build_array(pg_temp.line('il_21', 'price_basic', 1000, '{"subscription_item": "si_15"}'))));
@@ -390,6 +430,26 @@ SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l53c', 53, jsonb_build_a
 SELECT pg_temp.has(53);
 SELECT pg_temp.send('charge.refunded', '{"id": "ch_l53", "payment_intent": "pi_l53", "amount_refunded": 1000, "currency": "usd"}', 12);
 SELECT pg_temp.has(53);
+
+-- while a renewal is not paid yet, what is left lives on for the plan's grace: late or in time, once it is paid, the same is left
+SELECT credits_set_plan('line:grace', 700, 'week', rollover => 'maximum', rollover_maximum => 100, grace => '3 days') IS NOT NULL AS set;
+SELECT credits_stripe_set_price('price_grace', 'line:grace');
+SET credits.stripe_tolerance = '1d';
+SET credits.test_clock = '2026-01-19 12:00:00+00';
+SELECT pg_temp.start(n, 'price_grace'), pg_temp.send('invoice.paid', pg_temp.invoice('in_l' || n, n, jsonb_build_array(pg_temp.line('il_' || n, 'price_grace', 1000, '{}', 13, 20))))
+FROM generate_series(96, 97) AS n;
+SELECT count(credits_deduct('line:' || n, 500)) FROM generate_series(96, 97) AS n;
+SET credits.test_clock = '2026-01-20 01:00:00+00';
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l96b', 96, jsonb_build_array(pg_temp.line('il_96b', 'price_grace', 1000, '{}', 20, 27))), 20);
+SELECT pg_temp.send('invoice.payment_failed', pg_temp.invoice('in_l97b', 97, jsonb_build_array(pg_temp.line('il_97b', 'price_grace', 1000, '{}', 20, 27)), '{"status": "open", "amount_paid": 0}'), 20);
+SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(97, 'price_grace', '{"status": "past_due"}'), 20);
+SELECT n, pg_temp.has(n) FROM generate_series(96, 97) AS n;
+SELECT count(credits_deduct('line:' || n, 150)) FROM generate_series(96, 97) AS n;
+SET credits.test_clock = '2026-01-20 23:00:00+00';
+SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l97b', 97, jsonb_build_array(pg_temp.line('il_97b', 'price_grace', 1000, '{}', 20, 27)), '{"status": "paid"}'), 21);
+SELECT n, pg_temp.has(n) FROM generate_series(96, 97) AS n;
+RESET credits.stripe_tolerance;
+SET credits.test_clock = '2026-01-20 00:00:00+00';
 
 -- what the account's limits forbid is paid nevertheless, and comes once they allow it
 SELECT pg_temp.start(18);

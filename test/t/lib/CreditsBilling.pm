@@ -472,7 +472,8 @@ sub change
 sub proration
 {
 	my ($self, $item, $t, $until, $sign) = @_;
-	my $line = $self->line_of($item, $t, $until, $sign * ($until - $t) / $self->whole($item->{price}, $until), proration => 1);
+	my $share = $self->{status} eq 'trialing' ? 0 : $sign * ($until - $t) / $self->whole($item->{price}, $until);
+	my $line = $self->line_of($item, $t, $until, $share, proration => 1);
 	$line->{item} = $self->id('ii');
 	$line->{negative} = $sign < 0;
 	my ($invoice) = grep { $_->{reason} ne 'manual' } reverse @{ $self->{invoices} };

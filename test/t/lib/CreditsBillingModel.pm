@@ -264,8 +264,20 @@ sub lines_that_count
 			counts => !$item->{gone} && ($line->{plan}{upgrade} // '') ne 'when_paid' && !half_of_a_change($f, \%invoiced, $line) }
 		  unless $invoiced{ $item->{id} };
 	}
-	# of an item that nobody paid for nobody knows whether it gives or takes
-	@lines = grep { $_->{plan} && ($_->{plan}{give} // '') ne 'nothing' && !($_->{item} && $_->{amount} == 0 && !$_->{negative}) } @lines;
+	# of an item that nobody paid for only the other one of its change may tell whether
+	# it gives or takes
+	foreach my $line (grep { $_->{item} && $_->{amount} == 0 && !$_->{negative} } @lines)
+	{
+		my $others = sum0(map { $_->{negative} ? -1 : $_->{amount} ? 1 : 0 }
+			grep { $_->{group} eq $line->{group} && $_->{si} eq $line->{si} && $_->{start} == $line->{start} && $_->{end} == $line->{end} } @lines);
+		$line->{sign} = -($others <=> 0);
+	}
+	foreach my $line (grep { defined $_->{sign} } @lines)
+	{
+		$line->{negative} = $line->{sign} < 0;
+		$line->{unknown} = $line->{sign} == 0;
+	}
+	@lines = grep { $_->{plan} && ($_->{plan}{give} // '') ne 'nothing' && !$_->{unknown} } @lines;
 	# it begins with its own event, once it is paid, tried or active
 	return () unless $f->{named} && $f->{status};
 	return () unless $f->{trials} || $f->{status} !~ /^(incomplete|incomplete_expired|canceled)$/
@@ -293,8 +305,8 @@ sub credits_of
 	my ($plan, $p) = @$line{qw(plan end)};
 	my ($every, $period) = @$plan{qw(every period)};
 	my $tried = any { $_->[0] <= $line->{start} && $line->{start} < $_->[1] } @{ $f->{trials} // [] };
-	return ratio($plan->{trial_credits}, 1)
-	  if $line->{amount} == 0 && !$line->{negative} && ($line->{unit} > 0 || $tried);
+	return ratio($plan->{trial_credits} * ($line->{negative} ? -1 : 1), 1)
+	  if $line->{amount} == 0 && ($tried || !$line->{negative} && !$line->{proration} && $line->{unit} > 0);
 	my $start = min(map { $_->{start} } grep { $_->{end} == $p && !$_->{proration} && time_plus($_->{start}, $every, $period) == $p } @$lines);
 	foreach my $anchor (defined $start ? () : sort { $f->{anchors}{$b} <=> $f->{anchors}{$a} } keys %{ $f->{anchors} })
 	{

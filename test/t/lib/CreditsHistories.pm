@@ -135,6 +135,15 @@ sub chosen_histories
 		history('a coupon of a quarter', { percent_off => 25 }, sub {
 			my ($b) = @_; my $i = $basic->($b); $b->wait(3 * $day)->change([ [ 'price_pro', 1 ] ]); $b->refund($i->{payments}[0], 375, told => 'charge') }),
 		history('a coupon of everything', { percent_off => 100 }, sub { my ($b) = @_; $basic->($b) }),
+		history('a coupon of everything, and an upgrade that waits', { percent_off => 100, flexible => 1 }, sub {
+			my ($b) = @_; $basic->($b); $b->wait(3 * $day)->change([ [ 'price_pro', 1 ] ]) }),
+		history('a coupon of everything, and an upgrade at once', { percent_off => 100, flexible => 1 }, sub {
+			my ($b) = @_; $basic->($b); $b->pay($b->wait(3 * $day)->change([ [ 'price_pro', 1 ] ], behavior => 'always_invoice')) }),
+		history('from free to paid and back, without a new period', { items => [ [ 'price_free', 1 ] ], silent => [ @lean, 'invoice_payment.paid' ] }, sub {
+			my ($b) = @_; $basic->($b); $b->pay($b->wait(3 * $day)->change([ [ 'price_pro', 1 ] ], behavior => 'always_invoice'));
+			$b->wait(3 * $day)->change([ [ 'price_free', 1 ] ]) }),
+		history('another plan within a trial', { items => [ [ 'price_pro', 1 ] ], flexible => 1 }, sub {
+			my ($b) = @_; $b->pay($b->create(trial => 14 * $day)); $b->wait($day)->change([ [ 'price_basic', 1 ] ]) }),
 		history('partly paid from the balance, the rest refunded', {}, sub {
 			my ($b) = @_; my $i = $b->pay($b->create, balance => 400); $b->refund($i->{payments}[0], 600, told => 'both') }),
 		history('paid out of band', { silent => [] }, sub {
