@@ -41,8 +41,8 @@ static SqlStatement find_contacts = {
 /*
  * Returns the id of the message about an event to a contact.
  */
-static char *
-message_id_of(const Event *event, int64 contact_id)
+char *
+expand_message_id(const Event *event, int64 contact_id)
 {
 	char	   *facts = psprintf(INT64_FORMAT " " INT64_FORMAT " " INT64_FORMAT " %s",
 								 event->id, contact_id, event->created_at,
@@ -144,7 +144,7 @@ expand_event(Store *store, const Event *event)
 			!preferences_allow(event->account_id, event->kind, delivery.channel))
 			continue;
 		delivery.id = store_next_id(&deliveries_table);
-		delivery.message_id = message_id_of(event, delivery.contact_id);
+		delivery.message_id = expand_message_id(event, delivery.contact_id);
 		delivery.due_at = preferences_not_before(event->account_id, event->kind, now);
 		(void) store_insert_unless(store, &deliveries_by_event_id, &delivery);
 	}

@@ -9,6 +9,7 @@
 
 #pragma GCC visibility push(hidden)
 
+extern char *expand_message_id(const Event *event, int64 contact_id);
 extern void expand_events(Store *store);
 
 #pragma GCC visibility pop

@@ -689,6 +689,7 @@ verify_all(Verification *v, bool archived)
 	verify_all_codes(v);
 	verify_pools(v, 0);
 	verify_purchases(v, 0);
+	verify_all_deliveries(v);
 	if (archived)
 		verify_archived(v, 0);
 }

@@ -149,6 +149,9 @@ extern void verify_periods(Verification *v, HTAB *grants, HTAB *debts,
 /* invoices.c */
 extern void verify_invoices(Verification *v, int64 subscription_id);
 
+/* deliveries.c */
+extern void verify_all_deliveries(Verification *v);
+
 /* operations.c */
 extern void verify_charge(Verification *v, const Entry *entry);
 

@@ -214,6 +214,22 @@ SELECT status, count(*) FROM credits.delivery_list WHERE channel = 'push' GROUP 
 SELECT count(*) FROM credits_take_deliveries('push');
 SELECT status, count(*) FROM credits.delivery_list WHERE channel = 'push' GROUP BY 1 ORDER BY 1;
 
+-- a delivery agrees with its event
+DELETE FROM credits.deliveries WHERE channel = 'push';
+SELECT * FROM credits_verify();
+BEGIN;
+UPDATE credits.deliveries SET message_id = 'msg_0' WHERE id = :mail;
+SELECT account, problem, detail FROM credits_verify();
+UPDATE credits.deliveries SET kind = 'grant_expiring' WHERE id = :mail;
+SELECT account, problem, detail FROM credits_verify();
+UPDATE credits.deliveries SET account_id = 5 WHERE id = :mail;
+SELECT account, problem, detail FROM credits_verify();
+UPDATE credits.deliveries SET event_id = 999 WHERE id = :mail;
+SELECT account, problem, detail FROM credits_verify();
+UPDATE credits.deliveries SET status = 'waiting', ended_at = NULL WHERE id = :mail;
+SELECT account, problem, detail FROM credits_verify();
+ROLLBACK;
+
 -- what has lost its event is not replayed
 DELETE FROM credits.events WHERE id = (SELECT event_id FROM credits.deliveries WHERE id = :mail);
 SELECT credits_replay_delivery(:mail);

@@ -52,7 +52,7 @@ value(qq(
 	SELECT credits_allocate('account:' || n, 5, source => 'promotional') FROM generate_series(1, $accounts) AS n));
 # two clients, each with every other account
 my $fill = $node->basedir . '/fill.pgbench';
-append_to_file($fill, "SELECT credits_deduct('account:' || n, 1, 'old:' || txid_current() || ':' || n) FROM generate_series(1 + :client_id, $accounts, 2) AS n;\n");
+append_to_file($fill, "SELECT count(*) FROM credits_deduct_many(ARRAY(SELECT ROW('account:' || n, 1, 'old:' || txid_current() || ':' || n, NULL, NULL, NULL)::credits.deduction FROM generate_series(1 + :client_id, $accounts, 2) AS n));\n");
 my $begun = time;
 while ((my $left = $rows - value('SELECT last_value FROM credits.transactions_id_seq')) > 0)
 {
