@@ -20,7 +20,7 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(6, 'Promotions', '{promotions,promotion_totals,promotion_uses}'),
 	(7, 'Purchases', '{purchases,reversals}'),
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
-	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,templates,unsubscribe_secrets,activity_rules,activity_position,activity_hours,activity_hits}'),
+	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,templates,unsubscribe_secrets,webhook_secrets,activity_rules,activity_position,activity_hours,activity_hits}'),
 	(10, 'Jobs', '{warnings,schedules,job_runs}'),
 	(11, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 
@@ -41,6 +41,7 @@ UNION ALL VALUES
 	('deliveries', 'event_id', 'events', 'id'),
 	('deliveries', 'contact_id', 'contacts', 'id'),
 	('activity_hits', 'event_id', 'events', 'id'),
+	('webhook_secrets', 'contact_id', 'contacts', 'id'),
 	('event_order', 'event_id', 'events', 'id'),
 	('consumer_positions', 'consumer', 'consumers', 'name'),
 	('grants', 'transaction_id', 'log', 'id'),
@@ -96,6 +97,7 @@ UNION ALL VALUES
 	('activity_position', 'mark_id', NULL, NULL),
 	('activity_hours', 'last_id', NULL, NULL),
 	('deliveries', 'message_id', NULL, NULL),
+	('deliveries', 'template_id', NULL, NULL),
 	('job_runs', 'failed_id', NULL, NULL),
 	('stripe_events', 'object_id', NULL, NULL),
 	('subscriptions', 'external_id', NULL, NULL),

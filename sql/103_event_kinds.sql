@@ -184,6 +184,11 @@ FROM (VALUES
 	 'Suspicious activity in {{account}}',
 	 'By rule {{rule}}, {{account}} is suspicious: {{figure}}, which is more than {{limit}}, from {{starts_at}} to {{ends_at}} ({{activity}}).',
 	 '{"account": "user:42", "rule": "burst", "activity": "spend", "starts_at": "2026-01-15T12:00:00+00:00", "ends_at": "2026-01-15T13:00:00+00:00", "figure": 5000, "limit": 1200, "threshold": 10, "mean": 120, "spent": 5000, "pauses": true}'),
+	-- messages
+	('contact_disabled', 'a webhook or push service said that an address is gone: nothing is sent there any more', false, false, false,
+	 'Messages to you have stopped',
+	 'A {{channel}} address of {{account}} does not exist any more. Nothing is sent there until it is set again.',
+	 '{"account": "user:42", "channel": "webhook", "contact_id": 4, "delivery_id": 11}'),
 	('text_erased', 'free text of a transaction was erased', false, false, false,
 	 'Text of a transaction was erased',
 	 '{{role}} has erased the text of a transaction.',

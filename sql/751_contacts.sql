@@ -12,6 +12,7 @@ CREATE TABLE credits.contacts (
 	locale text COLLATE "C",
 	created_at timestamptz NOT NULL,
 	changed_at timestamptz NOT NULL,
+	disabled_at timestamptz,
 	role text NOT NULL,
 	CONSTRAINT contacts_channel
 		CHECK (channel IN ('email', 'sms', 'push', 'webhook', 'inbox')),
@@ -33,6 +34,8 @@ COMMENT ON COLUMN credits.contacts.verified IS
 	'has it been shown that the address belongs to who has the account?';
 COMMENT ON COLUMN credits.contacts.locale IS
 	'language of the messages, such as de-AT; NULL means the setting credits.default_locale';
+COMMENT ON COLUMN credits.contacts.disabled_at IS
+	'when the receiving side said that it is gone; NULL if it has not, or the contact was set again since';
 COMMENT ON COLUMN credits.contacts.role IS 'session_user that changed it last';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.contacts', '');
@@ -72,28 +75,3 @@ COMMENT ON FUNCTION @extschema@.credits_remove_contact IS
 	'remove a contact of an account, or all of a channel, for good; returns how many there were';
 REVOKE ALL ON FUNCTION @extschema@.credits_remove_contact FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credits_remove_contact TO credits_app;
-
-CREATE FUNCTION @extschema@.credits_contacts(account text)
-RETURNS TABLE (
-	contact_id bigint,
-	channel text,
-	address text,
-	verified boolean,
-	reachable boolean,
-	locale text,
-	created_at timestamptz,
-	changed_at timestamptz)
-LANGUAGE sql STABLE PARALLEL SAFE ROWS 5
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT c.id, c.channel, c.address, c.verified,
-		   credits.is_reachable(c.channel, c.verified), c.locale, c.created_at,
-		   c.changed_at
-	FROM credits.contacts AS c
-	WHERE c.account_id = credits.account_id($1)
-	ORDER BY c.channel, c.id
-$$;
-COMMENT ON FUNCTION @extschema@.credits_contacts IS
-	'where an account is told of events, and whether messages go there';
-REVOKE ALL ON FUNCTION @extschema@.credits_contacts FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.credits_contacts TO credits_app, credits_auditor;

@@ -11,6 +11,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "common/base64.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "utils/backend_status.h"
@@ -137,6 +138,17 @@ DecodeDateTime_compat(char **field, int *ftype, int nf, int *dtype,
 	return DecodeDateTime(field, ftype, nf, dtype, tm, fsec, tzp, &extra);
 #else
 	return DecodeDateTime(field, ftype, nf, dtype, tm, fsec, tzp);
+#endif
+}
+
+/* 18: bytes to be encoded in base64 are unsigned */
+static inline int
+pg_b64_encode_compat(const uint8 *src, int len, char *dst, int dstlen)
+{
+#if PG_VERSION_NUM >= 180000
+	return pg_b64_encode(src, len, dst, dstlen);
+#else
+	return pg_b64_encode((const char *) src, len, dst, dstlen);
 #endif
 }
 

@@ -26,6 +26,7 @@ PG_FUNCTION_INFO_V1(credits_now);
  */
 static TimestampTz *test_clock = NULL;
 static Interval *alert_cooldown = NULL;
+static Interval *delivery_max_age = NULL;
 static Interval *archive_after = NULL;
 static Interval *event_retention = NULL;
 static Interval *refund_window = NULL;
@@ -106,6 +107,15 @@ Interval *
 clock_alert_cooldown(void)
 {
 	return alert_cooldown;
+}
+
+/*
+ * Returns the setting credits.delivery_max_age, or NULL if it is zero.
+ */
+Interval *
+clock_delivery_max_age(void)
+{
+	return delivery_max_age;
 }
 
 /*
@@ -362,6 +372,15 @@ void
 clock_assign_alert_cooldown(const char *newval, void *extra)
 {
 	alert_cooldown = (Interval *) extra;
+}
+
+/*
+ * Assign hook of credits.delivery_max_age.
+ */
+void
+clock_assign_delivery_max_age(const char *newval, void *extra)
+{
+	delivery_max_age = (Interval *) extra;
 }
 
 /*

@@ -12,6 +12,7 @@
 
 char	   *setting_actor;
 static char *setting_alert_cooldown;
+static char *setting_delivery_max_age;
 static char *setting_alert_levels;
 bool		setting_alert_recovery;
 static char *setting_archive_after;
@@ -178,6 +179,16 @@ settings_define(void)
 							NULL,
 							NULL,
 							NULL);
+	DefineCustomStringVariable("credits.delivery_max_age",
+							   "How long a message may wait to be sent before it is of no use any more; 0 means forever.",
+							   NULL,
+							   &setting_delivery_max_age,
+							   "7 days",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_delivery_max_age,
+							   NULL);
 	DefineCustomStringVariable("credits.event_retention",
 							   "How long events are kept; 0 means forever.",
 							   NULL,

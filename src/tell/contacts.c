@@ -10,13 +10,17 @@
  * message repeats it.  We check the form of addresses, so that a message can be
  * sent; only a message that was answered shows that the address is right.
  *
- * Tested in test/sql/contacts.sql.
+ * A contact is disabled when the receiving side says that it is gone, and enabled
+ * again by setting it.
+ *
+ * Tested in test/sql/contacts.sql and test/sql/webhooks.sql.
  */
 #include "credits.h"
 
 #include "base/sets.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
+#include "tell/webhooks.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -59,7 +63,8 @@ static const SetArg set_contact_args[] = {
 
 /* the condition is the key of contacts_address_idx */
 static SqlStatement find_contact = {
-	"SELECT id, address, verified, locale FROM credits.contacts"
+	"SELECT id, address, verified, locale, disabled_at IS NOT NULL"
+	" FROM credits.contacts"
 	" WHERE account_id = $1 AND channel = $2"
 	" AND (CASE WHEN channel IN ('push', 'webhook') THEN address ELSE '' END) = $3"
 	" FOR NO KEY UPDATE",
@@ -83,7 +88,7 @@ static SqlStatement insert_contact = {
 
 static SqlStatement update_contact = {
 	"UPDATE credits.contacts SET address = $2, verified = $3, locale = $4,"
-	" changed_at = $5, role = session_user WHERE id = $1",
+	" changed_at = $5, disabled_at = NULL, role = session_user WHERE id = $1",
 	(const Oid[]) {
 		INT8OID, TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID, InvalidOid
 	}
@@ -91,7 +96,8 @@ static SqlStatement update_contact = {
 
 static SqlStatement delete_contacts = {
 	"DELETE FROM credits.contacts"
-	" WHERE account_id = $1 AND channel = $2 AND ($3 IS NULL OR address = $3)",
+	" WHERE account_id = $1 AND channel = $2 AND ($3 IS NULL OR address = $3)"
+	" RETURNING id",
 	(const Oid[]) {INT8OID, TEXTOID, TEXTOID, InvalidOid}
 };
 
@@ -374,7 +380,8 @@ write_contact(Set *set, text *account, Channel channel, const Datum *key,
 	values[0] = statements_value(found, 0, 1, &none);
 	id = DatumGetInt64(values[0]);
 	read_contact(set->merged, channel, values + 1, isnull + 1);
-	if (!sets_unchanged(set))
+	/* setting it again, even as it is, has messages sent there again */
+	if (!sets_unchanged(set) || DatumGetBool(statements_value(found, 0, 5, &none)))
 		(void) statements_run(&update_contact, values, isnull);
 	return id;
 }
@@ -433,6 +440,9 @@ credits_remove_contact(PG_FUNCTION_ARGS)
 	bool		isnull[3] = {false, false, PG_ARGISNULL(2)};
 	Account		account;
 	Datum		values[3];
+	SqlResult  *removed;
+	bool		none;
+	uint64		i;
 
 	store_check_writable("credits_remove_contact()");
 	guards_find_account(store_snapshot(true), name, &account);
@@ -451,7 +461,10 @@ credits_remove_contact(PG_FUNCTION_ARGS)
 									MAX_ADDRESS_BYTES));
 		values[2] = PointerGetDatum(address);
 	}
-	PG_RETURN_INT32((int32) statements_run(&delete_contacts, values, isnull)->nrows);
+	removed = statements_run(&delete_contacts, values, isnull);
+	for (i = 0; channel == CHANNEL_WEBHOOK && i < removed->nrows; i++)
+		webhooks_forget(DatumGetInt64(statements_value(removed, i, 1, &none)));
+	PG_RETURN_INT32((int32) removed->nrows);
 }
 
 /*

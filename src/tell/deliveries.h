@@ -16,7 +16,8 @@ typedef enum DeliveryStatus
 	DELIVERY_WAITING,
 	DELIVERY_SENT,
 	DELIVERY_DEAD,
-	DELIVERY_CANCELED
+	DELIVERY_CANCELED,
+	DELIVERY_EXPIRED
 } DeliveryStatus;
 
 /* A row of credits.deliveries */
@@ -27,7 +28,10 @@ typedef struct Delivery
 	int64		event_id;
 	int64		account_id;
 	int64		contact_id;
+	int64		template_id;	/* -1 until it is first rendered; 0 if the
+								 * template came with the extension */
 	TimestampTz event_at;
+	TimestampTz waiting_since;	/* event_at, or when it was replayed */
 	TimestampTz due_at;
 	TimestampTz ended_at;		/* 0 if it is waiting */
 	int64		lease;			/* 0 if nobody holds it */
@@ -41,8 +45,17 @@ typedef struct Delivery
 } Delivery;
 
 extern StoreTable deliveries_table;
+extern StoreIndex deliveries_by_id;
 extern StoreIndex deliveries_by_event_id;
+extern StoreIndex deliveries_by_due_at;
 extern StoreIndex deliveries_by_level;
+
+extern void deliveries_end(Delivery *delivery, DeliveryStatus status,
+						   const char *error);
+extern void deliveries_put_off(Delivery *delivery, TimestampTz now,
+							   const char *error);
+extern void deliveries_fail(Delivery *delivery, const char *error, int len,
+							bool permanent);
 
 #pragma GCC visibility pop
 

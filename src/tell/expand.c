@@ -34,7 +34,8 @@
 
 static SqlStatement find_contacts = {
 	.text = "SELECT c.id, c.channel, c.verified, c.created_at "
-	"FROM credits.contacts AS c WHERE c.account_id = $1 ORDER BY c.id",
+	"FROM credits.contacts AS c WHERE c.account_id = $1 "
+	"AND c.disabled_at IS NULL ORDER BY c.id",
 	.types = (const Oid[]) {INT8OID, InvalidOid}
 };
 
@@ -100,7 +101,8 @@ is_cooling_down(const Event *event, const char *level)
 	do
 		found = scan_peek(&scan, BackwardScanDirection, &last);
 	while (found && (last.event_id >= event->id || last.status == DELIVERY_DEAD ||
-					 last.status == DELIVERY_CANCELED));
+					 last.status == DELIVERY_CANCELED ||
+					 last.status == DELIVERY_EXPIRED));
 	scan_end(&scan);
 	return found;
 }
@@ -127,7 +129,9 @@ expand_event(Store *store, const Event *event)
 			.event_id = event->id,
 			.account_id = event->account_id,
 			.contact_id = DatumGetInt64(statements_value(contacts, i, 1, &isnull)),
+			.template_id = -1,
 			.event_at = event->created_at,
+			.waiting_since = event->created_at,
 			.channel = NAME_FIND(channel_names,
 								 TextDatumGetCString(statements_value(contacts, i, 2,
 																	  &isnull))),

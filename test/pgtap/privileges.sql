@@ -122,6 +122,8 @@ INSERT INTO callable VALUES
 	('credits_remove_contact', true, true, false, $$SELECT credits_remove_contact('p:1', 'email')$$),
 	('credits_retire_template', false, true, false, $$SELECT credits_retire_template('low_balance')$$),
 	('credits_rotate_unsubscribe_secret', false, true, false, $$SELECT credits_rotate_unsubscribe_secret()$$),
+	('credits_revoke_webhook_secret', true, true, false, $$SELECT credits_revoke_webhook_secret('p:1', 'https://example.com')$$),
+	('credits_rotate_webhook_secret', true, true, false, $$SELECT credits_rotate_webhook_secret('p:1', 'https://example.com')$$),
 	('credits_set_contact', true, true, false, $$SELECT credits_set_contact('p:1', 'inbox')$$),
 	('credits_set_activity_rule', false, true, false, $$SELECT credits_set_activity_rule('p:rule', 'refusals', 6)$$),
 	('credits_set_preference', true, true, false, $$SELECT credits_set_preference('p:1', enabled => true)$$),
@@ -211,7 +213,7 @@ SELECT credits_open_account('p:1', 100) IS NOT NULL AS opened \gset
 SELECT transaction_id AS spend FROM credits_deduct('p:1', 10) \gset
 SELECT credits_add_consumer('p:consumer', 0) AS added \gset
 SELECT credits_set_activity_rule('p:rule', 'refusals', 5) AS made \gset
-INSERT INTO credits.deliveries VALUES (1, 1, 1, 1, now(), now(), NULL, 1, 1, 'email', 'waiting', 'low_balance', 'msg_p', NULL, NULL) RETURNING id AS delivery \gset
+INSERT INTO credits.deliveries VALUES (1, 1, 1, 1, NULL, now(), now(), now(), NULL, 1, 1, 'email', 'waiting', 'low_balance', 'msg_p', NULL, NULL) RETURNING id AS delivery \gset
 SELECT credits_open_account('p:paused', 100) IS NOT NULL AS opened \gset
 SELECT credits_pause_account('p:paused', 'reason') IS NOT NULL AS paused \gset
 SELECT credits_open_account('p:pool', 100) IS NOT NULL AS opened \gset
@@ -233,7 +235,7 @@ SELECT credits_set_plan('p:plan', 10) IS NOT NULL AS made \gset
 SELECT credits_set_plan('p:other', 20) IS NOT NULL AS made \gset
 SELECT subscription_id AS subscription FROM credits_subscribe('p:1', 'p:plan') \gset
 SELECT credits_offer_plan('p:plan', 'p:1') AS offer \gset
-SELECT credits_unsubscribe_token('p:1', 'low_balance') AS token \gset
+SELECT credits_unsubscribe_token('p:1', 'low_balance') AS token, credits_set_contact('p:1', 'webhook', 'https://example.com') AS webhook \gset
 SELECT credits_set_template('low_balance', subject => 's', body => 'a') IS NOT NULL AS made \gset
 SELECT credits_stripe_add_secret('p:secret', 'whsec_0123456789') IS NOT NULL AS made \gset
 INSERT INTO credits.stripe_subjects VALUES ('pi_p', 'what the payment was for'), ('in_p', NULL), ('sub_p', NULL);
@@ -256,7 +258,7 @@ CREATE TEMP TABLE thing AS
 SELECT c.oid, c.oid::regclass::text AS name, c.relkind FROM pg_class AS c
 WHERE c.relnamespace = 'credits'::regnamespace AND c.relkind IN ('r', 'v', 'S');
 SELECT is(has_table_privilege(p.role, t.oid, m.mode),
-	m.mode = 'SELECT' AND t.name NOT IN ('credits.stripe_secrets', 'credits.unsubscribe_secrets') AND (p.admin OR p.auditor OR p.app AND t.name IN (
+	m.mode = 'SELECT' AND t.name NOT IN ('credits.stripe_secrets', 'credits.unsubscribe_secrets', 'credits.webhook_secrets') AND (p.admin OR p.auditor OR p.app AND t.name IN (
 		'credits.event_kinds',
 		-- what is for sale, to whoever asks
 		'credits.current_packages', 'credits.current_plans',

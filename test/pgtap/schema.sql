@@ -102,6 +102,7 @@ SELECT tables_are('credits', ARRAY[
 	'templates',
 	'unit_prices',
 	'unsubscribe_secrets',
+	'webhook_secrets',
 	'volume_discounts',
 	'warnings'
 ]);
@@ -352,7 +353,9 @@ $$, $$ VALUES
 	('event_id', 'bigint', true, NULL),
 	('account_id', 'bigint', true, NULL),
 	('contact_id', 'bigint', true, NULL),
+	('template_id', 'bigint', false, NULL),
 	('event_at', 'timestamp with time zone', true, NULL),
+	('waiting_since', 'timestamp with time zone', true, NULL),
 	('due_at', 'timestamp with time zone', true, NULL),
 	('ended_at', 'timestamp with time zone', false, NULL),
 	('lease', 'bigint', false, NULL),
@@ -1139,6 +1142,7 @@ $$, $$ VALUES
 	('credits.contacts', 'locale', 'text', false),
 	('credits.contacts', 'created_at', 'timestamp with time zone', true),
 	('credits.contacts', 'changed_at', 'timestamp with time zone', true),
+	('credits.contacts', 'disabled_at', 'timestamp with time zone', false),
 	('credits.contacts', 'role', 'text', true),
 	('credits.preferences', 'account_id', 'bigint', true),
 	('credits.preferences', 'kind', 'text', true),
@@ -1629,7 +1633,8 @@ $$, $$ VALUES
 	('credits.volume_discounts', 'volume_discounts_currency', 'c'),
 	('credits.volume_discounts', 'volume_discounts_pkey', 'p'),
 	('credits.volume_discounts', 'volume_discounts_tiers', 'c'),
-	('credits.warnings', 'warnings_pkey', 'p')
+	('credits.warnings', 'warnings_pkey', 'p'),
+	('credits.webhook_secrets', 'webhook_secrets_pkey', 'p')
 $$, 'constraints');
 SELECT is_empty($$
 	SELECT conname FROM pg_constraint WHERE connamespace = 'credits'::regnamespace AND NOT convalidated AND contype <> 'f'
@@ -1788,7 +1793,8 @@ $$, $$ VALUES
 	('credits.unsubscribe_secrets_pkey', true, true, NULL, 'id'),
 	('credits.volume_discounts_pkey', true, true, NULL, 'id'),
 	('credits.volume_discounts_unit_idx', false, false, NULL, 'unit,currency,active_from,id'),
-	('credits.warnings_pkey', true, true, NULL, 'kind,lead')
+	('credits.warnings_pkey', true, true, NULL, 'kind,lead'),
+	('credits.webhook_secrets_pkey', true, true, NULL, 'contact_id,id')
 $$, 'indexes');
 SELECT is_empty($$
 	SELECT i.indexrelid::regclass, a.attname
@@ -2018,7 +2024,7 @@ $$, $$ VALUES
 	 'credits.payment'),
 	('public.credits_contacts', 'account text',
 	 'TABLE(contact_id bigint, channel text, address text, verified boolean, reachable boolean, locale text,'
-	 ' created_at timestamp with time zone, changed_at timestamp with time zone)'),
+	 ' created_at timestamp with time zone, changed_at timestamp with time zone, disabled_at timestamp with time zone, secrets integer)'),
 	('public.credits_create_gift',
 	 'from_account text, amount bigint,'
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
@@ -2055,7 +2061,7 @@ $$, $$ VALUES
 	 ' reference text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
 	 ' pool text DEFAULT NULL::text, mode text DEFAULT NULL::text',
 	 'credits.receipt'),
-	('public.credits_delivery_failed', 'delivery_id bigint, lease_id bigint, error text, permanent boolean DEFAULT false', 'boolean'),
+	('public.credits_delivery_failed', 'delivery_id bigint, lease_id bigint, error text, permanent boolean DEFAULT false, status integer DEFAULT NULL::integer', 'boolean'),
 	('public.credits_delivery_sent', 'delivery_id bigint, lease_id bigint', 'boolean'),
 	('public.credits_digest', '', 'bytea'),
 	('public.credits_erase_text', 'transaction_id bigint', 'boolean'),
@@ -2250,7 +2256,9 @@ $$, $$ VALUES
 	 'transaction_id bigint, reason text, amount bigint DEFAULT NULL::bigint,'
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
+	('public.credits_revoke_webhook_secret', 'account text, address text', 'boolean'),
 	('public.credits_rotate_unsubscribe_secret', 'revoke boolean DEFAULT false', 'integer'),
+	('public.credits_rotate_webhook_secret', 'account text, address text, keep interval DEFAULT ''1 day''::interval', 'text'),
 	('public.credits_schedule', 'schedule text DEFAULT NULL::text, job text DEFAULT NULL::text', 'bigint'),
 	('public.credits_set_activity_rule',
 	 'name text, kind text DEFAULT NULL::text, threshold numeric DEFAULT NULL::numeric, per interval DEFAULT NULL::interval,'
@@ -2370,7 +2378,8 @@ $$, $$ VALUES
 	('public.credits_sync_sequences', '', 'void'),
 	('public.credits_take_deliveries',
 	 'channel text, max_rows integer DEFAULT 10, lease interval DEFAULT ''00:01:00''::interval',
-	 'TABLE(delivery_id bigint, lease_id bigint, message_id text, attempt integer, account text, address text, locale text, event_id bigint, kind text, created_at timestamp with time zone, detail jsonb)'),
+	 'TABLE(delivery_id bigint, lease_id bigint, message_id text, attempt integer, account text, address text, locale text, event_id bigint, kind text, created_at timestamp with time zone, detail jsonb,'
+	 ' template_id bigint, subject text, body text, html text, unsubscribe_token text, headers jsonb)'),
 	('public.credits_transfer',
 	 'from_account text, to_account text, amount bigint, idempotency_key text DEFAULT NULL::text,'
 	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',

@@ -19,6 +19,7 @@ SET ROLE regress_credits_admin;
 SELECT count(credits_set_contact('dl:' || n, 'email', 'dl' || n || '@example.org', verified => true, locale => 'de')) FROM generate_series(1, 3) AS n;
 SELECT credits_set_contact('dl:1', 'webhook', 'https://example.org/1', verified => true) IS NOT NULL AS one,
 	credits_set_contact('dl:1', 'webhook', 'https://example.org/2', verified => true) IS NOT NULL AS two;
+SELECT count(credits_rotate_webhook_secret('dl:1', 'https://example.org/' || n)) FROM generate_series(1, 2) AS n;
 SELECT credits_set_preference('dl:1', 'low_balance', 'webhook', true);
 SELECT count(*) FROM credits_take_deliveries('email');
 SELECT consumer, unread FROM credits.consumer_list;
@@ -124,6 +125,7 @@ DELETE FROM credits.consumers;
 SELECT count(*) FROM credits_take_deliveries('email');
 
 -- what is waiting keeps its event, what has ended goes with it
+SET credits.delivery_max_age = 0;
 SET credits.test_clock = '2040-12-01 00:00:00+00';
 SELECT count(*) FROM credits.deliveries WHERE status = 'waiting';
 -- those after an event that is kept, too
@@ -133,6 +135,7 @@ SELECT count(credits_delivery_failed(delivery_id, lease_id, 'gone', true)) FROM 
 SELECT count(credits_delivery_sent(delivery_id, lease_id)) FROM credits_take_deliveries('webhook');
 CALL credits_housekeep();
 SELECT (SELECT count(*) FROM credits.events) AS events, (SELECT count(*) FROM credits.deliveries) AS deliveries;
+RESET credits.delivery_max_age;
 
 -- a worker that dies at each attempt: given up like one that fails
 SET credits.delivery_attempts = 2;
@@ -196,6 +199,70 @@ SET credits.test_clock = '2041-01-03 13:01:00+00';
 SELECT count(*) FROM credits_take_deliveries('email');
 SELECT status, attempts, error FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
 
+-- what has waited too long is not sent any more, unless it is replayed
+SET credits.test_clock = '2041-02-01 12:00:00+00';
+SELECT balance FROM credits_deduct('dl:8', 95);
+SELECT account, credits_delivery_failed(delivery_id, lease_id, 'busy') AS failed FROM credits_take_deliveries('email');
+SET credits.test_clock = '2041-02-08 12:00:00+00';
+SELECT account, attempt, credits_delivery_failed(delivery_id, lease_id, 'busy') AS failed FROM credits_take_deliveries('email');
+SET credits.test_clock = '2041-02-08 12:10:00+00';
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT delivery_id AS stale, status, attempts, ended_at, error FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1 \gset stale_
+SELECT :'stale_status' AS status, :'stale_attempts' AS attempts, :'stale_ended_at' AS ended_at, :'stale_error' AS error;
+-- it told nobody, so that the next one does
+SELECT balance FROM credits_allocate('dl:8', 20);
+SELECT balance FROM credits_deduct('dl:8', 20);
+SELECT account, credits_delivery_sent(delivery_id, lease_id) AS sent FROM credits_take_deliveries('email');
+SELECT credits_replay_delivery(:stale_stale);
+SELECT account, attempt, credits_delivery_failed(delivery_id, lease_id, 'busy') AS failed FROM credits_take_deliveries('email');
+SET credits.test_clock = '2041-02-16 12:00:00+00';
+SET credits.delivery_max_age = '30 days';
+SELECT account, attempt, credits_delivery_failed(delivery_id, lease_id, '', true) AS failed FROM credits_take_deliveries('email');
+RESET credits.delivery_max_age;
+
+-- the message, with the same version of the template at each attempt
+SET credits.test_clock = '2041-03-01 12:00:00+00';
+SELECT credits_set_contact('dl:9', 'email', locale => 'de') IS NOT NULL AS set;
+SELECT credits_set_template('low_balance', locale => 'de', subject => 'Nur {{balance}} <Credits>', body => '{{account}}, {{event_id}}, {{created_at}}, {{unsubscribe_token}}', html => '<b>{{account}}</b> {{unsubscribe_token}}') AS version \gset
+UPDATE credits.unsubscribe_secrets SET secret = '\x00';
+SELECT balance FROM credits_deduct('dl:9', 95);
+SELECT account, locale, template_id = :version AS set, subject, body LIKE 'dl:9, ' || event_id || ', 2041-03-01T12:00:00+00:00, ' || unsubscribe_token AS right_body, html = '<b>dl:9</b> ' || unsubscribe_token AS right_html,
+	unsubscribe_token = credits_unsubscribe_token(account, kind) AS right_token, credits_delivery_failed(delivery_id, lease_id, 'busy') AS failed
+FROM credits_take_deliveries('email');
+SELECT template_id = :version AS set FROM credits.delivery_list ORDER BY delivery_id DESC LIMIT 1;
+SELECT credits_set_template('low_balance', locale => 'de', subject => 'other') > :version AS newer;
+SELECT credits_set_contact('dl:9', 'email', locale => 'fr') IS NOT NULL AS set;
+SET credits.test_clock = '2041-03-01 12:01:00+00';
+SELECT attempt, locale, template_id = :version AS same, subject, credits_delivery_sent(delivery_id, lease_id) AS sent FROM credits_take_deliveries('email');
+-- the default of the kind stays, too, and other channels have other parts
+SET credits.test_clock = '2041-03-03 12:00:00+00';
+SELECT credits_set_contact('dl:9', 'sms', '+4930123456', verified => true) IS NOT NULL AND credits_set_contact('dl:9', 'push', 'token') IS NOT NULL AND credits_set_contact('dl:9', 'inbox') IS NOT NULL AS set;
+SELECT count(credits_set_preference('dl:9', 'low_balance', channel, true)) FROM unnest(ARRAY['sms', 'push', 'inbox']) AS channel;
+SELECT balance FROM credits_allocate('dl:9', 20);
+SELECT balance FROM credits_deduct('dl:9', 20);
+SELECT account, template_id, subject, body, html, credits_delivery_failed(delivery_id, lease_id, 'busy') AS failed FROM credits_take_deliveries('email');
+SELECT credits_set_template('low_balance', subject => 'new', body => 'new') > :version AS newer;
+SET credits.test_clock = '2041-03-03 12:01:00+00';
+SELECT account, template_id, subject, body, html, credits_delivery_sent(delivery_id, lease_id) AS sent FROM credits_take_deliveries('email');
+SELECT channel, template_id > :version AS newest, subject, t.body, html, credits_delivery_sent(delivery_id, lease_id) AS sent
+FROM unnest(ARRAY['sms', 'push', 'inbox']) AS channel CROSS JOIN LATERAL credits_take_deliveries(channel) AS t;
+-- a message that cannot be made fails like one that cannot be sent, and the others go on
+SET credits.delivery_attempts = 2;
+SET credits.test_clock = '2041-03-05 12:00:00+00';
+SELECT credits_remove_contact('dl:9', 'push');
+SELECT credits_set_contact('dl:10', 'email', 'dl10@example.org', verified => true) IS NOT NULL AS set FROM credits_open_account('dl:10', 100);
+SELECT balance FROM credits_deduct('dl:10', 95);
+SELECT balance FROM credits_allocate('dl:9', 20);
+SELECT balance FROM credits_deduct('dl:9', 20);
+SELECT count(*) FROM credits_take_deliveries('webhook');
+UPDATE credits.deliveries SET template_id = 999 WHERE status = 'waiting' AND channel = 'email' AND account_id = credits.account_id('dl:10');
+SELECT account, subject, credits_delivery_sent(delivery_id, lease_id) AS sent FROM credits_take_deliveries('email');
+SELECT status, attempts, leased, due_at > credits.now() AS later, error FROM credits.delivery_list WHERE account = 'dl:10';
+SET credits.test_clock = '2041-03-05 12:01:00+00';
+SELECT count(*) FROM credits_take_deliveries('email');
+SELECT status, attempts, error FROM credits.delivery_list WHERE account = 'dl:10';
+RESET credits.delivery_attempts;
+
 -- an idle worker writes nothing, and needs no transaction id
 BEGIN;
 SELECT count(*) FROM credits_take_deliveries('email');
@@ -205,7 +272,7 @@ COMMIT;
 
 -- one call changes a bounded number of rows
 INSERT INTO credits.deliveries
-SELECT nextval('credits.deliveries_id_seq'), -n, 1, 1, credits.now(), credits.now(), NULL, NULL, 0, 'push', 'waiting', 'low_balance', 'msg_' || n, NULL, NULL
+SELECT nextval('credits.deliveries_id_seq'), -n, 1, 1, NULL, credits.now(), credits.now(), credits.now(), NULL, NULL, 0, 'push', 'waiting', 'low_balance', 'msg_' || n, NULL, NULL
 FROM generate_series(1, 2500) AS n;
 SELECT count(*) FROM credits_take_deliveries('push', 1);
 SELECT status, error, count(*) FROM credits.delivery_list WHERE channel = 'push' GROUP BY 1, 2 ORDER BY 1;

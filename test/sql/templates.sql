@@ -86,6 +86,18 @@ SELECT left(body, 30) AS body, pg_temp.try(body) FROM (VALUES ('{{balance}}'), (
 	('{{{balance}}}'), ('{{{{balance}}}}'), ('{{bal ance}}'), ('{{balance|raw}}'), ('{{nope}}'), ('{{balance.x}}'), ('{{.balance}}'), ('{{balance.}}'), ('{{..}}'), ('{{account.0}}'), ('{{at}}'), ('{{kind}} {{event_id}} {{created_at}} {{unsubscribe_token}}'),
 	('{{' || repeat('a', 127) || '}}'), ('{{' || repeat('a', 128) || '}}'), (repeat('{{balance}}', 500)), (repeat('{{balance}}', 501)), (repeat('{', 60000)), (repeat('{{', 10000000)), (repeat('x', 10000000)), (E'a\x01'), (E'a\tb\r\nc'), ('')) AS v (body);
 
+-- ten parts of a text message, in the alphabet that they need
+CREATE FUNCTION pg_temp.sent(value text, OUT characters integer, OUT dots boolean) LANGUAGE sql AS $$
+	SELECT length(m.body), m.body LIKE '%...'
+	FROM public.credits_preview_template('low_balance', 'sms', detail => jsonb_build_object('account', value, 'balance', value), body => '{{account}}{{balance}}') AS m
+$$;
+SELECT what, s.* FROM (VALUES
+	('1530 of GSM', repeat('a', 765)), ('1532 of GSM', repeat('a', 766)), ('1530 of GSM outside ASCII', repeat('äÄ@Ω£', 153)),
+	('1520 units of 760 characters', repeat('€', 380)), ('1532 units of 766 characters', repeat('€', 383)),
+	('670 of others', repeat('я', 335)), ('672 of others', repeat('я', 336)), ('one of others', repeat('a', 334) || 'я'), ('a backquote', repeat('`', 336)),
+	('660 units of 330 characters', repeat('😀', 165)), ('672 units of 336 characters', repeat('😀', 168)),
+	('others after ten parts', repeat('a', 2000) || 'я')) AS v (what, value), pg_temp.sent(value) AS s;
+
 -- bad input
 \set VERBOSITY sqlstate
 SELECT credits_set_template('nonsense', subject => 's', body => 'b');

@@ -102,8 +102,8 @@ FROM (SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_more"'), '
 SELECT credits_set_activity_rule('rule', 'spend', 10, minimum => 10, pauses => true);
 SELECT credits_add_consumer('consumer', 0), credits_try_deduct('other:1', 1000000);
 -- taken, with a lease that is known
-INSERT INTO credits.deliveries SELECT nextval('credits.deliveries_id_seq'), 1, 1, 1, '2030-01-01', '2030-01-01', NULL, 5, 1, 'email', 'waiting', 'low_balance', 'msg_1', NULL, NULL;
-SELECT credits_set_contact('acc:1', 'email', 'acc1@example.com'), credits_set_contact('acc:1', 'push', 'device 1'),
+INSERT INTO credits.deliveries SELECT nextval('credits.deliveries_id_seq'), 1, 1, 1, NULL, '2030-01-01', '2030-01-01', '2030-01-01', NULL, 5, 1, 'email', 'waiting', 'low_balance', 'msg_1', NULL, NULL;
+SELECT credits_set_contact('acc:1', 'email', 'acc1@example.com'), credits_set_contact('acc:1', 'push', 'device 1'), credits_set_contact('acc:1', 'webhook', 'https://example.com/1'),
 	credits_set_preference('acc:1', enabled => false), credits_set_quiet_hours('acc:1', '22:00', '07:00', 'Asia/Tokyo'),
 	length(credits_unsubscribe_token('acc:1', 'low_balance')), credits_set_template('low_balance', subject => 's', body => '{{balance}}');
 SELECT credits_pause_account('acc:19', 'paused');
@@ -146,7 +146,7 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(c::text, ',' ORDER BY c.id)) FROM credits.contacts AS c),
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.account_id, p.kind, p.channel)) FROM credits.preferences AS p),
 		(SELECT md5(string_agg(q::text, ',' ORDER BY q.account_id)) FROM credits.quiet_hours AS q),
-		(SELECT count(*) FROM credits.unsubscribe_secrets), (SELECT count(*) FROM credits.templates),
+		(SELECT count(*) FROM credits.unsubscribe_secrets), (SELECT count(*) FROM credits.webhook_secrets), (SELECT count(*) FROM credits.templates),
 		(SELECT count(*) FROM credits.volume_discounts), (SELECT count(*) FROM credits.promotions),
 		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
 $$;
@@ -188,7 +188,7 @@ INSERT INTO bad.valid VALUES
 	('money', '0.1'), ('secret', $$'whsec_other_0123456789'$$), ('id', $$'price_2'$$), ('customer', $$'cus_2'$$),
 	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
 	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
-	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$),
+	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$), ('keep', $$'1 hour'$$),
 	('consumer', $$'consumer'$$), ('threshold', '5'), ('baseline', $$'7 days'$$), ('pauses', 'false'),
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
 	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('revoke', 'false'),
@@ -201,7 +201,8 @@ INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_set_activity_rule', 'name', $$'rule'$$), ('public.credits_remove_activity_rule', 'name', $$'rule'$$),
 	('public.credits_ack_events', 'token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
 	('public.credits_add_consumer', 'consumer', $$'another'$$),
-	('public.credits_unsubscribe', 'token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$),
+	('public.credits_rotate_webhook_secret', 'address', $$'https://example.com/1'$$), ('public.credits_revoke_webhook_secret', 'address', $$'https://example.com/1'$$),
+	('public.credits_delivery_failed', 'status', '503'), ('public.credits_unsubscribe', 'token', $$credits_unsubscribe_token('acc:1', 'low_balance')$$),
 	('public.credits_set_preference', 'kind', $$'low_balance'$$),
 	('public.credits_unsubscribe_token', 'kind', $$'low_balance'$$),
 	('credits.is_told', 'kind', $$'low_balance'$$),

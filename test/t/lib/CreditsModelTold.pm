@@ -25,6 +25,7 @@ sub settings
 credits.alert_cooldown = '$cooldown microseconds'
 credits.alert_recovery = on
 credits.delivery_attempts = 100
+credits.delivery_max_age = 0
 CONF
 }
 
