@@ -28,42 +28,27 @@
  */
 #include "credits.h"
 
-#include "jobs/partitions.h"
-#include "ledger/anchors.h"
+#include "jobs/partition_tables.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "common/int.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "storage/bufmgr.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/wait_event.h"
 
 PG_FUNCTION_INFO_V1(credits_partition_log);
 
-/* how long new spends may queue behind our wait for a lock, in milliseconds */
-#define LOCK_TIMEOUT 200
-
-#define LOCK_TRIES 50
-
-/* of how many blocks a partition may be that is read while it is locked */
-#define MAX_LOCKED_BLOCKS 4096
+/* of how many blocks the default partition may be that is copied by the job */
+#define MAX_COPIED_BLOCKS 512
 
 /* how many ids may be drawn while a constraint is validated */
 #define MARGIN INT64CONST(1000000000)
@@ -75,40 +60,6 @@ typedef enum Step
 	STEP_PREPARED,				/* it is not done yet: go on */
 	STEP_MADE					/* a partition was made */
 } Step;
-
-/* how to make a partition like another table: its storage options, and the rights */
-static SqlStatement likeness = {
-	"SELECT coalesce((SELECT format(' WITH (%s)', array_to_string(c.reloptions, ', '))"
-	" FROM pg_class AS c WHERE c.oid = format('credits.%I', $2)::regclass"
-	" AND c.reloptions IS NOT NULL), ''),"
-	" coalesce((SELECT string_agg(format('GRANT %s ON credits.%I TO %s%s; ',"
-	" a.privilege_type, $1, CASE a.grantee WHEN 0 THEN 'PUBLIC'"
-	" ELSE a.grantee::regrole::text END,"
-	" CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '')"
-	" FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a"
-	" WHERE c.oid = 'credits.log'::regclass AND a.grantee <> c.relowner), '')",
-	(const Oid[]) {TEXTOID, TEXTOID, InvalidOid}
-};
-
-/* how to give the indexes of a table the name that it has now */
-static SqlStatement index_names = {
-	"SELECT coalesce(string_agg(format('ALTER INDEX credits.%I RENAME TO %I; ',"
-	" c.relname, replace(c.relname, $2, $1)), ''), '')"
-	" FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
-	" WHERE i.indrelid = format('credits.%I', $1)::regclass"
-	" AND starts_with(c.relname, $2)",
-	(const Oid[]) {TEXTOID, TEXTOID, InvalidOid}
-};
-
-/* how to let a table have the same key twice */
-static SqlStatement unique_keys = {
-	"SELECT coalesce(string_agg(format('DROP INDEX credits.%I; ', c.relname) ||"
-	" replace(pg_get_indexdef(c.oid), 'CREATE UNIQUE INDEX', 'CREATE INDEX') || '; ', ''), '')"
-	" FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
-	" WHERE i.indrelid = format('credits.%I', $1)::regclass"
-	" AND i.indisunique AND NOT i.indisprimary AND $2 IS NOT NULL",
-	(const Oid[]) {TEXTOID, TEXTOID, InvalidOid}
-};
 
 /* the upper bound by the constraint of a table, and whether that has been validated */
 static SqlStatement read_bounds = {
@@ -123,226 +74,6 @@ static SqlStatement read_ids = {
 	"SELECT min(d.id), max(d.id) FROM credits.log_default AS d",
 	(const Oid[]) {InvalidOid}
 };
-
-static SqlStatement read_version = {
-	"SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'credits'",
-	(const Oid[]) {InvalidOid}
-};
-
-/* whether the rows of the default partition are dumped */
-static SqlStatement is_dumped = {
-	"SELECT FROM pg_extension AS e WHERE e.extname = 'credits'"
-	" AND 'credits.log_default'::regclass = ANY (e.extconfig)",
-	(const Oid[]) {InvalidOid}
-};
-
-/*
- * Runs one of these statements with two names, and returns a text of its row.
- */
-static char *
-likeness_text(SqlStatement *statement, const char *name, const char *other, int column)
-{
-	Datum		values[2];
-	bool		isnull;
-
-	values[0] = CStringGetTextDatum(name);
-	values[1] = CStringGetTextDatum(other);
-	return TextDatumGetCString(statements_value(statements_run(statement, values, NULL),
-												0, column, &isnull));
-}
-
-/*
- * Makes a table that can be a partition: with the columns, constraints and indexes
- * of another one, and guards of its own.  Those of the log are not passed on, since
- * it is a statement that they refuse, and would be lost when it is detached.  The
- * bounds of the other one are not meant for it.
- */
-static void
-make_log_table(const char *name, const char *model)
-{
-	Oid			oid;
-
-	statements_execute(psprintf("CREATE TABLE credits.%s (LIKE credits.%s INCLUDING ALL)%s; "
-								"CREATE TRIGGER log_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.%s"
-								" FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change(); "
-								"CREATE TRIGGER log_refuse_row_change BEFORE UPDATE OR DELETE ON credits.%s"
-								" FOR EACH ROW EXECUTE FUNCTION credits.refuse_change(); "
-								"ALTER TABLE credits.%s ENABLE ALWAYS TRIGGER log_refuse_change,"
-								" ENABLE ALWAYS TRIGGER log_refuse_row_change; "
-								"COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; %s",
-								name, model,
-								likeness_text(&likeness, name, model, 1),
-								name, name, name, name,
-								likeness_text(&likeness, name, model, 2)));
-	oid = get_relname_relid(name, get_namespace_oid("credits", false));
-	if (OidIsValid(get_relation_constraint_oid(oid, "log_bounds", true)))
-		statements_execute(psprintf("ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
-									name));
-}
-
-/*
- * Returns the statement that adds the constraint on the ids of a table.
- */
-static char *
-bounds_constraint(const char *table, int64 from, int64 until)
-{
-	return psprintf("ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
-					" CHECK (%sid < '" INT64_FORMAT "'::bigint)",
-					quote_identifier(table), from == PG_INT64_MIN ? "" :
-					psprintf("id >= '" INT64_FORMAT "'::bigint AND ", from),
-					until);
-}
-
-/*
- * Attaches a table to a partitioned one, for ids from "from", if that is not
- * PG_INT64_MIN, up to "until".  The table is read if it has no constraint that says
- * so.
- */
-void
-partitions_attach(const char *parent, const char *table, int64 from, int64 until)
-{
-	Oid			oid = get_relname_relid(table, get_namespace_oid("credits", false));
-
-	if (!OidIsValid(get_relation_constraint_oid(oid, "log_bounds", true)))
-		statements_execute(bounds_constraint(table, from, until));
-	statements_execute(psprintf("ALTER TABLE credits.%s ATTACH PARTITION credits.%s"
-								" FOR VALUES FROM (%s) TO (" INT64_FORMAT ")",
-								parent, quote_identifier(table),
-								from == PG_INT64_MIN ? "MINVALUE" :
-								psprintf(INT64_FORMAT, from), until));
-}
-
-/*
- * Has the rows of the default partition dumped, although the table does not come
- * from the extension's script.  Only a script of the extension can ask for that: so
- * there is one that updates it to do so, and one that leads back to its version.
- */
-static void
-mark_for_dump(void)
-{
-	bool		isnull;
-	SqlResult  *found = statements_run(&read_version, NULL, NULL);
-	char	   *version;
-
-	if (found->nrows == 0)
-		elog(ERROR, "extension \"credits\" does not exist");
-	version = TextDatumGetCString(statements_value(found, 0, 1, &isnull));
-	statements_execute(psprintf("ALTER EXTENSION credits ADD TABLE credits.log_default; "
-								"ALTER EXTENSION credits UPDATE TO %s; "
-								"ALTER EXTENSION credits UPDATE TO %s",
-								quote_literal_cstr(psprintf("%s_log_default", version)),
-								quote_literal_cstr(version)));
-	if (statements_run(&is_dumped, NULL, NULL)->nrows == 0)
-		elog(ERROR, "rows of table \"credits.log_default\" would not be dumped");
-}
-
-/*
- * Limits how long our statements wait for a lock.  Returns what is to be passed to
- * AtEOXact_GUC.
- */
-static int
-limit_waiting(void)
-{
-	int			nest = NewGUCNestLevel();
-
-	if (LockTimeout == 0 || LockTimeout > LOCK_TIMEOUT)
-		(void) set_config_option("lock_timeout", psprintf("%d", LOCK_TIMEOUT),
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
-	return nest;
-}
-
-/* What is to be done while the log is locked */
-typedef struct LockedWork
-{
-	CatchWork	work;
-	void	   *arg;
-	LOCKMODE	mode;			/* of the lock of the log itself */
-	bool		sequence;		/* is the sequence to be locked first? */
-} LockedWork;
-
-/*
- * Locks the log, and its default partition against everybody, if that does not take
- * long, and does what is to be done.
- */
-static void
-lock_log(void *arg)
-{
-	LockedWork *locked = arg;
-	int			nest = limit_waiting();
-
-	if (locked->sequence)
-	{
-		tables_resolve(&log_table);
-		LockRelationOid(log_table.sequence_oid, ShareRowExclusiveLock);
-	}
-	leaves_lock(&log_table, locked->mode, AccessExclusiveLock);
-	locked->work(locked->arg);
-	AtEOXact_GUC(true, nest);
-}
-
-/*
- * Refuses a snapshot that was taken before the log is locked: what others commit while
- * one waits for the lock would not be copied.
- */
-void
-partitions_check_isolation(void)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("partitions of the log cannot be changed in isolation level %s",
-						IsolationIsSerializable() ? "SERIALIZABLE" : "REPEATABLE READ"),
-				 errdetail("What others commit while the log is being locked would not be seen."),
-				 errhint("SET default_transaction_isolation = 'read committed', also for the role that runs the jobs.")));
-}
-
-/*
- * Does something with the log and its default partition locked, which may need further
- * locks.  While one waits for such a lock, all others queue behind: so the wait is given
- * up again and again, and everything is undone.
- */
-static void
-do_locked(LockedWork *locked)
-{
-	int			i;
-
-	partitions_check_isolation();
-	for (i = 1;; i++)
-	{
-		ErrorData  *error = catch_error(lock_log, locked);
-
-		if (error == NULL)
-			return;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
-			ReThrowError(error);
-		if (i == LOCK_TRIES)
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("could not lock the log"),
-					 errdetail("In %d attempts, other transactions that use it did not end within %d ms.",
-							   LOCK_TRIES, LOCK_TIMEOUT),
-					 errhint("Try again when no long transaction is running, such as pg_dump.")));
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 2 * LOCK_TIMEOUT, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-/*
- * Locks the log and its default partition against everybody, and does something that
- * may need further locks.
- */
-void
-partitions_with_log_locked(CatchWork work, void *arg)
-{
-	LockedWork	locked = {work, arg, AccessExclusiveLock};
-
-	do_locked(&locked);
-}
 
 /* What the default partition has */
 typedef struct Rest
@@ -433,81 +164,77 @@ bound_above(int64 id)
 }
 
 /*
- * Returns a name for a partition that begins with an id.  Somebody may have detached
- * one of that name.
+ * Returns a name for a partition that begins with an id.
  */
 static char *
 name_from(int64 from)
 {
-	Oid			schema = get_namespace_oid("credits", false);
-	char	   *name;
-	int			i;
-
 	/* the first one has no lower bound */
-	from = Max(from, 0);
-	name = psprintf("log_" INT64_FORMAT, from);
-	for (i = 2; OidIsValid(get_relname_relid(name, schema)); i++)
-		name = psprintf("log_" INT64_FORMAT "_%d", from, i);
-	return name;
+	return partitions_name(psprintf("log_" INT64_FORMAT, Max(from, 0)));
 }
 
 /*
- * Gives the default partition a constraint that is far above the newest id, so that
- * nobody reaches it until the constraint has been validated.
+ * Returns the range of ids, not of any other partition, that the default partition is
+ * to be closed for: that of its first row or, if it has none, of the newest id.
+ */
+static Leaf
+range_of(const Rest *rest)
+{
+	return leaf_with(rest->highest > 0 ? rest->lowest : rest->newest);
+}
+
+/*
+ * Returns whether a range of ids of the default partition is the one above all others.
+ */
+static bool
+is_last(const Leaf *range)
+{
+	return range->until == PG_INT64_MAX;
+}
+
+/*
+ * Returns whether no row is going to need the default partition for another range of
+ * ids soon: as many ids as a partition has, after the newest, are of other partitions.
+ */
+static bool
+has_room(const Rest *rest, const Leaf *range)
+{
+	int			n;
+	const Leaf *leaves = leaves_list(&log_table, &n);
+	int			i;
+
+	for (i = 0; i < n - 1; i++)
+		if (leaves[i].rest && leaves[i].from != range->from &&
+			leaves[i].until > rest->newest)
+			break;
+	return leaves[i].from > rest->newest &&
+		leaves[i].from - rest->newest >= setting_partition_rows;
+}
+
+/*
+ * Gives the default partition a constraint which nobody is going to violate until it has
+ * been validated: it ends far above the newest id or, if all rows are in a gap between
+ * other partitions, is for that gap.
  */
 static void
 bound_rest(void *arg)
 {
 	Rest		rest;
-	int64		far;
+	Leaf		range;
+	int64		until;
 
 	read_rest(&rest);
-	if (pg_add_s64_overflow(rest.newest, MARGIN, &far))
-		far = PG_INT64_MAX;
-	statements_execute(psprintf("%s NOT VALID",
-								bounds_constraint("log_default",
-												  leaf_with(rest.newest).from,
-												  bound_above(far))));
-}
-
-/*
- * Attaches an empty table as the new default partition.
- */
-static void
-attach_rest(void)
-{
-	statements_execute("ALTER TABLE credits.log ATTACH PARTITION credits.log_default DEFAULT; "
-					   "COMMENT ON TABLE credits.log_default IS"
-					   " 'the partition of credits.log for all rows that no other takes'");
-	mark_for_dump();
-}
-
-/*
- * Gives a table, and its indexes, another name.
- */
-static void
-rename_table(const char *from, const char *to)
-{
-	statements_execute(psprintf("ALTER TABLE credits.%s RENAME TO %s", from, to));
-	statements_execute(likeness_text(&index_names, to, from, 1));
-}
-
-/*
- * Copies rows of the log, which a query returns, to a new table that can be a
- * partition.  As long as that is unlogged, logical replication does not see the rows,
- * which a subscriber has.
- */
-void
-partitions_copy(const char *name, const char *query)
-{
-	make_log_table(name, "log_default");
-	/* rows of different times may have the same key */
-	if (strncmp(name, COPIES_TABLE, strlen(COPIES_TABLE)) == 0)
-		statements_execute(likeness_text(&unique_keys, name, "", 1));
-	statements_execute(psprintf("ALTER TABLE credits.%s SET UNLOGGED; "
-								"INSERT INTO credits.%s %s; "
-								"ALTER TABLE credits.%s SET LOGGED",
-								name, name, query, name));
+	range = range_of(&rest);
+	until = range.until;
+	if (is_last(&range))
+	{
+		if (pg_add_s64_overflow(rest.newest, MARGIN, &until))
+			until = PG_INT64_MAX;
+		until = bound_above(until);
+	}
+	else if (rest.highest >= range.until || !has_room(&rest, &range))
+		return;					/* others were faster: look again */
+	partitions_add_bounds("log_default", range.from, until, false);
 }
 
 /*
@@ -516,19 +243,19 @@ partitions_copy(const char *name, const char *query)
  * in which rows are copied.
  */
 static void
-split_rest(const Leaf *leaf, const char *name)
+split_rest(const Leaf *range, const char *name)
 {
-	static const char rest[] = "SELECT d.* FROM credits.log_default AS d WHERE d.id";
+	static const char rows[] = "SELECT d.* FROM credits.log_default AS d WHERE d.id";
+	const char *rest = partitions_name("log_default_rest");
 
-	partitions_copy(name, psprintf("%s < " INT64_FORMAT, rest, leaf->until));
-	partitions_copy("log_default_rest",
-					psprintf("%s >= " INT64_FORMAT, rest, leaf->until));
+	partitions_copy(name, psprintf("%s < " INT64_FORMAT, rows, range->until));
+	partitions_copy(rest, psprintf("%s >= " INT64_FORMAT, rows, range->until));
 	statements_execute("ALTER TABLE credits.log DETACH PARTITION credits.log_default; "
 					   "ALTER EXTENSION credits DROP TABLE credits.log_default; "
 					   "DROP TABLE credits.log_default");
-	rename_table("log_default_rest", "log_default");
-	partitions_attach("log", name, leaf->from, leaf->until);
-	attach_rest();
+	partitions_rename(rest, "log_default");
+	partitions_attach("log", name, range->from, range->until);
+	partitions_attach_rest();
 }
 
 /*
@@ -538,46 +265,61 @@ static void
 exchange_rest(void *arg)
 {
 	Rest		rest;
-	Leaf		leaf;
-	bool		last;
+	Leaf		range;
 	int64		until;
 	char	   *name;
 
 	read_rest(&rest);
-	leaf = leaf_with(rest.highest > 0 ? rest.lowest : rest.newest);
-	last = leaf.until == PG_INT64_MAX;
-	name = name_from(leaf.from);
-	if (rest.highest >= leaf.until)
+	range = range_of(&rest);
+	name = name_from(range.from);
+	if (rest.highest >= range.until)
 	{
-		split_rest(&leaf, name);
+		split_rest(&range, name);
 		return;
 	}
-	until = !last ? leaf.until : rest.until ? rest.until : bound_above(rest.newest);
+	until = !is_last(&range) ? range.until :
+		rest.until ? rest.until : bound_above(rest.newest);
 	statements_execute("ALTER TABLE credits.log DETACH PARTITION credits.log_default");
-	rename_table("log_default", name);
-	partitions_attach("log", name, leaf.from, until);
+	partitions_rename("log_default", name);
+	partitions_attach("log", name, range.from, until);
 	statements_execute(psprintf("COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; "
 								"ALTER EXTENSION credits DROP TABLE credits.%s",
 								name, name));
-	make_log_table("log_default", name);
-	attach_rest();
+	partitions_make("log_default", name);
+	partitions_attach_rest();
 	/* go on where the next partition begins */
-	if (last && rest.until)
+	if (is_last(&range) && rest.until)
 		statements_execute(psprintf("ALTER SEQUENCE credits.%s RESTART WITH " INT64_FORMAT,
 									log_table.sequence, until));
 }
 
 /*
- * Does the next step of closing the default partition.
+ * Raises the error for a default partition that is too large to be read or copied while
+ * the log is locked, unless somebody has asked for that.
+ */
+static void
+raise_too_large(const Rest *rest, BlockNumber blocks)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the default partition of the log is too large to be closed by a job"),
+			 errdetail("It has %u blocks, with transactions from " INT64_FORMAT " to " INT64_FORMAT ", which would be read while the log is locked.",
+					   blocks, rest->lowest, rest->highest),
+			 errhint("CALL credits_partition_log() when spends can wait.")));
+}
+
+/*
+ * Does the next step of closing the default partition.  Unless "patient", nothing is
+ * done for which the log would be locked for long.
  */
 static Step
-close_rest(const Rest *rest, bool may_commit)
+close_rest(const Rest *rest, bool patient, bool may_commit)
 {
 	LockedWork	locked = {exchange_rest, NULL, AccessExclusiveLock};
-	bool		last = leaf_with(rest->highest > 0 ? rest->lowest :
-								 rest->newest).until == PG_INT64_MAX;
-	Relation	rel;
+	Leaf		range = range_of(rest);
+	bool		copied = rest->highest >= range.until;
 	BlockNumber blocks;
+	bool		large;
 
 	/* nobody waits for this lock, but autovacuum gives way to it */
 	leaves_lock(&log_table, NoLock, ShareUpdateExclusiveLock);
@@ -586,10 +328,10 @@ close_rest(const Rest *rest, bool may_commit)
 		statements_execute("ALTER TABLE credits.log_default VALIDATE CONSTRAINT log_bounds");
 		return STEP_PREPARED;
 	}
-	rel = table_open(rest->oid, NoLock);
-	blocks = RelationGetNumberOfBlocks(rel);
-	table_close(rel, NoLock);
-	if (rest->until == 0 && last && blocks > MAX_LOCKED_BLOCKS)
+	blocks = partitions_blocks(rest->oid);
+	large = copied ? blocks > MAX_COPIED_BLOCKS :
+		rest->until == 0 && blocks > MAX_LOCKED_BLOCKS;
+	if (large && !copied && (is_last(&range) || has_room(rest, &range)))
 	{
 		if (!may_commit)
 			ereport(ERROR,
@@ -600,16 +342,20 @@ close_rest(const Rest *rest, bool may_commit)
 					 errhint("CALL credits_partition_log() by itself.")));
 		locked.work = bound_rest;
 		locked.mode = NoLock;
-		do_locked(&locked);
+		/* whoever has drawn an id of another gap has not used it yet */
+		locked.sequence = !is_last(&range);
+		partitions_do_locked(&locked);
 		return STEP_PREPARED;
 	}
+	if (large && !patient)
+		raise_too_large(rest, blocks);
 
 	/*
 	 * whoever draws ids has locked the default partition first, or the
 	 * sequence
 	 */
-	locked.sequence = last && rest->until && !rest->first;
-	do_locked(&locked);
+	locked.sequence = is_last(&range) && rest->until && !rest->first;
+	partitions_do_locked(&locked);
 	return STEP_MADE;
 }
 
@@ -635,7 +381,7 @@ attach_next(void *arg)
 	next->made = rest.highest == 0;
 	if (!next->made)
 		return;
-	make_log_table(name, "log_default");
+	partitions_make(name, "log_default");
 	partitions_attach("log", name, next->from, next->until);
 }
 
@@ -663,7 +409,7 @@ make_ahead(const Rest *rest)
 	if (next.until <= rest->newest)
 		next.until = bound_above(rest->newest);
 	next.until = Min(next.until, leaves[i].until);
-	do_locked(&locked);
+	partitions_do_locked(&locked);
 	return next.made ? STEP_MADE : STEP_PREPARED;
 }
 
@@ -681,7 +427,7 @@ take_step(bool begin, bool may_commit)
 	if (rest.first && !begin && rest.until == 0)
 		return STEP_NONE;
 	if (rest.first || rest.highest > 0)
-		return close_rest(&rest, may_commit);
+		return close_rest(&rest, begin, may_commit);
 	return make_ahead(&rest);
 }
 

@@ -18,6 +18,7 @@
 #include "jobs/partitions.h"
 #include "ledger/job.h"
 #include "store/statements.h"
+#include "verify/leaving.h"
 #include "verify/obstacles.h"
 #include "verify/verify.h"
 
@@ -265,7 +266,7 @@ copy_rows(Run *run)
 	partitions_check_isolation();
 	if (statements_run(&lock_rows, &value, NULL)->nrows == 0)
 		return false;
-	if (OidIsValid(get_relname_relid(name, get_namespace_oid("credits", false))))
+	if (leaving_has_copies(closing))
 		return true;
 	partitions_copy(name, psprintf("SELECT l.* FROM credits.carried_rows AS c"
 								   " JOIN credits.log AS l ON l.id = c.id"
@@ -279,88 +280,6 @@ copy_rows(Run *run)
 }
 
 /*
- * Moves a partition of the log to credits.archived_log.
- */
-static void
-move_partition(const Leaf *leaf, const char *name)
-{
-	statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.%s",
-								quote_identifier(name)));
-	partitions_attach("archived_log", name, leaf->from, leaf->until);
-}
-
-/*
- * Raises an error: a partition has rows over which the books were closed before, but is
- * not named like the one that has their copies.
- */
-static void
-raise_unknown_copies(const char *name, int64 from_id)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("partition \"credits.%s\" of the log cannot be archived", name),
-			 errdetail("The books were closed over its rows before, up to transaction " INT64_FORMAT ".",
-					   from_id),
-			 errhint("If it has the copies of archived rows, rename it to \"%s\" again; otherwise detach it.",
-					 anchors_copies_table(from_id))));
-}
-
-/* The arguments of exchange */
-typedef struct Exchange
-{
-	const Closing *closing;
-	bool		done;			/* output: false if the copies were discarded */
-	int			npartitions;	/* output */
-} Exchange;
-
-/*
- * Exchanges the partitions that the closing covers for the one with the copies of rows.
- * Those go to credits.archived_log, except for the copies of the closing before.  That
- * rows are within the bounds of a partition need not be proven again.
- */
-static void
-exchange(void *arg)
-{
-	Exchange   *exchange = arg;
-	const Closing *closing = exchange->closing;
-	const char *copies = anchors_copies_table(closing->until_id);
-	const Leaf *leaves;
-	Leaf	   *list;
-	int			n;
-	int			i;
-
-	exchange->npartitions = 0;
-	exchange->done = OidIsValid(get_relname_relid(copies,
-												  get_namespace_oid("credits", false)));
-	if (!exchange->done)
-		return;
-	leaves = leaves_list(&log_table, &n);
-	/* the list changes as soon as a partition leaves */
-	list = palloc(n * sizeof(Leaf));
-	memcpy(list, leaves, n * sizeof(Leaf));
-	for (i = 0; i < n; i++)
-	{
-		const char *name = get_rel_name(list[i].oid);
-
-		if (list[i].rest || list[i].until - 1 > closing->until_id)
-			continue;
-		if (strcmp(name, anchors_copies_table(closing->from_id)) == 0)
-			statements_execute(psprintf("ALTER TABLE credits.log DETACH PARTITION credits.%s; "
-										"DROP TABLE credits.%s", name, name));
-		else if (list[i].until - 1 <= closing->from_id)
-			raise_unknown_copies(name, closing->from_id);
-		else
-		{
-			move_partition(&list[i], name);
-			exchange->npartitions++;
-		}
-	}
-	partitions_attach("log", copies, PG_INT64_MIN, closing->until_id + 1);
-	statements_execute(psprintf("ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
-								copies));
-}
-
-/*
  * Exchanges the partitions as soon as that does not make others wait for long, and ends
  * the closing.  Sets how many partitions have left the log.  Returns false if the copies
  * must be made again, since a text of one has been erased.
@@ -369,22 +288,28 @@ static bool
 end(Run *run)
 {
 	const Closing *closing = &run->closing;
-	Exchange	arg = {.closing = closing};
 	Datum		values[2];
+	bool		merging;
 
 	values[0] = Int64GetDatum(closing->until_id);
 	run->npartitions = 0;
 	if (statements_run(&lock_closing, values, NULL)->nrows == 0)
 		return true;			/* another run has ended it */
+	merging = leaving_must_be_merged(closing);
+	if (merging)
+	{
+		(void) statements_run(&lock_rows, values, NULL);
+		if (!leaving_has_copies(closing))
+			return false;
+	}
 	/* a procedure has no snapshot after a commit, and catalogs need one */
 	PushActiveSnapshot(store_snapshot(true));
-	partitions_with_log_locked(exchange, &arg);
+	run->npartitions = leaving_exchange(closing, merging);
 	PopActiveSnapshot();
-	if (!arg.done)
+	if (run->npartitions < 0)
 		return false;
 	values[1] = TimestampTzGetDatum(clock_now());
 	(void) statements_run(&end_closing, values, NULL);
-	run->npartitions = arg.npartitions;
 	return true;
 }
 
