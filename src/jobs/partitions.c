@@ -16,6 +16,9 @@
  * small partition is read while it is locked.  A larger one gets a constraint first,
  * which says so for an id far above the newest, and is validated while others go on
  * writing.  When it is closed there, the sequence of ids continues at that id.
+ * Rows of a gap between other partitions are closed in the same way, with the bounds
+ * of the gap.  Only if there are rows both in a gap and elsewhere, they are copied: a
+ * job does not, if they are many.
  *
  * Work is done in steps, each of which sees from the catalogs what comes next.  So it
  * continues where an earlier call has ended, for whatever reason.
@@ -23,8 +26,8 @@
  * Each partition keeps the constraint, named log_bounds: credits_archive can move it
  * without reading it again.
  *
- * Tested in test/sql/partitions.sql, test/specs/partitions.spec and
- * test/t/partitions.pl.
+ * Tested in test/sql/partitions.sql, test/specs/partitions.spec,
+ * test/t/partitions.pl and test/t/partition_mishaps.pl.
  */
 #include "credits.h"
 
