@@ -46,6 +46,10 @@ typedef struct LeafTable
 
 extern Table *store_table(Store *store, StoreTable *which);
 extern Table *store_leaf(Store *store, StoreTable *which, Oid oid);
+extern Table *store_leaf_of(Store *store, StoreTable *which, int64 id);
+extern void store_build_table(Table *table);
+extern void store_announce_table(Table *table, EState *estate);
+extern void store_close_table(Table *table);
 
 #pragma GCC visibility pop
 
