@@ -10,7 +10,7 @@
  */
 #include "credits.h"
 
-#include "jobs/partition_tables.h"
+#include "jobs/partition_locks.h"
 #include "ledger/ledger.h"
 
 #include "access/table.h"
@@ -70,7 +70,7 @@ lock_log(void *arg)
  * one waits for the lock would not be copied.
  */
 void
-partitions_check_isolation(void)
+partition_locks_check_isolation(void)
 {
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
@@ -87,11 +87,11 @@ partitions_check_isolation(void)
  * up again and again, and everything is undone.
  */
 void
-partitions_do_locked(LockedWork *locked)
+partition_locks_do(LockedWork *locked)
 {
 	int			i;
 
-	partitions_check_isolation();
+	partition_locks_check_isolation();
 	leaves_lock(&log_table, NoLock, ShareUpdateExclusiveLock);
 	for (i = 1;; i++)
 	{
@@ -121,7 +121,7 @@ partitions_do_locked(LockedWork *locked)
  * Returns of how many blocks a table is, which the caller has locked.
  */
 BlockNumber
-partitions_blocks(Oid oid)
+partition_locks_blocks(Oid oid)
 {
 	Relation	rel = table_open(oid, NoLock);
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
@@ -160,7 +160,7 @@ check_rest(void)
 {
 	int			n;
 	const Leaf *leaves = leaves_list(&log_table, &n);
-	BlockNumber blocks = partitions_blocks(leaves[n - 1].oid);
+	BlockNumber blocks = partition_locks_blocks(leaves[n - 1].oid);
 
 	if (blocks > MAX_LOCKED_BLOCKS)
 		ereport(ERROR,
@@ -176,12 +176,12 @@ check_rest(void)
  * may need further locks, of partitions with ids up to one.
  */
 void
-partitions_with_log_locked(int64 until_id, CatchWork work, void *arg)
+partition_locks_with_log(int64 until_id, CatchWork work, void *arg)
 {
 	LockedWork	locked = {work, arg, AccessExclusiveLock};
 
 	lock_partitions(until_id);
 	leaves_lock(&log_table, NoLock, ShareUpdateExclusiveLock);
 	check_rest();
-	partitions_do_locked(&locked);
+	partition_locks_do(&locked);
 }

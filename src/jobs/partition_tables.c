@@ -92,7 +92,7 @@ likeness_text(SqlStatement *statement, const char *name, const char *other, int 
  * bounds of the other one are not meant for it.
  */
 void
-partitions_make(const char *name, const char *model)
+partition_tables_make(const char *name, const char *model)
 {
 	Oid			oid;
 
@@ -119,7 +119,7 @@ partitions_make(const char *name, const char *model)
  * PG_INT64_MIN, not below "from".  The rows are not read unless "validate".
  */
 void
-partitions_add_bounds(const char *table, int64 from, int64 until, bool validate)
+partition_tables_add_bounds(const char *table, int64 from, int64 until, bool validate)
 {
 	statements_execute(psprintf("ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
 								" CHECK (%sid < '" INT64_FORMAT "'::bigint)%s",
@@ -134,12 +134,12 @@ partitions_add_bounds(const char *table, int64 from, int64 until, bool validate)
  * so.
  */
 void
-partitions_attach(const char *parent, const char *table, int64 from, int64 until)
+partition_tables_attach(const char *parent, const char *table, int64 from, int64 until)
 {
 	Oid			oid = get_relname_relid(table, get_namespace_oid("credits", false));
 
 	if (!OidIsValid(get_relation_constraint_oid(oid, "log_bounds", true)))
-		partitions_add_bounds(table, from, until, true);
+		partition_tables_add_bounds(table, from, until, true);
 	statements_execute(psprintf("ALTER TABLE credits.%s ATTACH PARTITION credits.%s"
 								" FOR VALUES FROM (%s) TO (" INT64_FORMAT ")",
 								parent, quote_identifier(table),
@@ -176,7 +176,7 @@ mark_for_dump(void)
  * given to something else.
  */
 char *
-partitions_name(const char *name)
+partition_tables_free_name(const char *name)
 {
 	Oid			schema = get_namespace_oid("credits", false);
 	char	   *free = pstrdup(name);
@@ -191,7 +191,7 @@ partitions_name(const char *name)
  * Attaches an empty table as the new default partition.
  */
 void
-partitions_attach_rest(void)
+partition_tables_attach_rest(void)
 {
 	statements_execute("ALTER TABLE credits.log ATTACH PARTITION credits.log_default DEFAULT; "
 					   "COMMENT ON TABLE credits.log_default IS"
@@ -203,7 +203,7 @@ partitions_attach_rest(void)
  * Gives a table, and its indexes, another name.
  */
 void
-partitions_rename(const char *from, const char *to)
+partition_tables_rename(const char *from, const char *to)
 {
 	statements_execute(psprintf("ALTER TABLE credits.%s RENAME TO %s",
 								quote_identifier(from), quote_identifier(to)));
@@ -216,9 +216,9 @@ partitions_rename(const char *from, const char *to)
  * which a subscriber has.
  */
 void
-partitions_copy(const char *name, const char *query)
+partition_tables_copy(const char *name, const char *query)
 {
-	partitions_make(name, "log_default");
+	partition_tables_make(name, "log_default");
 	statements_execute(psprintf("ALTER TABLE credits.%s SET UNLOGGED; "
 								"INSERT INTO credits.%s %s; "
 								"ALTER TABLE credits.%s SET LOGGED",

@@ -31,7 +31,9 @@
  */
 #include "credits.h"
 
+#include "jobs/partition_locks.h"
 #include "jobs/partition_tables.h"
+#include "jobs/partitions.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
 
@@ -173,7 +175,7 @@ static char *
 name_from(int64 from)
 {
 	/* the first one has no lower bound */
-	return partitions_name(psprintf("log_" INT64_FORMAT, Max(from, 0)));
+	return partition_tables_free_name(psprintf("log_" INT64_FORMAT, Max(from, 0)));
 }
 
 /*
@@ -237,7 +239,7 @@ bound_rest(void *arg)
 	}
 	else if (rest.highest >= range.until || !has_room(&rest, &range))
 		return;					/* others were faster: look again */
-	partitions_add_bounds("log_default", range.from, until, false);
+	partition_tables_add_bounds("log_default", range.from, until, false);
 }
 
 /*
@@ -249,16 +251,16 @@ static void
 split_rest(const Leaf *range, const char *name)
 {
 	static const char rows[] = "SELECT d.* FROM credits.log_default AS d WHERE d.id";
-	const char *rest = partitions_name("log_default_rest");
+	const char *rest = partition_tables_free_name("log_default_rest");
 
-	partitions_copy(name, psprintf("%s < " INT64_FORMAT, rows, range->until));
-	partitions_copy(rest, psprintf("%s >= " INT64_FORMAT, rows, range->until));
+	partition_tables_copy(name, psprintf("%s < " INT64_FORMAT, rows, range->until));
+	partition_tables_copy(rest, psprintf("%s >= " INT64_FORMAT, rows, range->until));
 	statements_execute("ALTER TABLE credits.log DETACH PARTITION credits.log_default; "
 					   "ALTER EXTENSION credits DROP TABLE credits.log_default; "
 					   "DROP TABLE credits.log_default");
-	partitions_rename(rest, "log_default");
-	partitions_attach("log", name, range->from, range->until);
-	partitions_attach_rest();
+	partition_tables_rename(rest, "log_default");
+	partition_tables_attach("log", name, range->from, range->until);
+	partition_tables_attach_rest();
 }
 
 /*
@@ -283,13 +285,13 @@ exchange_rest(void *arg)
 	until = !is_last(&range) ? range.until :
 		rest.until ? rest.until : bound_above(rest.newest);
 	statements_execute("ALTER TABLE credits.log DETACH PARTITION credits.log_default");
-	partitions_rename("log_default", name);
-	partitions_attach("log", name, range.from, until);
+	partition_tables_rename("log_default", name);
+	partition_tables_attach("log", name, range.from, until);
 	statements_execute(psprintf("COMMENT ON TABLE credits.%s IS 'a partition of credits.log'; "
 								"ALTER EXTENSION credits DROP TABLE credits.%s",
 								name, name));
-	partitions_make("log_default", name);
-	partitions_attach_rest();
+	partition_tables_make("log_default", name);
+	partition_tables_attach_rest();
 	/* go on where the next partition begins */
 	if (is_last(&range) && rest.until)
 		statements_execute(psprintf("ALTER SEQUENCE credits.%s RESTART WITH " INT64_FORMAT,
@@ -331,7 +333,7 @@ close_rest(const Rest *rest, bool patient, bool may_commit)
 		statements_execute("ALTER TABLE credits.log_default VALIDATE CONSTRAINT log_bounds");
 		return STEP_PREPARED;
 	}
-	blocks = partitions_blocks(rest->oid);
+	blocks = partition_locks_blocks(rest->oid);
 	large = copied ? blocks > MAX_COPIED_BLOCKS :
 		rest->until == 0 && blocks > MAX_LOCKED_BLOCKS;
 	if (large && !copied && (is_last(&range) || has_room(rest, &range)))
@@ -347,7 +349,7 @@ close_rest(const Rest *rest, bool patient, bool may_commit)
 		locked.mode = NoLock;
 		/* whoever has drawn an id of another gap has not used it yet */
 		locked.sequence = !is_last(&range);
-		partitions_do_locked(&locked);
+		partition_locks_do(&locked);
 		return STEP_PREPARED;
 	}
 	if (large && !patient)
@@ -358,7 +360,7 @@ close_rest(const Rest *rest, bool patient, bool may_commit)
 	 * sequence
 	 */
 	locked.sequence = is_last(&range) && rest->until && !rest->first;
-	partitions_do_locked(&locked);
+	partition_locks_do(&locked);
 	return STEP_MADE;
 }
 
@@ -384,8 +386,8 @@ attach_next(void *arg)
 	next->made = rest.highest == 0;
 	if (!next->made)
 		return;
-	partitions_make(name, "log_default");
-	partitions_attach("log", name, next->from, next->until);
+	partition_tables_make(name, "log_default");
+	partition_tables_attach("log", name, next->from, next->until);
 }
 
 /*
@@ -412,7 +414,7 @@ make_ahead(const Rest *rest)
 	if (next.until <= rest->newest)
 		next.until = bound_above(rest->newest);
 	next.until = Min(next.until, leaves[i].until);
-	partitions_do_locked(&locked);
+	partition_locks_do(&locked);
 	return next.made ? STEP_MADE : STEP_PREPARED;
 }
 

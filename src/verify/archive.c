@@ -15,6 +15,8 @@
  */
 #include "credits.h"
 
+#include "jobs/partition_locks.h"
+#include "jobs/partition_tables.h"
 #include "jobs/partitions.h"
 #include "ledger/job.h"
 #include "store/statements.h"
@@ -151,7 +153,7 @@ begin(Run *run)
 	int64		from_id = 0;
 	int64		end;
 
-	partitions_check_isolation();
+	partition_locks_check_isolation();
 	if (store_ids_are_cached(&log_table))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -263,15 +265,15 @@ copy_rows(Run *run)
 	char	   *name = anchors_copies_table(closing->until_id);
 	Datum		value = Int64GetDatum(closing->until_id);
 
-	partitions_check_isolation();
+	partition_locks_check_isolation();
 	if (statements_run(&lock_rows, &value, NULL)->nrows == 0)
 		return false;
 	if (leaving_has_copies(closing))
 		return true;
-	partitions_copy(name, psprintf("SELECT l.* FROM credits.carried_rows AS c"
-								   " JOIN credits.log AS l ON l.id = c.id"
-								   " WHERE c.until_id = " INT64_FORMAT,
-								   closing->until_id));
+	partition_tables_copy(name, psprintf("SELECT l.* FROM credits.carried_rows AS c"
+										 " JOIN credits.log AS l ON l.id = c.id"
+										 " WHERE c.until_id = " INT64_FORMAT,
+										 closing->until_id));
 	statements_execute(psprintf("ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
 								" CHECK (id < '" INT64_FORMAT "'::bigint); "
 								"ANALYZE credits.%s",

@@ -15,7 +15,8 @@
  */
 #include "credits.h"
 
-#include "jobs/partitions.h"
+#include "jobs/partition_locks.h"
+#include "jobs/partition_tables.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
 #include "verify/leaving.h"
@@ -121,15 +122,15 @@ merge_archived(Exchange *exchange)
 		{
 			leaving->merged = psprintf("log_merged_" INT64_FORMAT, leaving->until - 1);
 			leaving->from = from;
-			partitions_copy(leaving->merged,
-							psprintf("SELECT l.* FROM credits.%s AS l UNION ALL"
-									 " SELECT d.* FROM credits.archived_log_default AS d"
-									 " WHERE d.id >= '" INT64_FORMAT "'::bigint"
-									 " AND d.id < " INT64_FORMAT " AND NOT EXISTS ("
-									 "SELECT FROM credits.%s AS l WHERE l.id = d.id)",
-									 quote_identifier(leaving->name), from, leaving->until,
-									 quote_identifier(leaving->name)));
-			partitions_add_bounds(leaving->merged, from, leaving->until, true);
+			partition_tables_copy(leaving->merged,
+								  psprintf("SELECT l.* FROM credits.%s AS l UNION ALL"
+										   " SELECT d.* FROM credits.archived_log_default AS d"
+										   " WHERE d.id >= '" INT64_FORMAT "'::bigint"
+										   " AND d.id < " INT64_FORMAT " AND NOT EXISTS ("
+										   "SELECT FROM credits.%s AS l WHERE l.id = d.id)",
+										   quote_identifier(leaving->name), from, leaving->until,
+										   quote_identifier(leaving->name)));
+			partition_tables_add_bounds(leaving->merged, from, leaving->until, true);
 			exchange->merged = true;
 		}
 		from = leaving->until;
@@ -162,9 +163,9 @@ move_partition(const Leaving *leaving)
 	{
 		statements_execute(psprintf("DROP TABLE credits.%s",
 									quote_identifier(leaving->name)));
-		partitions_rename(leaving->merged, leaving->name);
+		partition_tables_rename(leaving->merged, leaving->name);
 	}
-	partitions_attach("archived_log", leaving->name, leaving->from, leaving->until);
+	partition_tables_attach("archived_log", leaving->name, leaving->from, leaving->until);
 }
 
 /*
@@ -222,7 +223,7 @@ exchange(void *arg)
 			exchange->npartitions++;
 		}
 	}
-	partitions_attach("log", copies, PG_INT64_MIN, closing->until_id + 1);
+	partition_tables_attach("log", copies, PG_INT64_MIN, closing->until_id + 1);
 	statements_execute(psprintf("ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
 								copies));
 }
@@ -251,6 +252,6 @@ leaving_exchange(const Closing *closing, bool merge)
 		list_leaving(&arg);
 		merge_archived(&arg);
 	}
-	partitions_with_log_locked(closing->until_id, exchange, &arg);
+	partition_locks_with_log(closing->until_id, exchange, &arg);
 	return arg.done ? arg.npartitions : -1;
 }
