@@ -10,6 +10,7 @@
 #include "credits.h"
 
 #include "jobs/partition_tables.h"
+#include "ledger/anchors.h"
 #include "store/statements.h"
 
 #include "catalog/namespace.h"
@@ -55,6 +56,16 @@ static SqlStatement index_names = {
 	" CROSS JOIN LATERAL (SELECT $1 || substr(c.relname::text, length($2) + 1)) AS n (name)"
 	" WHERE i.indrelid = format('credits.%I', $1)::regclass"
 	" AND starts_with(c.relname, $2)",
+	(const Oid[]) {TEXTOID, TEXTOID, InvalidOid}
+};
+
+/* how to let a table have the same key twice */
+static SqlStatement unique_keys = {
+	"SELECT coalesce(string_agg(format('DROP INDEX credits.%I; ', c.relname) ||"
+	" replace(pg_get_indexdef(c.oid), 'CREATE UNIQUE INDEX', 'CREATE INDEX') || '; ', ''), '')"
+	" FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
+	" WHERE i.indrelid = format('credits.%I', $1)::regclass"
+	" AND i.indisunique AND NOT i.indisprimary AND $2 IS NOT NULL",
 	(const Oid[]) {TEXTOID, TEXTOID, InvalidOid}
 };
 
@@ -219,6 +230,10 @@ void
 partition_tables_copy(const char *name, const char *query)
 {
 	partition_tables_make(name, "log_default");
+	/* rows of different times may have the same key */
+	if (strncmp(name, COPIES_TABLE, strlen(COPIES_TABLE)) == 0 ||
+		strncmp(name, MERGED_TABLE, strlen(MERGED_TABLE)) == 0)
+		statements_execute(likeness_text(&unique_keys, name, "", 1));
 	statements_execute(psprintf("ALTER TABLE credits.%s SET UNLOGGED; "
 								"INSERT INTO credits.%s %s; "
 								"ALTER TABLE credits.%s SET LOGGED",

@@ -9,6 +9,9 @@
 
 #pragma GCC visibility push(hidden)
 
+/* what the name of a table begins with that has archived rows of different times */
+#define MERGED_TABLE "log_merged_"
+
 extern char *partition_tables_free_name(const char *name);
 extern void partition_tables_make(const char *name, const char *model);
 extern void partition_tables_copy(const char *name, const char *query);

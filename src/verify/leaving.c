@@ -120,7 +120,7 @@ merge_archived(Exchange *exchange)
 
 		if (has_archived(from, leaving->until))
 		{
-			leaving->merged = psprintf("log_merged_" INT64_FORMAT, leaving->until - 1);
+			leaving->merged = psprintf(MERGED_TABLE INT64_FORMAT, leaving->until - 1);
 			leaving->from = from;
 			partition_tables_copy(leaving->merged,
 								  psprintf("SELECT l.* FROM credits.%s AS l UNION ALL"
