@@ -87,19 +87,19 @@ sub expected_jobs
 }
 
 # in the same database
-is($workers->safe_psql('postgres', 'SELECT credits_schedule()'), '5', 'scheduled in the same database');
+is($workers->safe_psql('postgres', 'SELECT credits_schedule()'), '6', 'scheduled in the same database');
 is($workers->safe_psql('postgres', 'SELECT credits_schedule()'), '0', 'once more changes nothing');
 is(jobs($workers, 'postgres'), 't|* * * * *|CALL public.credits_settle()|postgres|t|t', 'the job');
 is(all_jobs($workers, 'postgres', 'postgres'), expected_jobs('public'), 'and the others');
 
 # from another
 my $there = 'other app';
-is($workers->safe_psql($there, 'SELECT credits_schedule()'), '5', 'scheduled from another database');
+is($workers->safe_psql($there, 'SELECT credits_schedule()'), '6', 'scheduled from another database');
 is($workers->safe_psql($there, 'SELECT credits_schedule()'), '0', 'once more changes nothing');
 is(jobs($workers, 'postgres'),
 	"t|* * * * *|CALL public.credits_settle()|other app|t|t\n"
 	  . 't|* * * * *|CALL public.credits_settle()|postgres|t|t', 'both jobs');
-is($clients->safe_psql('postgres', 'SELECT billing.credits_schedule()'), '5', 'scheduled from another schema');
+is($clients->safe_psql('postgres', 'SELECT billing.credits_schedule()'), '6', 'scheduled from another schema');
 is($clients->safe_psql('postgres', 'SELECT billing.credits_schedule()'), '0', 'once more changes nothing');
 is(jobs($clients, 'jobs'), 't|* * * * *|CALL billing.credits_settle()|postgres|t|t',
 	'the job names the schema');
@@ -117,7 +117,7 @@ is(hosts($clients, 'jobs'), $clients->host, 'cron.host counts, if it is set');
 # other schedules
 is($workers->safe_psql($there, q(SELECT credits_schedule('*/5 * * * *'))), '1', 'another schedule is a change');
 is($workers->safe_psql($there, q(SELECT credits_schedule('*/5 * * * *'))), '0', 'once');
-is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '10', 'and replaces the job');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '12', 'and replaces the job');
 sqlstate_is($workers, q(SELECT credits_schedule('whenever')), '22023', 'no schedule');
 sqlstate_is($workers, q(SELECT credits_schedule('whenever')), '22023', 'nor from another database', dbname => $there);
 sqlstate_is($workers, q(SELECT credits_schedule('* * * * *', 'credits_sleep')), '22023', 'no job');
@@ -142,8 +142,8 @@ foreach my $place ([ $workers, 'postgres', '' ], [ $workers, $there, '' ], [ $cl
 
 # in a transaction that is rolled back, where pg_cron lives in the same database
 $workers->safe_psql('postgres', q(BEGIN; SELECT credits_unschedule(); ROLLBACK));
-is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '10', 'unscheduled and rolled back');
-is($workers->safe_psql('postgres', 'SELECT count(schedule) FROM credits.jobs'), '5', 'in the view too');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '12', 'unscheduled and rolled back');
+is($workers->safe_psql('postgres', 'SELECT count(schedule) FROM credits.jobs'), '6', 'in the view too');
 
 # Grants that run out soon, one in an account that cannot be settled, and one
 # that begins soon.
@@ -185,13 +185,13 @@ CONF
 $debian->start;
 $debian->safe_psql('postgres', 'CREATE EXTENSION pg_cron; CREATE DATABASE app; CREATE ROLE operator LOGIN');
 create_credits($debian, $_) foreach qw(postgres app);
-is($debian->safe_psql('postgres', 'SELECT credits_schedule()'), '5', 'scheduled by the superuser');
+is($debian->safe_psql('postgres', 'SELECT credits_schedule()'), '6', 'scheduled by the superuser');
 is(hosts($debian, 'postgres'), $debian->host, 'for the socket');
 is($debian->safe_psql('postgres', 'SELECT credits_schedule()'), '0', 'once more changes nothing');
 $debian->safe_psql('postgres', q(
 	SELECT credits_unschedule();
 	SELECT cron.schedule('credits_settle in postgres', '* * * * *', 'CALL public.credits_settle()')));
-is($debian->safe_psql('postgres', 'SELECT credits_schedule()'), '5', 'what was registered otherwise is mended');
+is($debian->safe_psql('postgres', 'SELECT credits_schedule()'), '6', 'what was registered otherwise is mended');
 is(hosts($debian, 'postgres'), $debian->host, 'all for the socket');
 # a job that has no turn while this runs, whatever the time of day
 is($debian->safe_psql('postgres', q(SELECT credits_schedule('0 0 29 2 *', 'credits_warn'))), '1', 'one for leap days');
@@ -199,7 +199,7 @@ is($debian->safe_psql('postgres', q(SELECT credits_schedule('0 0 29 2 *', 'credi
 my ($grants) = slurp_file("$FindBin::RealBin/../../doc/schedule.md") =~ /^(GRANT USAGE ON SCHEMA cron .*?)^```/ms;
 $debian->safe_psql('app', 'GRANT credits_admin TO operator');
 $debian->safe_psql('postgres', $grants =~ s/my_operator/operator/gr);
-is($debian->safe_psql('app', 'SET ROLE operator; SELECT credits_schedule()'), '5',
+is($debian->safe_psql('app', 'SET ROLE operator; SELECT credits_schedule()'), '6',
 	'scheduled from another database by another role, with the privileges that the page names');
 
 # Wait for the next full minute and a little.
@@ -260,13 +260,13 @@ like($debian->safe_psql('postgres', 'CREATE ROLE auditor; GRANT credits_auditor 
 		SET ROLE auditor; SELECT problem FROM credits.jobs WHERE job = $$credits_warn$$'),
 	qr/^registered, never ran/, 'and of a job that had no turn yet, to an auditor, too');
 
-is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '5', 'unscheduled from another database');
+is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '6', 'unscheduled from another database');
 is($workers->safe_psql($there, 'SELECT credits_unschedule()'), '0', 'once');
 is(jobs($workers, 'postgres'), 't|* * * * *|CALL public.credits_settle()|postgres|t|t',
 	'which leaves the other job alone');
-is($workers->safe_psql('postgres', 'SELECT credits_unschedule()'), '5', 'unscheduled in the same database');
+is($workers->safe_psql('postgres', 'SELECT credits_unschedule()'), '6', 'unscheduled in the same database');
 is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '0', 'no job is left');
-is($clients->safe_psql('postgres', 'SELECT billing.credits_unschedule()'), '5', 'unscheduled from another schema');
+is($clients->safe_psql('postgres', 'SELECT billing.credits_unschedule()'), '6', 'unscheduled from another schema');
 
 # an administrator who is no superuser, once pg_cron is granted to it
 $workers->safe_psql('postgres', q(
@@ -288,7 +288,7 @@ sqlstate_is($workers, 'SELECT credits_unschedule()', '42501', 'neither', user =>
 my ($remove) = slurp_file("$FindBin::RealBin/../../doc/troubleshooting.md") =~
   /^(SELECT cron\.unschedule.*?;)$/m;
 $workers->safe_psql($there, 'SELECT credits_schedule(); DROP EXTENSION credits');
-is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '5', 'DROP EXTENSION leaves the jobs');
+is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '6', 'DROP EXTENSION leaves the jobs');
 is($workers->safe_psql('postgres', $remove =~ s/ in app'/ in other app'/r), "t\nt\nt\nt\nt", 'and can be removed');
 is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '0', 'all of them');
 $_->stop foreach $workers, $clients;
