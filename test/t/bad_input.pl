@@ -166,7 +166,7 @@ INSERT INTO bad.valid VALUES
 	('idempotency_key', 'NULL'), ('reference', $$'reference'$$), ('operation', $$'operation'$$),
 	('transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'key 1')$$),
 	('expired', $$'grace'$$), ('delta', '4'), ('grant_id', $$(SELECT max(id) FROM credits.grants WHERE remaining > 0 AND account_id < 10)$$),
-	('at', $$'2030-01-01'$$), ('before', $$'2030-01-01'$$), ('archived_until', 'NULL'), ('partitions', 'NULL'), ('max_rows', '10'), ('before_id', 'NULL'), ('after_id', 'NULL'), ('after_account', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
+	('at', $$'2030-01-01'$$), ('before', $$'2030-01-01'$$), ('archived', 'true'), ('archived_until', 'NULL'), ('partitions', 'NULL'), ('max_rows', '10'), ('before_id', 'NULL'), ('after_id', 'NULL'), ('after_account', 'NULL'), ('kinds', $$'{deduction,opening}'$$),
 	('since', $$'2029-01-01'$$), ('until', $$'2031-01-01'$$), ('batch_size', '100'), ('settled', 'NULL'),
 	('failed', 'NULL'), ('schedule', $$'* * * * *'$$), ('value', $$'2030-01-01'$$), ('argument', $$'name'$$),
 	('offer_id', '1'), ('everybody', 'false'), ('hold_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'hold 1')$$), ('expires_in', $$'200 years'$$),
