@@ -28,6 +28,12 @@
 #define MAX_PLACEHOLDER_BYTES	127
 #define MAX_VALUE_BYTES			4096
 
+/*
+ * An object or array must be shown as a whole before it is cut, so one that is
+ * larger than this is not shown.
+ */
+#define MAX_NESTED_BYTES		65536
+
 /* placeholders that events of all kinds have, before what is in their detail */
 enum
 {
@@ -116,7 +122,8 @@ find_value(const Jsonb *document, const char *name, size_t len)
 }
 
 /*
- * Returns a value as people read it.
+ * Returns a value as people read it.  Of a long text, only as much is copied as shows
+ * that it has to be cut: a template may ask for it hundreds of times.
  */
 static char *
 show_json(const JsonbValue *value)
@@ -124,13 +131,18 @@ show_json(const JsonbValue *value)
 	switch (value->type)
 	{
 		case jbvString:
-			return pnstrdup(value->val.string.val, value->val.string.len);
+			return pnstrdup(value->val.string.val,
+							pg_mbcliplen(value->val.string.val,
+										 value->val.string.len,
+										 MAX_VALUE_BYTES + MAX_MULTIBYTE_CHAR_LEN));
 		case jbvNumeric:
 			return DatumGetCString(DirectFunctionCall1(numeric_out,
 													   NumericGetDatum(value->val.numeric)));
 		case jbvBool:
 			return pstrdup(value->val.boolean ? "true" : "false");
 		case jbvBinary:
+			if (value->val.binary.len > MAX_NESTED_BYTES)
+				return pstrdup("...");
 			return JsonbToCString(NULL, value->val.binary.data,
 								  value->val.binary.len);
 		default:
@@ -218,9 +230,10 @@ common_placeholder(const char *name, size_t len)
 }
 
 /*
- * Returns what a placeholder stands for, NULL if there is nothing.
+ * Returns what a placeholder stands for, NULL if there is nothing.  The caller may
+ * free it.
  */
-static const char *
+static char *
 value_of(const MessageFacts *facts, const char *name, size_t len)
 {
 	char		buf[MAXDATELEN + 1];
@@ -230,7 +243,7 @@ value_of(const MessageFacts *facts, const char *name, size_t len)
 	switch (common_placeholder(name, len))
 	{
 		case COMMON_KIND:
-			return facts->kind;
+			return pstrdup(facts->kind);
 		case COMMON_EVENT_ID:
 			return psprintf(INT64_FORMAT, facts->event_id);
 		case COMMON_CREATED_AT:
@@ -238,7 +251,7 @@ value_of(const MessageFacts *facts, const char *name, size_t len)
 							   TIMESTAMPTZOID, &utc);
 			return pstrdup(buf);
 		case COMMON_UNSUBSCRIBE_TOKEN:
-			return facts->unsubscribe_token;
+			return facts->unsubscribe_token ? pstrdup(facts->unsubscribe_token) : NULL;
 		default:
 			value = find_value(facts->detail, name, len);
 			return value ? show_json(value) : NULL;
@@ -267,10 +280,13 @@ placeholders_fill(const char *text, TemplatePart part, const MessageFacts *facts
 			appendStringInfoString(&filled, "{{");
 		else
 		{
-			const char *value = value_of(facts, name, len);
+			char	   *value = value_of(facts, name, len);
 
 			if (value)
+			{
 				append_value(&filled, value, part);
+				pfree(value);
+			}
 		}
 		text = after;
 	}

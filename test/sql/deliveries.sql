@@ -263,6 +263,16 @@ SELECT count(*) FROM credits_take_deliveries('email');
 SELECT status, attempts, error FROM credits.delivery_list WHERE account = 'dl:10';
 RESET credits.delivery_attempts;
 
+-- what is large is not put in, however often a template asks for it
+SET credits.test_clock = '2041-03-10 12:00:00+00';
+SELECT credits_set_template('low_balance', subject => '{{threshold}}', body => repeat('{{account}}', 250) || repeat('{{base}}', 250)) IS NOT NULL AS set;
+SELECT balance FROM credits_allocate('dl:10', 20);
+SELECT balance FROM credits_deduct('dl:10', 20);
+UPDATE credits.events SET detail = detail || jsonb_build_object('account', (SELECT jsonb_agg(n) FROM generate_series(1, 20000) AS n), 'base', (SELECT jsonb_agg(n) FROM generate_series(1, 2000) AS n), 'threshold', repeat('ä', 1000000))
+WHERE id = (SELECT max(e.id) FROM credits.events AS e WHERE kind = 'low_balance');
+SELECT account, length(subject), body = repeat('...', 250) || repeat(left((detail->'base')::text, 4096) || '...', 250) AS cut, credits_delivery_sent(delivery_id, lease_id) AS sent
+FROM credits_take_deliveries('email');
+
 -- an idle worker writes nothing, and needs no transaction id
 BEGIN;
 SELECT count(*) FROM credits_take_deliveries('email');
