@@ -103,12 +103,25 @@ find_place(Posting *posting, int64 grant_id)
 }
 
 /*
+ * Orders debts by grant.
+ */
+static int
+compare_grants(const ListCell *a, const ListCell *b)
+{
+	int64		first = ((Debt *) lfirst(a))->grant_id;
+	int64		second = ((Debt *) lfirst(b))->grant_id;
+
+	return first < second ? -1 : first > second;
+}
+
+/*
  * Returns the debts of the posting's account of which something is owed, and
  * perhaps others, in order of grant.  Reads them if necessary.
  */
 static List *
 debts_owing(Posting *posting)
 {
+	bool		merges = posting->debts != NIL;
 	StoreScan	scan;
 	Debt	   *debt;
 
@@ -120,19 +133,22 @@ debts_owing(Posting *posting)
 	while (scan_read(&scan, ForwardScanDirection, debt))
 	{
 		Grant	   *grant = grants_find_known(posting, debt->grant_id);
+		Debt	   *known = grant ? grant->debt : NULL;
 
 		CHECK_FOR_INTERRUPTS();
-		if (grant && grant->debt)
-		{
-			grant->debt->listed = true;
-			posting->debts = lappend(posting->debts, grant->debt);
+		if (known && known->listed)
 			continue;
+		if (known == NULL)
+		{
+			known = debt;
+			debt = palloc(sizeof(Debt));
 		}
-		debt->listed = true;
-		posting->debts = lappend(posting->debts, debt);
-		debt = palloc(sizeof(Debt));
+		known->listed = true;
+		posting->debts = lappend(posting->debts, known);
 	}
 	scan_end(&scan);
+	if (merges)
+		list_sort(posting->debts, compare_grants);
 	posting->debts_loaded = true;
 	return posting->debts;
 }
@@ -181,12 +197,12 @@ write_debt(Posting *posting, void *row)
 }
 
 /*
- * Adds a debt to those of which something is owed.
+ * Adds a debt to those of which something is owed.  If the others have not been
+ * read, they need not be: only a grant that pays debts needs all of them.
  */
 static void
 list_debt(Posting *posting, Debt *debt)
 {
-	(void) debts_owing(posting);
 	if (!debt->listed)
 		posting->debts = list_insert_nth(posting->debts,
 										 find_place(posting, debt->grant_id),

@@ -78,9 +78,10 @@ struct Posting
 	Grant	   *first_grant;	/* the first open grant in burn order, NULL if
 								 * not known */
 	List	   *holds;			/* those read or made */
-	List	   *debts;			/* those of which something is owed, once
-								 * loaded, in order of grant */
-	bool		debts_loaded;
+	List	   *debts;			/* those of which something is owed, in order
+								 * of grant */
+	bool		debts_loaded;	/* have all of them been read, and not only
+								 * those that this posting has changed? */
 	int			npaid;			/* number of entries from which debts have
 								 * been paid */
 	DeferredWrite *writes;		/* other rows to be written, in reverse order */

@@ -206,6 +206,26 @@ SELECT detail - 'subscription_id' AS refused FROM credits.events WHERE account_i
 SELECT * FROM pg_temp.gave WHERE name = 'full';
 SELECT kind FROM credits_set_limits('full', max_balance => 1600, excess => 'refuse');
 SELECT balance, replayed FROM credits_set_invoice(:full, 'in_1', jsonb_build_array(pg_temp.line('05-11', '06-11', 1000)));
+-- what comes pays the oldest debt first, be it in a call that makes another one, or that increases one
+SELECT pg_temp.buyer('owes') AS owes \gset
+SELECT balance FROM credits_set_invoice(:owes, 'in_1', jsonb_build_array(pg_temp.line('05-01', '06-01', 100)));
+SELECT balance FROM credits_set_invoice(:owes, 'in_2', jsonb_build_array(pg_temp.line('05-01', '06-02', 100)));
+SELECT balance FROM credits_set_invoice(:owes, 'in_3', jsonb_build_array(pg_temp.line('05-01', '06-03', 100)));
+SELECT balance FROM credits_deduct('owes', 300);
+SELECT balance FROM credits_set_invoice(:owes, 'in_3', jsonb_build_array(pg_temp.line('05-01', '06-03', 100, 100)));
+SELECT balance FROM credits_set_invoice(:owes, 'in_1', jsonb_build_array(pg_temp.line('05-01', '06-01', 100, 100)));
+CREATE VIEW pg_temp.owed AS
+SELECT to_char(g.expires_at, 'MM-DD') AS until, d.claimed, d.owed, d.paid
+FROM credits.debts AS d JOIN credits.grants AS g ON g.id = d.grant_id WHERE d.account_id = credits.account_id('owes') ORDER BY d.grant_id;
+RESET ROLE;
+SET credits.debt_payment = 'any';
+SELECT balance FROM credits_set_invoice(:owes, 'in_2', jsonb_build_array(pg_temp.line('05-01', '06-02', 100, 40), pg_temp.line('05-01', '06-04', 120)));
+SELECT * FROM pg_temp.owed;
+SELECT balance FROM credits_set_invoice(:owes, 'in_2', jsonb_build_array(pg_temp.line('05-01', '06-02', 100, 100), pg_temp.line('05-01', '06-04', 120), pg_temp.line('05-01', '06-05', 100)));
+SELECT * FROM pg_temp.owed;
+SELECT balance, debt FROM credits_summary('owes');
+RESET credits.debt_payment;
+SET ROLE regress_credits_admin;
 -- nothing is posted to a closed account
 SELECT pg_temp.buyer('closed') AS closed \gset
 SELECT balance FROM credits_set_invoice(:closed, 'in_1', jsonb_build_array(pg_temp.line('05-11', '06-11', 1000)));
