@@ -395,6 +395,7 @@ EOSQL
 	$session->value("SELECT credits_stripe_set_price('price_scaled', 'scaled')");
 	# these read all grants or invoices of the period
 	my %reads = map { $_ => 1 } (
+		'an upgrade that is spent and paid back',
 		'money that goes back of one of many invoices of a period that is over',
 		'a change of plan after a refund of everything',
 		'Stripe: more credits for no more money, after some went back');
