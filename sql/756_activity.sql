@@ -4,7 +4,7 @@ CREATE TABLE credits.activity_rules (
 	name text COLLATE "C" NOT NULL,
 	kind text NOT NULL,
 	threshold numeric NOT NULL,
-	per interval NOT NULL,
+	span interval NOT NULL,
 	minimum bigint,
 	baseline interval,
 	pauses boolean NOT NULL,
@@ -26,7 +26,7 @@ COMMENT ON COLUMN credits.activity_rules.kind IS
 	'what is looked at: spend, refunds, refusals or redemptions';
 COMMENT ON COLUMN credits.activity_rules.threshold IS
 	'what is above it is suspicious: a multiple of the mean for spend, a share of what was spent for refunds, a number for refusals and redemptions';
-COMMENT ON COLUMN credits.activity_rules.per IS
+COMMENT ON COLUMN credits.activity_rules.span IS
 	'length of the windows, in hours; they follow each other since 2000-01-01 00:00 UTC';
 COMMENT ON COLUMN credits.activity_rules.minimum IS
 	'with fewer credits spent, or refunded, nothing is suspicious';
@@ -89,6 +89,10 @@ CREATE TABLE credits.activity_position (
 	one boolean NOT NULL,
 	safe_id bigint NOT NULL,
 	refused_at timestamptz NOT NULL,
+	again_id bigint NOT NULL,
+	again_at timestamptz NOT NULL,
+	last_id bigint NOT NULL,
+	last_at timestamptz NOT NULL,
 	since timestamptz NOT NULL,
 	system bigint,
 	mark_id bigint,
@@ -107,13 +111,20 @@ COMMENT ON COLUMN credits.activity_position.safe_id IS
 	'all transactions up to this id that there will ever be have been examined';
 COMMENT ON COLUMN credits.activity_position.refused_at IS
 	'all refusals up to this instant that there will ever be have been examined';
+COMMENT ON COLUMN credits.activity_position.again_id IS
+	'the last_id of the run before: while the mark is not reached, runs read again from there';
+COMMENT ON COLUMN credits.activity_position.again_at IS
+	'the last_at of the run before: the same for refusals';
+COMMENT ON COLUMN credits.activity_position.last_id IS
+	'the newest id when the last run began';
+COMMENT ON COLUMN credits.activity_position.last_at IS 'when the last run began';
 COMMENT ON COLUMN credits.activity_position.since IS
 	'credits.activity_hours is complete from this instant on';
 COMMENT ON COLUMN credits.activity_position.system IS
 	'system identifier of the cluster that mark_xid belongs to; that of another one does not count';
 COMMENT ON COLUMN credits.activity_position.mark_id IS 'the next safe_id, see mark_xid';
 COMMENT ON COLUMN credits.activity_position.mark_xid IS
-	'a run that begins when nobody needs this transaction id any more, or a lower one, moves to the mark when it ends';
+	'a run that begins when all transactions below this id have ended moves to the mark when it ends';
 COMMENT ON COLUMN credits.activity_position.mark_at IS 'the next refused_at, see mark_xid';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.activity_rules', '');
@@ -127,7 +138,7 @@ CREATE FUNCTION @extschema@.credits_set_activity_rule(
 	name text,
 	kind text DEFAULT NULL,
 	threshold numeric DEFAULT NULL,
-	per interval DEFAULT NULL,
+	span interval DEFAULT NULL,
 	minimum bigint DEFAULT NULL,
 	baseline interval DEFAULT NULL,
 	pauses boolean DEFAULT NULL,

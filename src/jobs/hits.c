@@ -30,16 +30,16 @@ enum
 };
 
 #define HIT_COLUMNS \
-	"r.name, r.kind, r.threshold, r.pauses, w.starts_at, w.starts_at + r.per"
+	"r.name, r.kind, r.threshold, r.pauses, w.starts_at, w.starts_at + r.span"
 
 /* the windows of a rule that begin with one of some instants */
 #define WINDOW_OF(at) \
-	"date_bin(r.per, " at ", '2000-01-01 00:00:00+00') AS starts_at"
+	"date_bin(r.span, " at ", '2000-01-01 00:00:00+00') AS starts_at"
 
 /* it has not ended when the rule was set, nor is it forgotten, nor reported */
 #define IS_LOOKED_AT(since) \
-	" r.enabled AND w.starts_at + r.per > r.set_at" \
-	" AND w.starts_at + r.per > " since \
+	" r.enabled AND w.starts_at + r.span > r.set_at" \
+	" AND w.starts_at + r.span > " since \
 	" AND NOT EXISTS (SELECT FROM credits.activity_hits AS x" \
 	" WHERE x.account_id = $1 AND x.rule = r.name AND x.starts_at = w.starts_at)"
 
@@ -60,11 +60,11 @@ static SqlStatement find_by_sums = {
 	" WHERE h.account_id = $1 AND h.hour BETWEEN $2 AND $3) AS w"
 	" CROSS JOIN LATERAL (SELECT sum(h.spent) AS spent, sum(h.refunded) AS refunded"
 	" FROM credits.activity_hours AS h WHERE h.account_id = $1"
-	" AND h.hour >= w.starts_at AND h.hour < w.starts_at + r.per) AS s"
+	" AND h.hour >= w.starts_at AND h.hour < w.starts_at + r.span) AS s"
 	" CROSS JOIN LATERAL (SELECT greatest(w.starts_at - r.baseline, $4) AS starts_at) AS b"
 	/* per window, of the hourly mean */
 	" CROSS JOIN LATERAL (SELECT greatest(COALESCE(sum(h.spent), 0), 0)"
-	" * extract(epoch FROM r.per)"
+	" * extract(epoch FROM r.span)"
 	" / nullif(extract(epoch FROM w.starts_at - b.starts_at), 0) AS mean"
 	" FROM credits.activity_hours AS h WHERE h.account_id = $1 AND r.kind = 'spend'"
 	" AND s.spent >= r.minimum"
@@ -93,7 +93,7 @@ static SqlStatement find_by_refusals = {
 	" FROM credits.events AS e WHERE e.account_id = $1"
 	" AND e.kind IN ('deduction_refused', 'hold_refused', 'redemption_refused')"
 	" AND (e.kind = 'redemption_refused') = (r.kind = 'redemptions')"
-	" AND e.created_at >= w.starts_at AND e.created_at < w.starts_at + r.per) AS s"
+	" AND e.created_at >= w.starts_at AND e.created_at < w.starts_at + r.span) AS s"
 	" WHERE r.kind IN ('refusals', 'redemptions') AND" IS_LOOKED_AT("$3")
 	" AND s.refused > r.threshold"
 	" ORDER BY r.name, w.starts_at",

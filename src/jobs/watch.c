@@ -10,14 +10,19 @@
  *
  * An account's rows are committed in the order of their ids.  So what is counted of
  * an account is known by the id of its last row, and no row is ever counted twice,
- * although the position has to be behind: ids are taken before commits.  It moves as
- * follows.  When a run begins, it notes the newest id and, after that, the next
- * transaction id: the mark.  Whoever has drawn an id up to there, and has not ended,
- * holds a snapshot or a transaction id that is not above that one.  A later run that
- * begins when nobody needs any such transaction id sees all rows up to the mark, and
- * when it has examined them the position moves there.  So each row is mostly read
- * by two runs, and counted by one.  What pg_dump or an open transaction holds back is
- * read again by each run until that ends, but nothing is lost or counted twice.
+ * although the position has to be behind: ids are drawn before commits.  It moves by
+ * marks.  When a run begins, it takes a moment (see src/tell/moments.h), whose last id
+ * and next transaction id are the mark.  Transactions have their own id before those
+ * of the log.  So a later run that begins when all transactions below the mark have
+ * ended sees all rows up to it that there will ever be, and when it has examined them
+ * the position moves there.  Who only reads, such as pg_dump, holds nothing back.
+ *
+ * So each row is mostly read by two runs, and counted by one.  While a transaction
+ * that writes, or a prepared one, keeps the mark from being reached, a run reads what
+ * came since the run before the last one began, and not all from the position on.
+ * What is committed later than that is read when the mark is reached, or counted
+ * when its account spends again.  So each row is read by three runs or four, however
+ * long the position is held back.
  *
  * Refusals are events that count, see src/ledger/refusals.c.  An event counts for
  * credits.refusal_window; those that may have changed since the position are read.
@@ -39,12 +44,10 @@
 #include "ledger/ledger.h"
 #include "store/statements.h"
 #include "tell/activity.h"
+#include "tell/moments.h"
 
-#include "access/table.h"
-#include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -63,13 +66,19 @@ enum
 	PART_PAUSES
 };
 
-/* Which rows there are: those up to an id that were drawn before a transaction id */
+/* A place in the log and among the refusals */
+typedef struct WatchPlace
+{
+	int64		id;
+	TimestampTz at;
+} WatchPlace;
+
+/* A place, and the transaction id below which all must have ended */
 typedef struct WatchMark
 {
 	int64		system;			/* of the cluster */
-	int64		id;
 	uint64		xid;			/* 0 if there is no mark */
-	TimestampTz at;
+	WatchPlace	place;
 } WatchMark;
 
 /* The run of the job that this session is executing */
@@ -78,30 +87,33 @@ static struct
 	int			part;
 	bool		ours;			/* or is the position left to another run? */
 	bool		read;			/* have all transactions been examined? */
-	int64		safe_id;		/* the position */
-	TimestampTz refused_at;
+	WatchPlace	safe;			/* the position */
+	WatchPlace	again;			/* where the run before the last one began */
+	WatchPlace	last;			/* and the last one */
 	TimestampTz since;
-	WatchMark	mark;			/* that came with it */
+	WatchMark	mark;			/* that came with the position */
 	bool		reached;		/* does this run see all rows up to it? */
 	WatchMark	next;			/* the mark of this run */
 }			watch;
 
 static SqlStatement lock_position = {
-	"SELECT safe_id, refused_at, since, system, mark_id, mark_xid, mark_at"
+	"SELECT safe_id, refused_at, again_id, again_at, last_id, last_at, since,"
+	" system, mark_xid, mark_id, mark_at"
 	" FROM credits.activity_position FOR UPDATE SKIP LOCKED",
 	(const Oid[]) {InvalidOid}
 };
 
 /* nothing, if another run has moved it; sums are kept for as long as any rule needs */
 static SqlStatement move_position = {
-	"UPDATE credits.activity_position AS p SET safe_id = $3, refused_at = $4,"
-	" since = greatest(p.since, $5 - (SELECT COALESCE(max(r.baseline), '0')"
-	" + max(r.per) + '24 hours' FROM credits.activity_rules AS r)),"
-	" system = $6, mark_id = $7, mark_xid = $8, mark_at = $9"
-	" WHERE p.safe_id = $1 AND p.mark_xid IS NOT DISTINCT FROM $2",
+	"UPDATE credits.activity_position AS p SET safe_id = $4, refused_at = $5,"
+	" again_id = p.last_id, again_at = p.last_at, last_id = $6, last_at = $7,"
+	" since = greatest(p.since, $7 - (SELECT COALESCE(max(r.baseline), '0')"
+	" + max(r.span) + '24 hours' FROM credits.activity_rules AS r)),"
+	" system = $8, mark_xid = $9, mark_id = $10, mark_at = $11"
+	" WHERE p.safe_id = $1 AND p.last_id = $2 AND p.mark_xid IS NOT DISTINCT FROM $3",
 	(const Oid[]) {
-		INT8OID, XID8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
-		XID8OID, TIMESTAMPTZOID, InvalidOid
+		INT8OID, INT8OID, XID8OID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
+		INT8OID, XID8OID, INT8OID, TIMESTAMPTZOID, InvalidOid
 	}
 };
 
@@ -140,11 +152,21 @@ static SqlStatement find_transactions = {
 	(const Oid[]) {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, InvalidOid}
 };
 
+/*
+ * Of the next refusals, the last one of each account and hour, since windows consist
+ * of whole hours; and the last of all.
+ */
 static SqlStatement find_refusals = {
-	"SELECT e.created_at, e.id FROM credits.events AS e"
+	"WITH b AS MATERIALIZED (SELECT e.created_at, e.id, e.account_id"
+	" FROM credits.events AS e"
 	" WHERE e.kind IN ('deduction_refused', 'hold_refused', 'redemption_refused')"
 	" AND (e.created_at, e.id) > ($1, $2) AND e.created_at <= $3"
-	" ORDER BY e.created_at, e.id LIMIT $4",
+	" ORDER BY e.created_at, e.id LIMIT $4), n AS ("
+	"SELECT b.created_at, b.id, row_number() OVER (PARTITION BY b.account_id,"
+	" date_trunc('hour', b.created_at, 'UTC') ORDER BY b.created_at DESC, b.id DESC) AS nth,"
+	" row_number() OVER (ORDER BY b.created_at DESC, b.id DESC) AS nth_of_all FROM b) "
+	"SELECT n.created_at, n.id FROM n WHERE n.nth = 1 OR n.nth_of_all = 1"
+	" ORDER BY n.created_at, n.id",
 	(const Oid[]) {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, InvalidOid}
 };
 
@@ -192,20 +214,17 @@ static SqlStatement end_hit = {
  */
 
 /*
- * Returns the oldest transaction id that somebody still needs: that of a transaction
- * which is running or prepared, or which a snapshot does not see.  The job's own
- * count, too.
+ * Reads a place from two columns of the position.
  */
-static uint64
-oldest_needed_xid(void)
+static WatchPlace
+read_place(const SqlResult *found, int column)
 {
-	Relation	rel = tables_open(&accounts_table, AccessShareLock);
-	TransactionId oldest = GetOldestNonRemovableTransactionId(rel);
-	uint64		next;
+	WatchPlace	place;
+	bool		isnull;
 
-	table_close(rel, AccessShareLock);
-	next = U64FromFullTransactionId(ReadNextFullTransactionId());
-	return next - (uint32) ((TransactionId) next - oldest);
+	place.id = DatumGetInt64(statements_value(found, 0, column, &isnull));
+	place.at = DatumGetTimestampTz(statements_value(found, 0, column + 1, &isnull));
+	return place;
 }
 
 /*
@@ -221,15 +240,15 @@ read_position(void)
 
 	if (found->nrows == 0)
 		return false;
-	watch.safe_id = DatumGetInt64(statements_value(found, 0, 1, &isnull));
-	watch.refused_at = DatumGetTimestampTz(statements_value(found, 0, 2, &isnull));
-	watch.since = DatumGetTimestampTz(statements_value(found, 0, 3, &isnull));
-	watch.mark.system = DatumGetInt64(statements_value(found, 0, 4, &unmarked));
+	watch.safe = read_place(found, 1);
+	watch.again = read_place(found, 3);
+	watch.last = read_place(found, 5);
+	watch.since = DatumGetTimestampTz(statements_value(found, 0, 7, &isnull));
+	watch.mark.system = DatumGetInt64(statements_value(found, 0, 8, &unmarked));
 	if (unmarked)
 		return true;
-	watch.mark.id = DatumGetInt64(statements_value(found, 0, 5, &isnull));
-	watch.mark.xid = DatumGetUInt64(statements_value(found, 0, 6, &isnull));
-	watch.mark.at = DatumGetTimestampTz(statements_value(found, 0, 7, &isnull));
+	watch.mark.xid = DatumGetUInt64(statements_value(found, 0, 9, &isnull));
+	watch.mark.place = read_place(found, 10);
 	return true;
 }
 
@@ -251,6 +270,8 @@ forget_old(void)
 static void
 begin_reading(void)
 {
+	FeedMoment *now;
+
 	memset(&watch, 0, sizeof(watch));
 	activity_end();
 	activity_begin();
@@ -260,19 +281,25 @@ begin_reading(void)
 		forget_old();
 		return;
 	}
-	if (store_ids_are_cached(&log_table))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("sequence \"credits.transactions_id_seq\" has a cache"),
-				 errdetail("Ids of transactions must be drawn one by one, or the job could miss some."),
-				 errhint("Run ALTER SEQUENCE credits.transactions_id_seq CACHE 1, and end the sessions that have used it.")));
-	watch.reached = watch.mark.xid != 0 && watch.mark.system == rows_system() &&
-		oldest_needed_xid() > watch.mark.xid;
 	watch.next.system = rows_system();
-	watch.next.at = clock_now();
-	/* in this order, see above */
-	watch.next.id = store_newest_id(&log_table);
-	watch.next.xid = U64FromFullTransactionId(ReadNextFullTransactionId());
+	/* who is not below the mark reads the clock later */
+	watch.next.place.at = clock_now();
+	PushActiveSnapshot(store_snapshot(true));
+	now = moments_take(&log_table);
+	PopActiveSnapshot();
+	watch.next.place.id = now->last_id;
+	watch.next.xid = now->next_xid;
+	watch.reached = watch.mark.xid != 0 && watch.mark.system == watch.next.system &&
+		now->xmin >= watch.mark.xid;
+}
+
+/*
+ * Returns the place after which this run begins.
+ */
+static WatchPlace
+first_place(void)
+{
+	return watch.reached ? watch.safe : watch.again;
 }
 
 /*
@@ -285,19 +312,22 @@ end_reading(void)
 	bool		stays = watch.mark.xid != 0 && !watch.reached &&
 		watch.mark.system == watch.next.system;
 	const WatchMark *mark = stays ? &watch.mark : &watch.next;
-	Datum		values[9];
-	bool		isnull[9] = {false};
+	WatchPlace	safe = watch.reached ? watch.mark.place : watch.safe;
+	Datum		values[11];
+	bool		isnull[11] = {false};
 
-	values[0] = Int64GetDatum(watch.safe_id);
-	values[1] = UInt64GetDatum(watch.mark.xid);
-	isnull[1] = watch.mark.xid == 0;
-	values[2] = Int64GetDatum(watch.reached ? watch.mark.id : watch.safe_id);
-	values[3] = TimestampTzGetDatum(watch.reached ? watch.mark.at : watch.refused_at);
-	values[4] = TimestampTzGetDatum(watch.next.at);
-	values[5] = Int64GetDatum(mark->system);
-	values[6] = Int64GetDatum(mark->id);
-	values[7] = UInt64GetDatum(mark->xid);
-	values[8] = TimestampTzGetDatum(mark->at);
+	values[0] = Int64GetDatum(watch.safe.id);
+	values[1] = Int64GetDatum(watch.last.id);
+	values[2] = UInt64GetDatum(watch.mark.xid);
+	isnull[2] = watch.mark.xid == 0;
+	values[3] = Int64GetDatum(safe.id);
+	values[4] = TimestampTzGetDatum(safe.at);
+	values[5] = Int64GetDatum(watch.next.place.id);
+	values[6] = TimestampTzGetDatum(watch.next.place.at);
+	values[7] = Int64GetDatum(mark->system);
+	values[8] = UInt64GetDatum(mark->xid);
+	values[9] = Int64GetDatum(mark->place.id);
+	values[10] = TimestampTzGetDatum(mark->place.at);
 	(void) statements_run(&move_position, values, isnull);
 	forget_old();
 }
@@ -525,12 +555,12 @@ begin_watch_part(JobRange *range)
 		case PART_TRANSACTIONS:
 			begin_reading();
 			range->find = &find_transactions;
-			range->after_id = watch.safe_id;
+			range->after_id = first_place().id;
 			break;
 		case PART_REFUSALS:
 			range->find = &find_refusals;
 			/* those from then on can still count what was refused later */
-			range->after_at = watch.refused_at;
+			range->after_at = first_place().at;
 			if (clock_refusal_window())
 				range->after_at = clock_before(range->after_at, clock_refusal_window());
 			range->after_id = PG_INT64_MIN;
@@ -556,7 +586,7 @@ resume_part(JobRange *range)
 		return true;
 	if (watch.part == PART_REFUSALS && !watch.read)
 		return false;
-	if (watch.part == PART_TRANSACTIONS && range->after_id >= watch.next.id)
+	if (watch.part == PART_TRANSACTIONS && range->after_id >= watch.next.place.id)
 		watch.read = true;		/* do not run after those who spend */
 	if (watch.part == PART_TRANSACTIONS && watch.read)
 		return false;

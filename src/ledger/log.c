@@ -18,6 +18,7 @@
 #include "ledger/roles.h"
 #include "store/statements.h"
 
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "common/int.h"
 #include "executor/executor.h"
@@ -154,8 +155,17 @@ log_add_held(Posting *posting, TransactionKind kind, TimestampTz at,
 	entry->held = held;
 	change_balance(posting, entry);
 
-	entry->id = posting->dry ? FIRST_DRY_ID + posting->nentries :
-		store_next_id(&log_table);
+	if (posting->dry)
+		entry->id = FIRST_DRY_ID + posting->nentries;
+	else
+	{
+		/*
+		 * before that of the entry, as of events: readers rely on it, see
+		 * moments.h
+		 */
+		(void) GetTopFullTransactionId();
+		entry->id = store_next_id(&log_table);
+	}
 	if (entry->id <= account->last_transaction_id && !posting->dry)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -29,8 +29,8 @@ PG_FUNCTION_INFO_V1(credits_remove_activity_rule);
 #define MAX_THRESHOLD_SCALE 6
 
 /* spans of time, in hours */
-#define MIN_PER 1
-#define MAX_PER (7 * HOURS_PER_DAY)
+#define MIN_SPAN 1
+#define MAX_SPAN (7 * HOURS_PER_DAY)
 #define MIN_BASELINE HOURS_PER_DAY
 #define MAX_BASELINE (366 * HOURS_PER_DAY)
 
@@ -52,7 +52,7 @@ enum
 	SET_RULE_NAME,
 	SET_RULE_KIND,
 	SET_RULE_THRESHOLD,
-	SET_RULE_PER,
+	SET_RULE_SPAN,
 	SET_RULE_MINIMUM,
 	SET_RULE_BASELINE,
 	SET_RULE_PAUSES,
@@ -63,7 +63,7 @@ static const SetArg set_rule_args[] = {
 	[SET_RULE_NAME] = {"name", SET_NAMES},
 	[SET_RULE_KIND] = {"kind", SET_NEEDED},
 	[SET_RULE_THRESHOLD] = {"threshold", SET_NEEDED},
-	[SET_RULE_PER] = {"per", SET_KEEPS, "1 hour"},
+	[SET_RULE_SPAN] = {"span", SET_KEEPS, "1 hour"},
 	[SET_RULE_MINIMUM] = {"minimum", SET_KEEPS},
 	[SET_RULE_BASELINE] = {"baseline", SET_KEEPS},
 	[SET_RULE_PAUSES] = {"pauses", SET_KEEPS, "false"},
@@ -75,13 +75,13 @@ static const SetArg set_rule_args[] = {
 
 /* in the order of the arguments */
 static SqlStatement find_rule = {
-	"SELECT name, kind, threshold, per, minimum, baseline, pauses, enabled"
+	"SELECT name, kind, threshold, span, minimum, baseline, pauses, enabled"
 	" FROM credits.activity_rules WHERE name = $1 FOR NO KEY UPDATE",
 	(const Oid[]) {TEXTOID, InvalidOid}
 };
 
 static SqlStatement insert_rule = {
-	"INSERT INTO credits.activity_rules (name, kind, threshold, per, minimum,"
+	"INSERT INTO credits.activity_rules (name, kind, threshold, span, minimum,"
 	" baseline, pauses, enabled, set_at, role)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, session_user)"
 	" ON CONFLICT DO NOTHING",
@@ -92,7 +92,7 @@ static SqlStatement insert_rule = {
 };
 
 static SqlStatement update_rule = {
-	"UPDATE credits.activity_rules SET kind = $2, threshold = $3, per = $4,"
+	"UPDATE credits.activity_rules SET kind = $2, threshold = $3, span = $4,"
 	" minimum = $5, baseline = $6, pauses = $7, enabled = $8, set_at = $9,"
 	" role = session_user WHERE name = $1",
 	(const Oid[]) {
@@ -107,8 +107,9 @@ static SqlStatement delete_rule = {
 };
 
 static SqlStatement begin_position = {
-	"INSERT INTO credits.activity_position (one, safe_id, refused_at, since)"
-	" SELECT true, $1, $2, $2 WHERE EXISTS (SELECT FROM credits.activity_rules)"
+	"INSERT INTO credits.activity_position (one, safe_id, refused_at, again_id,"
+	" again_at, last_id, last_at, since)"
+	" SELECT true, $1, $2, $1, $2, $1, $2, $2 WHERE EXISTS (SELECT FROM credits.activity_rules)"
 	" ON CONFLICT DO NOTHING",
 	(const Oid[]) {INT8OID, TIMESTAMPTZOID, InvalidOid}
 };
@@ -199,7 +200,7 @@ read_hours(Set *set, int n, int min, int max)
 						   DatumGetCString(DirectFunctionCall1(interval_out,
 															   IntervalPGetDatum(value)))),
 				 errhint("Pass a span such as '%s'.",
-						 n == SET_RULE_PER ? "1 hour" : "28 days")));
+						 n == SET_RULE_SPAN ? "1 hour" : "28 days")));
 	hours->time = time;
 	sets_replace(set, n, IntervalPGetDatum(hours));
 }
@@ -230,7 +231,7 @@ check_rule(Set *set)
 												  activity_names);
 
 	check_threshold(fcinfo);
-	read_hours(set, SET_RULE_PER, MIN_PER, MAX_PER);
+	read_hours(set, SET_RULE_SPAN, MIN_SPAN, MAX_SPAN);
 	if (kind == ACTIVITY_SPEND)
 	{
 		if (PG_ARGISNULL(SET_RULE_BASELINE))

@@ -286,7 +286,7 @@ FeedPage *
 feed_read(FeedPosition *position, int max_rows)
 {
 	FeedPage   *page = palloc0(sizeof(FeedPage));
-	FeedMoment *now = moments_take();
+	FeedMoment *now = moments_take(&events_table);
 
 	check_later(now, position->done);
 	check_later(now, position->batch);

@@ -22,10 +22,11 @@
 #include "utils/snapmgr.h"
 
 /*
- * Raises an error unless transactions can be told apart here and now.
+ * Raises an error unless transactions, and the ids of a table that they draw, can be
+ * told apart here and now.
  */
 static void
-check_moment(void)
+check_moment(StoreTable *table)
 {
 	if (RecoveryInProgress() || GetActiveSnapshot()->takenDuringRecovery)
 		ereport(ERROR,
@@ -33,12 +34,13 @@ check_moment(void)
 				 errmsg("events cannot be read on a standby"),
 				 errdetail("A snapshot taken there does not show which transactions are running."),
 				 errhint("Read them on the primary.  After a promotion, begin a new transaction.")));
-	if (store_ids_are_cached(&events_table))
+	if (store_ids_are_cached(table))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("sequence \"credits.events_id_seq\" has a cache"),
-				 errdetail("Ids of events must be drawn one by one, or readers could miss some."),
-				 errhint("Run ALTER SEQUENCE credits.events_id_seq CACHE 1, and end the sessions that have used it.")));
+				 errmsg("sequence \"credits.%s\" has a cache", table->sequence),
+				 errdetail("Its ids must be drawn one by one, or readers could miss some."),
+				 errhint("Run ALTER SEQUENCE credits.%s CACHE 1, and end the sessions that have used it.",
+						 table->sequence)));
 }
 
 /*
@@ -63,22 +65,22 @@ add_own(FeedMoment *moment)
 }
 
 /*
- * Returns the moment of the active snapshot.
+ * Returns the moment of the active snapshot, for the ids of a table.
  */
 FeedMoment *
-moments_take(void)
+moments_take(StoreTable *table)
 {
 	FeedMoment *moment = palloc0(sizeof(FeedMoment));
 	char	   *shown;
 
-	check_moment();
+	check_moment(table);
 	shown = OidOutputFunctionCall(F_PG_SNAPSHOT_OUT,
 								  OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
 	if (!moments_parse_snapshot(shown, moment))
 		elog(ERROR, "unexpected snapshot");
 	add_own(moment);
 	/* in this order, see moments.h */
-	moment->last_id = store_newest_id(&events_table);
+	moment->last_id = store_newest_id(table);
 	moment->next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
 	Assert(moment->next_xid >= moment->xmax);
 	return moment;

@@ -5,13 +5,13 @@
 #ifndef CREDITS_TELL_MOMENTS_H
 #define CREDITS_TELL_MOMENTS_H
 
-#include "base/base.h"
+#include "store/store.h"
 
 #pragma GCC visibility push(hidden)
 
 /*
- * A snapshot and, noted after it was taken, the last id of an event and the next
- * transaction id, in this order.
+ * A snapshot and, noted after it was taken, the last id of a table, that of
+ * events or the log, and the next transaction id, in this order.
  *
  * A transaction that the moment does not see has begun by then or will begin: it
  * is in xip, or from xmax to before next_xid, or from next_xid on.  The last can
@@ -27,7 +27,7 @@ typedef struct FeedMoment
 	int64		last_id;
 } FeedMoment;
 
-extern FeedMoment *moments_take(void);
+extern FeedMoment *moments_take(StoreTable *table);
 extern bool moments_sees(const FeedMoment *moment, uint64 xid);
 extern bool moments_covers(const FeedMoment *later,
 						   const FeedMoment *earlier);

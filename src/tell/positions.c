@@ -344,7 +344,7 @@ positions_add(text *consumer, int64 after_id)
 	if (after_id < 0)
 	{
 		PushActiveSnapshot(store_snapshot(true));
-		position.done = moments_take();
+		position.done = moments_take(&events_table);
 		PopActiveSnapshot();
 		position.safe_id = known_safe_id(position.done);
 	}

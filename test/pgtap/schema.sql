@@ -328,6 +328,10 @@ $$, $$ VALUES
 	('credits.activity_position', 'one', 'boolean', true),
 	('credits.activity_position', 'safe_id', 'bigint', true),
 	('credits.activity_position', 'refused_at', 'timestamp with time zone', true),
+	('credits.activity_position', 'again_id', 'bigint', true),
+	('credits.activity_position', 'again_at', 'timestamp with time zone', true),
+	('credits.activity_position', 'last_id', 'bigint', true),
+	('credits.activity_position', 'last_at', 'timestamp with time zone', true),
 	('credits.activity_position', 'since', 'timestamp with time zone', true),
 	('credits.activity_position', 'system', 'bigint', false),
 	('credits.activity_position', 'mark_id', 'bigint', false),
@@ -336,7 +340,7 @@ $$, $$ VALUES
 	('credits.activity_rules', 'name', 'text', true),
 	('credits.activity_rules', 'kind', 'text', true),
 	('credits.activity_rules', 'threshold', 'numeric', true),
-	('credits.activity_rules', 'per', 'interval', true),
+	('credits.activity_rules', 'span', 'interval', true),
 	('credits.activity_rules', 'minimum', 'bigint', false),
 	('credits.activity_rules', 'baseline', 'interval', false),
 	('credits.activity_rules', 'pauses', 'boolean', true),
@@ -2261,7 +2265,7 @@ $$, $$ VALUES
 	('public.credits_rotate_webhook_secret', 'account text, address text, keep interval DEFAULT ''1 day''::interval', 'text'),
 	('public.credits_schedule', 'schedule text DEFAULT NULL::text, job text DEFAULT NULL::text', 'bigint'),
 	('public.credits_set_activity_rule',
-	 'name text, kind text DEFAULT NULL::text, threshold numeric DEFAULT NULL::numeric, per interval DEFAULT NULL::interval,'
+	 'name text, kind text DEFAULT NULL::text, threshold numeric DEFAULT NULL::numeric, span interval DEFAULT NULL::interval,'
 	 ' minimum bigint DEFAULT NULL::bigint, baseline interval DEFAULT NULL::interval, pauses boolean DEFAULT NULL::boolean,'
 	 ' enabled boolean DEFAULT NULL::boolean, clear text[] DEFAULT NULL::text[]',
 	 'boolean'),

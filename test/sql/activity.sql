@@ -33,7 +33,7 @@ SELECT credits_set_activity_rule('burst', minimum => 500);
 SELECT credits_set_activity_rule('burst', baseline => '2 days', pauses => true);
 SELECT credits_set_activity_rule('burst', clear => '{minimum}');
 SELECT credits_set_activity_rule('burst', clear => '{pauses}');
-SELECT kind, threshold, per, minimum, baseline, pauses, enabled FROM credits.activity_rules;
+SELECT kind, threshold, span, minimum, baseline, pauses, enabled FROM credits.activity_rules;
 SELECT one, safe_id, refused_at, since, mark_id FROM credits.activity_position;
 
 -- bad input
@@ -46,10 +46,10 @@ SELECT credits_set_activity_rule('new', 'refusals', 0);
 SELECT credits_set_activity_rule('new', 'refusals', 'NaN');
 SELECT credits_set_activity_rule('new', 'refusals', 0.0000001);
 SELECT credits_set_activity_rule('new', 'refusals', 1000000001);
-SELECT credits_set_activity_rule('new', 'refusals', 5, per => '30 minutes');
-SELECT credits_set_activity_rule('new', 'refusals', 5, per => '8 days');
-SELECT credits_set_activity_rule('new', 'refusals', 5, per => '1 month');
-SELECT credits_set_activity_rule('new', 'refusals', 5, per => '90 minutes');
+SELECT credits_set_activity_rule('new', 'refusals', 5, span => '30 minutes');
+SELECT credits_set_activity_rule('new', 'refusals', 5, span => '8 days');
+SELECT credits_set_activity_rule('new', 'refusals', 5, span => '1 month');
+SELECT credits_set_activity_rule('new', 'refusals', 5, span => '90 minutes');
 SELECT credits_set_activity_rule('new', 'refusals', 5, minimum => 5);
 SELECT credits_set_activity_rule('new', 'refunds', 0.5, baseline => '28 days', minimum => 5);
 SELECT credits_set_activity_rule('new', 'refunds', 0.5, minimum => 0);
@@ -131,7 +131,7 @@ CALL credits_watch();
 SELECT count(*) FROM hits;
 
 -- refunds: half of what was spent is not above half
-SELECT credits_set_activity_rule('refunds', 'refunds', 0.5, per => '1 day', minimum => 100);
+SELECT credits_set_activity_rule('refunds', 'refunds', 0.5, span => '1 day', minimum => 100);
 SELECT kind FROM credits_open_account('ac:5', 1000000);
 SELECT transaction_id AS spend FROM credits_deduct('ac:5', 180) \gset
 SELECT amount FROM credits_refund(:spend, 90);
@@ -148,7 +148,7 @@ SELECT count(*) FROM hits;
 
 -- refusals: as many as the threshold, and one more; the events count
 SELECT credits_set_activity_rule('refused', 'refusals', 3, pauses => true);
-SELECT credits_set_activity_rule('guessing', 'redemptions', 2, per => '2 hours');
+SELECT credits_set_activity_rule('guessing', 'redemptions', 2, span => '2 hours');
 SELECT kind FROM credits_open_account('ac:6', 10);
 SELECT code FROM credits_try_deduct('ac:6', 11);
 SELECT code FROM credits_try_deduct('ac:6', 11);
@@ -188,6 +188,21 @@ SELECT kind FROM credits_close_account('ac:7', 'gone');
 CALL credits_watch();
 SELECT status FROM credits.accounts WHERE name = 'ac:7';
 SELECT rule, pauses, paused_at FROM credits.activity_hits WHERE account_id = credits.account_id('ac:7');
+
+-- if each refusal is an event of its own, each hour of an account is looked at once
+RESET ROLE;
+SET credits.refusal_window = '0';
+SET ROLE regress_credits_admin;
+SELECT kind FROM credits_open_account('ac:8', 10);
+SET credits.test_clock = '2071-01-05 04:00:00+00';
+SELECT count(*) FROM generate_series(1, 4) AS n CROSS JOIN LATERAL credits_try_deduct('ac:8', 10 + n) AS t WHERE NOT t.ok;
+SET credits.test_clock = '2071-01-05 05:00:00+00';
+SELECT count(*) FROM generate_series(1, 4) AS n CROSS JOIN LATERAL credits_try_deduct('ac:8', 10 + n) AS t WHERE NOT t.ok;
+CALL credits_watch(3);
+SELECT detail->'figure' AS figure, starts, ends FROM hits WHERE detail->>'account' = 'ac:8';
+RESET ROLE;
+RESET credits.refusal_window;
+SET ROLE regress_credits_admin;
 
 -- what fails is passed over, and counted with what the account does next
 RESET ROLE;

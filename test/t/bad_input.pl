@@ -197,7 +197,7 @@ INSERT INTO bad.valid VALUES
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
-	('public.credits_set_activity_rule', 'kind', $$'spend'$$), ('public.credits_set_activity_rule', 'per', $$'2 hours'$$), ('public.credits_set_activity_rule', 'minimum', '5'),
+	('public.credits_set_activity_rule', 'kind', $$'spend'$$), ('public.credits_set_activity_rule', 'span', $$'2 hours'$$), ('public.credits_set_activity_rule', 'minimum', '5'),
 	('public.credits_set_activity_rule', 'name', $$'rule'$$), ('public.credits_remove_activity_rule', 'name', $$'rule'$$),
 	('public.credits_ack_events', 'token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
 	('public.credits_add_consumer', 'consumer', $$'another'$$),
