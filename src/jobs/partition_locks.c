@@ -180,6 +180,8 @@ partition_locks_with_log(int64 until_id, CatchWork work, void *arg)
 {
 	LockedWork	locked = {work, arg, AccessExclusiveLock};
 
+	/* first, as for making partitions: else each could wait for the other */
+	leaves_lock(&log_table, ShareUpdateExclusiveLock, NoLock);
 	lock_partitions(until_id);
 	leaves_lock(&log_table, NoLock, ShareUpdateExclusiveLock);
 	check_rest();

@@ -292,8 +292,8 @@ exchange_rest(void *arg)
 								name, name));
 	partition_tables_make("log_default", name);
 	partition_tables_attach_rest();
-	/* go on where the next partition begins */
-	if (is_last(&range) && rest.until)
+	/* go on where the next partition begins, but never backwards */
+	if (is_last(&range) && rest.until > rest.newest)
 		statements_execute(psprintf("ALTER SEQUENCE credits.%s RESTART WITH " INT64_FORMAT,
 									log_table.sequence, until));
 }

@@ -134,8 +134,9 @@ verify_reach(Verification *v, const Replay *replay, const Entry *entry)
 }
 
 /*
- * Returns the hash of the row before one, in the chain of its account: of a row that the
- * closing covers, of the anchor before, or none.
+ * Returns the hash of the row before one, in the chain of its account: as an earlier
+ * closing has noted it for a copy, of a row of the log, of the anchor before, or none.
+ * A copy does not come right before a row that is none, but an anchor after it does.
  */
 static int
 previous_hash(const Closure *closure, const Entry *entry, uint8 *hash)
@@ -147,24 +148,26 @@ previous_hash(const Closure *closure, const Entry *entry, uint8 *hash)
 	StoreScan	scan;
 	bool		found = false;
 
-	if (entry->id <= closure->closing->from_id)
+	/* what a subscriber of logical replication still has may not be a copy */
+	if (entry->id <= closure->closing->from_id &&
+		anchors_find_carried(snapshot, entry->id, &carried))
 	{
-		if (!anchors_find_carried(snapshot, entry->id, &carried))
-			return 0;
 		memcpy(hash, carried.previous, carried.previous_len);
 		return carried.previous_len;
 	}
+	if (!anchors_find_before(snapshot, entry->account_id, entry->id, &anchor))
+		anchor.transaction_id = 0;
 	scan_begin(&scan, NULL, &log_by_account_id, snapshot,
 			   BY_INT64(entry->account_id), BY_TIME_UNTIL(entry->created_at));
 	while (!found && scan_peek(&scan, BackwardScanDirection, &before) &&
-		   before.id > closure->closing->from_id)
+		   before.id > anchor.transaction_id)
 		found = before.id < entry->id;
 	if (found)
 		memcpy(hash, before.hash, sizeof(before.hash));
 	scan_end(&scan);
 	if (found)
 		return sizeof(before.hash);
-	if (!anchors_find_before(snapshot, entry->account_id, entry->id, &anchor))
+	if (anchor.transaction_id == 0)
 		return 0;
 	memcpy(hash, anchor.hash, sizeof(anchor.hash));
 	return sizeof(anchor.hash);

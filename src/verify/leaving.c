@@ -120,6 +120,9 @@ merge_archived(Exchange *exchange)
 
 		if (has_archived(from, leaving->until))
 		{
+			/* what is written after it is copied would be lost */
+			statements_execute(psprintf("LOCK TABLE credits.%s, credits.archived_log_default IN SHARE MODE",
+										quote_identifier(leaving->name)));
 			leaving->merged = psprintf(MERGED_TABLE INT64_FORMAT, leaving->until - 1);
 			leaving->from = from;
 			partition_tables_copy(leaving->merged,

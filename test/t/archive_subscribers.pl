@@ -49,6 +49,13 @@ $node->safe_psql('postgres', q(SET credits.test_clock = '2020-01-01 00:00+00';
 	SELECT count(credits_open_account('user:' || i, 100000)) FROM generate_series(0, 9) AS i));
 my $hold = $node->safe_psql('postgres', q(SET credits.test_clock = '2020-01-01 00:00+00';
 	SELECT transaction_id FROM credits_hold('user:1', 5, 'hold', expires_in => '100 years')));
+# a grant that is used up when the books are closed, and gets credits back afterwards
+$node->safe_psql('postgres', q(SET credits.test_clock = '2020-01-01 00:00+00';
+	SELECT credits_set_package('pack', 100, 9.99, 'USD');
+	SELECT credits_open_account('buyer', 10);
+	SELECT outcome FROM credits_complete_purchase((SELECT purchase_id FROM credits_start_purchase('buyer', 'pack')), 'pay', 9.99);
+	SELECT status FROM credits_open_chargeback((SELECT id FROM credits.purchases), 'dispute');
+	SELECT status FROM credits_close_chargeback((SELECT id FROM credits.purchases), 'dispute', 'lost')));
 spend($node, $_, 150) foreach 2020 .. 2022;
 my ($until, $left) = split /\|/, $node->safe_psql('postgres', q(CALL credits_archive('2022-01-01')));
 cmp_ok($left, '>', 1, "$left partitions have left at the publisher, up to $until");
@@ -66,6 +73,8 @@ foreach my $subscriber ($early, $late)
 	$subscriber->safe_psql('postgres', "ALTER SUBSCRIPTION $name DISABLE; ALTER SUBSCRIPTION $name SET (slot_name = NONE); DROP SUBSCRIPTION $name; SELECT credits_sync_sequences()");
 	is($subscriber->safe_psql('postgres', $sum), $rows, "$name: has every row once");
 	$subscriber->safe_psql('postgres', 'CALL credits_partition_log()');
+	is($subscriber->safe_psql('postgres', q(SET credits.test_clock = '2023-05-01 00:00+00';
+		SELECT balance FROM credits_close_chargeback((SELECT id FROM credits.purchases), 'dispute', 'won'))), '110', "$name: a chargeback of the first year is won");
 	spend($subscriber, 2023, 150);
 	spend($subscriber, 2024, 150);
 	problems_are($subscriber, '', "$name: clean");
