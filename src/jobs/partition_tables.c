@@ -199,7 +199,7 @@ partition_tables_free_name(const char *name)
 }
 
 /*
- * Attaches an empty table as the new default partition.
+ * Attaches credits.log_default as the new default partition.
  */
 void
 partition_tables_attach_rest(void)

@@ -95,6 +95,7 @@ find_young(int64 above_id, TimestampTz since, int64 max_rows, int64 *last_id)
 		MemoryContext old = MemoryContextSwitchTo(context);
 		bool		more = scan_peek(&scan, ForwardScanDirection, &entry);
 
+		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 		if (!more)
