@@ -122,7 +122,7 @@ sqlstate_is($workers, q(SELECT credits_schedule('whenever')), '22023', 'no sched
 sqlstate_is($workers, q(SELECT credits_schedule('whenever')), '22023', 'nor from another database', dbname => $there);
 sqlstate_is($workers, q(SELECT credits_schedule('* * * * *', 'credits_sleep')), '22023', 'no job');
 is($workers->safe_psql($there, 'SELECT schedule, role FROM credits.jobs'),
-	"*/5 * * * *|postgres\n* * * * *|postgres\n*/10 * * * *|postgres\n30 * * * *|postgres\n45 * * * *|postgres",
+	"*/5 * * * *|postgres\n* * * * *|postgres\n*/10 * * * *|postgres\n30 * * * *|postgres\n45 * * * *|postgres\n*/10 * * * *|postgres",
 	'the view tells the schedules, far from pg_cron');
 is($workers->safe_psql($there, 'SELECT credits_schedule()'), '1', 'and back');
 is($workers->safe_psql($there, 'SELECT DISTINCT problem FROM credits.jobs'),
@@ -289,7 +289,7 @@ my ($remove) = slurp_file("$FindBin::RealBin/../../doc/troubleshooting.md") =~
   /^(SELECT cron\.unschedule.*?;)$/m;
 $workers->safe_psql($there, 'SELECT credits_schedule(); DROP EXTENSION credits');
 is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '6', 'DROP EXTENSION leaves the jobs');
-is($workers->safe_psql('postgres', $remove =~ s/ in app'/ in other app'/r), "t\nt\nt\nt\nt", 'and can be removed');
+is($workers->safe_psql('postgres', $remove =~ s/ in app'/ in other app'/r), "t\nt\nt\nt\nt\nt", 'and can be removed');
 is($workers->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '0', 'all of them');
 $_->stop foreach $workers, $clients;
 
