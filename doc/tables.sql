@@ -95,6 +95,8 @@ UNION ALL VALUES
 	('consumers', 'safe_id', NULL, NULL),
 	('activity_position', 'safe_id', NULL, NULL),
 	('activity_position', 'mark_id', NULL, NULL),
+	('activity_position', 'again_id', NULL, NULL),
+	('activity_position', 'last_id', NULL, NULL),
 	('activity_hours', 'last_id', NULL, NULL),
 	('deliveries', 'message_id', NULL, NULL),
 	('deliveries', 'template_id', NULL, NULL),
