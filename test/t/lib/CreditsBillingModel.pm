@@ -305,7 +305,7 @@ sub credits_of
 	my ($plan, $p) = @$line{qw(plan end)};
 	my ($every, $period) = @$plan{qw(every period)};
 	my $tried = any { $_->[0] <= $line->{start} && $line->{start} < $_->[1] } @{ $f->{trials} // [] };
-	return ratio($plan->{trial_credits} * ($line->{negative} ? -1 : 1), 1)
+	return ratio(($plan->{trial_credits} // 0) * ($line->{negative} ? -1 : 1), 1)
 	  if $line->{amount} == 0 && ($tried || !$line->{negative} && !$line->{proration} && $line->{unit} > 0);
 	my $start = min(map { $_->{start} } grep { $_->{end} == $p && !$_->{proration} && time_plus($_->{start}, $every, $period) == $p } @$lines);
 	foreach my $anchor (defined $start ? () : sort { $f->{anchors}{$b} <=> $f->{anchors}{$a} } keys %{ $f->{anchors} })
