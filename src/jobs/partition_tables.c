@@ -10,7 +10,6 @@
 #include "credits.h"
 
 #include "jobs/partition_tables.h"
-#include "ledger/anchors.h"
 #include "store/statements.h"
 
 #include "catalog/namespace.h"
@@ -105,8 +104,6 @@ likeness_text(SqlStatement *statement, const char *name, const char *other, int 
 void
 partition_tables_make(const char *name, const char *model)
 {
-	Oid			oid;
-
 	statements_execute(psprintf("CREATE TABLE credits.%s (LIKE credits.%s INCLUDING ALL)%s; "
 								"CREATE TRIGGER log_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.%s"
 								" FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change(); "
@@ -119,10 +116,7 @@ partition_tables_make(const char *name, const char *model)
 								likeness_text(&likeness, name, model, 1),
 								name, name, name, name,
 								likeness_text(&likeness, name, model, 2)));
-	oid = get_relname_relid(name, get_namespace_oid("credits", false));
-	if (OidIsValid(get_relation_constraint_oid(oid, "log_bounds", true)))
-		statements_execute(psprintf("ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
-									name));
+	partition_tables_drop_bounds(name);
 }
 
 /*
@@ -137,6 +131,19 @@ partition_tables_add_bounds(const char *table, int64 from, int64 until, bool val
 								quote_identifier(table), from == PG_INT64_MIN ? "" :
 								psprintf("id >= '" INT64_FORMAT "'::bigint AND ", from),
 								until, validate ? "" : " NOT VALID"));
+}
+
+/*
+ * Drops the constraint on the ids of a table, if it has one.
+ */
+void
+partition_tables_drop_bounds(const char *table)
+{
+	Oid			oid = get_relname_relid(table, get_namespace_oid("credits", false));
+
+	if (OidIsValid(get_relation_constraint_oid(oid, "log_bounds", true)))
+		statements_execute(psprintf("ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
+									table));
 }
 
 /*
@@ -223,16 +230,15 @@ partition_tables_rename(const char *from, const char *to)
 
 /*
  * Copies rows of the log, which a query returns, to a new table that can be a
- * partition.  As long as that is unlogged, logical replication does not see the rows,
- * which a subscriber has.
+ * partition.  Rows of different times may have the same key, if "keys_recur".  As long
+ * as the table is unlogged, logical replication does not see the rows, which a
+ * subscriber has.
  */
 void
-partition_tables_copy(const char *name, const char *query)
+partition_tables_copy(const char *name, const char *query, bool keys_recur)
 {
 	partition_tables_make(name, "log_default");
-	/* rows of different times may have the same key */
-	if (strncmp(name, COPIES_TABLE, strlen(COPIES_TABLE)) == 0 ||
-		strncmp(name, MERGED_TABLE, strlen(MERGED_TABLE)) == 0)
+	if (keys_recur)
 		statements_execute(likeness_text(&unique_keys, name, "", 1));
 	statements_execute(psprintf("ALTER TABLE credits.%s SET UNLOGGED; "
 								"INSERT INTO credits.%s %s; "

@@ -9,15 +9,14 @@
 
 #pragma GCC visibility push(hidden)
 
-/* what the name of a table begins with that has archived rows of different times */
-#define MERGED_TABLE "log_merged_"
-
 extern char *partition_tables_free_name(const char *name);
 extern void partition_tables_make(const char *name, const char *model);
-extern void partition_tables_copy(const char *name, const char *query);
+extern void partition_tables_copy(const char *name, const char *query,
+								  bool keys_recur);
 extern void partition_tables_rename(const char *from, const char *to);
 extern void partition_tables_add_bounds(const char *table, int64 from,
 										int64 until, bool validate);
+extern void partition_tables_drop_bounds(const char *table);
 extern void partition_tables_attach(const char *parent, const char *table,
 									int64 from, int64 until);
 extern void partition_tables_attach_rest(void);

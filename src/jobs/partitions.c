@@ -253,8 +253,10 @@ split_rest(const Leaf *range, const char *name)
 	static const char rows[] = "SELECT d.* FROM credits.log_default AS d WHERE d.id";
 	const char *rest = partition_tables_free_name("log_default_rest");
 
-	partition_tables_copy(name, psprintf("%s < " INT64_FORMAT, rows, range->until));
-	partition_tables_copy(rest, psprintf("%s >= " INT64_FORMAT, rows, range->until));
+	partition_tables_copy(name, psprintf("%s < " INT64_FORMAT, rows, range->until),
+						  false);
+	partition_tables_copy(rest, psprintf("%s >= " INT64_FORMAT, rows, range->until),
+						  false);
 	statements_execute("ALTER TABLE credits.log DETACH PARTITION credits.log_default; "
 					   "ALTER EXTENSION credits DROP TABLE credits.log_default; "
 					   "DROP TABLE credits.log_default");

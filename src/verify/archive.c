@@ -273,11 +273,10 @@ copy_rows(Run *run)
 	partition_tables_copy(name, psprintf("SELECT l.* FROM credits.carried_rows AS c"
 										 " JOIN credits.log AS l ON l.id = c.id"
 										 " WHERE c.until_id = " INT64_FORMAT,
-										 closing->until_id));
-	statements_execute(psprintf("ALTER TABLE credits.%s ADD CONSTRAINT log_bounds"
-								" CHECK (id < '" INT64_FORMAT "'::bigint); "
-								"ANALYZE credits.%s",
-								name, closing->until_id + 1, name));
+										 closing->until_id),
+						  true);
+	partition_tables_add_bounds(name, PG_INT64_MIN, closing->until_id + 1, true);
+	statements_execute(psprintf("ANALYZE credits.%s", name));
 	return true;
 }
 

@@ -12,8 +12,6 @@
 #include "ledger/ledger.h"
 #include "verify/verify.h"
 
-#include "miscadmin.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -159,34 +157,11 @@ check_code_row(Verification *v, TupleTableSlot *slot)
 }
 
 /*
- * Calls a function for each row of an index.
- */
-static void
-check_all(Verification *v, StoreIndex *index,
-		  void (*check) (Verification *, TupleTableSlot *))
-{
-	StoreScan	scan;
-	TupleTableSlot *slot;
-
-	scan_begin_all(&scan, NULL, index, GetActiveSnapshot());
-	while ((slot = scan_next(&scan, ForwardScanDirection)) != NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(v->row);
-
-		CHECK_FOR_INTERRUPTS();
-		check(v, slot);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(v->row);
-	}
-	scan_end(&scan);
-}
-
-/*
  * Checks all rows of the tables of codes and redemptions.
  */
 void
 verify_all_codes(Verification *v)
 {
-	check_all(v, &redemptions_by_id, check_redeemed);
-	check_all(v, &codes_by_id, check_code_row);
+	verify_each(v, &redemptions_by_id, check_redeemed);
+	verify_each(v, &codes_by_id, check_code_row);
 }

@@ -13,8 +13,6 @@
 #include "tell/expand.h"
 #include "verify/verify.h"
 
-#include "miscadmin.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -43,38 +41,32 @@ problem_of(const Delivery *delivery)
 }
 
 /*
+ * Reports a delivery that does not agree with its event.
+ */
+static void
+check_delivery(Verification *v, TupleTableSlot *slot)
+{
+	Delivery	delivery;
+	Account		account;
+	const char *problem;
+
+	codec_read(&deliveries_table, slot, &delivery);
+	problem = problem_of(&delivery);
+	if (problem == NULL)
+		return;
+	v->name = scan_find(NULL, &accounts_by_id, GetActiveSnapshot(), &account,
+						BY_INT64(delivery.account_id)) ? account.name : NULL;
+	verify_report(v, 0, "delivery",
+				  psprintf("delivery " INT64_FORMAT " of event " INT64_FORMAT " %s",
+						   delivery.id, delivery.event_id, problem));
+	v->name = NULL;
+}
+
+/*
  * Checks all deliveries.
  */
 void
 verify_all_deliveries(Verification *v)
 {
-	StoreScan	scan;
-	TupleTableSlot *slot;
-
-	v->name = NULL;
-	scan_begin_all(&scan, NULL, &deliveries_by_event_id, GetActiveSnapshot());
-	while ((slot = scan_next(&scan, ForwardScanDirection)) != NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(v->row);
-		Delivery	delivery;
-		Account		account;
-		const char *problem;
-
-		CHECK_FOR_INTERRUPTS();
-		codec_read(&deliveries_table, slot, &delivery);
-		problem = problem_of(&delivery);
-		if (problem)
-		{
-			if (scan_find(NULL, &accounts_by_id, GetActiveSnapshot(), &account,
-						  BY_INT64(delivery.account_id)))
-				v->name = account.name;
-			verify_report(v, 0, "delivery",
-						  psprintf("delivery " INT64_FORMAT " of event " INT64_FORMAT " %s",
-								   delivery.id, delivery.event_id, problem));
-			v->name = NULL;
-		}
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(v->row);
-	}
-	scan_end(&scan);
+	verify_each(v, &deliveries_by_event_id, check_delivery);
 }

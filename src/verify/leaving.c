@@ -27,6 +27,9 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+/* what the name of a table begins with that leaves instead of a partition */
+#define MERGED_TABLE "log_merged_"
+
 static SqlStatement archived_rows = {
 	"SELECT FROM credits.archived_log_default AS d WHERE d.id >= $1 AND d.id < $2 LIMIT 1",
 	(const Oid[]) {INT8OID, INT8OID, InvalidOid}
@@ -132,7 +135,8 @@ merge_archived(Exchange *exchange)
 										   " AND d.id < " INT64_FORMAT " AND NOT EXISTS ("
 										   "SELECT FROM credits.%s AS l WHERE l.id = d.id)",
 										   quote_identifier(leaving->name), from, leaving->until,
-										   quote_identifier(leaving->name)));
+										   quote_identifier(leaving->name)),
+								  true);
 			partition_tables_add_bounds(leaving->merged, from, leaving->until, true);
 			exchange->merged = true;
 		}
@@ -227,8 +231,7 @@ exchange(void *arg)
 		}
 	}
 	partition_tables_attach("log", copies, PG_INT64_MIN, closing->until_id + 1);
-	statements_execute(psprintf("ALTER TABLE credits.%s DROP CONSTRAINT log_bounds",
-								copies));
+	partition_tables_drop_bounds(copies);
 }
 
 /*

@@ -627,6 +627,29 @@ verify_rest(Verification *v)
 }
 
 /*
+ * Calls a function for each row of an index.
+ */
+void
+verify_each(Verification *v, StoreIndex *index,
+			void (*check) (Verification *, TupleTableSlot *))
+{
+	StoreScan	scan;
+	TupleTableSlot *slot;
+
+	scan_begin_all(&scan, NULL, index, GetActiveSnapshot());
+	while ((slot = scan_next(&scan, ForwardScanDirection)) != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(v->row);
+
+		CHECK_FOR_INTERRUPTS();
+		check(v, slot);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(v->row);
+	}
+	scan_end(&scan);
+}
+
+/*
  * Begins the scans of transactions and grants, of one account or of all.
  */
 void

@@ -74,6 +74,8 @@ typedef struct Replay
 /* verify.c */
 extern int64 verify_group_of(HTAB *grants, int64 id);
 extern void verify_note_period(HTAB *grants, int64 id);
+extern void verify_each(Verification *v, StoreIndex *index,
+						void (*check) (Verification *, TupleTableSlot *));
 extern void verify_begin(Verification *v, const ScanBy *by, int n);
 extern void verify_account_by(Verification *v, const Account *account);
 extern void verify_end(Verification *v);
