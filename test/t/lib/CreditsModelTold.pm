@@ -17,7 +17,8 @@ my $cooldown = 300_000;
 
 my %acknowledged;    # event => how often
 my %message_of;      # delivery => the id of its message
-my %sent;            # deliveries that were ended
+my %attempts;        # delivery => attempt => how often it was taken so
+my %sent;            # delivery => the attempt that ended it
 
 sub settings
 {
@@ -55,9 +56,9 @@ sub unit
 	my $most = 1 + int rand 20;
 	my $work = $reads
 	  ? "SELECT event_id, credits_ack_events('reader', token) FROM credits_read_events('reader', $most)"
-	  : 'SELECT delivery_id, message_id, CASE floor(random() * 4)::integer '
-	  . "WHEN 0 THEN credits_delivery_failed(delivery_id, lease_id, 'connection refused') "
-	  . 'WHEN 1 THEN NULL ELSE credits_delivery_sent(delivery_id, lease_id) END '
+	  : 'SELECT delivery_id, message_id, attempt, CASE floor(random() * 4)::integer '
+	  . "WHEN 0 THEN 'failed ' || credits_delivery_failed(delivery_id, lease_id, 'connection refused') "
+	  . "WHEN 1 THEN 'nothing' ELSE 'sent ' || credits_delivery_sent(delivery_id, lease_id) END "
 	  . "FROM credits_take_deliveries('email', $most, '100 milliseconds')";
 	my $end = rand() < 0.8 ? 'COMMIT' : 'ROLLBACK';
 	my @rows;
@@ -78,7 +79,7 @@ sub unit
 	};
 }
 
-# Take in what was committed.
+# Take in what was committed.  Answers do not come in the order of the commits.
 sub take_in
 {
 	my ($problem, $reads, @rows) = @_;
@@ -92,8 +93,9 @@ sub take_in
 		}
 		$problem->("delivery $id has message $more[0], and had $message_of{$id}")
 		  if ($message_of{$id} //= $more[0]) ne $more[0];
-		$problem->("delivery $id was taken after it was sent") if $sent{$id};
-		$sent{$id} = $more[1] eq 't' && 'perhaps';
+		$attempts{$id}{ $more[1] }++;
+		$problem->("what was done about delivery $id was refused: $more[2]") if $more[2] =~ /false/;
+		$sent{$id} = $more[1] if $more[2] eq 'sent true';
 	}
 	return;
 }
@@ -114,6 +116,13 @@ sub compare
 		+ (SELECT count(*) FROM credits.deliveries WHERE status = 'waiting'))) > 0)
 	{
 		$session->query(q(SELECT credits_delivery_sent(delivery_id, lease_id) FROM credits_take_deliveries('email', 1000)));
+	}
+
+	foreach my $id (keys %attempts)
+	{
+		fail("delivery $id was taken twice as attempt $_") foreach grep { $attempts{$id}{$_} > 1 } keys %{ $attempts{$id} };
+		next if !defined $sent{$id};
+		fail("delivery $id was taken as attempt $_, and sent at $sent{$id}") foreach grep { $_ > $sent{$id} } keys %{ $attempts{$id} };
 	}
 
 	my %once = map { $_ => 1 } split /\n/, $session->value('SELECT id FROM credits.events');
