@@ -34,7 +34,7 @@
  * A run locks the position while it examines a batch, and leaves it to a run that
  * has locked it.
  *
- * Tested in test/sql/activity.sql and test/t/activity.pl.
+ * Tested in test/sql/activity.sql, test/specs/activity.spec and test/t/activity.pl.
  */
 #include "credits.h"
 

@@ -106,17 +106,20 @@ static SqlStatement delete_rule = {
 	(const Oid[]) {TEXTOID, InvalidOid}
 };
 
+/* a conflict would wait for whoever has locked the row */
 static SqlStatement begin_position = {
 	"INSERT INTO credits.activity_position (one, safe_id, refused_at, again_id,"
 	" again_at, last_id, last_at, since)"
 	" SELECT true, $1, $2, $1, $2, $1, $2, $2 WHERE EXISTS (SELECT FROM credits.activity_rules)"
+	" AND NOT EXISTS (SELECT FROM credits.activity_position)"
 	" ON CONFLICT DO NOTHING",
 	(const Oid[]) {INT8OID, TIMESTAMPTZOID, InvalidOid}
 };
 
 static SqlStatement end_position = {
-	"DELETE FROM credits.activity_position"
-	" WHERE NOT EXISTS (SELECT FROM credits.activity_rules)",
+	"DELETE FROM credits.activity_position WHERE one IN ("
+	"SELECT p.one FROM credits.activity_position AS p"
+	" WHERE NOT EXISTS (SELECT FROM credits.activity_rules) FOR UPDATE SKIP LOCKED)",
 	(const Oid[]) {InvalidOid}
 };
 
@@ -136,7 +139,8 @@ activity_begin(void)
 
 /*
  * Forgets how far the activity of accounts has been counted, if there are no rules.
- * Whoever sets a rule at the same moment may not be seen: then the job begins again.
+ * If a run of the job is at it, that is left to the next one.  Whoever sets a rule at
+ * the same moment may not be seen: then the job begins again.
  */
 void
 activity_end(void)
