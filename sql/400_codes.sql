@@ -92,7 +92,7 @@ GRANT SELECT ON credits.redemptions TO credits_admin, credits_auditor;
 
 CREATE TRIGGER codes_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.codes
-	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly');
 CREATE TRIGGER redemptions_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.redemptions
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();

@@ -205,7 +205,7 @@ GRANT SELECT ON credits.plan_changes TO credits_admin, credits_auditor;
 -- the functions fire no statement trigger: what these meet comes past them
 CREATE TRIGGER subscriptions_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.subscriptions
-	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly');
 CREATE TRIGGER periods_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.periods
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();

@@ -43,7 +43,7 @@ GRANT SELECT ON credits.paid_parts TO credits_admin, credits_auditor;
 
 CREATE TRIGGER paid_parts_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.paid_parts
-	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly');
 ALTER TABLE credits.paid_parts ENABLE ALWAYS TRIGGER paid_parts_refuse_change;
 
 CREATE FUNCTION @extschema@.credits_set_invoice(

@@ -58,13 +58,15 @@ CREATE TABLE credits.stripe_events (
 	facts jsonb,
 	payload jsonb,
 	body bytea,
-	CONSTRAINT stripe_events_kept CHECK (payload IS NOT NULL OR body IS NOT NULL),
 	CONSTRAINT stripe_events_result CHECK (result IN ('applied', 'ignored', 'duplicate', 'waiting'))
 );
 ALTER TABLE credits.stripe_events ADD CONSTRAINT stripe_events_pkey PRIMARY KEY (id);
 -- to compress it takes longer than to apply it
 ALTER TABLE credits.stripe_events ALTER payload SET STORAGE EXTERNAL;
 CREATE INDEX stripe_events_subject_idx ON credits.stripe_events (subject, created);
+-- for erasing payloads that are old: see credits.payload_retention
+CREATE INDEX stripe_events_payload_idx ON credits.stripe_events (received_at, id)
+	WHERE payload IS NOT NULL OR body IS NOT NULL;
 
 COMMENT ON TABLE credits.stripe_events IS
 	'every event that Stripe has sent with a valid signature, once';
@@ -72,7 +74,7 @@ COMMENT ON COLUMN credits.stripe_events.object_id IS 'id of the object of the ev
 COMMENT ON COLUMN credits.stripe_events.subject IS 'payment or subscription that it counts for; NULL if the type is not handled';
 COMMENT ON COLUMN credits.stripe_events.created IS 'when it happened at Stripe';
 COMMENT ON COLUMN credits.stripe_events.result IS 'applied, ignored, duplicate or waiting';
-COMMENT ON COLUMN credits.stripe_events.payload IS 'NULL if it is not JSON';
+COMMENT ON COLUMN credits.stripe_events.payload IS 'NULL if it is not JSON, or was erased';
 COMMENT ON COLUMN credits.stripe_events.body IS 'the payload as it was sent, in UTF-8, if jsonb cannot hold it as it is';
 COMMENT ON COLUMN credits.stripe_events.facts IS 'the facts in the payload that count, the same in all versions of Stripe''s API';
 

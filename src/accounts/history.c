@@ -76,7 +76,7 @@ kinds_in(ArrayType *array)
 		int			kind;
 
 		CHECK_FOR_INTERRUPTS();
-		for (kind = KIND_NONE + 1; !isnull[i] && kind <= KIND_REINSTATEMENT; kind++)
+		for (kind = KIND_NONE + 1; !isnull[i] && kind <= KIND_ERASURE; kind++)
 			if (strlen(kinds_name(kind)) == VARSIZE_ANY_EXHDR(DatumGetPointer(names[i])) &&
 				memcmp(kinds_name(kind), VARDATA_ANY(DatumGetPointer(names[i])),
 					   strlen(kinds_name(kind))) == 0)

@@ -31,6 +31,7 @@ extern TimestampTz clock_refund_grace(TimestampTz from);
 extern Interval *clock_alert_cooldown(void);
 extern Interval *clock_delivery_max_age(void);
 extern Interval *clock_archive_after(void);
+extern Interval *clock_delivery_retention(void);
 extern Interval *clock_event_retention(void);
 extern Intervals *clock_expiry_warning(void);
 extern Interval *clock_key_retention(void);
@@ -49,6 +50,7 @@ extern bool clock_check_intervals(char **newval, void **extra,
 extern void clock_assign_alert_cooldown(const char *newval, void *extra);
 extern void clock_assign_delivery_max_age(const char *newval, void *extra);
 extern void clock_assign_archive_after(const char *newval, void *extra);
+extern void clock_assign_delivery_retention(const char *newval, void *extra);
 extern void clock_assign_event_retention(const char *newval, void *extra);
 extern void clock_assign_expiry_warning(const char *newval, void *extra);
 extern void clock_assign_renewal_warning(const char *newval, void *extra);

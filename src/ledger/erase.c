@@ -19,6 +19,7 @@
 
 #include "ledger/anchors.h"
 #include "ledger/chain.h"
+#include "ledger/erase.h"
 #include "ledger/events.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
@@ -109,17 +110,19 @@ erase_row(Store *store, StoreTable *table, Snapshot snapshot, Entry *entry)
 /*
  * Erases the texts of a row wherever it is.  The caller has locked its account, and
  * the books are not being closed over the row at this moment: what is found in the log
- * stays there until the transaction ends.
+ * stays there until the transaction ends.  Returns whether it had any; archived is set
+ * to whether the row has left the log.
  */
 static bool
-erase_everywhere(Store *store, Snapshot snapshot, int64 id)
+erase_everywhere(Store *store, Snapshot snapshot, int64 id, bool *archived)
 {
 	Entry		entry;
 	bool		erased = false;
 
 	if (rows_find_entry(store, snapshot, id, &entry))
 		erased |= erase_row(store, &log_table, snapshot, &entry);
-	if (rows_find_archived_entry(store, snapshot, id, &entry))
+	*archived = rows_find_archived_entry(store, snapshot, id, &entry);
+	if (*archived)
 		erased |= erase_row(store, &archived_log_table, snapshot, &entry);
 	return erased;
 }
@@ -143,18 +146,21 @@ discard_copies(int64 id, const Closing *closing)
 }
 
 /*
- * SQL function: erases the texts of a row of the log.  Returns whether it had any.
+ * Erases the texts of a row of the log.  Returns whether it had any.
+ *
+ * Without always_event, an event says so only if the row has left the log: logical
+ * subscribers need it then, see above.
  */
-Datum
-credits_erase_text(PG_FUNCTION_ARGS)
+bool
+erase_text(int64 id, bool always_event)
 {
-	int64		id = arg_id(fcinfo, 0, "transaction_id");
 	Store	   *store;
 	Snapshot	snapshot;
 	Closing		closing;
 	Account		account;
 	Entry		entry;
 	bool		closes;
+	bool		archived;
 	bool		erased;
 
 	ledger_lock_tables("credits_erase_text()");
@@ -172,8 +178,8 @@ credits_erase_text(PG_FUNCTION_ARGS)
 	PopActiveSnapshot();
 
 	PushActiveSnapshot(store_snapshot(true));
-	erased = erase_everywhere(store, GetActiveSnapshot(), id);
-	if (erased)
+	erased = erase_everywhere(store, GetActiveSnapshot(), id, &archived);
+	if (erased && (archived || always_event))
 	{
 		JsonObject	detail;
 
@@ -185,7 +191,16 @@ credits_erase_text(PG_FUNCTION_ARGS)
 	}
 	PopActiveSnapshot();
 	store_close(store);
-	PG_RETURN_BOOL(erased);
+	return erased;
+}
+
+/*
+ * SQL function: erases the texts of a row of the log.  Returns whether it had any.
+ */
+Datum
+credits_erase_text(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(erase_text(arg_id(fcinfo, 0, "transaction_id"), true));
 }
 
 /*
@@ -198,6 +213,7 @@ credits_erase_replicated(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	Store	   *store;
 	Event		event;
+	bool		archived;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
@@ -213,7 +229,7 @@ credits_erase_replicated(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 	store = store_open();
 	PushActiveSnapshot(store_snapshot(true));
-	(void) erase_everywhere(store, GetActiveSnapshot(), event.transaction_id);
+	(void) erase_everywhere(store, GetActiveSnapshot(), event.transaction_id, &archived);
 	PopActiveSnapshot();
 	store_close(store);
 	PG_RETURN_POINTER(NULL);

@@ -478,17 +478,17 @@ run_range(JobRun *run, JobRange *range)
 /*
  * Returns the argument batch_size.
  */
-static int
-batch_size(FunctionCallInfo fcinfo)
+int
+job_batch_size(FunctionCallInfo fcinfo, int n)
 {
 	int			size;
 
-	if (PG_ARGISNULL(0))
+	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("batch_size must not be null"),
 				 errhint("Leave batch_size out for 1000.")));
-	size = PG_GETARG_INT32(0);
+	size = PG_GETARG_INT32(n);
 	if (size < 1 || size > MAX_BATCH_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -515,7 +515,7 @@ job_call(FunctionCallInfo fcinfo, const Job *job)
 	Datum		values[2];
 	bool		isnull[2] = {false};
 
-	run.batch_size = batch_size(fcinfo);
+	run.batch_size = job_batch_size(fcinfo, 0);
 	run.max_steps = run.batch_size * STEPS_PER_ITEM;
 	store_check_writable(psprintf("%s()", job->name));
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)

@@ -118,6 +118,7 @@ extern void job_record_begin(JobRecord *record, const char *job);
 extern void job_record_progress(JobRecord *record, bool ended);
 extern void job_record_error(JobRecord *record, int64 id, const ErrorData *error);
 extern bool job_is_ended_by(const ErrorData *error);
+extern int	job_batch_size(FunctionCallInfo fcinfo, int n);
 extern void job_record_failure(JobFailure *failure, const ErrorData *error);
 extern Datum job_call(FunctionCallInfo fcinfo, const Job *job);
 

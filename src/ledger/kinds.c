@@ -46,7 +46,8 @@ PG_FUNCTION_INFO_V1(credits_kind_name);
 	KIND(KIND_PLAN_CHANGE, 'P', "plan_change") \
 	KIND(KIND_CLAWBACK, 'w', "clawback") \
 	KIND(KIND_DEBT_PAYMENT, 'y', "debt_payment") \
-	KIND(KIND_REINSTATEMENT, 'i', "reinstatement")
+	KIND(KIND_REINSTATEMENT, 'i', "reinstatement") \
+	KIND(KIND_ERASURE, 'E', "erasure")
 
 #define KIND_CODE(kind, code, ...) [kind] = code,
 #define KIND_NAME(kind, code, name, ...) [kind] = name,

@@ -191,6 +191,47 @@ run(SqlStatement *statement, const Datum *values, const bool *isnull,
 	return result;
 }
 
+/* how many rows statements_visit holds at a time */
+#define VISITED_ROWS 200
+
+/*
+ * Runs a statement that only reads, by the active snapshot, and calls a function for
+ * some of its rows at a time, so that no more than these are held in memory.  No
+ * parameter may be null.  The rows are gone after the call, and the function must not
+ * run statements.
+ */
+void
+statements_visit(SqlStatement *statement, const Datum *values,
+				 void (*visit) (const SqlResult *page, void *arg), void *arg)
+{
+	Caller		before;
+	Portal		portal;
+	int			nargs = 0;
+
+	while (OidIsValid(statement->types[nargs]))
+		nargs++;
+	become_owner(&before);
+	SPI_connect();
+	portal = SPI_cursor_open(NULL, prepare(statement, nargs),
+							 unconstify(Datum *, values), NULL, true);
+	for (;;)
+	{
+		SqlResult	page;
+
+		SPI_cursor_fetch(portal, true, VISITED_ROWS);
+		if (SPI_processed == 0)
+			break;
+		page.nrows = SPI_processed;
+		page.tupdesc = SPI_tuptable->tupdesc;
+		page.rows = SPI_tuptable->vals;
+		visit(&page, arg);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	SPI_finish();
+	become_caller(&before);
+}
+
 /*
  * Executes statements that change the schema, and are not worth being kept.
  */

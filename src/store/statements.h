@@ -43,6 +43,9 @@ extern SqlResult *statements_run(SqlStatement *statement, const Datum *values,
 extern SqlResult *statements_run_latest(SqlStatement *statement,
 										const Datum *values,
 										const bool *isnull);
+extern void statements_visit(SqlStatement *statement, const Datum *values,
+							 void (*visit) (const SqlResult *page, void *arg),
+							 void *arg);
 extern void statements_execute(const char *text);
 extern bool statements_fired_trigger(void);
 extern Datum statements_value(const SqlResult *result, uint64 row, int column,

@@ -459,7 +459,7 @@ check_transaction(Verification *v, Replay *replay, const Entry *entry)
 		sum->status = ACCOUNT_PAUSED;
 	else if (entry->kind == KIND_RESUME)
 		sum->status = ACCOUNT_ACTIVE;
-	else if (entry->kind == KIND_CLOSE)
+	else if (entry->kind == KIND_CLOSE || entry->kind == KIND_ERASURE)
 		sum->status = ACCOUNT_CLOSED;
 	else if (entry->kind == KIND_LIMITS)
 		sum->limited = true;
