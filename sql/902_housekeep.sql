@@ -1,4 +1,4 @@
--- housekeep: the job that expires unpaid purchases, deletes old events and makes partitions
+-- housekeep: the job that expires unpaid purchases, deletes what is old and makes partitions
 
 CREATE PROCEDURE @extschema@.credits_housekeep(
 	batch_size integer DEFAULT 1000,
@@ -6,6 +6,6 @@ CREATE PROCEDURE @extschema@.credits_housekeep(
 	INOUT failed bigint DEFAULT NULL)
 AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.credits_housekeep IS
-	'expire purchases that nobody has paid for, delete events older than credits.event_retention, and make partitions of the log ahead, a commit per batch';
+	'expire purchases that nobody has paid for, delete events, deliveries and payloads that are older than the settings say, make partitions of the log ahead, and continue erasures, a commit per batch';
 REVOKE ALL ON PROCEDURE @extschema@.credits_housekeep FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE @extschema@.credits_housekeep TO credits_admin;

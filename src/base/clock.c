@@ -28,11 +28,13 @@ static TimestampTz *test_clock = NULL;
 static Interval *alert_cooldown = NULL;
 static Interval *delivery_max_age = NULL;
 static Interval *archive_after = NULL;
+static Interval *delivery_retention = NULL;
 static Interval *event_retention = NULL;
 static Interval *refund_window = NULL;
 static Intervals *expiry_warning = NULL;
 static Intervals *renewal_warning = NULL;
 static Interval *key_retention = NULL;
+static Interval *payload_retention = NULL;
 static Interval *purchase_expiry = NULL;
 static Interval *refusal_window = NULL;
 static Interval *referral_account_age = NULL;
@@ -128,6 +130,15 @@ clock_archive_after(void)
 }
 
 /*
+ * Returns the setting credits.delivery_retention, or NULL if it is zero.
+ */
+Interval *
+clock_delivery_retention(void)
+{
+	return delivery_retention;
+}
+
+/*
  * Returns the setting credits.event_retention, or NULL if it is zero.
  */
 Interval *
@@ -153,6 +164,15 @@ Interval *
 clock_key_retention(void)
 {
 	return key_retention;
+}
+
+/*
+ * Returns the setting credits.payload_retention, or NULL if it is zero.
+ */
+Interval *
+clock_payload_retention(void)
+{
+	return payload_retention;
 }
 
 /*
@@ -393,6 +413,15 @@ clock_assign_archive_after(const char *newval, void *extra)
 }
 
 /*
+ * Assign hook of credits.delivery_retention.
+ */
+void
+clock_assign_delivery_retention(const char *newval, void *extra)
+{
+	delivery_retention = (Interval *) extra;
+}
+
+/*
  * Assign hook of credits.event_retention.
  */
 void
@@ -417,6 +446,15 @@ void
 clock_assign_key_retention(const char *newval, void *extra)
 {
 	key_retention = (Interval *) extra;
+}
+
+/*
+ * Assign hook of credits.payload_retention.
+ */
+void
+clock_assign_payload_retention(const char *newval, void *extra)
+{
+	payload_retention = (Interval *) extra;
 }
 
 /*

@@ -13,6 +13,7 @@
 char	   *setting_actor;
 static char *setting_alert_cooldown;
 static char *setting_delivery_max_age;
+static char *setting_delivery_retention;
 static char *setting_alert_levels;
 bool		setting_alert_recovery;
 static char *setting_archive_after;
@@ -32,6 +33,7 @@ int			setting_max_spend_per_month;
 int			setting_min_spend;
 int			setting_partition_rows;
 int			setting_partitions_ahead;
+static char *setting_payload_retention;
 char	   *setting_purchase_expiry;
 int			setting_redeem_failures;
 char	   *setting_referral_account_age;
@@ -189,6 +191,16 @@ settings_define(void)
 							   clock_check_interval,
 							   clock_assign_delivery_max_age,
 							   NULL);
+	DefineCustomStringVariable("credits.delivery_retention",
+							   "How long deliveries that have ended are kept; 0 means as long as their events.",
+							   NULL,
+							   &setting_delivery_retention,
+							   "0",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_delivery_retention,
+							   NULL);
 	DefineCustomStringVariable("credits.event_retention",
 							   "How long events are kept; 0 means forever.",
 							   NULL,
@@ -326,6 +338,16 @@ settings_define(void)
 							NULL,
 							NULL,
 							NULL);
+	DefineCustomStringVariable("credits.payload_retention",
+							   "How long the payloads of Stripe's events are kept; 0 means forever.",
+							   NULL,
+							   &setting_payload_retention,
+							   "0",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_payload_retention,
+							   NULL);
 	DefineCustomStringVariable("credits.purchase_expiry",
 							   "How long a purchase waits for its payment; 0 means forever.",
 							   NULL,

@@ -1,16 +1,19 @@
 /*
  * housekeep.c
- *	  credits_housekeep: a job that expires unpaid purchases, deletes old
- *	  events, and makes partitions of the log.
+ *	  credits_housekeep: a job that expires unpaid purchases, deletes what has been
+ *	  kept long enough, makes partitions of the log, and continues erasures.
  */
 #include "credits.h"
 
 #include "jobs/partitions.h"
+#include "jobs/privacy.h"
 #include "ledger/job.h"
 #include "ledger/ledger.h"
 #include "sell/purchases.h"
+#include "tell/feed.h"
 
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(credits_housekeep);
@@ -77,7 +80,37 @@ static SqlStatement delete_order = {
 	(const Oid[]) {INT4OID, INT8OID, INT8OID, InvalidOid}
 };
 
-/* events up to this id have been examined by this run of the job */
+/*
+ * Deliveries that have ended, of events that are kept.  Of what the reader that makes
+ * deliveries would read again after a restore, they are kept: it would make them again.
+ * They are examined in order of their ids, as events are.
+ */
+static SqlStatement delete_ended = {
+	"WITH seen AS MATERIALIZED ("
+	"SELECT d.id, d.event_at FROM credits.deliveries AS d"
+	" WHERE d.id > $3 ORDER BY d.id LIMIT $2), "
+	"gone AS (DELETE FROM credits.deliveries WHERE id IN ("
+	"SELECT d.id FROM credits.deliveries AS d WHERE d.id IN (SELECT s.id FROM seen AS s)"
+	" AND d.ended_at < $1 AND d.event_id <= COALESCE("
+	"(SELECT c.safe_id FROM credits.consumers AS c WHERE c.name = $4), 0)"
+	" FOR UPDATE SKIP LOCKED) RETURNING 1) "
+	"SELECT (SELECT count(*) FROM gone), COALESCE(max(s.id), 9223372036854775807),"
+	" COALESCE(bool_or(s.event_at < $1), false) FROM seen AS s",
+	(const Oid[]) {TIMESTAMPTZOID, INT4OID, INT8OID, TEXTOID, InvalidOid}
+};
+
+/* payloads of events that are not waiting, and whose facts are all that counts */
+static SqlStatement erase_payloads = {
+	"UPDATE credits.stripe_events SET payload = NULL, body = NULL WHERE id IN ("
+	"SELECT v.id FROM credits.stripe_events AS v"
+	" WHERE (v.payload IS NOT NULL OR v.body IS NOT NULL) AND v.received_at < $1"
+	" AND v.result <> 'waiting' AND NOT EXISTS (SELECT FROM credits.stripe_subjects AS s"
+	" WHERE s.subject = v.subject AND s.waiting IS NOT NULL)"
+	" ORDER BY v.received_at, v.id LIMIT $2 FOR UPDATE OF v SKIP LOCKED)",
+	(const Oid[]) {TIMESTAMPTZOID, INT4OID, InvalidOid}
+};
+
+/* events, then deliveries, up to this id have been examined by this run of the job */
 static int64 examined = PG_INT64_MIN;
 
 /*
@@ -143,6 +176,53 @@ sweep_events(int limit, bool may_commit)
 }
 
 /*
+ * Deletes deliveries that have ended longer ago than credits.delivery_retention, up to
+ * "limit", passing over those that are kept.
+ */
+static int64
+sweep_deliveries(int limit, bool may_commit)
+{
+	TimestampTz until = clock_before(clock_now(), clock_delivery_retention());
+	int64		ndeleted;
+	bool		more;
+
+	/* what was told a short time before is not told again */
+	if (clock_alert_cooldown())
+		until = Min(until, clock_before(clock_now(), clock_alert_cooldown()));
+	do
+	{
+		Datum		values[4];
+		SqlResult  *result;
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		values[0] = TimestampTzGetDatum(until);
+		values[1] = Int32GetDatum(limit);
+		values[2] = Int64GetDatum(examined);
+		values[3] = CStringGetTextDatum(FEED_RESERVED_CONSUMER);
+		result = statements_run(&delete_ended, values, NULL);
+		ndeleted = DatumGetInt64(statements_value(result, 0, 1, &isnull));
+		examined = DatumGetInt64(statements_value(result, 0, 2, &isnull));
+		more = DatumGetBool(statements_value(result, 0, 3, &isnull));
+	} while (ndeleted == 0 && more);
+	return ndeleted;
+}
+
+/*
+ * Erases payloads of Stripe's events that are older than credits.payload_retention, up
+ * to "limit".
+ */
+static int64
+sweep_payloads(int limit, bool may_commit)
+{
+	Datum		values[2];
+
+	values[0] = TimestampTzGetDatum(clock_before(clock_now(), clock_payload_retention()));
+	values[1] = Int32GetDatum(limit);
+	return (int64) statements_run(&erase_payloads, values, NULL)->nrows;
+}
+
+/*
  * Expires a purchase that was not paid in time.
  */
 static JobOutcome
@@ -162,8 +242,9 @@ sweep_nothing(int limit, bool may_commit)
 
 /*
  * Begins a part of the job: part 0 expires purchases, part 1 deletes events,
- * unless they are kept forever, part 2 makes partitions of the log, if it has any.
- * Returns false if there are no more parts.
+ * unless they are kept forever, part 2 makes partitions of the log, if it has any,
+ * parts 3 and 4 delete deliveries and payloads, if they are not kept, and part 5
+ * continues erasures.  Returns false if there are no more parts.
  */
 static bool
 begin_part(JobRange *range)
@@ -175,9 +256,21 @@ begin_part(JobRange *range)
 		examined = PG_INT64_MIN;
 		range->sweep = clock_event_retention() ? sweep_events : sweep_nothing;
 	}
-	else
+	else if (range->number == 2)
 		range->sweep = partitions_sweep;
-	return range->number <= 2;
+	else if (range->number == 3)
+	{
+		examined = PG_INT64_MIN;
+		range->sweep = clock_delivery_retention() ? sweep_deliveries : sweep_nothing;
+	}
+	else if (range->number == 4)
+		range->sweep = clock_payload_retention() ? sweep_payloads : sweep_nothing;
+	else
+	{
+		privacy_begin_sweep();
+		range->sweep = privacy_sweep;
+	}
+	return range->number <= 5;
 }
 
 /*
@@ -193,7 +286,7 @@ housekeep_failed(int64 id, ErrorData *error)
 			(errcode(error->sqlerrcode),
 			 id ? errmsg("purchase " INT64_FORMAT " could not be expired: %s",
 						 id, message) :
-			 errmsg("events could not be deleted, or partitions not made: %s", message),
+			 errmsg("something could not be deleted, made or erased: %s", message),
 			 error->detail ? errdetail("%s", error->detail) : 0,
 			 error->hint ? errhint("%s", error->hint) : 0));
 }
@@ -206,7 +299,8 @@ static const Job housekeep_job = {
 };
 
 /*
- * SQL procedure: expires unpaid purchases, deletes old events, and makes partitions.
+ * SQL procedure: expires unpaid purchases, deletes what is old, makes partitions, and
+ * continues erasures.
  */
 Datum
 credits_housekeep(PG_FUNCTION_ARGS)

@@ -114,6 +114,9 @@ extern int	stripe_compare(const ListCell *a, const ListCell *b);
 /* invoice_facts.c */
 extern void stripe_add_lines(JsonObject *json, JsonbContainer *lines);
 
+/* erased.c */
+extern void stripe_forget_person(StripeEvent *event);
+
 /* inbox.c */
 extern void stripe_lock_tables(const char *function);
 NORETURN_COMPAT extern void stripe_raise_changed(const char *subject);

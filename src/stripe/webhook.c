@@ -411,6 +411,8 @@ receive_event(FunctionCallInfo fcinfo, const char *payload, int len,
 		event.body_len = body_len;
 	}
 	reason = json ? stripe_read_event(json, &event) : problem;
+	if (reason == NULL)
+		stripe_forget_person(&event);
 	return reason ? keep_unreadable(fcinfo, &event, body, body_len, reason) :
 		handle_event(fcinfo, &event);
 }
