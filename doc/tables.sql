@@ -21,7 +21,7 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(7, 'Purchases', '{purchases,reversals}'),
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
 	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,templates,unsubscribe_secrets,webhook_secrets,activity_rules,activity_position,activity_hours,activity_hits}'),
-	(10, 'Jobs', '{warnings,schedules,job_runs}'),
+	(10, 'Jobs', '{warnings,schedules,job_runs,erasures}'),
 	(11, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 
 CREATE TEMP TABLE reference (source, source_column, target, target_column) AS
@@ -54,6 +54,7 @@ UNION ALL VALUES
 	('periods', 'transaction_id', 'log', 'id'),
 	('purchases', 'transaction_id', 'log', 'id'),
 	('redemptions', 'transaction_id', 'log', 'id'),
+	('erasures', 'transaction_id', 'log', 'id'),
 	('anchors', 'account_id', 'accounts', 'id'),
 	('anchor_parts', 'account_id', 'accounts', 'id'),
 	('anchors', 'until_id', 'archives', 'until_id'),

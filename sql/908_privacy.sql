@@ -3,8 +3,8 @@
 -- where a name stands in quotation marks in a JSON document: as a value, or in a message
 CREATE FUNCTION credits.renamed(document jsonb, name text, alias text)
 RETURNS jsonb
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT replace(replace($1::text, n.name, n.alias),
 				   '\' || left(n.name, -1) || '\"', '\' || left(n.alias, -1) || '\"')::jsonb
@@ -15,8 +15,8 @@ COMMENT ON FUNCTION credits.renamed IS
 
 CREATE FUNCTION credits.erased_reference(salt bytea, reference text)
 RETURNS text
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE
 		WHEN $2 LIKE 'erased:%' THEN $2
@@ -33,8 +33,8 @@ COMMENT ON FUNCTION credits.erased_reference IS
 
 CREATE FUNCTION credits.erased_customer(customer text)
 RETURNS text
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE WHEN $1 LIKE 'erased:%' THEN $1
 		   ELSE 'erased:' || encode(sha256(convert_to($1, 'UTF8')), 'hex') END
@@ -45,7 +45,7 @@ COMMENT ON FUNCTION credits.erased_customer IS
 CREATE FUNCTION credits.erased_facts(facts jsonb, account_id bigint, alias text)
 RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE
 		WHEN NOT $1 ? 'reference' OR EXISTS (
@@ -64,7 +64,7 @@ COMMENT ON FUNCTION credits.erased_facts IS
 CREATE FUNCTION credits.stripe_ids_of(account_id bigint)
 RETURNS SETOF text
 LANGUAGE sql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH p AS MATERIALIZED (
 		SELECT p.payment_reference AS id
@@ -87,7 +87,7 @@ AS $$
 	SELECT l.payment FROM i JOIN credits.stripe_links AS l ON l.invoice = i.id
 $$;
 COMMENT ON FUNCTION credits.stripe_ids_of IS
-	'Stripe''s ids of the payments, invoices and subscriptions of an account';
+	'ids that Stripe gave to the payments, invoices and subscriptions of an account';
 
 REVOKE ALL ON FUNCTION credits.renamed, credits.erased_reference, credits.erased_customer,
 	credits.erased_facts, credits.stripe_ids_of FROM PUBLIC;
@@ -129,7 +129,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.credits_export_person TO credits_admin;
 CREATE FUNCTION @extschema@.credits_export_person_json(account text)
 RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT COALESCE(jsonb_object_agg(p.place, p.items), '{}')
 	FROM (SELECT e.place, jsonb_agg(e.item) AS items

@@ -64,7 +64,8 @@ BEGIN
 			('stripe_items', 'plan_id', 'plans', 'id'),
 			('contacts', 'account_id', 'accounts', 'id'),
 			('preferences', 'account_id', 'accounts', 'id'),
-			('quiet_hours', 'account_id', 'accounts', 'id')
+			('quiet_hours', 'account_id', 'accounts', 'id'),
+			('erasures', 'account_id', 'accounts', 'id')
 		) AS r (source, source_column, target, target_column)
 	LOOP
 		EXECUTE pg_catalog.format(

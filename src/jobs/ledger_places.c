@@ -36,18 +36,18 @@
  * Copies of the person's texts in rows of others: what a transfer or a gift without a code
  * gave them, and its reversal; and the actor, where the person has redeemed a gift or a
  * referral code of theirs.  A row with a key, or that redeems a code, was written by a
- * call of theirs: its texts are their own.
+ * call of theirs: its texts are their own, unless the message of a gift is among them.
  */
 #define ERASE_COPIES(table) \
 	"WITH " OWN_ROWS(table) "," \
-	" c AS (SELECT l.id, l.account_id, l.target_id, l.kind_code, l.idempotency_key, l.held, l.salt" \
+	" c AS (SELECT l.id, l.account_id, l.target_id, l.kind_code, l.idempotency_key, l.held, l.reason, l.salt" \
 	" FROM credits.log AS l UNION ALL" \
-	" SELECT l.id, l.account_id, l.target_id, l.kind_code, l.idempotency_key, l.held, l.salt" \
+	" SELECT l.id, l.account_id, l.target_id, l.kind_code, l.idempotency_key, l.held, l.reason, l.salt" \
 	" FROM credits.archived_log AS l)," \
 	" given AS MATERIALIZED (SELECT c.id, c.account_id, c.salt FROM b JOIN c ON c.target_id = b.id" \
 	" WHERE b.kind_code IN ('T', 'g', 'f', 'R') AND c.account_id <> $1" \
-	" AND c.idempotency_key IS NULL" \
-	" AND NOT EXISTS (SELECT FROM credits.redemptions AS r WHERE r.transaction_id = c.id))," \
+	" AND CASE WHEN EXISTS (SELECT FROM credits.redemptions AS r WHERE r.transaction_id = c.id)" \
+	" THEN c.kind_code = 'g' AND c.reason IS NOT NULL ELSE c.idempotency_key IS NULL END)," \
 	" found AS (SELECT g.id, g.account_id, g.salt FROM given AS g UNION" \
 	" SELECT c.id, c.account_id, c.salt FROM given AS g JOIN c ON c.target_id = g.id" \
 	" WHERE c.kind_code = 'R' AND c.account_id = g.account_id AND c.idempotency_key IS NULL UNION" \

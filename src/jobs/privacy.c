@@ -313,7 +313,7 @@ erase_found(Erasure *erasure, const SqlResult *result)
  * to NULL if nothing is left.
  */
 static void
-take_step(Erasure *erasure, PlaceStep *step, int limit)
+take_erasing_step(Erasure *erasure, PlaceStep *step, int limit)
 {
 	Datum		values[6];
 	bool		isnull[6] = {false};
@@ -362,8 +362,11 @@ advance(const Erasure *erasure)
 }
 
 /*
- * Takes steps until some rows were changed, a step has more to do, or all places were
+ * Takes steps until one has changed something or has more to do, or all places were
  * passed.  Returns whether there may be more.
+ *
+ * What one step has locked is so released before another one locks anything, which
+ * others may do in another order.
  */
 static bool
 pass_places(Erasure *erasure, int limit)
@@ -380,11 +383,11 @@ pass_places(Erasure *erasure, int limit)
 			erasure->step = 0;
 			continue;
 		}
-		take_step(erasure, &place->steps[erasure->step], limit);
+		take_erasing_step(erasure, &place->steps[erasure->step], limit);
 		if (erasure->position)
 			return true;
 		erasure->step++;
-		if (erasure->done >= limit)
+		if (erasure->done > 0)
 			return true;
 	}
 	return false;

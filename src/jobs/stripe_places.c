@@ -44,7 +44,47 @@
 	" OR " name " IN (" event ".facts ->> 'account', " event ".facts ->> 'reference')" \
 	" OR " IS_CUSTOMER(CUSTOMER_OF(event)) ")"
 
+/* by the events of a subject that has no account */
+#define SUBJECT_IS_ABOUT(row) \
+	"EXISTS (SELECT FROM credits.stripe_events AS v WHERE v.subject = " row ".subject" \
+	" AND " IS_ABOUT("v", "$2") ")"
+
 Place		stripe_places[] = {
+	{
+		.table = "stripe_subjects",
+		.erased = "waiting",
+		.kept = "subject",
+		.reason = IDS,
+		EXPORTS("WITH " OWN_IDS " SELECT to_jsonb(j) FROM credits.stripe_subjects AS j"
+				" WHERE j.subject IN (SELECT s.id FROM s) OR j.waiting IS NOT NULL AND " SUBJECT_IS_ABOUT("j")),
+		/* what is missing may be an account, or a purchase, by its name */
+		.steps = {
+			ERASES("WITH " OWN_IDS ","
+				   " b AS MATERIALIZED (SELECT j.subject AS id FROM credits.stripe_subjects AS j"
+				   " WHERE j.waiting IS NOT NULL AND j.subject > COALESCE($5, '')"
+				   " ORDER BY j.subject LIMIT $6),"
+				   " changed AS (UPDATE credits.stripe_subjects AS j SET waiting = 'erased'"
+				   " WHERE j.subject IN (SELECT b.id FROM b) AND j.waiting <> 'erased'"
+				   " AND (j.subject IN (SELECT s.id FROM s) OR " SUBJECT_IS_ABOUT("j")
+				   " OR strpos(j.waiting, '\"' || $2 || '\"') > 0) RETURNING 1)"
+				   RETURN_COUNT)
+		}
+	},
+	{
+		.table = "stripe_dismissals",
+		.erased = "reason",
+		.kept = "subject what created_at role",
+		.reason = IDS,
+		EXPORTS("WITH " OWN_IDS " SELECT to_jsonb(d) FROM credits.stripe_dismissals AS d"
+				" WHERE d.subject IN (SELECT s.id FROM s) OR " SUBJECT_IS_ABOUT("d")),
+		.steps = {
+			ERASES("WITH " OWN_IDS ", " NEXT_KEYS("credits.stripe_dismissals", "subject") ","
+				   " changed AS (UPDATE credits.stripe_dismissals AS d SET reason = 'erased'"
+				   " WHERE d.subject IN (SELECT b.id FROM b) AND d.reason <> 'erased'"
+				   " AND (d.subject IN (SELECT s.id FROM s) OR " SUBJECT_IS_ABOUT("d") ") RETURNING 1)"
+				   RETURN_COUNT)
+		}
+	},
 	{
 		.table = "stripe_events",
 		.erased = "object_id detail facts payload body",
@@ -54,10 +94,20 @@ Place		stripe_places[] = {
 				" SELECT to_jsonb(v) - 'body' || jsonb_build_object('body', convert_from(v.body, 'UTF8'))"
 				" FROM credits.stripe_events AS v WHERE " IS_ABOUT("v", "$2")),
 		.steps = {
+			/* what our own events say that was missing, by the ids of those that lacked it */
+			ERASES("WITH " OWN_IDS ", r AS MATERIALIZED ("
+				   "SELECT COALESCE($5::bigint, (SELECT min(x.id) - 1 FROM credits.events AS x)) AS from_id,"
+				   " (SELECT max(x.id) FROM credits.events AS x) AS until_id, $6 * 50::bigint AS n),"
+				   " changed AS (UPDATE credits.events AS e SET detail = e.detail - 'missing'"
+				   " FROM r, credits.stripe_events AS v WHERE e.id > r.from_id AND e.id <= r.from_id + r.n"
+				   " AND e.detail ? 'missing'"
+				   " AND v.id = e.detail ->> 'event_id' AND " IS_ABOUT("v", "$2") " RETURNING 1)"
+				   " SELECT (SELECT count(*) FROM changed),"
+				   " (SELECT CASE WHEN r.from_id + r.n < r.until_id THEN (r.from_id + r.n)::text END FROM r)"),
 			ERASES("WITH " OWN_IDS ", " NEXT_KEYS("credits.stripe_events", "id") ","
 				   " e AS MATERIALIZED (SELECT v.id,"
 				   " credits.erased_facts(v.facts, $1, $3) AS facts,"
-				   " credits.renamed(v.detail, $2, $3) AS detail,"
+				   " credits.renamed(v.detail - 'missing', $2, $3) AS detail,"
 				   " CASE WHEN v.object_id LIKE 'cus\\_%' THEN NULL ELSE v.object_id END AS object_id"
 				   " FROM credits.stripe_events AS v"
 				   " WHERE v.id IN (SELECT b.id FROM b) AND " IS_ABOUT("v", "$2") "),"
@@ -108,39 +158,6 @@ Place		stripe_places[] = {
 				   " OR " IS_CUSTOMER("o.facts ->> 'customer'") ")"
 				   " AND o.facts <> credits.erased_facts(o.facts, $1, $3) RETURNING 1)"
 				   RETURN_COUNT)
-		}
-	},
-	{
-		.table = "stripe_subjects",
-		.erased = "waiting",
-		.kept = "subject",
-		.reason = IDS,
-		EXPORTS("SELECT to_jsonb(j) FROM credits.stripe_ids_of($1) AS i (id)"
-				" JOIN credits.stripe_subjects AS j ON j.subject = i.id"),
-		/* what waits for an account has its name */
-		.steps = {
-			ERASES("WITH b AS MATERIALIZED (SELECT j.subject AS id FROM credits.stripe_subjects AS j"
-				   " WHERE j.waiting IS NOT NULL AND j.subject > COALESCE($5, '')"
-				   " ORDER BY j.subject LIMIT $6),"
-				   " changed AS (UPDATE credits.stripe_subjects AS j"
-				   " SET waiting = replace(j.waiting, '\"' || $2 || '\"', '\"' || $3 || '\"')"
-				   " WHERE j.subject IN (SELECT b.id FROM b)"
-				   " AND strpos(j.waiting, '\"' || $2 || '\"') > 0 RETURNING 1)"
-				   RETURN_COUNT)
-		}
-	},
-	{
-		.table = "stripe_dismissals",
-		.erased = "reason",
-		.kept = "subject what created_at role",
-		.reason = IDS,
-		EXPORTS("SELECT to_jsonb(d) FROM credits.stripe_ids_of($1) AS i (id)"
-				" JOIN credits.stripe_dismissals AS d ON d.subject = i.id"),
-		.steps = {
-			ERASES("WITH changed AS (UPDATE credits.stripe_dismissals AS d SET reason = 'erased'"
-				   " WHERE d.subject IN (SELECT i.id FROM credits.stripe_ids_of($1) AS i (id))"
-				   " AND d.reason <> 'erased' RETURNING 1)"
-				   " SELECT count(*), NULL::text FROM changed")
 		}
 	},
 	{

@@ -1,4 +1,4 @@
--- erasures: the persons who were erased, and how far that has come
+-- privacy: the persons who were erased, and how far that has come
 
 -- The name, the salt and the transaction id are there only until it has ended: copies of
 -- the name have to be found, and whoever may still add to what is erased.
