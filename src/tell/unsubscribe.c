@@ -72,7 +72,8 @@ static StoreIndex unsubscribe_secrets_by_id = {
 };
 
 static SqlStatement account_exists = {
-	"SELECT 1 FROM credits.accounts WHERE id = $1",
+	"SELECT 1 FROM credits.accounts AS a WHERE a.id = $1"
+	" AND NOT EXISTS (SELECT FROM credits.erasures AS e WHERE e.account_id = a.id)",
 	(const Oid[]) {INT8OID, InvalidOid}
 };
 
