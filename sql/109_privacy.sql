@@ -43,7 +43,7 @@ COMMENT ON COLUMN credits.erasures.system IS
 COMMENT ON COLUMN credits.erasures.last_pass IS
 	'whether nobody who saw the account under its name was left when the pass over all places began';
 COMMENT ON COLUMN credits.erasures.place IS 'the table that is next; NULL for the first';
-COMMENT ON COLUMN credits.erasures.step IS 'which of the steps for this table is next, from 0';
+COMMENT ON COLUMN credits.erasures.step IS 'which of the steps for this table is next, from 0; between two passes, 1';
 COMMENT ON COLUMN credits.erasures."position" IS 'how far this step has come; NULL if it has not begun';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.erasures', '');

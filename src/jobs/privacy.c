@@ -22,6 +22,7 @@
 #include "ledger/erase.h"
 #include "ledger/job.h"
 
+#include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -39,6 +40,13 @@ PG_FUNCTION_INFO_V1(credits_erase_person);
 
 /* bytes of the salt of references */
 #define ERASURE_SALT_BYTES 16
+
+/*
+ * How many times credits_erase_person looks whether nobody sees the account as it was
+ * any more, and how many microseconds it waits between two times
+ */
+#define MAX_TRIES 20
+#define TRY_INTERVAL 50000L
 
 /* What came of a batch */
 typedef enum ErasureOutcome
@@ -245,13 +253,15 @@ begin_erasure(text *name, text *reason)
 static bool
 is_unseen(FullTransactionId fxid)
 {
-	TransactionId xid = XidFromFullTransactionId(fxid);
 	uint64		age = U64FromFullTransactionId(ReadNextFullTransactionId()) -
 		U64FromFullTransactionId(fxid);
+	Relation	accounts = tables_open(&accounts_table, AccessShareLock);
+	TransactionId horizon = GetOldestNonRemovableTransactionId(accounts);
 
+	table_close(accounts, NoLock);
 	/* ids of four bytes can be compared with those that are not too far away */
 	return age > PG_INT32_MAX / 2 ||
-		TransactionIdPrecedes(xid, GetOldestNonRemovableTransactionId(NULL));
+		TransactionIdPrecedes(XidFromFullTransactionId(fxid), horizon);
 }
 
 /*
@@ -409,8 +419,11 @@ erase_batch(int64 account_id, int limit, int64 *done)
 		return ERASURE_ENDED;
 	if (erasure.place < 0)
 	{
-		/* a pass begins */
+		/* a pass begins; after the first one, only the last is made */
+		if (erasure.step > 0 && !unseen)
+			return ERASURE_WAITS;
 		erasure.place = 0;
+		erasure.step = 0;
 		erasure.last_pass = unseen;
 	}
 	more = pass_places(&erasure, limit);
@@ -423,7 +436,7 @@ erase_batch(int64 account_id, int limit, int64 *done)
 	if (!erasure.last_pass)
 	{
 		erasure.place = -1;
-		erasure.step = 0;
+		erasure.step = 1;
 		advance(&erasure);
 		return unseen ? ERASURE_UNFINISHED : ERASURE_WAITS;
 	}
@@ -432,6 +445,21 @@ erase_batch(int64 account_id, int limit, int64 *done)
 	values[2] = TimestampTzGetDatum(clock_now());
 	(void) statements_run(&end_erasure, values, NULL);
 	return ERASURE_ENDED;
+}
+
+/*
+ * Waits a short time for transactions that saw the account before, most of which are
+ * short.  Returns false if that has been long enough: credits_housekeep will finish.
+ */
+static bool
+wait_again(int *tries)
+{
+	SPI_commit();
+	if (++*tries > MAX_TRIES)
+		return false;
+	CHECK_FOR_INTERRUPTS();
+	pg_usleep(TRY_INTERVAL);
+	return true;
 }
 
 /*
@@ -451,6 +479,7 @@ credits_erase_person(PG_FUNCTION_ARGS)
 	int			limit = job_batch_size(fcinfo, 2);
 	int64		account_id;
 	int64		done = 0;
+	int			tries = 0;
 	ErasureOutcome outcome;
 	TupleDesc	tupdesc;
 	SqlResult  *result;
@@ -472,7 +501,8 @@ credits_erase_person(PG_FUNCTION_ARGS)
 		MemoryContextReset(batch);
 		CHECK_FOR_INTERRUPTS();
 		outcome = erase_batch(account_id, limit, &done);
-	} while (outcome == ERASURE_UNFINISHED);
+	} while (outcome == ERASURE_UNFINISHED ||
+			 (outcome == ERASURE_WAITS && may_commit && wait_again(&tries)));
 	if (may_commit)
 		SPI_commit();
 	SPI_finish();
