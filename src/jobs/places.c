@@ -75,7 +75,7 @@ return_columns(ReturnSetInfo *set, const Place *place, const char *columns,
 		values[0] = CStringGetTextDatum(place->table);
 		values[1] = CStringGetTextDatum(name);
 		values[2] = BoolGetDatum(erased);
-		values[3] = BoolGetDatum(place->export.text != NULL);
+		values[3] = BoolGetDatum(place->export.text ? true : false);
 		values[4] = erased ? (Datum) 0 : CStringGetTextDatum(place->reason);
 		tuplestore_putvalues(set->setResult, set->setDesc, values, isnull);
 	}

@@ -39,8 +39,8 @@ typedef struct Place
 	const char *reason;			/* why these stay */
 
 	/*
-	 * returns what is held about an account, by its id ($1) and its name ($2), as
-	 * jsonb; without a text, nothing is
+	 * returns what is held about an account, by its id ($1) and its name
+	 * ($2), as jsonb; without a text, nothing is
 	 */
 	SqlStatement export;
 	PlaceStep	steps[MAX_PLACE_STEPS];

@@ -53,7 +53,8 @@ typedef enum ErasureOutcome
 {
 	ERASURE_ENDED,
 	ERASURE_UNFINISHED,			/* there is more to do */
-	ERASURE_WAITS				/* for transactions that saw the account before */
+	ERASURE_WAITS				/* for transactions that saw the account
+								 * before */
 } ErasureOutcome;
 
 /* The row of an erasure, as far as batches need it */
@@ -292,7 +293,11 @@ lock_and_read(int64 account_id, Erasure *erasure, bool *unseen)
 	value = statements_value(result, 0, 7, &isnull);
 	erasure->position = isnull ? NULL : DatumGetTextPP(value);
 	erasure->done = 0;
-	/* a transaction of another cluster, from which this one was restored, has ended */
+
+	/*
+	 * a transaction of another cluster, from which this one was restored, has
+	 * ended
+	 */
 	value = statements_value(result, 0, 8, &isnull);
 	is_here = DatumGetBool(statements_value(result, 0, 9, &isnull));
 	*unseen = !is_here || is_unseen(DatumGetFullTransactionId(value));

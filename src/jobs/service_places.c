@@ -42,7 +42,11 @@ Place		service_places[] = {
 				   " o AS (DELETE FROM credits.event_order WHERE event_id IN (SELECT b.id FROM b)),"
 				   " gone AS (DELETE FROM credits.events WHERE id IN (SELECT b.id FROM b) RETURNING 1)"
 				   RETURN_COUNT("gone")),
-			/* where those of others have the name: as a pool's, or in a message */
+
+			/*
+			 * where those of others have the name: as a pool's, or in a
+			 * message
+			 */
 			ERASES("WITH " ID_RANGE("credits.events") ","
 				   " changed AS (UPDATE credits.events AS e SET detail = credits.renamed(e.detail, $2, $3)"
 				   " FROM r WHERE e.id > r.from_id AND e.id <= r.from_id + r.n"
@@ -59,7 +63,11 @@ Place		service_places[] = {
 		.reason = "",
 		EXPORTS("SELECT to_jsonb(d) FROM credits.events AS e"
 				" JOIN credits.deliveries AS d ON d.event_id = e.id WHERE e.account_id = $1"),
-		/* most went with their events: what was made meanwhile, or had none any more */
+
+		/*
+		 * most went with their events: what was made meanwhile, or had none
+		 * any more
+		 */
 		.steps = {
 			ERASES("WITH " ID_RANGE("credits.deliveries") ","
 				   " gone AS (DELETE FROM credits.deliveries AS d USING r"
@@ -234,7 +242,10 @@ Place		service_places[] = {
 		}
 	},
 	{
-		/* before purchases, whose reference says whether Stripe will name them again */
+		/*
+		 * before purchases, whose reference says whether Stripe will name
+		 * them again
+		 */
 		.table = "reversals",
 		.erased = "reference reason",
 		.kept = "purchase_id kind status money credits created_at updated_at role",

@@ -94,7 +94,10 @@ Place		stripe_places[] = {
 				" SELECT to_jsonb(v) - 'body' || jsonb_build_object('body', convert_from(v.body, 'UTF8'))"
 				" FROM credits.stripe_events AS v WHERE " IS_ABOUT("v", "$2")),
 		.steps = {
-			/* what our own events say that was missing, by the ids of those that lacked it */
+			/*
+			 * what our own events say that was missing, by the ids of those
+			 * that lacked it
+			 */
 			ERASES("WITH " OWN_IDS ", r AS MATERIALIZED ("
 				   "SELECT COALESCE($5::bigint, (SELECT min(x.id) - 1 FROM credits.events AS x)) AS from_id,"
 				   " (SELECT max(x.id) FROM credits.events AS x) AS until_id, $6 * 50::bigint AS n),"
