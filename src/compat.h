@@ -14,6 +14,7 @@
 #include "common/base64.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "storage/lock.h"
 #include "utils/backend_status.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
@@ -171,6 +172,17 @@ guc_value_free(void *value)
 	guc_free(value);
 #else
 	free(value);
+#endif
+}
+
+/* 17: a lock has the virtual id of its transaction in one piece */
+static inline VirtualTransactionId
+lock_vxid_compat(const LockInstanceData *lock)
+{
+#if PG_VERSION_NUM >= 170000
+	return lock->vxid;
+#else
+	return (VirtualTransactionId) {lock->backend, lock->lxid};
 #endif
 }
 

@@ -36,6 +36,7 @@
 #define ERRCODE_CONFLICT		MAKE_SQLSTATE('P', 'T', '4', '0', '9')
 #define ERRCODE_GONE			MAKE_SQLSTATE('P', 'T', '4', '1', '0')
 #define ERRCODE_LOCKED_ACCOUNT	MAKE_SQLSTATE('P', 'T', '4', '2', '3')
+#define ERRCODE_SERVICE_PAUSED	MAKE_SQLSTATE('P', 'T', '5', '0', '3')
 
 #define MAX_NAME_BYTES		255
 #define MAX_UNIT_BYTES		63

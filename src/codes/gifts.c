@@ -92,7 +92,8 @@ plan_create(Posting *posting, void *arg)
 	JsonObject	json;
 	int			i;
 
-	if (!guards_may_spend(posting, gift->amount) ||
+	if (!service_allows(posting, KIND_GIFT, NULL) ||
+		!guards_may_spend(posting, gift->amount) ||
 		!limit_rules_spend(posting, gift->amount, gift->amount))
 		return false;
 
@@ -366,7 +367,8 @@ plan_many(Posting *postings, void *arg)
 	Draw	   *draws;
 	int			i;
 
-	if (!guards_may_spend(from, gifts->total))
+	if (!service_allows(from, KIND_GIFT, NULL) ||
+		!guards_may_spend(from, gifts->total))
 		return false;
 	/* refuse all gifts or none: check each before anything is drawn */
 	for (i = 1; i <= gifts->n; i++)

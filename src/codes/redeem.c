@@ -68,7 +68,8 @@ plan_redemption(Posting *postings, void *arg)
 {
 	Redemption *redemption = arg;
 
-	return may_try(&postings[0], redemption) &&
+	return service_allows(&postings[0], KIND_REDEMPTION, NULL) &&
+		may_try(&postings[0], redemption) &&
 		guards_not_closed(&postings[0]) &&
 		redemption->plan(postings, redemption);
 }
@@ -232,7 +233,8 @@ credits_try_redeem(PG_FUNCTION_ARGS)
 	redeem_read_arguments(fcinfo, &redemption);
 	if (redeem_post("credits_try_redeem()", &redemption, &receipt, &refusal))
 		return receipts_attempt(fcinfo, &receipt, NULL);
-	if (!redemption.throttled)
+	/* while the service is paused, nobody has guessed */
+	if (!redemption.throttled && refusal.sqlstate != ERRCODE_SERVICE_PAUSED)
 		redeem_record_refusal(&redemption, &refusal);
 	return receipts_attempt(fcinfo, NULL, &refusal);
 }

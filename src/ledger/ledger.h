@@ -21,6 +21,7 @@
 #include "ledger/posting.h"
 #include "ledger/receipts.h"
 #include "ledger/requests.h"
+#include "ledger/service.h"
 #include "ledger/terms.h"
 
 #pragma GCC visibility push(hidden)

@@ -96,6 +96,7 @@ read_spend(BatchItem *item, const ItemRow *row, TransactionKind kind)
 					&request->reference) ||
 		!items_metadata(item, row, DEDUCTION_METADATA))
 		return false;
+	spend->request.operation = request->operation;
 	item->arg = spend;
 	return true;
 }
@@ -197,7 +198,8 @@ plan_deduction(Posting *posting, void *arg)
 {
 	Spend	   *spend = arg;
 
-	if (!guards_may_spend(posting, spend->amount))
+	if (!spend_allowed(posting, spend) ||
+		!guards_may_spend(posting, spend->amount))
 		return false;
 
 	/*

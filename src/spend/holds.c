@@ -358,6 +358,8 @@ enlarge(Posting *postings, HoldCall *call, Hold **holds, int64 extra)
 	Entry	   *entry;
 	int			i;
 
+	if (!service_allows(posting, KIND_HOLD, call->parts[0].operation))
+		return false;
 	/* neither account may be paused, no matter which one pays */
 	for (i = 0; i < call->nparties; i++)
 		if (!guards_may_spend(hold_party(postings, call, i), 0))

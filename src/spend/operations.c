@@ -550,7 +550,8 @@ plan_quote(Posting *posting, void *arg)
 			draws = burn_grants(posting, quote->cost, &ndraws);
 		quote->draws = show_draws(posting, draws, ndraws);
 	}
-	if (!guards_may_spend(posting, quote->cost) ||
+	if (!service_allows(posting, KIND_DEDUCTION, quote->operation) ||
+		!guards_may_spend(posting, quote->cost) ||
 		(quote->cost > 0 && !limit_rules_spend(posting, quote->cost, quote->cost)))
 		quote->sqlstate = posting->refusal.sqlstate;
 	return true;

@@ -122,6 +122,15 @@ spend_up_to(Posting *posting, int64 amount, int64 left)
 }
 
 /*
+ * Refuses a spend while the service is paused.
+ */
+bool
+spend_allowed(Posting *posting, const Spend *spend)
+{
+	return service_allows(posting, spend->kind, spend->request.operation);
+}
+
+/*
  * Plans a spend of one account.
  */
 bool
@@ -130,7 +139,8 @@ spend_plan(Posting *posting, void *arg)
 	Spend	   *spend = arg;
 	int64		amount;
 
-	if (spend->prepare && !spend->prepare(posting, spend))
+	if (!spend_allowed(posting, spend) ||
+		(spend->prepare && !spend->prepare(posting, spend)))
 		return false;
 	amount = spend->up_to ?
 		spend_up_to(posting, spend->amount, PG_INT64_MAX) : spend->amount;
@@ -255,7 +265,8 @@ plan_pool(Posting *postings, void *arg)
 	int64		from_pool;
 	int64		own;
 
-	if (spend->prepare && !spend->prepare(member, spend))
+	if (!spend_allowed(member, spend) ||
+		(spend->prepare && !spend->prepare(member, spend)))
 		return false;
 	amount = from_pool = spend->amount;
 	if (!lock_way(pool, member->account.id, &path))
@@ -434,6 +445,8 @@ spend_try(FunctionCallInfo fcinfo, const char *function, Spend *spend)
 
 	if (spend_post(function, spend, &receipt, &refusal))
 		return receipts_attempt(fcinfo, &receipt, NULL);
-	spend_record_refusal(spend, &refusal);
+	/* that the service is paused says nothing about the account */
+	if (refusal.sqlstate != ERRCODE_SERVICE_PAUSED)
+		spend_record_refusal(spend, &refusal);
 	return receipts_attempt(fcinfo, NULL, &refusal);
 }

@@ -51,6 +51,7 @@ extern void spend_read_pool(FunctionCallInfo fcinfo, int n, Spend *spend);
 extern void spend_fingerprint_pool(Spend *spend);
 extern bool spend_check_caps(Posting *pool, List *way, int64 amount,
 							 List **path);
+extern bool spend_allowed(Posting *posting, const Spend *spend);
 extern int64 spend_up_to(Posting *posting, int64 amount, int64 left);
 extern bool spend_plan(Posting *posting, void *arg);
 extern Datum spend_call(FunctionCallInfo fcinfo, const char *function,

@@ -169,7 +169,8 @@ transfer_move(Posting *from, Posting *to, int64 amount, TransactionKind kind,
 	int			ndraws = 0;
 	Draw	   *draws = NULL;
 
-	if (!guards_may_spend(from, amount) || !transfer_allowed(from, to))
+	if (!service_allows(from, kind, NULL) || !guards_may_spend(from, amount) ||
+		!transfer_allowed(from, to))
 		return false;
 	if (!limit_rules_receive(to, &received, false) ||
 		!log_may_grant(to, amount))

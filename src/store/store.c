@@ -31,6 +31,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -397,6 +398,8 @@ store_open(void)
 	bool		stable;
 	int			i;
 
+	/* tables that are locked already would not do so */
+	AcceptInvalidationMessages();
 	do
 	{
 		stable = true;
