@@ -13,7 +13,7 @@ SET search_path = pg_catalog;
 -- One diagram each.
 CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(1, 'Ledger', '{accounts,grants,log,roles,events,event_order,debts}'::text[]),
-	(2, 'Spending', '{limits,hold_states,members,operations}'),
+	(2, 'Spending', '{limits,hold_states,members,operations,service_pause}'),
 	(3, 'Codes', '{codes,redemptions}'),
 	(4, 'Subscriptions', '{plans,offers,subscriptions,periods,paid_parts,period_refunds,plan_changes}'),
 	(5, 'Prices', '{packages,unit_prices,volume_discounts}'),

@@ -182,7 +182,11 @@ lock_vxid_compat(const LockInstanceData *lock)
 #if PG_VERSION_NUM >= 170000
 	return lock->vxid;
 #else
-	return (VirtualTransactionId) {lock->backend, lock->lxid};
+	VirtualTransactionId vxid;
+
+	vxid.backendId = lock->backend;
+	vxid.localTransactionId = lock->lxid;
+	return vxid;
 #endif
 }
 

@@ -129,14 +129,15 @@ arg_until(FunctionCallInfo fcinfo, int n)
 }
 
 /*
- * Writes the switch.
+ * SQL procedure: pauses spending, and waits for those who are spending.
  */
-static void
-write_pause(FunctionCallInfo fcinfo)
+Datum
+credits_pause_service(PG_FUNCTION_ARGS)
 {
 	Datum		values[7] = {0};
 	bool		isnull[7] = {false};
 	TimestampTz until;
+	int			i;
 
 	values[0] = PointerGetDatum(arg_reason(fcinfo, 0));
 	until = arg_until(fcinfo, 1);
@@ -144,26 +145,17 @@ write_pause(FunctionCallInfo fcinfo)
 	isnull[1] = until == DT_NOEND;
 	check_list(fcinfo, 2, "operations", check_operation);
 	check_list(fcinfo, 3, "kinds", check_kind);
-	isnull[2] = PG_ARGISNULL(2);
-	if (!isnull[2])
-		values[2] = PG_GETARG_DATUM(2);
-	isnull[3] = PG_ARGISNULL(3);
-	if (!isnull[3])
-		values[3] = PG_GETARG_DATUM(3);
+	for (i = 2; i <= 3; i++)
+	{
+		isnull[i] = PG_ARGISNULL(i);
+		if (!isnull[i])
+			values[i] = PG_GETARG_DATUM(i);
+	}
 	values[4] = TimestampTzGetDatum(clock_now());
 	values[5] = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
 	isnull[6] = *setting_actor == '\0';
 	if (!isnull[6])
 		values[6] = CStringGetTextDatum(setting_actor);
-	(void) statements_run(&set_pause, values, isnull);
-}
-
-/*
- * SQL procedure: pauses spending, and waits for those who are spending.
- */
-Datum
-credits_pause_service(PG_FUNCTION_ARGS)
-{
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic)
 		ereport(ERROR,
@@ -172,8 +164,9 @@ credits_pause_service(PG_FUNCTION_ARGS)
 				 errdetail("It commits the pause before it waits for those who are spending."),
 				 errhint("CALL it by itself.")));
 	store_check_writable("credits_pause_service()");
+
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	write_pause(fcinfo);
+	(void) statements_run(&set_pause, values, isnull);
 	/* a pause that others have seen must survive a crash */
 	ForceSyncCommit();
 	SPI_commit();

@@ -59,13 +59,13 @@ static StoreIndex service_pause_by_id = {
 	&service_pause_table, "service_pause_pkey", {"id"},.unique = true
 };
 
-/* The switch as this session has read it */
-static struct
-{
-	uint64		generation;		/* in which it was read; 0 if it was not */
-	ServicePause *pause;		/* NULL if spending is not paused */
-	MemoryContext context;		/* of the pause */
-} known;
+/*
+ * The switch as this session has read it: in which generation, 0 if it was not; the
+ * pause, NULL if spending is not paused; and the memory context of that.
+ */
+static uint64 known_generation = 0;
+static ServicePause *known_pause = NULL;
+static MemoryContext known_context = NULL;
 
 /*
  * Reads the switch.  In a parallel worker, which cannot take a snapshot, what the leader
@@ -103,11 +103,11 @@ read_switch(void)
 
 	/* nothing below can fail */
 	MemoryContextSetParent(context, TopMemoryContext);
-	if (known.context)
-		MemoryContextDelete(known.context);
-	known.context = context;
-	known.pause = found ? pause : NULL;
-	known.generation = keep ? generation : 0;
+	if (known_context)
+		MemoryContextDelete(known_context);
+	known_context = context;
+	known_pause = found ? pause : NULL;
+	known_generation = keep ? generation : 0;
 }
 
 /*
@@ -160,19 +160,19 @@ service_allows(Posting *posting, TransactionKind kind, text *operation)
 	char	   *message;
 
 	Assert(posting->dry || posting->store);
-	if (known.generation != tables_generation())
+	if (known_generation != tables_generation())
 		read_switch();
-	if (likely(known.pause == NULL))
+	if (likely(known_pause == NULL))
 		return true;
-	message = stopped_by(known.pause, kind, operation);
+	message = stopped_by(known_pause, kind, operation);
 	if (message == NULL)
 		return true;
 	return refuse(&posting->refusal, ERRCODE_SERVICE_PAUSED, message,
 				  psprintf("The pause lasts until %s.  Reason: %s",
-						   known.pause->until == DT_NOEND ?
+						   known_pause->until == DT_NOEND ?
 						   "credits_resume_service is called" :
-						   clock_show(known.pause->until),
-						   text_to_cstring(known.pause->reason)),
+						   clock_show(known_pause->until),
+						   text_to_cstring(known_pause->reason)),
 				  "Repeat the call when the pause has ended; its idempotency key is not used up.");
 }
 

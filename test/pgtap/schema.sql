@@ -85,6 +85,7 @@ SELECT tables_are('credits', ARRAY[
 	'reversals',
 	'roles',
 	'schedules',
+	'service_pause',
 	'stripe_credit_notes',
 	'stripe_customers',
 	'stripe_dismissals',
@@ -1617,6 +1618,8 @@ $$, $$ VALUES
 	('credits.reversals', 'reversals_status', 'c'),
 	('credits.roles', 'roles_pkey', 'p'),
 	('credits.schedules', 'schedules_pkey', 'p'),
+	('credits.service_pause', 'service_pause_one', 'c'),
+	('credits.service_pause', 'service_pause_pkey', 'p'),
 	('credits.stripe_credit_notes', 'stripe_credit_notes_pkey', 'p'),
 	('credits.stripe_customers', 'stripe_customers_account_id_fkey', 'f'),
 	('credits.stripe_customers', 'stripe_customers_pkey', 'p'),
@@ -1783,6 +1786,7 @@ $$, $$ VALUES
 	('credits.roles_name_idx', false, false, NULL, 'name'),
 	('credits.roles_pkey', true, true, NULL, 'id'),
 	('credits.schedules_pkey', true, true, NULL, 'job,role'),
+	('credits.service_pause_pkey', true, true, NULL, 'id'),
 	('credits.stripe_credit_notes_invoice_idx', false, false, NULL, 'invoice'),
 	('credits.stripe_credit_notes_pkey', true, true, NULL, 'credit_note'),
 	('credits.stripe_customers_pkey', true, true, NULL, 'id'),
@@ -1920,6 +1924,8 @@ $$, $$ VALUES
 	 'update delete truncate'),
 	('credits.roles', 'roles_refuse_row_change', 'A', 'credits.refuse_change', true, true,
 	 'update delete'),
+	('credits.service_pause', 'service_pause_note', 'A', 'credits.note_service', true, false, 'insert update delete'),
+	('credits.service_pause', 'service_pause_note_truncate', 'A', 'credits.note_service', false, false, 'truncate'),
 	('credits.subscriptions', 'subscriptions_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.templates', 'templates_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.unit_prices', 'unit_prices_refuse_change', 'A', 'credits.refuse_change', false, true,
@@ -1956,6 +1962,7 @@ $$, $$ VALUES
 	 'SETOF credits.log'),
 	('credits.max_rows', 'max_rows integer', 'integer'),
 	('credits.not_before', 'account_id bigint, kind text, at timestamp with time zone', 'timestamp with time zone'),
+	('credits.note_service', '', 'trigger'),
 	('credits.now', '', 'timestamp with time zone'),
 	('credits.period_number',
 	 'anchor timestamp with time zone, timezone text, period text, every integer,'
@@ -2195,6 +2202,10 @@ $$, $$ VALUES
 	('public.credits_packages', 'account text', 'SETOF credits.current_packages'),
 	('public.credits_partition_log', 'INOUT partitions integer DEFAULT NULL::integer', NULL),
 	('public.credits_pause_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_pause_service',
+	 'IN reason text, IN until timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' IN operations text[] DEFAULT NULL::text[], IN kinds text[] DEFAULT NULL::text[]',
+	 NULL),
 	('public.credits_pause_subscription',
 	 'subscription_id bigint',
 	 'credits.subscription_state'),
@@ -2274,6 +2285,7 @@ $$, $$ VALUES
 	 NULL),
 	('public.credits_replay_delivery', 'delivery_id bigint', 'boolean'),
 	('public.credits_resume_account', 'account text, reason text', 'credits.receipt'),
+	('public.credits_resume_service', '', 'boolean'),
 	('public.credits_resume_subscription',
 	 'subscription_id bigint',
 	 'credits.subscription_state'),
@@ -2302,6 +2314,9 @@ $$, $$ VALUES
 	('public.credits_rotate_unsubscribe_secret', 'revoke boolean DEFAULT false', 'integer'),
 	('public.credits_rotate_webhook_secret', 'account text, address text, keep interval DEFAULT ''1 day''::interval', 'text'),
 	('public.credits_schedule', 'schedule text DEFAULT NULL::text, job text DEFAULT NULL::text', 'bigint'),
+	('public.credits_service', '',
+	 'TABLE(paused boolean, reason text, until timestamp with time zone, operations text[], kinds text[],'
+	 ' paused_at timestamp with time zone)'),
 	('public.credits_set_activity_rule',
 	 'name text, kind text DEFAULT NULL::text, threshold numeric DEFAULT NULL::numeric, span interval DEFAULT NULL::interval,'
 	 ' minimum bigint DEFAULT NULL::bigint, baseline interval DEFAULT NULL::interval, pauses boolean DEFAULT NULL::boolean,'
@@ -2535,6 +2550,7 @@ $$, $$ VALUES
 	('public.credits_quote'),
 	('public.credits_read_events'),
 	('public.credits_referrals'),
+	('public.credits_service'),
 	('public.credits_subscriptions'),
 	('public.credits_summary'),
 	('public.credits_verify')

@@ -149,7 +149,7 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.account_id, p.kind, p.channel)) FROM credits.preferences AS p),
 		(SELECT md5(string_agg(q::text, ',' ORDER BY q.account_id)) FROM credits.quiet_hours AS q),
 		(SELECT count(*) FROM credits.unsubscribe_secrets), (SELECT count(*) FROM credits.webhook_secrets), (SELECT count(*) FROM credits.templates),
-		(SELECT count(*) FROM credits.volume_discounts), (SELECT count(*) FROM credits.promotions),
+		(SELECT count(*) FROM credits.service_pause), (SELECT count(*) FROM credits.volume_discounts), (SELECT count(*) FROM credits.promotions),
 		(SELECT count(*) FROM credits.transactions), (SELECT count(*) FROM credits.events))
 $$;
 SQL
@@ -199,6 +199,7 @@ INSERT INTO bad.valid VALUES
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_price', 'amount', 'NULL'),
+	('public.credits_pause_service', 'operations', $$'{operation}'$$), ('public.credits_pause_service', 'kinds', $$'{transfer,gift}'$$),
 	('public.credits_set_activity_rule', 'kind', $$'spend'$$), ('public.credits_set_activity_rule', 'span', $$'2 hours'$$), ('public.credits_set_activity_rule', 'minimum', '5'),
 	('public.credits_set_activity_rule', 'name', $$'rule'$$), ('public.credits_remove_activity_rule', 'name', $$'rule'$$),
 	('public.credits_ack_events', 'token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
