@@ -21,6 +21,7 @@ CREATE TABLE credits.grants (
 	remaining bigint NOT NULL,
 	lost bigint,
 	group_id bigint,
+	all_claimed boolean,
 	CONSTRAINT grants_not_negative
 		CHECK (remaining >= 0 AND remaining <= amount AND lost >= 0)
 ) WITH (fillfactor = 60);
@@ -39,6 +40,8 @@ CREATE INDEX grants_effective_at_idx ON credits.grants
 -- which there may be many
 CREATE INDEX grants_group_id_idx ON credits.grants (group_id, id)
 	WHERE group_id IS NOT NULL;
+CREATE INDEX grants_group_unclaimed_idx ON credits.grants (group_id, id)
+	WHERE group_id IS NOT NULL AND all_claimed IS NULL;
 CREATE INDEX grants_group_left_idx ON credits.grants (group_id, id)
 	WHERE group_id IS NOT NULL AND status IN ('open', 'pending');
 CREATE INDEX grants_group_lost_idx ON credits.grants (group_id, id)
@@ -57,6 +60,8 @@ COMMENT ON COLUMN credits.grants.lost IS
 	'how much of it expired, was voided or was taken by a change of plan in all, so that nobody had any use of it; NULL if nothing was';
 COMMENT ON COLUMN credits.grants.group_id IS
 	'of the grants of a period of a subscription, the one that it began with; NULL for others';
+COMMENT ON COLUMN credits.grants.all_claimed IS
+	'true if all of a grant with a group is claimed, see credits.debts; otherwise NULL';
 COMMENT ON COLUMN credits.grants.price IS 'total paid for it, in currency (ISO 4217)';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.grants', '');

@@ -18,6 +18,8 @@ CREATE TABLE credits.debts (
 ALTER TABLE credits.debts ADD CONSTRAINT debts_pkey PRIMARY KEY (grant_id);
 CREATE INDEX debts_account_id_idx ON credits.debts (account_id, grant_id);
 CREATE INDEX debts_owed_idx ON credits.debts (account_id, grant_id) WHERE owed > 0;
+CREATE INDEX debts_group_gone_idx ON credits.debts (group_id, grant_id)
+	WHERE group_id IS NOT NULL AND gone > 0;
 CREATE INDEX debts_group_taken_idx ON credits.debts (group_id, grant_id)
 	WHERE group_id IS NOT NULL AND claimed > gone + owed + paid;
 CREATE INDEX debts_group_owed_idx ON credits.debts (group_id, grant_id)

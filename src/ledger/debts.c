@@ -103,57 +103,6 @@ find_place(Posting *posting, int64 grant_id)
 }
 
 /*
- * Orders debts by grant.
- */
-static int
-compare_grants(const ListCell *a, const ListCell *b)
-{
-	int64		first = ((Debt *) lfirst(a))->grant_id;
-	int64		second = ((Debt *) lfirst(b))->grant_id;
-
-	return first < second ? -1 : first > second;
-}
-
-/*
- * Returns the debts of the posting's account of which something is owed, and
- * perhaps others, in order of grant.  Reads them if necessary.
- */
-static List *
-debts_owing(Posting *posting)
-{
-	bool		merges = posting->debts != NIL;
-	StoreScan	scan;
-	Debt	   *debt;
-
-	if (posting->debts_loaded)
-		return posting->debts;
-	debt = palloc(sizeof(Debt));
-	scan_begin(&scan, posting->store, &debts_owed, posting->snapshot,
-			   BY_INT64(posting->account.id));
-	while (scan_read(&scan, ForwardScanDirection, debt))
-	{
-		Grant	   *grant = grants_find_known(posting, debt->grant_id);
-		Debt	   *known = grant ? grant->debt : NULL;
-
-		CHECK_FOR_INTERRUPTS();
-		if (known && known->listed)
-			continue;
-		if (known == NULL)
-		{
-			known = debt;
-			debt = palloc(sizeof(Debt));
-		}
-		known->listed = true;
-		posting->debts = lappend(posting->debts, known);
-	}
-	scan_end(&scan);
-	if (merges)
-		list_sort(posting->debts, compare_grants);
-	posting->debts_loaded = true;
-	return posting->debts;
-}
-
-/*
  * Returns the debt of a grant, or NULL if nothing was ever claimed from it.
  */
 static Debt *
@@ -198,7 +147,7 @@ write_debt(Posting *posting, void *row)
 
 /*
  * Adds a debt to those of which something is owed.  If the others have not been
- * read, they need not be: only a grant that pays debts needs all of them.
+ * read, they need not be: only a grant that pays debts needs those before it.
  */
 static void
 list_debt(Posting *posting, Debt *debt)
@@ -208,6 +157,60 @@ list_debt(Posting *posting, Debt *debt)
 										 find_place(posting, debt->grant_id),
 										 debt);
 	debt->listed = true;
+}
+
+/*
+ * Reads further debts of the posting's account of which something is owed, in
+ * order of grant, until these owe enough.
+ */
+static void
+read_owing(Posting *posting, int64 enough)
+{
+	StoreScan	scan;
+	Debt	   *debt = palloc(sizeof(Debt));
+
+	scan_begin(&scan, posting->store, &debts_owed, posting->snapshot,
+			   BY_INT64(posting->account.id),
+			   BY_INT64_ABOVE(posting->debts_read_to));
+	while (enough > 0)
+	{
+		Grant	   *grant;
+		Debt	   *known;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!scan_read(&scan, ForwardScanDirection, debt))
+		{
+			posting->debts_loaded = true;
+			break;
+		}
+		posting->debts_read_to = debt->grant_id;
+		grant = grants_find_known(posting, debt->grant_id);
+		known = grant ? grant->debt : NULL;
+		if (known == NULL)
+		{
+			known = debt;
+			debt = palloc(sizeof(Debt));
+		}
+		list_debt(posting, known);
+		enough -= known->owed;
+	}
+	scan_end(&scan);
+}
+
+/*
+ * Returns a debt of the posting's list, of which all before it are read, too.
+ * NULL if there is none at this place; reads as many as owe enough, if necessary.
+ */
+static Debt *
+debt_at(Posting *posting, int place, int64 enough)
+{
+	if (!posting->debts_loaded &&
+		(place >= list_length(posting->debts) ||
+		 ((Debt *) list_nth(posting->debts, place))->grant_id >
+		 posting->debts_read_to))
+		read_owing(posting, enough);
+	return place < list_length(posting->debts) ?
+		list_nth(posting->debts, place) : NULL;
 }
 
 /*
@@ -305,7 +308,6 @@ pay_from(Posting *posting, TimestampTz at, const Entry *entry,
 	bool		activates = entry->kind == KIND_ACTIVATION;
 	Grant	   *grant;
 	int64		left;
-	ListCell   *lc;
 
 	if (draw->amount <= 0 && !activates)
 		return;
@@ -316,11 +318,14 @@ pay_from(Posting *posting, TimestampTz at, const Entry *entry,
 	/* a new grant pays any debt, but credits given back only the grant's own */
 	if (activates || grant->transaction_id == entry->id)
 	{
+		Debt	   *debt;
+		int			i;
+
 		if (!source_pays(grant))
 			return;
-		foreach(lc, debts_owing(posting))
+		for (i = 0; left > 0 && posting->account.debt > 0 &&
+			 (debt = debt_at(posting, i, left)) != NULL; i++)
 		{
-			Debt	   *debt = lfirst(lc);
 			int64		part = Min(left, debt->owed);
 
 			CHECK_FOR_INTERRUPTS();
@@ -582,6 +587,21 @@ debts_used(Posting *posting, Grant *grant)
 }
 
 /*
+ * Has a grant of a group know whether all of it is claimed: the others are found
+ * by that.
+ */
+static void
+note_claimed(Grant *grant, const Debt *debt)
+{
+	bool		all = debt->claimed == grant->amount;
+
+	if (grant->group_id == 0 || grant->all_claimed == all)
+		return;
+	grant->all_claimed = all;
+	grant->changed = true;
+}
+
+/*
  * Sets the total amount claimed from a grant of the posting's account, at most
  * the amount of the grant.  Returns the first entry added, or NULL if that
  * amount was already claimed.
@@ -611,6 +631,7 @@ debts_claim(Posting *posting, Grant *grant, int64 claimed)
 	entry = claimed > debt->claimed ?
 		claim(posting, grant, debt, claimed - debt->claimed) :
 		waive(posting, grant, debt, debt->claimed - claimed);
+	note_claimed(grant, debt);
 	/* a grant that got back what it had paid may have a debt of its own */
 	if (posting->account.debt > 0)
 		debts_pay(posting, posting->now);

@@ -34,6 +34,16 @@ static StoreIndex grants_lost = {
 	.predicate = "((group_id IS NOT NULL) AND (lost > 0))"
 };
 
+static StoreIndex grants_unclaimed = {
+	&grants_table, "grants_group_unclaimed_idx", {"group_id", "id"},
+	.predicate = "((group_id IS NOT NULL) AND (all_claimed IS NULL))"
+};
+
+static StoreIndex debts_gone_of_group = {
+	&debts_table, "debts_group_gone_idx", {"group_id", "grant_id"},
+	.predicate = "((group_id IS NOT NULL) AND (gone > 0))"
+};
+
 static StoreIndex debts_taken_of_group = {
 	&debts_table, "debts_group_taken_idx", {"group_id", "grant_id"},
 	.predicate = "((group_id IS NOT NULL) AND (claimed > ((gone + owed) + paid)))"
@@ -49,8 +59,8 @@ static StoreIndex *const indexes[] = {
 	[GROUP_ALL] = &grants_by_group,
 	[GROUP_LEFT] = &grants_left,
 	[GROUP_LOST] = &grants_lost,
-	[GROUP_UNCLAIMED] = &grants_by_group,
-	[GROUP_GONE] = &grants_lost,
+	[GROUP_UNCLAIMED] = &grants_unclaimed,
+	[GROUP_GONE] = &debts_gone_of_group,
 	[GROUP_TAKEN] = &debts_taken_of_group,
 	[GROUP_OWED] = &debts_owed_of_group
 };

@@ -80,8 +80,10 @@ struct Posting
 	List	   *holds;			/* those read or made */
 	List	   *debts;			/* those of which something is owed, in order
 								 * of grant */
-	bool		debts_loaded;	/* have all of them been read, and not only
-								 * those that this posting has changed? */
+	int64		debts_read_to;	/* up to this grant all of them have been
+								 * read, beyond it only those that this
+								 * posting has changed */
+	bool		debts_loaded;	/* have all of them been read? */
 	int			npaid;			/* number of entries from which debts have
 								 * been paid */
 	DeferredWrite *writes;		/* other rows to be written, in reverse order */

@@ -82,7 +82,8 @@ static const StoreColumn grant_columns[] = {
 	COLUMN_INT64(Grant, remaining),
 	/* stored as NULL if 0, as it usually is, to save space */
 	COLUMN_INT64(Grant, lost, NULL_IF_ZERO),
-	COLUMN_INT64(Grant, group_id, NULL_IF_ZERO)
+	COLUMN_INT64(Grant, group_id, NULL_IF_ZERO),
+	COLUMN_BOOL(Grant, all_claimed, NULL_IF_ZERO)
 };
 
 StoreTable	grants_table = {

@@ -122,6 +122,7 @@ typedef struct Grant
 	text	   *currency;
 	int64		group_id;		/* the first grant of its group, see groups.c;
 								 * 0 if it belongs to none */
+	bool		all_claimed;	/* of one with a group: is all of it claimed? */
 	GrantStatus status;
 	bool		debt_known;		/* has its debt been looked up? */
 	struct Debt *debt;			/* NULL if nothing was ever claimed from it */

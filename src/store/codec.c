@@ -429,6 +429,8 @@ is_null(const StoreColumn *column, const char *row)
 				return *(const int64 *) field == 0;
 			if (column->form == FORM_INT64S || column->form == FORM_PAIRS)
 				return *(const int *) (row + column->beside) == 0;
+			if (column->form == FORM_BOOL)
+				return !*(const bool *) field;
 			return *(const Datum *) field == 0;
 		case NULLS_FLAG:
 			return !*((const bool *) row + column->other);

@@ -288,6 +288,7 @@ verify_read_grants(Verification *v, int64 account_id)
 			check->lost = grant.lost;
 			check->status = grant.status;
 			check->group_id = grant.group_id;
+			check->all_claimed = grant.all_claimed;
 			check->due_at = grant.status == GRANT_PENDING ?
 				grant.effective_at : grant.expires_at;
 			check->given = 0;
@@ -397,6 +398,12 @@ verify_check_grants(Verification *v, const Replay *replay,
 		if (grant->group_id != 0 && !grant->of_period)
 			verify_report(v, 0, "grants",
 						  psprintf("grant " INT64_FORMAT " has a group, but was not given for a period",
+								   grant->id));
+		if (grant->all_claimed !=
+			(grant->group_id != 0 &&
+			 verify_claimed(replay->debts, grant->id) == grant->amount))
+			verify_report(v, 0, "grants",
+						  psprintf("grant " INT64_FORMAT " says wrongly whether all of it is claimed",
 								   grant->id));
 		if ((open || pending) && grant->due_at < account->due_at)
 			verify_report(v, 0, "due",

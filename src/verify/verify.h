@@ -40,6 +40,7 @@ typedef struct GrantCheck
 	int64		lost;
 	GrantStatus status;
 	int64		group_id;
+	bool		all_claimed;
 	TimestampTz due_at;			/* when it becomes effective or expires */
 	int64		transaction_id; /* the transaction that gave it */
 	bool		prolonged;

@@ -231,7 +231,8 @@ $$, $$ VALUES
 	('status', 'text', true),
 	('remaining', 'bigint', true),
 	('lost', 'bigint', false),
-	('group_id', 'bigint', false)
+	('group_id', 'bigint', false),
+	('all_claimed', 'boolean', false)
 $$, 'columns of grants');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
@@ -1702,6 +1703,7 @@ $$, $$ VALUES
 	 E'account_id,channel,(\nCASE\n    WHEN channel = ANY (ARRAY[''push''::text, ''webhook''::text]) THEN address\n    ELSE ''''::text\nEND)'),
 	('credits.contacts_pkey', true, true, NULL, 'id'),
 	('credits.debts_account_id_idx', false, false, NULL, 'account_id,grant_id'),
+	('credits.debts_group_gone_idx', false, false, '((group_id IS NOT NULL) AND (gone > 0))', 'group_id,grant_id'),
 	('credits.debts_group_owed_idx', false, false, '((group_id IS NOT NULL) AND ((owed + paid) > 0))', 'group_id,grant_id'),
 	('credits.debts_group_taken_idx', false, false, '((group_id IS NOT NULL) AND (claimed > ((gone + owed) + paid)))', 'group_id,grant_id'),
 	('credits.debts_owed_idx', false, false, '(owed > 0)', 'account_id,grant_id'),
@@ -1733,6 +1735,7 @@ $$, $$ VALUES
 	('credits.grants_group_left_idx', false, false, '((group_id IS NOT NULL) AND (status = ANY (ARRAY[''open''::text, ''pending''::text])))',
 		'group_id,id'),
 	('credits.grants_group_lost_idx', false, false, '((group_id IS NOT NULL) AND (lost > 0))', 'group_id,id'),
+	('credits.grants_group_unclaimed_idx', false, false, '((group_id IS NOT NULL) AND (all_claimed IS NULL))', 'group_id,id'),
 	('credits.grants_pkey', true, true, NULL, 'id'),
 	('credits.hold_states_expires_at_idx', false, false, '(status = ''open''::text)', 'account_id,expires_at,id'),
 	('credits.hold_states_pkey', true, true, NULL, 'id'),
@@ -1813,6 +1816,7 @@ $$, $$ VALUES
 	('credits.stripe_secrets_pkey', true, true, NULL, 'name'),
 	('credits.stripe_subjects_pkey', true, true, NULL, 'subject'),
 	('credits.stripe_subjects_waiting_idx', false, false, '(waiting IS NOT NULL)', 'subject'),
+	('credits.stripe_subscriptions_awaited_idx', false, false, '(awaited_since IS NOT NULL)', 'awaited_since'),
 	('credits.stripe_subscriptions_pkey', true, true, NULL, 'subscription'),
 	('credits.subscriptions_account_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'account_id,due_at,id'),
 	('credits.subscriptions_account_id_idx', false, false, NULL, 'account_id,id'),

@@ -278,6 +278,8 @@ unless (defined $only)
 	my $up = $line->(0, q('credits', 10));
 	my $spend = sub { return " PERFORM credits_deduct(name, balance) FROM credits.accounts WHERE name = '$_[0]' AND balance > 0; " };
 
+	my $owing = sub { my ($account, $reversed) = @_; return $invoice->($account, "'first'", $line->(0, "'credits', 1000000, 'reversed', $reversed")) =~ s/i \* interval '1 second'/interval '1 second'/r };
+
 	# what Stripe sends of a subscription that changes its quantity again and again
 	my ($inner, $outer) = map { my $pad = $_; join '', map { sprintf '%02x', ord($_) ^ $pad } split //, pack 'a64', stripe_secret() } 0x36, 0x5c;
 	my $signed = 1894406400;
@@ -349,6 +351,11 @@ EOSQL
 			$invoice->('spent', "'in_' || 1 + i % 10", $line->(0, q('credits', 10, 'reversed', 1 + i / 10 % 9))) ],
 		[ 'an upgrade that is spent and paid back', $invoice->('owes', "'in_' || i", $up) . $spend->('owes')
 			. $invoice->('owes', "'in_' || i", $line->(0, q('credits', 10, 'reversed', 10))) ],
+		# money goes back of the first invoice, all of it spent: each grant owes, the newest first
+		(map { my ($what, $account, $probe) = @$_; [ "$what, while many grants owe", $owing->($account, 0) . $invoice->($account, "'in_' || i", $up) . $spend->($account),
+			$owing->($account, 1000000) . $probe->($account) ] }
+			[ 'a purchase', 'buys', sub { "PERFORM credits_complete_purchase((credits_start_purchase('$_[0]', 'scaled')).purchase_id, '$_[0]' || i, 1);" } ],
+			[ 'an upgrade', 'more', sub { $invoice->($_[0], "'more_' || i", $up) } ]),
 		[ 'money that goes back of one of many invoices of a period that is over', $invoice->('after', "'in_' || i", $line->(-27, q('credits', 10))),
 			$invoice->('after', "'in_' || 1 + i % 10", $line->(-27, q('credits', 10, 'reversed', 1 + i / 10 % 9))) ],
 		[ 'a change of plan after a refund', $change->('refunded', 'priced', 'dear'), undef, $refunded->('refunded', 'priced', 5) ],
@@ -395,7 +402,6 @@ EOSQL
 	$session->value("SELECT credits_stripe_set_price('price_scaled', 'scaled')");
 	# these read all grants or invoices of the period
 	my %reads = map { $_ => 1 } (
-		'an upgrade that is spent and paid back',
 		'money that goes back of one of many invoices of a period that is over',
 		'a change of plan after a refund of everything',
 		'Stripe: more credits for no more money, after some went back');

@@ -500,6 +500,7 @@ tampered("paid period: $_->[0]", 'paid', "UPDATE credits.periods SET $_->[1] AND
   [ 'late', 'late = late + 1 WHERE true' ],
   [ 'taken as carried', 'taken = taken - 1, given = given + 1, carried = carried + 1 WHERE taken > 5' ];
 tampered('paid period: group of a debt', 'paid', "UPDATE credits.debts SET group_id = NULL WHERE group_id IS NOT NULL", 'debt');
+tampered('paid period: a grant of which all is claimed', 'paid', "UPDATE credits.grants SET all_claimed = true WHERE group_id IS NOT NULL", 'grants');
 tampered("paid part: $_->[0]", 'paid', "UPDATE credits.paid_parts SET $_->[1]", 'period')
   foreach [ 'credits', "credits = credits + 1 WHERE reference = 'in_1'" ], [ 'credited', "credits = credits + 1 WHERE reference = 'in_2'" ],
   [ 'reversed', "reversed = 0 WHERE reference = 'in_1'" ], [ 'end', "ends_at = ends_at - interval '1 day' WHERE reference = 'in_2'" ];
