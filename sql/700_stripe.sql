@@ -157,9 +157,13 @@ CREATE TABLE credits.stripe_subscriptions (
 	facts jsonb,
 	plan_id bigint,
 	anchors bigint[],
-	trials bigint[]
+	trials bigint[],
+	awaited_invoice text COLLATE "C",
+	awaited_since timestamptz
 );
 ALTER TABLE credits.stripe_subscriptions ADD CONSTRAINT stripe_subscriptions_pkey PRIMARY KEY (subscription);
+CREATE INDEX stripe_subscriptions_awaited_idx ON credits.stripe_subscriptions (awaited_since)
+	WHERE awaited_since IS NOT NULL;
 COMMENT ON TABLE credits.stripe_subscriptions IS 'subscriptions of Stripe, as their events say';
 COMMENT ON COLUMN credits.stripe_subscriptions.subscription IS 'Stripe''s id';
 COMMENT ON COLUMN credits.stripe_subscriptions.subscription_id IS 'the subscription here, NULL until it has begun';
@@ -170,6 +174,9 @@ COMMENT ON COLUMN credits.stripe_subscriptions.as_of IS 'when the newest event a
 COMMENT ON COLUMN credits.stripe_subscriptions.plan_id IS 'the plan that the newest event shows';
 COMMENT ON COLUMN credits.stripe_subscriptions.anchors IS 'each anchor of the billing cycle that was seen, and when last, in microseconds since 2000';
 COMMENT ON COLUMN credits.stripe_subscriptions.trials IS 'begin and end of each trial that was seen, in microseconds since 2000';
+COMMENT ON COLUMN credits.stripe_subscriptions.awaited_invoice IS
+	'the invoice that its paid checkout session names, empty if it names none, as long as no event has said that it was paid';
+COMMENT ON COLUMN credits.stripe_subscriptions.awaited_since IS 'when the session was paid, as long as the invoice is awaited';
 
 CREATE TABLE credits.stripe_invoices (
 	invoice text COLLATE "C" NOT NULL,
@@ -391,7 +398,7 @@ FROM (
 			   OR EXISTS (SELECT FROM credits.stripe_subjects AS s
 						  WHERE s.subject OPERATOR(pg_catalog.=) l.payment AND s.waiting IS NOT NULL)))
 	  AND o.total OPERATOR(pg_catalog.>) COALESCE((
-		SELECT pg_catalog.sum(y.refunded OPERATOR(pg_catalog.+) y.disputed)
+		SELECT pg_catalog.sum(y.refunded) OPERATOR(pg_catalog.+) pg_catalog.sum(y.disputed)
 		FROM credits.stripe_links AS l
 		JOIN credits.stripe_payments AS y ON y.payment OPERATOR(pg_catalog.=) l.payment
 		WHERE l.invoice OPERATOR(pg_catalog.=) o.invoice
@@ -415,6 +422,32 @@ FROM (
 	JOIN credits.stripe_invoices AS i ON i.invoice OPERATOR(pg_catalog.=) l.invoice
 	WHERE l.problem IS NOT NULL AND l.amount OPERATOR(pg_catalog.>) 0
 	  AND i.status OPERATOR(pg_catalog.=) 'paid'
+	UNION ALL
+	-- the events of one purchase arrive within a moment: one that is missing after an
+	-- hour does not come by itself
+	SELECT b.subscription, 'an event of the invoice that a checkout session was paid for', NULLIF(b.awaited_invoice, ''),
+		   e.amount, e.currency,
+		   'have the endpoint receive invoice.paid, and Stripe send that of the invoice again; or credits_stripe_dismiss'
+	FROM credits.stripe_subscriptions AS b
+	CROSS JOIN LATERAL (
+		SELECT (e.facts OPERATOR(pg_catalog.->>) 'amount')::bigint AS amount,
+			   (e.facts OPERATOR(pg_catalog.->>) 'currency') AS currency,
+			   (e.facts OPERATOR(pg_catalog.?) 'account') AS ours
+		FROM credits.stripe_events AS e
+		WHERE e.subject OPERATOR(pg_catalog.=) b.subscription
+		  AND e.type OPERATOR(pg_catalog.~) '^checkout[.]session[.]'
+		  AND (e.facts OPERATOR(pg_catalog.->>) 'outcome') OPERATOR(pg_catalog.=) 'paid'
+		ORDER BY e.created, e.id LIMIT 1) AS e
+	WHERE b.awaited_since OPERATOR(pg_catalog.<=) (credits.now() OPERATOR(pg_catalog.-) '1 hour'::interval)
+	  AND (COALESCE(pg_catalog.current_setting('credits.stripe_foreign', true), 'list') OPERATOR(pg_catalog.<>) 'ignore'
+		OR e.ours OR b.subscription_id IS NOT NULL
+		OR EXISTS (SELECT FROM credits.accounts AS a WHERE a.name OPERATOR(pg_catalog.=) b.account)
+		OR EXISTS (SELECT FROM credits.stripe_customers AS c
+				   WHERE c.id OPERATOR(pg_catalog.=) b.customer))
+	  -- of a session that does not name its subscription
+	  AND NOT EXISTS (SELECT FROM credits.stripe_invoices AS i
+					  WHERE i.invoice OPERATOR(pg_catalog.=) b.awaited_invoice
+						AND i.status OPERATOR(pg_catalog.=) 'paid')
 	UNION ALL
 	SELECT b.subscription, 'credits that could not be given', NULL, NULL, NULL,
 		   'read the event renewal_failed, remove the cause, then credits_stripe_reprocess()'

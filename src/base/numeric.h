@@ -34,6 +34,12 @@ multiply(Datum a, Datum b)
 	return DirectFunctionCall2(numeric_mul, a, b);
 }
 
+static inline Datum
+absolute(Datum a)
+{
+	return DirectFunctionCall1(numeric_abs, a);
+}
+
 /*
  * Returns a value below, equal to or above 0 as a is less than, equal to or
  * greater than b.

@@ -40,7 +40,9 @@ static const StoreColumn billed_columns[] = {
 	COLUMN_JSONB(Billed, facts, NULL_IF_ZERO),
 	COLUMN_INT64(Billed, plan_id, NULL_IS(0)),
 	COLUMN_PAIRS(Billed, anchors, nanchors, NULL_IF_ZERO),
-	COLUMN_PAIRS(Billed, trials, ntrials, NULL_IF_ZERO)
+	COLUMN_PAIRS(Billed, trials, ntrials, NULL_IF_ZERO),
+	COLUMN_CSTRING(Billed, awaited, AS("awaited_invoice"), NULL_IF_ZERO),
+	COLUMN_TIME(Billed, awaited_since, NULL_IS(DT_NOBEGIN))
 };
 
 StoreTable	billed_table = {
@@ -258,7 +260,7 @@ billing_subscription_at(const char *subscription, Snapshot snapshot)
 	memset(billed, 0, sizeof(Billed));
 	ItemPointerSetInvalid(&billed->tid);
 	billed->subscription = pstrdup(subscription);
-	billed->account_at = DT_NOBEGIN;
+	billed->account_at = billed->awaited_since = DT_NOBEGIN;
 	billed->as_of.at = DT_NOBEGIN;
 	return billed;
 }

@@ -55,6 +55,12 @@ typedef struct Billed
 	Instants   *anchors;
 	int			ntrials;
 	Instants   *trials;
+	const char *awaited;		/* the invoice of its checkout session, which
+								 * was paid, of which that is all that is
+								 * known; "" if the session names none; NULL
+								 * if nothing is awaited */
+	TimestampTz awaited_since;	/* when the session was paid, DT_NOBEGIN if
+								 * nothing is awaited */
 } Billed;
 
 /* The status of an invoice; a later one replaces the earlier ones */
@@ -222,7 +228,7 @@ extern TimestampTz lines_whole_from(const Billed *billed, const Line *line,
 extern bool lines_is_trial(const Billed *billed, const Line *line);
 
 /* invoice_payments.c: money of invoices */
-extern int64 invoice_payments_back(const Invoice *invoice, List *notes);
+extern Datum invoice_payments_back(const Invoice *invoice, List *notes);
 extern void invoice_payments_record(const Invoice *invoice, int64 account_id,
 									StripeOutcome *outcome);
 extern void invoice_payments_reverse(const char *invoice, int64 purchase_id,

@@ -59,21 +59,21 @@ reduce(Datum *part, Datum *of)
 
 /*
  * Returns how many minor units credit notes credit of a line, and sets what they
- * credit of no line in particular.
+ * credit of no line in particular.  Amounts have signs, and their sums any size.
  */
-static int64
-credited_of(List *notes, const Line *line, int64 *custom)
+static Datum
+credited_of(List *notes, const Line *line, Datum *custom)
 {
-	int64		credited = 0;
+	Datum		credited = number(0);
 	ListCell   *lc;
 
-	*custom = 0;
+	*custom = number(0);
 	foreach(lc, notes)
 	{
 		CreditNote *note = lfirst(lc);
 		uint32		i;
 
-		*custom += note->custom;
+		*custom = add(*custom, number(note->custom));
 		for (i = 0; note->lines && i < JB_ROOT_COUNT(note->lines); i++)
 		{
 			JsonbValue *element = getIthJsonbValueFromContainer(&note->lines->root,
@@ -87,7 +87,7 @@ credited_of(List *notes, const Line *line, int64 *custom)
 			id = stripe_text(element->val.binary.data, "line");
 			if (id && line->line && strcmp(id, line->line) == 0 &&
 				stripe_int64(element->val.binary.data, "amount", &amount))
-				credited += amount;
+				credited = add(credited, number(amount));
 		}
 	}
 	return credited;
@@ -100,22 +100,22 @@ credited_of(List *notes, const Line *line, int64 *custom)
 static void
 reversed_share(const Count *count, const Line *line, Datum *part, Datum *of)
 {
-	int64		custom;
-	int64		credited = credited_of(count->notes, line, &custom);
+	Datum		custom;
+	Datum		credited = credited_of(count->notes, line, &custom);
 	Datum		total = number(Max(count->invoice.total, 0));
-	Datum		amount = number(Max(line->amount, -line->amount));
+	Datum		amount = absolute(number(line->amount));
 
 	*part = number(0);
 	*of = number(1);
 	if (count->invoice.total > 0)
 	{
-		*part = add(number(count->back), number(custom));
+		*part = add(count->back, custom);
 		*of = total;
 	}
-	if (credited != 0 && line->amount != 0)
+	if (line->amount != 0 && compare(credited, number(0)) != 0)
 	{
 		*part = add(multiply(*part, amount),
-					multiply(number(Max(credited, -credited)), *of));
+					multiply(absolute(credited), *of));
 		*of = multiply(*of, amount);
 	}
 	if (compare(*part, number(0)) <= 0)
@@ -629,6 +629,7 @@ counts_begin(Billed *billed, const char *reference)
 	count->billed = billed;
 	count->sold = billing_is_sold(billed);
 	count->reference = reference;
+	count->back = number(0);
 	if (*reference)
 		count->found = billing_find_invoice(reference, &count->invoice);
 	return count;

@@ -40,7 +40,8 @@ typedef struct Count
 	Invoice		invoice;
 	List	   *lines;			/* Line * */
 	List	   *notes;			/* its credit notes */
-	int64		back;			/* money that went back, apart from these */
+	Datum		back;			/* numeric: money that went back, apart from
+								 * these */
 	List	   *groups;
 } Count;
 

@@ -382,16 +382,13 @@ read_session(JsonObject *json, JsonbContainer *o, const StripeEvent *event,
 	{
 		subject = stripe_text(o, "subscription");
 		json_cstring(json, "mode", mode_names[mode]);
-		facts_copy_text(json, "invoice", o, "invoice");
 	}
 	else
-	{
 		subject = stripe_text(o, "payment_intent");
-		facts_copy_int64(json, "amount", o, "amount_total");
-		facts_copy_text(json, "currency", o, "currency");
-		/* if Checkout was asked to make one */
-		facts_copy_text(json, "invoice", o, "invoice");
-	}
+	facts_copy_int64(json, "amount", o, "amount_total");
+	facts_copy_text(json, "currency", o, "currency");
+	/* that of the subscription, or one that Checkout was asked to make */
+	facts_copy_text(json, "invoice", o, "invoice");
 	return subject ? subject : event->object_id;
 }
 
@@ -589,5 +586,7 @@ stripe_read_event(Jsonb *payload, StripeEvent *event)
 	event->facts = json_document(&json);
 	if (is_negative(event))
 		return "an amount in it is negative";
+	if (stripe_true(&event->facts->root, "too_large"))
+		return "its amounts are too large";
 	return NULL;
 }

@@ -500,6 +500,13 @@ fold_invoice(Fold *fold, const StripeEvent *event)
 	invoice.paid_at = earlier(invoice.paid_at, facts, "paid_at",
 							  status == INVOICE_PAID ? event->created : DT_NOEND);
 	billed->paid |= invoice.status == INVOICE_PAID;
+	if (invoice.status == INVOICE_PAID && billed->awaited &&
+		(*billed->awaited == '\0' ||
+		 strcmp(billed->awaited, invoice.invoice) == 0))
+	{
+		billed->awaited = NULL;
+		billed->awaited_since = DT_NOBEGIN;
+	}
 	if (newer)
 	{
 		billing_take_as_of(&invoice.as_of, event);
@@ -518,6 +525,34 @@ fold_invoice(Fold *fold, const StripeEvent *event)
 	touch(fold, invoice.invoice);
 	if (!found && !invoice.complete)
 		fold->incomplete = event->object_id;
+}
+
+/*
+ * Takes an event about the checkout session of a subscription.  Its credits follow
+ * from its invoice: if nothing is known of one that was paid, it is awaited, so
+ * that it is noticed if no event tells of it.
+ */
+static void
+fold_session(Fold *fold, const StripeEvent *event)
+{
+	JsonbContainer *facts = &event->facts->root;
+	Billed	   *billed = fold->billed;
+	char	   *id = stripe_text(facts, "invoice");
+	int64		amount;
+	Invoice		invoice;
+
+	take_account(billed, event, "reference", 2);
+	take_account(billed, event, "account", 3);
+	if (stripe_outcome(event) != OUTCOME_PAID ||
+		(stripe_int64(facts, "amount", &amount) && amount == 0))
+		return;
+	if (id ? billing_find_invoice(id, &invoice) &&
+		invoice.status == INVOICE_PAID : billed->paid || billed->awaited)
+		return;
+	billed->awaited = id ? id : "";
+	if (billed->awaited_since == DT_NOBEGIN ||
+		billed->awaited_since > event->created)
+		billed->awaited_since = event->created;
 }
 
 /*
@@ -591,8 +626,7 @@ fold_event(Fold *fold, const StripeEvent *event)
 			fold_invoice_item(fold, event);
 			break;
 		case FACT_SESSION:
-			take_account(fold->billed, event, "reference", 2);
-			take_account(fold->billed, event, "account", 3);
+			fold_session(fold, event);
 			break;
 		default:
 			break;

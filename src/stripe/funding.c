@@ -138,8 +138,9 @@ reverse_more(PaidPart *part, Datum share, Datum share_of)
 	Datum		more = divide(multiply(number(part->credits), share), share_of,
 							  false);
 
-	part->reversed = Min(part->credits, part->reversed +
-						 DatumGetInt64(DirectFunctionCall1(numeric_int8, more)));
+	more = add(more, number(part->reversed));
+	part->reversed = compare(more, number(part->credits)) > 0 ? part->credits :
+		DatumGetInt64(DirectFunctionCall1(numeric_int8, more));
 }
 
 /*
@@ -211,7 +212,7 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 		if (paid_back <= 0)
 			continue;
 		back = add(multiply(back, number(of)),
-				   multiply(multiply(number(-funded->amount),
+				   multiply(multiply(absolute(number(funded->amount)),
 									 number(paid_back)), back_of));
 		back_of = multiply(back_of, number(of));
 	}

@@ -377,8 +377,9 @@ add_credited(JsonObject *json, JsonbContainer *o)
 {
 	JsonbContainer *lines = facts_array(o, "lines.data");
 	JsonArray	array;
-	int64		custom = 0;
-	int64		sum = 0;
+	Datum		custom = number(0);
+	Datum		sum = number(0);
+	Datum		subtotal;
 	int64		total;
 	uint32		i;
 
@@ -390,9 +391,9 @@ add_credited(JsonObject *json, JsonbContainer *o)
 		int64		amount;
 
 		CHECK_FOR_INTERRUPTS();
-		if (line == NULL || !stripe_int64(line, "amount", &amount) ||
-			pg_add_s64_overflow(sum, amount, &sum))
+		if (line == NULL || !stripe_int64(line, "amount", &amount))
 			continue;
+		sum = add(sum, number(amount));
 		id = stripe_text(line, "invoice_line_item");
 		if (facts_is_id(id))
 		{
@@ -404,29 +405,31 @@ add_credited(JsonObject *json, JsonbContainer *o)
 			json_add_object(&array, &element);
 		}
 		else
-			custom += amount;
+			custom = add(custom, number(amount));
 	}
 	if (lines == NULL || JsonContainerSize(lines) == 0)
 	{
 		if (stripe_int64(o, "amount", &total))
-			custom = total;
+			custom = number(total);
 	}
 	else
 	{
 		if (stripe_true(o, "lines.has_more") &&
-			stripe_int64(o, "subtotal", &total) && total > sum)
+			stripe_int64(o, "subtotal", &total) &&
+			compare(subtotal = number(total), sum) > 0)
 		{
-			custom += total - sum;
-			sum = total;
+			custom = add(custom, subtract(subtotal, sum));
+			sum = subtotal;
 		}
-		if (custom > 0 && custom <= sum && stripe_int64(o, "amount", &total) &&
-			total != sum)
-			custom = DatumGetInt64(DirectFunctionCall1(numeric_int8,
-													   divide(multiply(number(custom), number(Max(total, 0))),
-															  number(sum), true)));
+		if (compare(custom, number(0)) > 0 && compare(custom, sum) <= 0 &&
+			stripe_int64(o, "amount", &total))
+			custom = divide(multiply(custom, number(Max(total, 0))), sum, true);
 	}
-	if (custom > 0)
-		json_int64(json, "custom", custom);
+	if (compare(custom, number(PG_INT64_MAX)) > 0)
+		json_bool(json, "too_large", true);
+	else if (compare(custom, number(0)) > 0)
+		json_int64(json, "custom",
+				   DatumGetInt64(DirectFunctionCall1(numeric_int8, custom)));
 	facts_add_array(json, "lines", &array);
 }
 

@@ -14,6 +14,7 @@
  */
 #include "credits.h"
 
+#include "base/numeric.h"
 #include "ledger/ledger.h"
 #include "sell/purchases.h"
 #include "sell/reversals.h"
@@ -98,25 +99,25 @@ number_of(JsonbContainer *object, const char *id, int64 *amount)
 }
 
 /*
- * Returns the sum of the numbers that an object has, which may be NULL.
+ * Returns the sum of the numbers that an object has, which may be NULL.  It is a
+ * numeric, as all sums of amounts are here: these may be of any size.
  */
-static int64
+static Datum
 sum_of(JsonbContainer *object)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	int64		sum = 0;
+	Datum		sum = number(0);
 
 	if (object == NULL)
-		return 0;
+		return sum;
 	it = JsonbIteratorInit(object);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (token == WJB_VALUE && value.type == jbvNumeric)
-			sum += DatumGetInt64(DirectFunctionCall1(numeric_int8,
-													 NumericGetDatum(value.val.numeric)));
+			sum = add(sum, NumericGetDatum(value.val.numeric));
 	}
 	return sum;
 }
@@ -127,16 +128,16 @@ sum_of(JsonbContainer *object)
  * (JsonbContainer *) that are known by their ids; unknown is how much was
  * refunded besides.
  */
-static int64
-refunded_by_note(const CreditNote *note, List *refunds, int64 *unknown)
+static Datum
+refunded_by_note(const CreditNote *note, List *refunds, Datum *unknown)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	int64		belongs = 0;
+	Datum		belongs = number(0);
 
 	if (note->refunds == NULL)
-		return 0;
+		return belongs;
 	it = JsonbIteratorInit(&note->refunds->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
@@ -154,15 +155,17 @@ refunded_by_note(const CreditNote *note, List *refunds, int64 *unknown)
 			if (known || !number_of(lfirst(lc), id, &amount))
 				continue;
 			known = true;
-			belongs += amount;
+			belongs = add(belongs, number(amount));
 		}
 		/* refunds that are reported with the charge only have no id yet */
-		if (!known && *unknown > 0 &&
+		if (!known && compare(*unknown, number(0)) > 0 &&
 			number_of(&note->refunds->root, id, &amount))
 		{
-			amount = Min(amount, *unknown);
-			*unknown -= amount;
-			belongs += amount;
+			Datum		part = compare(number(amount), *unknown) < 0 ?
+				number(amount) : *unknown;
+
+			*unknown = subtract(*unknown, part);
+			belongs = add(belongs, part);
 		}
 	}
 	return belongs;
@@ -172,36 +175,39 @@ refunded_by_note(const CreditNote *note, List *refunds, int64 *unknown)
  * Returns how much of the money of an invoice went back, apart from what its
  * credit notes refunded.
  */
-int64
+Datum
 invoice_payments_back(const Invoice *invoice, List *notes)
 {
 	Datum		value = CStringGetTextDatum(invoice->invoice);
 	SqlResult  *payments = billing_read(&find_payments, &value);
 	List	   *refunds = NIL;
-	int64		refunded = 0;
-	int64		disputed = 0;
-	int64		unknown = 0;
+	Datum		refunded = number(0);
+	Datum		disputed = number(0);
+	Datum		unknown = number(0);
 	uint64		i;
 	bool		isnull;
 	ListCell   *lc;
 
 	for (i = 0; i < payments->nrows; i++)
 	{
-		int64		amount = DatumGetInt64(statements_value(payments, i, 1, &isnull));
+		Datum		amount = number(DatumGetInt64(statements_value(payments, i, 1, &isnull)));
 		JsonbContainer *known = part_of(DatumGetJsonbP(statements_value(payments, i, 3, &isnull)),
 										"refunds");
+		Datum		besides = subtract(amount, sum_of(known));
 
 		CHECK_FOR_INTERRUPTS();
-		refunded += amount;
-		disputed += DatumGetInt64(statements_value(payments, i, 2, &isnull));
-		unknown += Max(amount - sum_of(known), 0);
+		refunded = add(refunded, amount);
+		disputed = add(disputed, number(DatumGetInt64(statements_value(payments, i, 2, &isnull))));
+		if (compare(besides, number(0)) > 0)
+			unknown = add(unknown, besides);
 		if (known)
 			refunds = lappend(refunds, known);
 	}
 	/* a note does not say which of the payments its refund is of */
 	foreach(lc, notes)
-		refunded -= refunded_by_note(lfirst(lc), refunds, &unknown);
-	return Max(refunded, 0) + disputed;
+		refunded = subtract(refunded,
+							refunded_by_note(lfirst(lc), refunds, &unknown));
+	return compare(refunded, number(0)) > 0 ? add(refunded, disputed) : disputed;
 }
 
 /*

@@ -23,6 +23,7 @@
 #include "sell/reversals.h"
 #include "stripe/billing.h"
 
+#include "common/int.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -105,6 +106,22 @@ stripe_money(int64 amount, const char *currency)
 	int			exponent = money_stripe_exponent(stripe_currency(currency));
 
 	return money_from_minor(amount, exponent < 0 ? 2 : exponent);
+}
+
+/*
+ * Adds amounts, which are not negative.  A payment whose sums are too large waits.
+ */
+static int64
+plus(int64 a, int64 b)
+{
+	int64		sum;
+
+	if (pg_add_s64_overflow(a, b, &sum))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("amounts of the payment are too large"),
+				 errhint("Compare its events in credits.stripe_events with what Stripe shows.")));
+	return sum;
 }
 
 /* ------------------------------------------------------------------------
@@ -304,13 +321,13 @@ sum_refunds(Payment *payment)
 		StripeReversal *refund = lfirst(lc);
 		Charge	   *charge = get_charge(payment, refund->charge);
 
-		charge->known += refund->amount;
+		charge->known = plus(charge->known, refund->amount);
 		charge->most = Max(charge->most, charge->known);
 		if (refund->taken)
-			charge->good += refund->amount;
+			charge->good = plus(charge->good, refund->amount);
 		else if (refund->began_at <= charge->told_at &&
 				 refund->told_at > charge->told_at)
-			charge->failed += refund->amount;
+			charge->failed = plus(charge->failed, refund->amount);
 	}
 }
 
@@ -354,13 +371,13 @@ is_all_returned(const Payment *payment)
 	ListCell   *lc;
 
 	foreach(lc, payment->charges)
-		returned += refunded_of(lfirst(lc));
+		returned = plus(returned, refunded_of(lfirst(lc)));
 	foreach(lc, payment->disputes)
 	{
 		StripeReversal *dispute = lfirst(lc);
 
 		if (dispute->taken)
-			returned += dispute->amount;
+			returned = plus(returned, dispute->amount);
 	}
 	return payment->amount > 0 && returned >= payment->amount;
 }
@@ -474,7 +491,7 @@ apply_reversals(const Payment *payment, const Purchase *purchase,
 	{
 		Charge	   *charge = lfirst(lc);
 
-		refunded += refunded_of(charge);
+		refunded = plus(refunded, refunded_of(charge));
 		if (refunded_of(charge) > 0)
 			set_reversal(purchase, *charge->id ? charge->id : "refunds",
 						 REVERSAL_MADE, refunded_of(charge), currency, outcome);
@@ -487,7 +504,7 @@ apply_reversals(const Payment *payment, const Purchase *purchase,
 		StripeReversal *dispute = lfirst(lc);
 		int64		amount = dispute->taken ? dispute->amount : 0;
 
-		charged_back += amount;
+		charged_back = plus(charged_back, amount);
 		if (amount == 0)
 			set_reversal(purchase, dispute->id, REVERSAL_WON,
 						 dispute->returned, currency, outcome);
@@ -526,7 +543,7 @@ write_reversals(const char *subject, const Payment *payment)
 	{
 		Charge	   *charge = lfirst(lc);
 
-		refunded += refunded_of(charge);
+		refunded = plus(refunded, refunded_of(charge));
 		json_int64(&charges, charge->id, refunded_of(charge));
 		if (refunded_of(charge) == 0)
 			json_int64(&withdrawn, charge->id, charge->most);
@@ -547,7 +564,7 @@ write_reversals(const char *subject, const Payment *payment)
 		json_bool(&object, "lost", dispute->lost);
 		json_int64(&object, "returned", dispute->returned);
 		json_by_name(&disputes, dispute->id, &object);
-		disputed += dispute->taken ? dispute->amount : 0;
+		disputed = plus(disputed, dispute->taken ? dispute->amount : 0);
 	}
 	json_begin(&detail);
 	json_by_name(&detail, "charges", &charges);
@@ -573,12 +590,12 @@ apply_to_invoices(const Payment *payment, List *invoices,
 	foreach(lc, invoices)
 		stripe_apply_invoice(lfirst(lc), outcome);
 	foreach(lc, payment->charges)
-		refunded += refunded_of(lfirst(lc));
+		refunded = plus(refunded, refunded_of(lfirst(lc)));
 	foreach(lc, payment->disputes)
 	{
 		StripeReversal *dispute = lfirst(lc);
 
-		charged_back += dispute->taken ? dispute->amount : 0;
+		charged_back = plus(charged_back, dispute->taken ? dispute->amount : 0);
 	}
 	if (payment->charges != NIL)
 		json_int64(&outcome->detail, "refunded", refunded);

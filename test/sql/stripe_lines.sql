@@ -566,6 +566,70 @@ SELECT pg_temp.send('customer.subscription.updated', pg_temp.subscription(42, 'p
 SELECT pg_temp.send('invoice.paid', pg_temp.invoice('in_l42', 42, jsonb_build_array(pg_temp.line('il_42', 'price_basic', 1000))), 2);
 SELECT pg_temp.has(42);
 
+-- amounts whose sums no bigint holds: of lines of a note, of notes of a line, of payments of an invoice
+SELECT pg_temp.start(n), pg_temp.send('invoice.paid', pg_temp.invoice('in_l' || n, n, jsonb_build_array(pg_temp.line('il_' || n, 'price_basic', 1000))))
+FROM generate_series(56, 58) AS n;
+CREATE FUNCTION pg_temp.note(id text, invoice text, more jsonb) RETURNS text LANGUAGE sql AS $$
+	SELECT pg_temp.send('credit_note.created', jsonb_build_object('id', id, 'invoice', invoice) || more, 2)
+$$;
+CREATE FUNCTION pg_temp.credits_of_lines(VARIADIC amounts bigint[]) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('lines', jsonb_build_object('data', jsonb_agg(jsonb_build_object('type', 'custom_line_item', 'amount', a)))) FROM unnest(amounts) AS a
+$$;
+SELECT pg_temp.note('cn_56', 'in_l56', pg_temp.credits_of_lines(9223372036854775807, 9223372036854775807, 1) || '{"amount": 250}');
+SELECT pg_temp.has(56);
+SELECT pg_temp.note('cn_57' || p, 'in_l57', '{"lines": {"data": [{"invoice_line_item": "il_57", "amount": 9223372036854775807}]}}') FROM unnest('{a,b}'::text[]) AS p;
+SELECT pg_temp.has(57);
+SELECT pg_temp.note('cn_57c', 'in_l57', '{"lines": {"data": [{"invoice_line_item": "il_57", "amount": -9223372036854775808}]}}'),
+	pg_temp.note('cn_57d', 'in_l57', '{"lines": {"data": [{"invoice_line_item": "il_57", "amount": -9223372036854775506}]}}');
+SELECT pg_temp.has(57);
+SELECT pg_temp.send('invoice_payment.paid', jsonb_build_object('id', 'inpay_l58' || p, 'invoice', 'in_l58', 'payment', jsonb_build_object('payment_intent', 'pi_l58' || p))),
+	pg_temp.send('refund.created', jsonb_build_object('id', 're_l58' || p, 'payment_intent', 'pi_l58' || p, 'amount', 9223372036854775807, 'currency', 'usd', 'status', 'succeeded'), 2)
+FROM unnest('{a,b}'::text[]) AS p;
+SELECT pg_temp.has(58);
+-- what is too large to be kept as an amount: the event is, and waits for somebody
+SELECT pg_temp.note('cn_56b', 'in_l56', pg_temp.credits_of_lines(9223372036854775807, 9223372036854775807, 1));
+SELECT pg_temp.send('refund.created', jsonb_build_object('id', 're_l59' || p, 'payment_intent', 'pi_l59', 'amount', 9223372036854775807, 'currency', 'usd', 'status', 'succeeded'), 2)
+FROM unnest('{a,b}'::text[]) AS p;
+SELECT pg_temp.has(56);
+SELECT e.object_id, a.reason, a.resolve FROM credits.stripe_attention AS a JOIN credits.stripe_events AS e ON e.subject = a.subject
+WHERE e.object_id IN ('cn_56b', 're_l59b') ORDER BY e.object_id;
+SELECT count(credits_stripe_dismiss(subject, 'tested')) FROM credits.stripe_attention AS a WHERE reason ~ 'too large$';
+
+-- a paid session of a subscription of whose invoice nothing is heard within an hour, in either order
+CREATE FUNCTION pg_temp.bought(n int, type text DEFAULT 'completed', more jsonb DEFAULT '{}') RETURNS text LANGUAGE sql AS $$
+	SELECT pg_temp.send('checkout.session.' || type, jsonb_build_object('id', 'cs_l' || n, 'mode', 'subscription', 'payment_status', 'paid', 'subscription', 'sub_l' || n,
+		'customer', 'cus_l' || n, 'client_reference_id', 'line:' || n, 'amount_total', 1000, 'currency', 'usd', 'invoice', 'in_l' || n) || more, 20)
+$$;
+CREATE FUNCTION pg_temp.bill(n int, type text DEFAULT 'paid') RETURNS text LANGUAGE sql AS $$
+	SELECT pg_temp.send('invoice.' || type, pg_temp.invoice('in_l' || n, n, jsonb_build_array(pg_temp.line('il_' || n, 'price_basic', 1000))), 20)
+$$;
+CREATE FUNCTION pg_temp.silent() RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT concat_ws(', ', a.subject, a.reason, a.invoice, a.amount, a.currency) FROM credits.stripe_attention AS a WHERE a.subject ~ '_l6[0-9]$' ORDER BY a.subject
+$$;
+SELECT pg_temp.start(n) FROM generate_series(61, 67) AS n;
+SELECT pg_temp.bought(61);
+SELECT pg_temp.bill(62), pg_temp.bought(62);
+SELECT pg_temp.bought(63, more => '{"invoice": null}');
+SELECT pg_temp.bill(64), pg_temp.bought(64, more => '{"invoice": null}');
+SELECT pg_temp.bought(65, more => '{"payment_status": "unpaid"}'), pg_temp.bought(66, more => '{"payment_status": "no_payment_required", "amount_total": 0}');
+SELECT pg_temp.bought(67), pg_temp.bill(67, 'finalized');
+SELECT pg_temp.bought(68);
+SELECT pg_temp.silent();
+SET credits.test_clock = '2026-01-20 01:00:00+00';
+SELECT pg_temp.silent();
+SET credits.test_clock = '2026-01-20 00:00:00+00';
+SELECT pg_temp.bought(65, 'async_payment_succeeded', '{"payment_status": "paid"}');
+SELECT pg_temp.bill(61), pg_temp.bill(63), pg_temp.bill(67);
+SET credits.test_clock = '2026-01-20 01:00:00+00';
+SELECT pg_temp.silent();
+SET credits.stripe_foreign = 'ignore';
+SELECT pg_temp.silent();
+RESET credits.stripe_foreign;
+SELECT credits_stripe_dismiss('sub_l65', 'tested'), credits_stripe_dismiss('sub_l68', 'tested');
+SELECT pg_temp.silent();
+SELECT string_agg(n || ': ' || pg_temp.has(n), ', ' ORDER BY n) FROM generate_series(61, 67) AS n;
+SELECT awaited_invoice, awaited_since FROM credits.stripe_subscriptions WHERE subscription ~ '_l6[0-9]$' AND awaited_since IS NOT NULL ORDER BY subscription;
+
 SELECT account, problem, detail FROM credits_verify() WHERE account LIKE 'line:%';
 SELECT subject, waiting FROM credits.stripe_subjects WHERE waiting IS NOT NULL AND subject ~ '_l[0-9]';
 -- nothing is left due
