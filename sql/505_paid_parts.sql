@@ -12,6 +12,8 @@ CREATE TABLE credits.paid_parts (
 	price numeric,
 	currency text,
 	trial boolean NOT NULL,
+	finalized_at timestamptz,
+	funds boolean NOT NULL,
 	CONSTRAINT paid_parts_range CHECK (ends_at > starts_at
 		AND CASE WHEN credits < 0 THEN reversed BETWEEN credits AND 0
 			ELSE reversed BETWEEN 0 AND credits END)
@@ -20,6 +22,10 @@ CREATE TABLE credits.paid_parts (
 ALTER TABLE credits.paid_parts ADD CONSTRAINT paid_parts_pkey
 	PRIMARY KEY (subscription_id, ends_at, reference);
 CREATE INDEX paid_parts_starts_at_idx ON credits.paid_parts (subscription_id, ends_at, starts_at);
+-- which invoices are later than one, and which of these are paid for with the period
+CREATE INDEX paid_parts_finalized_at_idx ON credits.paid_parts (subscription_id, ends_at, finalized_at);
+CREATE INDEX paid_parts_funds_idx ON credits.paid_parts (subscription_id, ends_at, finalized_at)
+	WHERE funds;
 CREATE INDEX paid_parts_reference_idx ON credits.paid_parts (subscription_id, reference);
 
 COMMENT ON TABLE credits.paid_parts IS
@@ -37,6 +43,10 @@ COMMENT ON COLUMN credits.paid_parts.reversed IS
 	'those of them, with the same sign, whose money was paid back';
 COMMENT ON COLUMN credits.paid_parts.price IS 'what was paid for it; NULL if nothing is known';
 COMMENT ON COLUMN credits.paid_parts.trial IS 'is it of a trial?';
+COMMENT ON COLUMN credits.paid_parts.finalized_at IS
+	'of an invoice of Stripe, when it was finalized: later ones can be paid for with earlier ones';
+COMMENT ON COLUMN credits.paid_parts.funds IS
+	'has the period paid for lines of the invoice, whose total is 0 or less?';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.paid_parts', '');
 GRANT SELECT ON credits.paid_parts TO credits_admin, credits_auditor;

@@ -241,8 +241,7 @@ CREATE TABLE credits.stripe_lines (
 	as_rank integer NOT NULL,
 	as_event text COLLATE "C",
 	problem text,
-	uncertain boolean NOT NULL,
-	funds boolean NOT NULL
+	uncertain boolean NOT NULL
 );
 ALTER TABLE credits.stripe_lines ADD CONSTRAINT stripe_lines_pkey PRIMARY KEY (key);
 CREATE INDEX stripe_lines_invoice_idx ON credits.stripe_lines (subscription, invoice);
@@ -251,7 +250,6 @@ CREATE INDEX stripe_lines_ends_at_idx ON credits.stripe_lines (subscription, end
 CREATE INDEX stripe_lines_whole_idx ON credits.stripe_lines (subscription, ends_at) WHERE NOT proration;
 CREATE INDEX stripe_lines_uncertain_idx ON credits.stripe_lines (subscription, invoice) WHERE uncertain;
 CREATE INDEX stripe_lines_problem_idx ON credits.stripe_lines (subscription) WHERE problem IS NOT NULL;
-CREATE INDEX stripe_lines_funds_idx ON credits.stripe_lines (subscription, ends_at) WHERE funds;
 COMMENT ON TABLE credits.stripe_lines IS
 	'lines of invoices of Stripe, and prorations that wait for their invoice';
 COMMENT ON COLUMN credits.stripe_lines.key IS 'id of the invoice item or, without one, of the invoice and the line';
@@ -268,8 +266,6 @@ COMMENT ON COLUMN credits.stripe_lines.problem IS
 	'why it gives nothing: unmapped, length (its period is longer than one of its plan) or period (it has none)';
 COMMENT ON COLUMN credits.stripe_lines.uncertain IS
 	'may a further trial, anchor or line change the credits that it stands for?';
-COMMENT ON COLUMN credits.stripe_lines.funds IS
-	'does what it credits pay for other lines of its invoice, whose total is 0 or less?';
 
 CREATE TABLE credits.stripe_credit_notes (
 	credit_note text COLLATE "C" NOT NULL,

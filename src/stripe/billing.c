@@ -104,8 +104,7 @@ static const StoreColumn line_columns[] = {
 	COLUMN_INT32(Line, as_of.rank, AS("as_rank")),
 	COLUMN_CSTRING(Line, as_of.event, AS("as_event"), NULL_IF_ZERO),
 	COLUMN_CSTRING(Line, problem, NULL_IF_ZERO),
-	COLUMN_BOOL(Line, uncertain),
-	COLUMN_BOOL(Line, funds)
+	COLUMN_BOOL(Line, uncertain)
 };
 
 StoreTable	lines_table = {
@@ -129,11 +128,6 @@ static StoreIndex lines_by_whole = {
 static StoreIndex lines_uncertain = {
 	&lines_table, "stripe_lines_uncertain_idx", {"subscription", "invoice"},
 	.predicate = "uncertain"
-};
-
-static StoreIndex lines_funding = {
-	&lines_table, "stripe_lines_funds_idx", {"subscription", "ends_at"},
-	.predicate = "funds"
 };
 
 static const StoreColumn credit_note_columns[] = {
@@ -484,21 +478,6 @@ billing_uncertain_waiting(List *invoices, const char *subscription)
 		invoices = billing_add_invoice(invoices, "");
 	scan_end(&scan);
 	return invoices;
-}
-
-/*
- * Adds to a list the invoices on which credits for a period have paid for other
- * lines.
- */
-List *
-billing_funded_invoices(List *invoices, const char *subscription,
-						TimestampTz ends_at)
-{
-	StoreScan	scan;
-
-	scan_begin(&scan, NULL, &lines_funding, billing_snapshot(),
-			   BY_TEXT(cstring_to_text(subscription)), BY_TIME(ends_at));
-	return add_invoices(&scan, invoices);
 }
 
 /*

@@ -118,7 +118,6 @@ typedef struct Line
 	AsOf		as_of;			/* of its invoice item */
 	const char *problem;		/* why it gives nothing, NULL if it does */
 	bool		uncertain;		/* may other events change its credits? */
-	bool		funds;			/* does what it credits pay for other lines? */
 	bool		altered;		/* since it was read? not stored */
 	int			sign;			/* of its credits, 0 if not known; not stored */
 } Line;
@@ -198,9 +197,6 @@ extern List *billing_uncertain_invoices(List *invoices,
 										const char *subscription);
 extern List *billing_uncertain_waiting(List *invoices,
 									   const char *subscription);
-extern List *billing_funded_invoices(List *invoices,
-									 const char *subscription,
-									 TimestampTz ends_at);
 extern List *billing_credit_notes(const char *invoice);
 extern void billing_lock_tables(void);
 extern void billing_write(StoreTable *table, const void *row);
@@ -250,7 +246,6 @@ typedef struct FundedPart
 	PaidPart   *part;
 	int64		amount;			/* of its lines, less discounts */
 	bool		credits;		/* does one of its lines credit another? */
-	bool		funds;			/* has what it credits paid for something? */
 } FundedPart;
 
 /* funding.c: invoices that are paid for by their own credits */

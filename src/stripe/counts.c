@@ -508,6 +508,7 @@ make_part(const Count *count, const LineGroup *group)
 		part->currency = stripe_currency(group->currency);
 	}
 	part->trial = group->trial;
+	part->finalized_at = count->found ? count->invoice.finalized_at : 0;
 	return part;
 }
 
@@ -533,36 +534,6 @@ mapping_of(List **mappings, const Billed *billed, const Line *line)
 	mapping = lines_mapping(billed, line);
 	*mappings = lappend(*mappings, mapping);
 	return mapping;
-}
-
-/*
- * Notes which lines of an invoice credit what others of its lines are paid for
- * with.
- */
-static void
-note_funding(List *lines, List *own)
-{
-	ListCell   *lc;
-	ListCell   *lc2;
-
-	foreach(lc, lines)
-	{
-		Line	   *line = lfirst(lc);
-		bool		does = false;
-
-		CHECK_FOR_INTERRUPTS();
-		foreach(lc2, line->sign < 0 ? own : NIL)
-		{
-			FundedPart *funded = lfirst(lc2);
-
-			if (funded->part->ends_at == line->ends_at && funded->funds)
-				does = true;
-		}
-		if (does == line->funds)
-			continue;
-		line->funds = does;
-		line->altered = true;
-	}
 }
 
 /*
@@ -600,7 +571,6 @@ counts_invoice(Count *count, List **mappings, List *references, List *parts)
 		funded->part = make_part(count, group);
 		funded->amount = group->amount;
 		funded->credits = group->credited;
-		funded->funds = false;
 		if (funded->part->credits == 0)
 			continue;
 		own = lappend(own, funded);
@@ -609,7 +579,6 @@ counts_invoice(Count *count, List **mappings, List *references, List *parts)
 	if (count->found)
 		funding_apply(count->billed->id, &count->invoice, own, references,
 					  parts);
-	note_funding(count->lines, own);
 	foreach(lc, count->lines)
 	{
 		if (((Line *) lfirst(lc))->altered && !count->only_look)

@@ -28,9 +28,11 @@
 #include "ledger/ledger.h"
 #include "stripe/billing.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
 
 /*
  * Returns whether an invoice was finalized before another one.
@@ -61,30 +63,28 @@ has_text(List *texts, text *wanted)
 }
 
 /*
- * Adds a part to the sums, if it is that of an earlier invoice.
+ * Returns whether a part is that of an invoice that was finalized before another
+ * one.  Those of which that is not known are of no invoice of Stripe.
  */
-static void
-add_earlier(PaidSums *sums, const PaidPart *part, const Invoice *invoice)
+static bool
+is_of_earlier(const PaidPart *part, const Invoice *invoice)
 {
-	Invoice		other;
-
-	CHECK_FOR_INTERRUPTS();
-	if (billing_find_invoice(text_to_cstring(part->reference), &other) &&
-		funding_is_earlier(&other, invoice))
-		part_sums_add(sums, part);
+	if (part->finalized_at == 0 || part->finalized_at != invoice->finalized_at)
+		return part->finalized_at != 0 &&
+			part->finalized_at < invoice->finalized_at;
+	return strcmp(text_to_cstring(part->reference), invoice->invoice) < 0;
 }
 
 /*
- * Returns whether money may have gone back of the period that ends at an instant.
+ * Returns whether money may have gone back of the period that ends at an instant,
+ * which has been read if there is one.
  */
 static bool
-may_be_reversed(int64 subscription_id, TimestampTz ends_at, List *parts)
+may_be_reversed(const Period *period, TimestampTz ends_at, List *parts)
 {
-	Period		period;
 	ListCell   *lc;
 
-	if (!periods_read_paid(billing_snapshot(), subscription_id, ends_at,
-						   &period) || period.reversed > 0)
+	if (period == NULL || period->reversed > 0)
 		return true;
 	foreach(lc, parts)
 	{
@@ -98,34 +98,122 @@ may_be_reversed(int64 subscription_id, TimestampTz ends_at, List *parts)
 }
 
 /*
+ * Sums up what earlier invoices make of a period, as the parts are stored that
+ * have none of the references.  Reads all of them.
+ */
+static void
+sum_stored(int64 subscription_id, const Invoice *invoice, TimestampTz ends_at,
+		   List *references, Snapshot snapshot, PaidSums *sums)
+{
+	ListCell   *lc;
+
+	part_sums_begin(sums);
+	foreach(lc, part_rows_of_period(subscription_id, ends_at, snapshot))
+	{
+		PaidPart   *part = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (is_of_earlier(part, invoice) &&
+			!has_text(references, part->reference))
+			part_sums_add(sums, part);
+	}
+}
+
+/*
+ * Removes the parts that a scan finds from the sums, except those that are of an
+ * earlier invoice and have none of the references.  Returns false if the sums
+ * cannot be told that way.
+ */
+static bool
+remove_others(StoreScan *scan, const Invoice *invoice, List *references,
+			  PaidSums *sums)
+{
+	PartRow		row;
+	bool		known = true;
+
+	while (known && scan_peek(scan, ForwardScanDirection, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		/* these are removed one by one */
+		if (has_text(references, row.part.reference) ||
+			is_of_earlier(&row.part, invoice))
+			continue;
+		known = part_sums_remove(sums, &row.part);
+	}
+	scan_end(scan);
+	return known;
+}
+
+/*
+ * The same by the sums that the period has: without what later invoices make of
+ * it, what does not come from one, and the parts that have one of the references.
+ * Returns false if that cannot be told.
+ */
+static bool
+sum_by_period(const Period *period, const Invoice *invoice, List *references,
+			  Snapshot snapshot, PaidSums *sums)
+{
+	StoreScan	scan;
+	PartRow		row;
+	ListCell   *lc;
+
+	sums->positive = period->paid;
+	sums->credited = period->credited;
+	sums->reversed = period->reversed;
+	foreach(lc, references)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (scan_find(NULL, &paid_parts_by_end, snapshot, &row,
+					  BY_INT64(period->subscription_id),
+					  BY_TIME(period->ends_at),
+					  BY_TEXT(lfirst(lc))) &&
+			!part_sums_remove(sums, &row.part))
+			return false;
+	}
+	scan_begin(&scan, NULL, &paid_parts_by_finalized_at, snapshot,
+			   BY_INT64(period->subscription_id), BY_TIME(period->ends_at),
+			   BY_NULL(TIMESTAMPTZOID));
+	if (!remove_others(&scan, invoice, references, sums))
+		return false;
+	scan_begin(&scan, NULL, &paid_parts_by_finalized_at, snapshot,
+			   BY_INT64(period->subscription_id), BY_TIME(period->ends_at),
+			   BY_TIME_FROM(invoice->finalized_at));
+	return remove_others(&scan, invoice, references, sums);
+}
+
+/*
  * Sums up what earlier invoices make of the period of a part.  Parts with one of
  * the references are those in the list, and not those that are stored.  There can
- * be very many, which are not read if nothing has gone back: then it makes no
- * difference what was paid with them, and the sums are 0.
+ * be very many, so they are told from the sums of the period, of which there are
+ * none if nothing has gone back: then it makes no difference what was paid with
+ * them, and the sums are 0.
  */
 static void
 sum_earlier(int64 subscription_id, const Invoice *invoice, const PaidPart *own,
 			List *references, List *parts, PaidSums *sums)
 {
+	Snapshot	snapshot = RegisterSnapshot(billing_snapshot());
+	Period		row;
+	Period	   *period = periods_read_paid(snapshot, subscription_id,
+										   own->ends_at, &row) ? &row : NULL;
+	bool		may = may_be_reversed(period, own->ends_at, parts);
 	ListCell   *lc;
 
 	part_sums_begin(sums);
-	if (!may_be_reversed(subscription_id, own->ends_at, parts))
+	if (may && (period == NULL ||
+				!sum_by_period(period, invoice, references, snapshot, sums)))
+		sum_stored(subscription_id, invoice, own->ends_at, references, snapshot,
+				   sums);
+	UnregisterSnapshot(snapshot);
+	if (!may)
 		return;
-	foreach(lc, part_rows_of_period(subscription_id, own->ends_at,
-									billing_snapshot()))
-	{
-		PaidPart   *part = lfirst(lc);
-
-		if (!has_text(references, part->reference))
-			add_earlier(sums, part, invoice);
-	}
 	foreach(lc, parts)
 	{
 		PaidPart   *part = lfirst(lc);
 
-		if (part->ends_at == own->ends_at)
-			add_earlier(sums, part, invoice);
+		CHECK_FOR_INTERRUPTS();
+		if (part->ends_at == own->ends_at && is_of_earlier(part, invoice))
+			part_sums_add(sums, part);
 	}
 }
 
@@ -174,7 +262,7 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 			int64		due;
 
 			/* more credits for no more money: the period's own has paid them */
-			funded->funds = true;
+			funded->part->funds = true;
 			sum_earlier(subscription_id, invoice, funded->part, references,
 						parts, &sums);
 			due = Max(sums.positive - sums.credited, 0);
@@ -200,7 +288,7 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 
 		if (funded->part->credits >= 0)
 			continue;
-		funded->funds = true;
+		funded->part->funds = true;
 		if (funded->amount >= 0)
 			continue;
 		sum_earlier(subscription_id, invoice, funded->part, references, parts,

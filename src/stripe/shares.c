@@ -146,9 +146,14 @@ add_funded(List *counts, const Count *count, List *parts)
 											   billing_snapshot()),
 						parts);
 	foreach(lc, parts)
-		invoices = billing_funded_invoices(invoices,
-										   count->billed->subscription,
-										   ((PaidPart *) lfirst(lc))->ends_at);
+	{
+		foreach(lc2, part_rows_funding(count->billed->id,
+									   ((PaidPart *) lfirst(lc))->ends_at,
+									   count->invoice.finalized_at,
+									   billing_snapshot()))
+			invoices = billing_add_invoice(invoices,
+										   text_to_cstring(((PaidPart *) lfirst(lc2))->reference));
+	}
 	foreach(lc, invoices)
 	{
 		Count	   *funded = counts_begin(count->billed, lfirst(lc));

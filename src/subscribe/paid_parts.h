@@ -43,6 +43,10 @@ typedef struct PaidPart
 								 * negative ones and discounts; 0 if none */
 	text	   *currency;		/* NULL if there is no price */
 	bool		trial;
+	TimestampTz finalized_at;	/* when the invoice was, which orders invoices;
+								 * 0 if that is not known */
+	bool		funds;			/* has what it credits, or the period itself,
+								 * paid for lines of the invoice? */
 } PaidPart;
 
 /* A row of credits.paid_parts */
@@ -78,9 +82,12 @@ extern StoreTable paid_parts_table;
 extern StoreIndex paid_parts_by_end;
 extern StoreIndex paid_parts_by_start;
 extern StoreIndex paid_parts_by_reference;
+extern StoreIndex paid_parts_by_finalized_at;
 extern bool part_rows_same(const PaidPart *a, const PaidPart *b);
 extern bool part_rows_find(Posting *posting, const Subscription *subscription,
 						   TimestampTz ends_at, text *reference, PartRow *row);
+extern List *part_rows_funding(int64 subscription_id, TimestampTz ends_at,
+							   TimestampTz from, Snapshot snapshot);
 extern List *part_rows_of_reference(int64 subscription_id, text *reference,
 									Snapshot snapshot);
 extern List *part_rows_of_period(int64 subscription_id, TimestampTz ends_at,
@@ -89,6 +96,7 @@ extern List *part_rows_of_period(int64 subscription_id, TimestampTz ends_at,
 /* part_sums.c */
 extern void part_sums_begin(PaidSums *sums);
 extern void part_sums_add(PaidSums *sums, const PaidPart *part);
+extern bool part_sums_remove(PaidSums *sums, const PaidPart *part);
 extern void part_sums_due(const PaidSums *sums, int64 granted, int64 *less,
 						  int64 *paid_back);
 

@@ -23,7 +23,9 @@ static const StoreColumn part_columns[] = {
 	COLUMN_INT64(PartRow, part.reversed, AS("reversed")),
 	COLUMN_NUMERIC(PartRow, part.price, AS("price"), NULL_IF_ZERO),
 	COLUMN_TEXT(PartRow, part.currency, AS("currency"), NULL_IF_ZERO),
-	COLUMN_BOOL(PartRow, part.trial, AS("trial"))
+	COLUMN_BOOL(PartRow, part.trial, AS("trial")),
+	COLUMN_TIME(PartRow, part.finalized_at, AS("finalized_at"), NULL_IF_ZERO),
+	COLUMN_BOOL(PartRow, part.funds, AS("funds"))
 };
 
 StoreTable	paid_parts_table = {
@@ -44,6 +46,17 @@ StoreIndex	paid_parts_by_start = {
 StoreIndex	paid_parts_by_reference = {
 	&paid_parts_table, "paid_parts_reference_idx",
 	{"subscription_id", "reference"}
+};
+
+StoreIndex	paid_parts_by_finalized_at = {
+	&paid_parts_table, "paid_parts_finalized_at_idx",
+	{"subscription_id", "ends_at", "finalized_at"}
+};
+
+static StoreIndex paid_parts_funding = {
+	&paid_parts_table, "paid_parts_funds_idx",
+	{"subscription_id", "ends_at", "finalized_at"},
+	.predicate = "funds"
 };
 
 /*
@@ -96,6 +109,22 @@ part_rows_of_period(int64 subscription_id, TimestampTz ends_at,
 }
 
 /*
+ * Returns the parts (PaidPart *) of a period, as they are stored, whose invoices
+ * were finalized at an instant or later and have been paid for with the period.
+ */
+List *
+part_rows_funding(int64 subscription_id, TimestampTz ends_at, TimestampTz from,
+				  Snapshot snapshot)
+{
+	StoreScan	scan;
+
+	scan_begin(&scan, NULL, &paid_parts_funding, snapshot,
+			   BY_INT64(subscription_id), BY_TIME(ends_at),
+			   BY_TIME_FROM(from));
+	return read_parts(&scan);
+}
+
+/*
  * Returns whether two parts say the same.
  */
 bool
@@ -104,6 +133,7 @@ part_rows_same(const PaidPart *a, const PaidPart *b)
 	return a->starts_at == b->starts_at && a->settled_at == b->settled_at &&
 		a->plan_id == b->plan_id && a->credits == b->credits &&
 		a->reversed == b->reversed && a->trial == b->trial &&
+		a->finalized_at == b->finalized_at && a->funds == b->funds &&
 		(a->price == 0) == (b->price == 0) &&
 		(a->price == 0 || compare(a->price, b->price) == 0) &&
 		(a->currency == NULL) == (b->currency == NULL) &&

@@ -103,6 +103,15 @@ replace_part(PaidSums *sums, const PaidPart *before, const PaidPart *after)
 }
 
 /*
+ * Removes a part from the sums.  Returns false if what is left cannot be told.
+ */
+bool
+part_sums_remove(PaidSums *sums, const PaidPart *part)
+{
+	return replace_part(sums, part, NULL);
+}
+
+/*
  * Reads all parts of the period that ends at an instant, as they are after the
  * change, and adds them up.
  */

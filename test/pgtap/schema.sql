@@ -1114,7 +1114,9 @@ $$, $$ VALUES
 	('reversed', 'bigint', true),
 	('price', 'numeric', false),
 	('currency', 'text', false),
-	('trial', 'boolean', true)
+	('trial', 'boolean', true),
+	('finalized_at', 'timestamp with time zone', false),
+	('funds', 'boolean', true)
 $$, 'columns of paid_parts');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
@@ -1757,6 +1759,8 @@ $$, $$ VALUES
 	('credits.operations_pkey', true, true, NULL, 'id'),
 	('credits.packages_name_idx', false, false, NULL, 'name,active_from,id'),
 	('credits.packages_pkey', true, true, NULL, 'id'),
+	('credits.paid_parts_finalized_at_idx', false, false, NULL, 'subscription_id,ends_at,finalized_at'),
+	('credits.paid_parts_funds_idx', false, false, 'funds', 'subscription_id,ends_at,finalized_at'),
 	('credits.paid_parts_pkey', true, true, NULL, 'subscription_id,ends_at,reference'),
 	('credits.paid_parts_reference_idx', false, false, NULL, 'subscription_id,reference'),
 	('credits.paid_parts_starts_at_idx', false, false, NULL, 'subscription_id,ends_at,starts_at'),
@@ -1801,7 +1805,6 @@ $$, $$ VALUES
 	('credits.stripe_invoices_pkey', true, true, NULL, 'invoice'),
 	('credits.stripe_items_pkey', true, true, NULL, 'subscription,item,price'),
 	('credits.stripe_lines_ends_at_idx', false, false, NULL, 'subscription,ends_at'),
-	('credits.stripe_lines_funds_idx', false, false, 'funds', 'subscription,ends_at'),
 	('credits.stripe_lines_invoice_idx', false, false, NULL, 'subscription,invoice'),
 	('credits.stripe_lines_pkey', true, true, NULL, 'key'),
 	('credits.stripe_lines_problem_idx', false, false, '(problem IS NOT NULL)', 'subscription'),

@@ -393,7 +393,7 @@ SELECT pg_temp.start(21, 'price_year'), pg_temp.start(22, 'price_year');
 SELECT pg_temp.send('invoice.paid', year), pg_temp.has(21) FROM pg_temp.to_quarter(21);
 SELECT pg_temp.send('invoice.paid', quarter, 10) FROM pg_temp.to_quarter(21);
 SELECT pg_temp.has(21);
-SELECT key, negative, funds FROM credits.stripe_lines WHERE subscription = 'sub_l21' ORDER BY key;
+SELECT reference, credits, finalized_at, funds FROM credits.paid_parts AS p JOIN credits.subscriptions AS s ON s.id = p.subscription_id WHERE s.external_id = 'sub_l21' ORDER BY 2;
 -- what goes back takes what is still due of the year first, then of the quarter, in proportion to its price
 SELECT pg_temp.send('charge.refunded', '{"id": "ch_l21", "payment_intent": "pi_l21", "amount_refunded": 500, "currency": "usd"}', 11);
 SELECT reference, credits, reversed FROM credits.paid_parts AS p JOIN credits.subscriptions AS s ON s.id = p.subscription_id WHERE s.external_id = 'sub_l21' ORDER BY 2;
