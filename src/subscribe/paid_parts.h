@@ -43,8 +43,8 @@ typedef struct PaidPart
 								 * negative ones and discounts; 0 if none */
 	text	   *currency;		/* NULL if there is no price */
 	bool		trial;
-	TimestampTz finalized_at;	/* when the invoice was, which orders invoices;
-								 * 0 if that is not known */
+	TimestampTz finalized_at;	/* when the invoice was, which orders
+								 * invoices; 0 if that is not known */
 	bool		funds;			/* has what it credits, or the period itself,
 								 * paid for lines of the invoice? */
 } PaidPart;

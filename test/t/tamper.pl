@@ -500,7 +500,7 @@ tampered("paid period: $_->[0]", 'paid', "UPDATE credits.periods SET $_->[1] AND
   [ 'late', 'late = late + 1 WHERE true' ],
   [ 'taken as carried', 'taken = taken - 1, given = given + 1, carried = carried + 1 WHERE taken > 5' ];
 tampered('paid period: group of a debt', 'paid', "UPDATE credits.debts SET group_id = NULL WHERE group_id IS NOT NULL", 'debt');
-tampered('paid period: a grant of which all is claimed', 'paid', "UPDATE credits.grants SET all_claimed = true WHERE group_id IS NOT NULL", 'grants');
+tampered('paid period: a grant of which all is claimed', 'paid', "UPDATE credits.grants SET all_claimed = true WHERE group_id IS NOT NULL AND account_id = credits.account_id('paid')", 'grants');
 tampered("paid part: $_->[0]", 'paid', "UPDATE credits.paid_parts SET $_->[1]", 'period')
   foreach [ 'credits', "credits = credits + 1 WHERE reference = 'in_1'" ], [ 'credited', "credits = credits + 1 WHERE reference = 'in_2'" ],
   [ 'reversed', "reversed = 0 WHERE reference = 'in_1'" ], [ 'end', "ends_at = ends_at - interval '1 day' WHERE reference = 'in_2'" ];
@@ -573,10 +573,12 @@ tampered("invoice: $_->[0]", 'b:0000001', $_->[1], 'invoice')
   [ 'its price', "UPDATE credits.paid_parts SET price = 1 WHERE reference LIKE 'in_0000001%'" ],
   [ 'its reference', "UPDATE credits.paid_parts SET reference = 'in_other' WHERE reference LIKE 'in_0000001%'" ],
   [ 'a part deleted', "DELETE FROM credits.paid_parts WHERE reference LIKE 'in_0000001%'" ],
-  [ 'a part that no line has', "INSERT INTO credits.paid_parts SELECT subscription_id, ends_at + interval '1 day', reference, starts_at, settled_at, plan_id, 1, 0, NULL, NULL, false
+  [ 'a part that no line has', "INSERT INTO credits.paid_parts SELECT subscription_id, ends_at + interval '1 day', reference, starts_at, settled_at, plan_id, 1, 0, NULL, NULL, false, finalized_at, false
 	FROM credits.paid_parts WHERE reference LIKE 'in_0000001%'" ];
 tampered("invoice paid for by credits: $_->[0]", 'b:0000002', $_->[1], 'invoice')
   foreach [ 'what it lost', "UPDATE credits.paid_parts SET reversed = 0 WHERE reference LIKE 'in_0000002%' AND credits = 3100" ],
+  [ 'what is paid for with it', "UPDATE credits.paid_parts SET funds = NOT funds WHERE reference LIKE 'in_0000002%'" ],
+  [ 'when it was finalized', "UPDATE credits.paid_parts SET finalized_at = finalized_at - interval '1 second' WHERE reference LIKE 'in_0000002%'" ],
   [ 'the refund', "UPDATE credits.stripe_payments SET refunded = 500 WHERE payment LIKE 'pi_0000002%'" ],
   [ 'the credit', "UPDATE credits.stripe_lines SET starts_at = starts_at + interval '10 days' WHERE subscription = 'sub_0000002' AND negative" ];
 
