@@ -44,7 +44,7 @@ $node->safe_psql('postgres', q(
 my $boss = CreditsTest::Session->new($node);
 my $listener = CreditsTest::Session->new($node);
 $listener->value('LISTEN low_balance');
-$boss->value(q(SELECT credits_add_consumer('reader')));
+CreditsModelTold::begin($boss);
 $boss->value($_) foreach split /; /, CreditsModelCodes::make(int(time * 1_000_000), $seconds);
 
 # --------------------------------------------------------------------------

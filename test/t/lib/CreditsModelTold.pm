@@ -1,11 +1,13 @@
 package CreditsModelTold;
 
-# More of the run against the model: who is told of what happens meanwhile.
+# More of the run against the model: who is told of what happens meanwhile, and what is
+# found suspicious.
 #
 # Accounts are opened with a contact, some with a preference.  A consumer reads the
 # feed, and workers take and end deliveries, beside everything else; some of what they
 # do is rolled back.  At the end each event was acknowledged once, and there is a
-# delivery for each event that is to be told, and for no other.
+# delivery for each event that is to be told, and for no other.  What credits_watch has
+# counted is what the log says, and whoever is suspicious by that was found so.
 
 use strict;
 use warnings FATAL => 'all';
@@ -14,6 +16,9 @@ use Test::More;
 
 # within which an alert at one level is told once
 my $cooldown = 300_000;
+
+# what is refunded of what is spent in an hour, from which on it is suspicious
+my $refunded_share = 0.05;
 
 my %acknowledged;    # event => how often
 my %message_of;      # delivery => the id of its message
@@ -28,6 +33,15 @@ credits.alert_recovery = on
 credits.delivery_attempts = 100
 credits.delivery_max_age = 0
 CONF
+}
+
+# Makes what there has to be before anything else happens.
+sub begin
+{
+	my ($session) = @_;
+	$session->value(q(SELECT credits_add_consumer('reader')));
+	$session->value(qq(SELECT credits_set_activity_rule('refunds', 'refunds', $refunded_share, minimum => 1)));
+	return;
 }
 
 # Does an account want no alerts?
@@ -48,10 +62,28 @@ sub open_call
 	  . "credits_set_preference(account, 'low_balance', 'email', $enabled)) AS told";
 }
 
-# Reads some events, or takes some messages, and commits that or not.
+# Looks for suspicious activity.
+sub watch
+{
+	my ($problem) = @_;
+	my $batch = 1 + int rand 50;
+	return {
+		steps => ["CALL credits_watch(batch_size => $batch)"],
+		done => sub {
+			my ($answer) = @_;
+			$problem->("credits_watch: $answer->{code} @{$answer->{rows}}")
+			  unless $answer->{code} eq '00000' && $answer->{rows}[0] =~ /^\d+\|0$/;
+			return;
+		},
+	};
+}
+
+# Reads some events, or takes some messages, and commits that or not; or looks for
+# suspicious activity.
 sub unit
 {
 	my ($problem) = @_;
+	return watch($problem) if rand() < 0.2;
 	my $reads = rand() < 0.5;
 	my $most = 1 + int rand 20;
 	my $work = $reads
@@ -100,10 +132,43 @@ sub take_in
 	return;
 }
 
+# Compares what was counted, and who was found suspicious, with the log.
+sub compare_activity
+{
+	my ($session) = @_;
+	$session->value('CALL credits_watch()') foreach 1 .. 3;
+	$session->value(q(
+		CREATE TEMPORARY VIEW hours AS
+		SELECT account_id, date_trunc('hour', created_at, 'UTC') AS hour,
+			   -COALESCE(sum(amount) FILTER (WHERE amount < 0 AND kind IN ('deduction', 'hold', 'transfer', 'gift')
+					OR amount > 0 AND kind IN ('release', 'reversal')), 0) AS spent,
+			   COALESCE(sum(amount) FILTER (WHERE kind = 'refund'), 0) AS refunded
+		FROM credits.transactions GROUP BY 1, 2));
+	is($session->value(q(
+		SELECT string_agg(concat_ws(' ', account_id, hour, h.spent, l.spent, h.refunded, l.refunded), ', ')
+		FROM credits.activity_hours AS h FULL JOIN hours AS l USING (account_id, hour)
+		WHERE (COALESCE(h.spent, 0), COALESCE(h.refunded, 0)) <> (l.spent, l.refunded) OR l.hour IS NULL)),
+		'', 'what was counted as spent and refunded');
+	is($session->value(qq(
+		SELECT string_agg(concat_ws(' ', account_id, hour, spent, refunded), ', ') FROM hours
+		WHERE refunded >= 1 AND refunded > $refunded_share * greatest(spent, 0)
+			AND NOT EXISTS (SELECT FROM credits.activity_hits AS h WHERE h.account_id = hours.account_id AND h.starts_at = hours.hour))),
+		'', 'who is suspicious was found so');
+	my ($hits, $events) = split /\|/, $session->value(q(
+		SELECT (SELECT count(*) FROM credits.activity_hits),
+			   (SELECT count(DISTINCT account_id || (detail->>'starts_at')) FROM credits.events
+				WHERE kind = 'activity_suspicious' AND (detail->>'figure')::numeric > (detail->>'limit')::numeric)));
+	cmp_ok($hits, '>', 0, 'some are');
+	is($events, $hits, "once, with an event ($hits)");
+	is($session->value(q(SELECT count(*) FROM credits.events WHERE kind = 'activity_suspicious')), $hits, 'and no other');
+	return;
+}
+
 # Reads and sends what is left, much later, and compares.
 sub compare
 {
 	my ($session) = @_;
+	compare_activity($session);
 	my $problem = sub { fail(shift) };
 	$session->value("SET credits.test_clock = '2100-01-01 00:00:00+00'");
 	while (1)
