@@ -38,6 +38,10 @@ ALTER TABLE credits.accounts ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
 ALTER TABLE credits.accounts ADD CONSTRAINT accounts_name_key UNIQUE (name);
 CREATE INDEX accounts_due_at_idx ON credits.accounts (due_at, id)
 	WHERE due_at < 'infinity';
+-- few accounts are in these, and no spend changes that
+CREATE INDEX accounts_debt_idx ON credits.accounts (id) WHERE debt > 0;
+CREATE INDEX accounts_status_idx ON credits.accounts (status COLLATE "C", id)
+	WHERE status <> 'active';
 
 COMMENT ON TABLE credits.accounts IS
 	'one row per account; changed only by the credits_* functions';

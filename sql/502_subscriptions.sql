@@ -35,6 +35,8 @@ ALTER TABLE credits.subscriptions ADD CONSTRAINT subscriptions_pkey PRIMARY KEY 
 CREATE UNIQUE INDEX subscriptions_external_id_key ON credits.subscriptions (external_id)
 	WHERE external_id IS NOT NULL;
 CREATE INDEX subscriptions_account_id_idx ON credits.subscriptions (account_id, id);
+CREATE INDEX subscriptions_plan_id_idx ON credits.subscriptions (plan_id, account_id)
+	WHERE status <> 'canceled';
 CREATE INDEX subscriptions_due_at_idx ON credits.subscriptions (due_at, id)
 	WHERE due_at < 'infinity';
 CREATE INDEX subscriptions_account_due_at_idx

@@ -41,6 +41,10 @@ typedef struct ScanBy
 #define BY_XID8_FROM(xid) \
 	((ScanBy) {XID8OID, BTGreaterEqualStrategyNumber, UInt64GetDatum(xid)})
 #define BY_TEXT(t) ((ScanBy) {TEXTOID, BTEqualStrategyNumber, PointerGetDatum(t)})
+#define BY_TEXT_ABOVE(t) \
+	((ScanBy) {TEXTOID, BTGreaterStrategyNumber, PointerGetDatum(t)})
+#define BY_TEXT_FROM(t) \
+	((ScanBy) {TEXTOID, BTGreaterEqualStrategyNumber, PointerGetDatum(t)})
 #define BY_TIME(at) BY_TIME_(BTEqualStrategyNumber, at)
 #define BY_TIME_BEFORE(at) BY_TIME_(BTLessStrategyNumber, at)
 #define BY_TIME_UNTIL(at) BY_TIME_(BTLessEqualStrategyNumber, at)

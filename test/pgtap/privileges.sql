@@ -67,6 +67,7 @@ INSERT INTO callable VALUES
 	('credits_export_person_json', false, true, false, $$SELECT credits_export_person_json('p:1')$$),
 	('credits_erase_text', false, true, false, $$SELECT credits_erase_text(:spend)$$),
 	('credits_extend_hold', true, true, false, $$SELECT credits_extend_hold(:hold, '1 day')$$),
+	('credits_find_accounts', false, true, true, $$SELECT credits_find_accounts('p:')$$),
 	('credits_fail_purchase', false, true, false, $$SELECT credits_fail_purchase(:purchase)$$),
 	('credits_gift_many', true, true, false, $$SELECT credits_gift_many('p:1', '{p:paused,p:pool}', 1)$$),
 	('credits_gifts', true, true, true, $$SELECT credits_gifts('p:1')$$),

@@ -1677,9 +1677,11 @@ SELECT pg_temp.rows_are($$
 	FROM pg_index JOIN pg_class AS c ON c.oid = indrelid
 	WHERE c.relnamespace = 'credits'::regnamespace ORDER BY 1
 $$, $$ VALUES
+	('credits.accounts_debt_idx', false, false, '(debt > 0)', 'id'),
 	('credits.accounts_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
 	('credits.accounts_name_key', true, false, NULL, 'name'),
 	('credits.accounts_pkey', true, true, NULL, 'id'),
+	('credits.accounts_status_idx', false, false, '(status <> ''active''::text)', 'status,id'),
 	('credits.activity_hits_ends_at_idx', false, false, NULL, 'ends_at'),
 	('credits.activity_hits_pause_idx', false, false, '(pauses AND (paused_at IS NULL))', 'found_at,event_id'),
 	('credits.activity_hits_pkey', true, true, NULL, 'account_id,rule,starts_at'),
@@ -1826,6 +1828,7 @@ $$, $$ VALUES
 	('credits.subscriptions_due_at_idx', false, false, '(due_at < ''infinity''::timestamp with time zone)', 'due_at,id'),
 	('credits.subscriptions_external_id_key', true, false, '(external_id IS NOT NULL)', 'external_id'),
 	('credits.subscriptions_pkey', true, true, NULL, 'id'),
+	('credits.subscriptions_plan_id_idx', false, false, '(status <> ''canceled''::text)', 'plan_id,account_id'),
 	('credits.templates_kind_idx', true, false, NULL, 'kind,channel,locale,version'),
 	('credits.templates_pkey', true, true, NULL, 'id'),
 	('credits.unit_prices_pkey', true, true, NULL, 'id'),
@@ -2131,6 +2134,15 @@ $$, $$ VALUES
 	('public.credits_fail_purchase',
 	 'purchase_id bigint, reason text DEFAULT NULL::text',
 	 'boolean'),
+	('public.credits_find_accounts',
+	 'name_prefix text DEFAULT NULL::text, status text DEFAULT NULL::text, unit text DEFAULT NULL::text,'
+	 ' min_balance bigint DEFAULT NULL::bigint, max_balance bigint DEFAULT NULL::bigint, plan text DEFAULT NULL::text,'
+	 ' used_since timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' unused_since timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+	 ' in_debt boolean DEFAULT NULL::boolean, reference text DEFAULT NULL::text,'
+	 ' after_account text DEFAULT NULL::text, max_rows integer DEFAULT 50',
+	 'TABLE(account text, unit text, status text, balance bigint, held bigint, debt bigint, plans text[],'
+	 ' created_at timestamp with time zone, last_at timestamp with time zone)'),
 	('public.credits_gift_many',
 	 'from_account text, to_accounts text[], amount bigint, idempotency_key text DEFAULT NULL::text,'
 	 ' metadata jsonb DEFAULT NULL::jsonb, message text DEFAULT NULL::text',
@@ -2539,6 +2551,7 @@ $$, $$ VALUES
 	('public.credits_digest'),
 	('public.credits_export_person'),
 	('public.credits_export_person_json'),
+	('public.credits_find_accounts'),
 	('public.credits_gifts'),
 	('public.credits_grants'),
 	('public.credits_history'),

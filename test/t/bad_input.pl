@@ -195,11 +195,12 @@ INSERT INTO bad.valid VALUES
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
 	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('revoke', 'false'),
 	('body', $$'{{balance}}'$$), ('html', $$'<p>{{balance}}</p>'$$), ('detail', $$'{"balance": 1}'$$),
+	('name_prefix', $$'acc:'$$), ('min_balance', '1'), ('used_since', $$'2029-01-01'$$), ('unused_since', $$'2031-01-01'$$), ('in_debt', 'false'),
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
-	('public.credits_price', 'amount', 'NULL'),
 	('public.credits_pause_service', 'operations', $$'{operation}'$$), ('public.credits_pause_service', 'kinds', $$'{transfer,gift}'$$),
+	('public.credits_price', 'amount', 'NULL'), ('public.credits_find_accounts', 'status', $$'active'$$),
 	('public.credits_set_activity_rule', 'kind', $$'spend'$$), ('public.credits_set_activity_rule', 'span', $$'2 hours'$$), ('public.credits_set_activity_rule', 'minimum', '5'),
 	('public.credits_set_activity_rule', 'name', $$'rule'$$), ('public.credits_remove_activity_rule', 'name', $$'rule'$$),
 	('public.credits_ack_events', 'token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
