@@ -80,13 +80,19 @@ static SqlStatement insert_erasure = {
 	}
 };
 
-/* by the name that it had, or by the alias */
+/* by the alias or, unless another account has it now, by the name that it had */
 static SqlStatement find_erasure = {
 	"SELECT e.account_id FROM credits.erasures AS e"
 	" WHERE e.ended_at IS NULL AND e.name = $1"
+	" AND NOT EXISTS (SELECT FROM credits.accounts AS n WHERE n.name = $1)"
 	" UNION ALL SELECT e.account_id FROM credits.accounts AS a"
 	" JOIN credits.erasures AS e ON e.account_id = a.id WHERE a.name = $1",
 	(const Oid[]) {TEXTOID, InvalidOid}
+};
+
+static SqlStatement has_begun = {
+	"SELECT FROM credits.erasures AS e WHERE e.account_id = $1",
+	(const Oid[]) {INT8OID, InvalidOid}
 };
 
 static SqlStatement lock_erasure = {
@@ -135,6 +141,7 @@ static int64 swept_id = 0;
 /* The arguments of plan_erase */
 typedef struct Beginning
 {
+	int64		account_id;
 	text	   *name;
 	int64		transaction_id;
 	TimestampTz now;
@@ -186,7 +193,15 @@ plan_erase(Posting *posting, void *arg)
 	Beginning  *beginning = arg;
 	Account    *account = &posting->account;
 	JsonObject	detail;
+	Datum		value = Int64GetDatum(account->id);
 
+	beginning->account_id = account->id;
+	/* another session may have begun it while we waited for the lock */
+	if (statements_run_latest(&has_begun, &value, NULL)->nrows > 0)
+	{
+		posting->already = KIND_ERASURE;
+		return false;
+	}
 	beginning->name = account->name;
 	account->name = make_alias(account->id);
 	account->metadata = (Datum) 0;
@@ -239,8 +254,7 @@ begin_erasure(text *name, text *reason)
 			raise_refusal(&refusal);
 		return account_id;
 	}
-	CommandCounterIncrement();
-	return find_begun(beginning.name);
+	return beginning.account_id;
 }
 
 /* ------------------------------------------------------------------------

@@ -50,6 +50,9 @@ Place		service_places[] = {
 			ERASES("WITH " ID_RANGE("credits.events") ","
 				   " changed AS (UPDATE credits.events AS e SET detail = credits.renamed(e.detail, $2, $3)"
 				   " FROM r WHERE e.id > r.from_id AND e.id <= r.from_id + r.n"
+			/* not what is about another account that has the name now */
+				   " AND NOT EXISTS (SELECT FROM credits.accounts AS n"
+				   " WHERE n.name = $2 AND n.created_at <= e.created_at)"
 				   " AND strpos(e.detail::text, left(right(to_json($2)::text, -1), -1)) > 0"
 				   " AND credits.renamed(e.detail, $2, $3) <> e.detail RETURNING 1)"
 				   RETURN_RANGE("changed"))

@@ -41,7 +41,9 @@
 
 #define IS_ABOUT(event, name) \
 	"(" event ".subject IN (SELECT s.id FROM s) OR " event ".object_id IN (SELECT s.id FROM s)" \
-	" OR " name " IN (" event ".facts ->> 'account', " event ".facts ->> 'reference')" \
+	" OR (" name " IN (" event ".facts ->> 'account', " event ".facts ->> 'reference')" \
+	" AND NOT EXISTS (SELECT FROM credits.accounts AS n" \
+	" WHERE n.name = " name " AND n.id <> $1 AND n.created_at <= " event ".received_at))" \
 	" OR " IS_CUSTOMER(CUSTOMER_OF(event)) ")"
 
 /* by the events of a subject that has no account */
@@ -136,7 +138,8 @@ Place		stripe_places[] = {
 				   " changed AS (UPDATE credits.stripe_subscriptions AS y SET account = $3,"
 				   " customer = credits.erased_customer(y.customer),"
 				   " facts = credits.erased_facts(y.facts, $1, $3)"
-				   " WHERE y.subscription IN (SELECT b.id FROM b) AND (y.account = $2"
+				   " WHERE y.subscription IN (SELECT b.id FROM b) AND (y.account = $2 AND NOT EXISTS (SELECT FROM credits.accounts AS n"
+				   " WHERE n.name = $2 AND n.created_at <= y.account_at)"
 				   " OR y.subscription_id IN (SELECT s.id FROM credits.subscriptions AS s WHERE s.account_id = $1)"
 				   " OR " IS_CUSTOMER("y.customer") ")"
 				   " AND (y.account, y.customer) IS DISTINCT FROM ($3, credits.erased_customer(y.customer))"

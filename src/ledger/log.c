@@ -558,6 +558,8 @@ static const GuardedTable guarded_tables[] = {
 	"Use credits_offer_plan, credits_offer_package or credits_withdraw_offer."},
 	{"members", NULL,
 	"Use credits_add_member, credits_change_member or credits_remove_member."},
+	{"erasures", NULL,
+	"Use credits_erase_person to erase a person, and credits_housekeep to continue."},
 	{"purchases", NULL, PURCHASE_REMEDY},
 	{"reversals", NULL, PURCHASE_REMEDY},
 	/* all others */

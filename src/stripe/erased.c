@@ -7,7 +7,8 @@
  * the name that the account has now, but no payload, and nothing that names him.
  *
  * He is recognised by the digest of the customer's id, or by a payment or a subscription
- * of his.
+ * of his.  If he comes back, with an account of another id, what pays for a purchase of
+ * that is not about who was erased, nor what a customer does that is mapped to it.
  *
  * Tested in test/sql/privacy.sql.
  */
@@ -31,7 +32,13 @@ static SqlStatement find_erased = {
 	" UNION ALL SELECT s.account_id FROM credits.subscriptions AS s WHERE s.external_id = $3)"
 	" SELECT credits.erased_facts($4, n.id, n.name) FROM a"
 	" JOIN credits.erasures AS e ON e.account_id = a.account_id"
-	" JOIN credits.accounts AS n ON n.id = e.account_id LIMIT 1",
+	" JOIN credits.accounts AS n ON n.id = e.account_id"
+	" WHERE NOT EXISTS (SELECT FROM credits.purchases AS p"
+	" WHERE p.reference IN ('purchase_' || ($4 ->> 'purchase_id'), $4 ->> 'reference')"
+	" AND NOT EXISTS (SELECT FROM credits.erasures AS o WHERE o.account_id = p.account_id))"
+	" AND NOT EXISTS (SELECT FROM c JOIN credits.stripe_customers AS x ON x.id = c.id"
+	" WHERE NOT EXISTS (SELECT FROM credits.erasures AS o WHERE o.account_id = x.account_id))"
+	" LIMIT 1",
 	.types = (const Oid[]) {JSONBOID, TEXTOID, TEXTOID, JSONBOID, InvalidOid}
 };
 

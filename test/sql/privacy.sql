@@ -10,7 +10,7 @@ ALTER SEQUENCE credits.purchases_id_seq RESTART 790001;
 ALTER SEQUENCE credits.subscriptions_id_seq RESTART 790001;
 ALTER SEQUENCE credits.contacts_id_seq RESTART 790001;
 ALTER SEQUENCE credits.codes_id_seq RESTART 790001;
-SET credits.test_clock = '2027-01-01 00:00:00+00';
+SET credits.test_clock = '2020-01-01 00:00:00+00';
 
 CREATE TEMP VIEW erasure AS
 SELECT e.account_id, e.transaction_id, e.begun_at, e.ended_at, e.done, e.name, length(e.salt) AS salt, e.xid IS NOT NULL AS xid,
@@ -113,7 +113,7 @@ CALL credits_erase_person('pv:bob', 'asked');
 SELECT account_id, ended_at, done, name, salt, xid, last_pass, place FROM erasure WHERE name IS NOT NULL;
 COMMIT;
 SELECT status FROM credits.accounts WHERE name = 'pv:bob';
-CALL credits_housekeep();
+CALL credits_housekeep() \gset
 TABLE erasure;
 BEGIN;
 CALL credits_erase_person('pv:ann9', 'asked');
@@ -140,7 +140,7 @@ SELECT credits_open_account('pv:dora', 5) IS NOT NULL AS dora;
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 CALL credits_erase_person('pv:dora', 'asked');
 COMMIT;
-CALL credits_housekeep();
+CALL credits_housekeep() \gset
 SELECT ended_at FROM credits.erasures AS e JOIN credits.accounts AS a ON a.id = e.account_id WHERE a.name = 'pv:dora';
 SELECT count(*) FROM credits.erasures WHERE ended_at IS NULL;
 
@@ -165,21 +165,21 @@ SELECT credits_deduct('pv:eve', 95) IS NOT NULL AS spent;
 SELECT kind AS taken, credits_delivery_sent(delivery_id, lease_id) AS sent
 FROM (SELECT * FROM credits_take_deliveries('inbox', 1000) OFFSET 0) AS d WHERE account = 'pv:eve';
 SELECT status, ended_at FROM credits.deliveries WHERE account_id = credits.account_id('pv:eve');
-SET credits.test_clock = '2027-01-20 00:00:00+00';
-CALL credits_housekeep();
+SET credits.test_clock = '2020-01-20 00:00:00+00';
+CALL credits_housekeep() \gset
 SELECT count(*) FROM credits.deliveries WHERE account_id = credits.account_id('pv:eve');
 SET credits.delivery_retention = '30 days';
-CALL credits_housekeep();
+CALL credits_housekeep() \gset
 SELECT count(*) FROM credits.deliveries WHERE account_id = credits.account_id('pv:eve');
 SET credits.delivery_retention = '10 days';
 -- what would be read again after a restore is kept, until more has been read
-CALL credits_housekeep();
+CALL credits_housekeep() \gset
 SELECT count(*) FROM credits.deliveries WHERE account_id = credits.account_id('pv:eve');
 SELECT ok FROM credits_try_deduct('pv:eve', 1000);
 SELECT pg_temp.read_on() AS read;
 SELECT ok FROM credits_try_hold('pv:eve', 1000);
 SELECT pg_temp.read_on() AS read;
-CALL credits_housekeep(1);
+CALL credits_housekeep(1) \gset
 SELECT count(*) FROM credits.deliveries WHERE account_id = credits.account_id('pv:eve');
 SET credits.delivery_retention = '-1 day';
 \echo :SQLSTATE
@@ -189,11 +189,11 @@ RESET credits.delivery_retention;
 INSERT INTO credits.stripe_subjects VALUES ('pi_790001', NULL), ('pi_790002', 'a purchase');
 INSERT INTO credits.stripe_events (id, type, subject, created, received_at, livemode, result, facts, payload)
 SELECT 'evt_79000' || n, 'charge.refunded', s, at, at, false, r, '{"refunded": 1}', '{"email": "eve@example.com"}'
-FROM (VALUES (1, 'pi_790001', '2027-01-01 00:00+00'::timestamptz, 'applied'), (2, 'pi_790002', '2027-01-01', 'waiting'),
-	(3, 'pi_790002', '2027-01-01', 'applied'), (4, NULL, '2027-01-01', 'ignored'), (5, NULL, '2027-01-15', 'ignored')) AS v (n, s, at, r);
+FROM (VALUES (1, 'pi_790001', '2020-01-01 00:00+00'::timestamptz, 'applied'), (2, 'pi_790002', '2020-01-01', 'waiting'),
+	(3, 'pi_790002', '2020-01-01', 'applied'), (4, NULL, '2020-01-01', 'ignored'), (5, NULL, '2020-01-15', 'ignored')) AS v (n, s, at, r);
 SELECT id, payload FROM credits.stripe_events WHERE id LIKE 'evt_79000_' ORDER BY id;
 SET credits.payload_retention = '10 days';
-CALL credits_housekeep(1);
+CALL credits_housekeep(1) \gset
 SELECT id, payload, facts FROM credits.stripe_events WHERE id LIKE 'evt_79000_' ORDER BY id;
 RESET credits.payload_retention;
 DELETE FROM credits.stripe_events WHERE id LIKE 'evt_79000_';

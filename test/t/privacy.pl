@@ -233,7 +233,54 @@ stripe('customer.subscription.deleted', stripe_subscription('new', id => 'sub_1'
 stripe('charge.refunded', stripe_charge(id => 'ch_1', payment_intent => 'pi_1', amount_refunded => 999, currency => 'eur', billing_details => { name => mark('a new name') }));
 is(found(dump_of('later') =~ s/\Q${name}9\E//gr), '', 'later events leave nothing either');
 is(value(q(SELECT count(*) FROM credits.stripe_events WHERE type = 'charge.refunded' AND facts ->> 'refunded' = '999')), '1', 'but what counts');
+# she comes back, and pays with the same customer
+value(qq(SELECT credits_open_account('back')));
+$bought = value(q(SELECT purchase_id FROM credits_start_purchase('back', 'starter')));
+stripe('checkout.session.completed', stripe_session(id => 'cs_3', payment_intent => 'pi_3', payment_status => 'paid', amount_total => 999, currency => 'eur',
+		client_reference_id => "purchase_$bought", customer => $customer));
+is(value(qq(SELECT status FROM credits.purchases WHERE id = $bought)), 'completed', 'who comes back can buy');
 problems_are($node, '', 'clean at the end');
+
+# --------------------------------------------------------------------------
+# cut short at any point, and continued: by the same call, and by the job
+
+value(q(SELECT credits_open_account('cut:' || n, 1000) FROM generate_series(1, 2) AS n));
+value(qq(SELECT credits_deduct('cut:' || n, 1, 'cut ' || i, reference => 'cut-short') FROM generate_series(1, 2) AS n, generate_series(1, 60) AS i));
+value(q(SELECT credits_set_contact('cut:' || n, 'email', 'cut-short@example.org') FROM generate_series(1, 2) AS n));
+foreach my $n (1, 2)
+{
+	my $cut = value("SELECT credits.account_id('cut:$n')");
+	# the trigger fails at the 30th row of the log that is erased: what was done before stays
+	$node->safe_psql('postgres', <<'SQL');
+CREATE FUNCTION cut_short() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF (SELECT count(*) FROM credits.log AS l WHERE l.account_id = NEW.account_id AND length(l.salt) = 32) > 30 THEN
+		PERFORM pg_terminate_backend(pg_backend_pid());
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER cut_short AFTER UPDATE ON credits.log FOR EACH ROW EXECUTE FUNCTION cut_short();
+SQL
+	my $stderr;
+	$node->psql('postgres', "CALL credits_erase_person('cut:$n', 'asked', 7)", stderr => \$stderr);
+	like($stderr, qr/terminating connection/, 'cut short');
+	$node->safe_psql('postgres', 'DROP TRIGGER cut_short ON credits.log; DROP FUNCTION cut_short');
+	is(value("SELECT ended_at IS NULL AND done > 0 AND name = 'cut:$n' FROM credits.erasures WHERE account_id = $cut"), 't', 'something is done, and known');
+	cmp_ok(value("SELECT count(*) FROM credits.log WHERE account_id = $cut AND reference = 'cut-short'"), '>', 20, 'and something is left');
+	problems_are($node, '', 'clean meanwhile');
+	if ($n == 1)
+	{
+		like(value("CALL credits_erase_person('cut:$n', 'asked', 7)"), qr/^erased:$cut\|\d+\|t$/, 'continued by its name');
+	}
+	else
+	{
+		value('CALL credits_housekeep()');
+		is(value("SELECT ended_at IS NOT NULL FROM credits.erasures WHERE account_id = $cut"), 't', 'continued by the job');
+	}
+	is(value("SELECT count(*) FROM credits_export_person('erased:$cut') WHERE item::text LIKE '%cut%'"), '0', 'nothing is left');
+}
+problems_are($node, '', 'clean when all were continued');
 
 $session->quit;
 done_testing();
