@@ -117,7 +117,7 @@ Place		ledger_places[] = {
 		.table = "grants",
 		.erased = "",
 		.kept = "id account_id transaction_id effective_at expires_at granted_until amount"
-		" priority source price currency status remaining lost group_id",
+		" priority source price currency status remaining lost group_id all_claimed",
 		.reason = NUMBERS,
 		EXPORTS("SELECT to_jsonb(g) FROM credits.grants AS g WHERE g.account_id = $1")
 	},
@@ -125,7 +125,7 @@ Place		ledger_places[] = {
 		.table = "archived_grants",
 		.erased = "",
 		.kept = "id account_id transaction_id effective_at expires_at granted_until amount"
-		" priority source price currency status remaining lost group_id",
+		" priority source price currency status remaining lost group_id all_claimed",
 		.reason = NUMBERS,
 		EXPORTS("SELECT to_jsonb(g) FROM credits.archived_grants AS g WHERE g.account_id = $1")
 	},

@@ -12,6 +12,8 @@
 
 Place		plain_places[] = {
 	PLAIN("roles", "id name", "names of database roles"),
+	PLAIN("service_pause", "id reason until operations kinds paused_at role actor",
+		  "when administrators had spending stopped, and why"),
 	PLAIN("archives", "until_id from_id before begun_at done_account_id ended_at",
 		  "closings of the books of all accounts"),
 	PLAIN("carried_rows", "id until_id previous hash", "ids and hashes"),

@@ -211,8 +211,8 @@ Place		service_places[] = {
 	{
 		.table = "paid_parts",
 		.erased = "reference",
-		.kept = "subscription_id ends_at starts_at settled_at plan_id credits reversed price"
-		" currency trial",
+		.kept = "subscription_id ends_at starts_at settled_at finalized_at plan_id credits reversed"
+		" price currency trial funds",
 		.reason = NUMBERS,
 		EXPORTS("SELECT to_jsonb(p) FROM credits.subscriptions AS s"
 				" JOIN credits.paid_parts AS p ON p.subscription_id = s.id WHERE s.account_id = $1"),

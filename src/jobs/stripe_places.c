@@ -128,7 +128,7 @@ Place		stripe_places[] = {
 		.table = "stripe_subscriptions",
 		.erased = "account customer facts",
 		.kept = "subscription subscription_id account_near account_at deleted paid as_of as_rank"
-		" as_event plan_id anchors trials",
+		" as_event plan_id anchors trials awaited_invoice awaited_since",
 		.reason = IDS,
 		EXPORTS("SELECT to_jsonb(y) FROM credits.stripe_subscriptions AS y WHERE y.account = $2"
 				" OR y.subscription_id IN (SELECT s.id FROM credits.subscriptions AS s WHERE s.account_id = $1)"
