@@ -1,4 +1,5 @@
--- warn: the job that announces that grants expire and subscriptions are renewed
+-- warn: the job that announces that grants expire, subscriptions are renewed and disputes
+-- are overdue
 
 -- for credits_warn, in order of expiry; has no column that a spend changes
 CREATE INDEX grants_expires_at_idx ON credits.grants (expires_at, id)
@@ -31,7 +32,7 @@ CREATE PROCEDURE @extschema@.credits_warn(
 	INOUT failed bigint DEFAULT NULL)
 AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.credits_warn IS
-	'warn about grants that will expire and subscriptions that will be renewed, a commit per batch; once each, by events and NOTIFY credits_event';
+	'warn about grants that will expire, subscriptions that will be renewed and disputes that are overdue, a commit per batch; once each, by events and NOTIFY credits_event';
 REVOKE ALL ON PROCEDURE @extschema@.credits_warn FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE @extschema@.credits_warn TO credits_admin;
 

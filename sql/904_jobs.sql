@@ -118,7 +118,7 @@ SELECT j.job,
 FROM (VALUES
 		(1, 'credits_settle', 'expires and activates grants, times out holds and gifts'),
 		(2, 'credits_renew', 'renews and ends subscriptions'),
-		(3, 'credits_warn', 'warns of grants that will expire and subscriptions that will be renewed'),
+		(3, 'credits_warn', 'warns of grants that will expire, subscriptions that will be renewed, and disputes that are overdue'),
 		(4, 'credits_housekeep', 'expires purchases that nobody paid, deletes events that are old'),
 		(5, 'credits_archive', 'archives partitions of the log that are as old as credits.archive_after says'),
 		(6, 'credits_watch', 'looks for suspicious activity')

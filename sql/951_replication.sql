@@ -34,6 +34,7 @@ AS $$
 	SELECT credits.advance_sequence('credits.contacts_id_seq', coalesce(max(id), 0)) FROM credits.contacts;
 	SELECT credits.advance_sequence('credits.templates_id_seq', coalesce(max(id), 0)) FROM credits.templates;
 	SELECT credits.advance_sequence('credits.purchases_id_seq', coalesce(max(id), 0)) FROM credits.purchases;
+	SELECT credits.advance_sequence('credits.disputes_id_seq', coalesce(max(id), 0)) FROM credits.disputes;
 	SELECT
 $$;
 COMMENT ON FUNCTION @extschema@.credits_sync_sequences IS

@@ -65,6 +65,7 @@ BEGIN
 			('contacts', 'account_id', 'accounts', 'id'),
 			('preferences', 'account_id', 'accounts', 'id'),
 			('quiet_hours', 'account_id', 'accounts', 'id'),
+			('disputes', 'account_id', 'accounts', 'id'),
 			('erasures', 'account_id', 'accounts', 'id')
 		) AS r (source, source_column, target, target_column)
 	LOOP

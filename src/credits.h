@@ -19,9 +19,9 @@
  * party		one of the accounts of a posting that concerns several
  *
  * The directories of src/ are layers, from the bottom up: base, store, ledger,
- * accounts, spend, codes, subscribe, sell, stripe, tell, jobs, verify.  A file calls
- * only functions of its own directory and of those below it, which
- * test/t/floors.pl checks.  The functions that a file or a directory offers to
+ * accounts, spend, codes, subscribe, sell, stripe, tell, disputes, admin, jobs,
+ * verify.  A file calls only functions of its own directory and of those below it,
+ * which test/t/floors.pl checks.  The functions that a file or a directory offers to
  * others are declared in a header of the same name.
  */
 #ifndef CREDITS_H

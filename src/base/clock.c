@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(credits_now);
 static TimestampTz *test_clock = NULL;
 static Interval *alert_cooldown = NULL;
 static Interval *delivery_max_age = NULL;
+static Interval *dispute_deadline = NULL;
 static Interval *archive_after = NULL;
 static Interval *delivery_retention = NULL;
 static Interval *event_retention = NULL;
@@ -118,6 +119,15 @@ Interval *
 clock_delivery_max_age(void)
 {
 	return delivery_max_age;
+}
+
+/*
+ * Returns the setting credits.dispute_deadline, or NULL if it is zero.
+ */
+Interval *
+clock_dispute_deadline(void)
+{
+	return dispute_deadline;
 }
 
 /*
@@ -401,6 +411,15 @@ void
 clock_assign_delivery_max_age(const char *newval, void *extra)
 {
 	delivery_max_age = (Interval *) extra;
+}
+
+/*
+ * Assign hook of credits.dispute_deadline.
+ */
+void
+clock_assign_dispute_deadline(const char *newval, void *extra)
+{
+	dispute_deadline = (Interval *) extra;
 }
 
 /*

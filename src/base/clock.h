@@ -30,6 +30,7 @@ extern TimestampTz clock_before(TimestampTz until, Interval *span);
 extern TimestampTz clock_refund_grace(TimestampTz from);
 extern Interval *clock_alert_cooldown(void);
 extern Interval *clock_delivery_max_age(void);
+extern Interval *clock_dispute_deadline(void);
 extern Interval *clock_archive_after(void);
 extern Interval *clock_delivery_retention(void);
 extern Interval *clock_event_retention(void);
@@ -50,6 +51,7 @@ extern bool clock_check_intervals(char **newval, void **extra,
 								  GucSource source);
 extern void clock_assign_alert_cooldown(const char *newval, void *extra);
 extern void clock_assign_delivery_max_age(const char *newval, void *extra);
+extern void clock_assign_dispute_deadline(const char *newval, void *extra);
 extern void clock_assign_archive_after(const char *newval, void *extra);
 extern void clock_assign_delivery_retention(const char *newval, void *extra);
 extern void clock_assign_event_retention(const char *newval, void *extra);

@@ -18,6 +18,7 @@ static char *setting_alert_levels;
 bool		setting_alert_recovery;
 static char *setting_archive_after;
 static char *setting_default_channels;
+static char *setting_dispute_deadline;
 char	   *setting_default_locale;
 static char *setting_event_retention;
 static char *setting_expiry_warning;
@@ -200,6 +201,16 @@ settings_define(void)
 							   0,
 							   clock_check_interval,
 							   clock_assign_delivery_retention,
+							   NULL);
+	DefineCustomStringVariable("credits.dispute_deadline",
+							   "How long after a dispute was opened an event says that it is overdue; 0 means never.",
+							   NULL,
+							   &setting_dispute_deadline,
+							   "0",
+							   PGC_SUSET,
+							   0,
+							   clock_check_interval,
+							   clock_assign_dispute_deadline,
 							   NULL);
 	DefineCustomStringVariable("credits.event_retention",
 							   "How long events are kept; 0 means forever.",

@@ -139,6 +139,25 @@ Place		service_places[] = {
 		EXPORTS("SELECT to_jsonb(h) FROM credits.activity_hits AS h WHERE h.account_id = $1")
 	},
 	{
+		.table = "disputes",
+		.erased = "request idempotency_key description note actor",
+		.kept = "id account_id transaction_id requested refunded refund_id opened_at reviewed_at"
+		" overdue_at ended_at status reason assignee decided_by role",
+		.reason = "an id, a number, a time, one of some words, or who of the staff decided it",
+		/* the staff is somebody else */
+		EXPORTS("SELECT to_jsonb(d) - 'assignee' - 'decided_by' FROM credits.disputes AS d"
+				" WHERE d.account_id = $1"),
+		.steps = {
+			ERASES("WITH b AS MATERIALIZED (SELECT d.id FROM credits.disputes AS d"
+				   " WHERE d.account_id = $1 AND d.id > COALESCE($5::bigint, 0) ORDER BY d.id LIMIT $6),"
+				   " changed AS (UPDATE credits.disputes AS d SET request = NULL, idempotency_key = NULL,"
+				   " description = NULL, note = NULL, actor = NULL WHERE d.id IN (SELECT b.id FROM b)"
+				   " AND num_nonnulls(d.request, d.idempotency_key, d.description, d.note, d.actor) > 0"
+				   " RETURNING 1)"
+				   RETURN_COUNT("changed"))
+		}
+	},
+	{
 		.table = "codes",
 		.erased = "message metadata",
 		.kept = "id account_id transaction_id created_at credits active_from active_until"

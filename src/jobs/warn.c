@@ -1,7 +1,7 @@
 /*
  * warn.c
- *	  credits_warn: a job that announces by events that grants will expire
- *	  and that subscriptions will be renewed.
+ *	  credits_warn: a job that announces by events that grants will expire,
+ *	  that subscriptions will be renewed, and that disputes are overdue.
  *
  * The settings credits.expiry_warning and credits.renewal_warning are lists of
  * leads: how long before the expiry or renewal there is to be a warning.  Each
@@ -14,9 +14,13 @@
  * If a lead has been missed, because the grant became effective too late or
  * because no job ran in time, the warning is left to the next shorter lead.
  * What has already expired or been renewed is not announced.
+ *
+ * If credits.dispute_deadline is set, the first part of a run announces disputes that
+ * have not been decided in time.  The row of each says whether that was done.
  */
 #include "credits.h"
 
+#include "disputes/disputes.h"
 #include "ledger/job.h"
 #include "ledger/ledger.h"
 #include "store/statements.h"
@@ -312,15 +316,25 @@ lead_values(Datum *values, const Lead *lead)
 }
 
 /*
- * Begins a part of the job: one lead.  Returns false if there are no more
- * leads.
+ * Begins a part of the job: disputes, if they have a deadline, or one lead.  Returns
+ * false if there are no more leads.
  */
 static bool
-begin_lead(JobRange *range)
+begin_warnings(JobRange *range)
 {
-	Lead	   *lead = get_lead(range->number, range->until);
+	Interval   *deadline = clock_dispute_deadline();
+	int			number = range->number - (deadline ? 1 : 0);
+	Lead	   *lead;
 	Datum		values[3];
 
+	range->arg = NULL;
+	if (number < 0)
+	{
+		range->due = &disputes_by_opened_at;
+		range->until = clock_before(range->until, deadline);
+		return true;
+	}
+	lead = get_lead(number, range->until);
 	if (lead == NULL)
 		return false;
 	range->due = lead->kind->due;
@@ -368,6 +382,9 @@ resume_lead(JobRange *range)
 	Datum		values[2];
 	SqlResult  *result;
 
+	/* each dispute is locked by itself */
+	if (lead == NULL)
+		return true;
 	lead_values(values, lead);
 	result = statements_run(&lock_mark, values, NULL);
 	if (result->nrows == 0)
@@ -386,6 +403,8 @@ reached_lead(const JobRange *range, const DueItem *last)
 	const Lead *lead = range->arg;
 	Datum		values[4];
 
+	if (lead == NULL)
+		return;
 	/* never go back, even if the clock has been set back */
 	if (last == NULL && lead->until < range->after_at)
 		return;
@@ -404,6 +423,9 @@ warn_item(const DueItem *item, int *steps)
 	const Lead *lead = item->range->arg;
 	bool		warned;
 
+	if (lead == NULL)
+		return review_announce_overdue("credits_warn()", item->id) ?
+			ITEM_DONE : ITEM_SKIPPED;
 	PushActiveSnapshot(store_snapshot(true));
 	warned = lead->kind->warn(item, clock_now());
 	PopActiveSnapshot();
@@ -427,19 +449,40 @@ static const Job warn_job = {
 	.name = "credits_warn",
 	.work = warn_item,
 	.failed = warn_failed,
-	.begin = begin_lead,
+	.begin = begin_warnings,
 	.resume = resume_lead,
 	.reached = reached_lead
 };
 
 /*
- * SQL procedure: announces grants that will expire and subscriptions that will
- * be renewed.
+ * SQL procedure: announces grants that will expire, subscriptions that will be
+ * renewed, and disputes that are overdue.
  */
 Datum
 credits_warn(PG_FUNCTION_ARGS)
 {
 	return job_call(fcinfo, &warn_job);
+}
+
+/*
+ * Returns when the oldest dispute became overdue that has not been announced, "now"
+ * if there is none.
+ */
+static TimestampTz
+oldest_overdue(TimestampTz now)
+{
+	Interval   *deadline = clock_dispute_deadline();
+	TimestampTz due = now;
+	StoreScan	scan;
+	Dispute		dispute;
+
+	if (deadline == NULL)
+		return now;
+	scan_begin_all(&scan, NULL, &disputes_by_opened_at, GetActiveSnapshot());
+	if (scan_peek(&scan, ForwardScanDirection, &dispute))
+		due = Min(now, clock_after(dispute.opened_at, deadline));
+	scan_end(&scan);
+	return due;
 }
 
 /*
@@ -450,7 +493,7 @@ Datum
 credits_warn_behind(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = clock_now();
-	TimestampTz due = now;
+	TimestampTz due = oldest_overdue(now);
 	Lead	   *lead;
 	int			number;
 

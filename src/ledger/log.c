@@ -561,6 +561,8 @@ static const GuardedTable guarded_tables[] = {
 	{"erasures", NULL,
 	"Use credits_erase_person to erase a person, and credits_housekeep to continue."},
 	{"purchases", NULL, PURCHASE_REMEDY},
+	{"disputes", NULL,
+	"Use credits_resolve_dispute, credits_withdraw_dispute or another function of disputes."},
 	{"reversals", NULL, PURCHASE_REMEDY},
 	/* all others */
 	{NULL, NULL,

@@ -13,7 +13,7 @@
  */
 #include "credits.h"
 
-#include "ledger/ledger.h"
+#include "spend/refund.h"
 
 #include "access/skey.h"
 #include "miscadmin.h"
@@ -21,40 +21,8 @@
 
 PG_FUNCTION_INFO_V1(credits_refund);
 
-/* What becomes of credits of grants that have expired; a part of fingerprints */
-typedef enum ExpiredPolicy
-{
-	EXPIRED_BY_SETTING,
-	EXPIRED_GRACE,
-	EXPIRED_EXPIRE
-} ExpiredPolicy;
-
 /* those that a caller can name, from EXPIRED_GRACE on */
 static const char *const expired_policy_names[] = {"grace", "expire"};
-
-/* a spend and, if it is split, its other part */
-#define MAX_PARTS 2
-
-/* A transaction that spent credits */
-typedef struct Part
-{
-	Entry		spend;
-	int			party;			/* index of its account among the parties */
-	Draw	   *left;			/* what can still be given back to each grant */
-	int64		total;			/* sum of that */
-} Part;
-
-typedef struct Refund
-{
-	Part		parts[MAX_PARTS];
-	int			nparts;
-	Party		parties[2];
-	int			nparties;
-	bool		has_amount;		/* false to refund all that is left */
-	int64		amount;
-	ExpiredPolicy expired;
-	const Request *request;
-} Refund;
 
 /*
  * Subtracts what earlier refunds have given back from the draws of a spend,
@@ -95,7 +63,7 @@ subtract_earlier(Posting *posting, int64 target_id, Draw *draws, int ndraws)
  * Determines what can still be given back of a part.
  */
 static void
-find_left(Posting *posting, Part *part)
+find_left(Posting *posting, RefundPart *part)
 {
 	Entry	   *spend = &part->spend;
 	int			i;
@@ -164,7 +132,7 @@ counted_as(Posting *posting, const Entry *spend)
 /*
  * Adds the members to whom the refund may give back to those to be locked.
  */
-static List *
+List *
 refund_add_members(List *keys, Posting *postings, void *arg)
 {
 	Refund	   *refund = arg;
@@ -181,7 +149,7 @@ refund_add_members(List *keys, Posting *postings, void *arg)
  * of it.
  */
 static Entry *
-give_back(Posting *posting, Refund *refund, Part *part, int64 amount)
+give_back(Posting *posting, Refund *refund, RefundPart *part, int64 amount)
 {
 	Entry	   *spend = &part->spend;
 	const Entry *counted = counted_as(posting, spend);
@@ -234,36 +202,47 @@ give_back(Posting *posting, Refund *refund, Part *part, int64 amount)
 }
 
 /*
- * Plans a refund.
+ * Returns how much a refund gives back, 0 if it is refused.
  */
-static bool
-plan_refund(Posting *postings, void *arg)
+int64
+refund_amount(Posting *postings, Refund *refund)
 {
-	Refund	   *refund = arg;
-	Posting    *main = NULL;
 	int64		total = 0;
-	int64		amount;
-	int64		rest;
 	int			i;
 
 	for (i = 0; i < refund->nparties; i++)
 		if (!guards_not_closed(&postings[i]))
-			return false;
+			return 0;
 	for (i = 0; i < refund->nparts; i++)
 	{
-		Part	   *part = &refund->parts[i];
+		RefundPart *part = &refund->parts[i];
 
 		find_left(&postings[part->party], part);
 		total += part->total;
 	}
 	if (!enough_left(postings, refund, total))
-		return false;
+		return 0;
+	return refund->has_amount ? refund->amount : total;
+}
 
-	rest = amount = refund->has_amount ? refund->amount : total;
+/*
+ * Plans a refund.
+ */
+bool
+refund_plan(Posting *postings, void *arg)
+{
+	Refund	   *refund = arg;
+	Posting    *main = NULL;
+	int64		amount = refund_amount(postings, refund);
+	int64		rest = amount;
+	int			i;
+
+	if (amount == 0)
+		return false;
 	/* the pool's part, which is the last one, first */
 	for (i = refund->nparts - 1; i >= 0 && rest > 0; i--)
 	{
-		Part	   *part = &refund->parts[i];
+		RefundPart *part = &refund->parts[i];
 		Posting    *posting = &postings[part->party];
 		int64		some = Min(rest, part->total);
 		Entry	   *entry;
@@ -291,7 +270,7 @@ plan_refund(Posting *postings, void *arg)
 static void
 add_part(Refund *refund, const Entry *spend)
 {
-	Part	   *part = &refund->parts[refund->nparts++];
+	RefundPart *part = &refund->parts[refund->nparts++];
 
 	part->spend = *spend;
 
@@ -311,8 +290,8 @@ add_part(Refund *refund, const Entry *spend)
  * belong to the account given, if any.  Transactions never change, so they can
  * be read without a lock.
  */
-static void
-find_parts(int64 id, text *account, Refund *refund)
+void
+refund_find(int64 id, text *account, const char *function, Refund *refund)
 {
 	Account		owner;
 	Snapshot	snapshot;
@@ -320,7 +299,7 @@ find_parts(int64 id, text *account, Refund *refund)
 	Entry		part;
 	ListCell   *lc;
 
-	ledger_lock_tables("credits_refund()");
+	ledger_lock_tables(function);
 	snapshot = store_snapshot(true);
 	if (account)
 		guards_find_account(snapshot, account, &owner);
@@ -361,7 +340,7 @@ find_parts(int64 id, text *account, Refund *refund)
 		 * first part of a split spend is the member's own, the other the
 		 * pool's.
 		 */
-		if (refund->nparts == MAX_PARTS || target.member_id != 0 ||
+		if (refund->nparts == MAX_REFUND_PARTS || target.member_id != 0 ||
 			part.kind != target.kind ||
 			part.member_id != target.account_id)
 			ereport(ERROR,
@@ -399,7 +378,7 @@ credits_refund(PG_FUNCTION_ARGS)
 	refund.request = &request;
 	if (!PG_ARGISNULL(6))
 		account = arg_account(fcinfo, 6);
-	find_parts(id, account, &refund);
+	refund_find(id, account, "credits_refund()", &refund);
 
 	initStringInfo(&request.fingerprint);
 	appendStringInfoString(&request.fingerprint, kinds_name(KIND_REFUND));
@@ -410,8 +389,8 @@ credits_refund(PG_FUNCTION_ARGS)
 	request.add_members = refund_add_members;
 	if (refund.nparties > 1)
 		return ledger_call_joint(fcinfo, "credits_refund()", refund.parties,
-								 refund.nparties, &request, plan_refund,
+								 refund.nparties, &request, refund_plan,
 								 &refund);
 	return ledger_call(fcinfo, "credits_refund()", NULL, refund.parties[0].id,
-					   &request, plan_refund, &refund);
+					   &request, refund_plan, &refund);
 }

@@ -720,6 +720,7 @@ verify_all(Verification *v, bool archived)
 	verify_pools(v, 0);
 	verify_purchases(v, 0);
 	verify_all_deliveries(v);
+	verify_all_disputes(v);
 	if (archived)
 		verify_archived(v, 0);
 }

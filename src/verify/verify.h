@@ -155,6 +155,9 @@ extern void verify_invoices(Verification *v, int64 subscription_id);
 /* deliveries.c */
 extern void verify_all_deliveries(Verification *v);
 
+/* disputes.c */
+extern void verify_all_disputes(Verification *v);
+
 /* operations.c */
 extern void verify_charge(Verification *v, const Entry *entry);
 

@@ -61,6 +61,14 @@ INSERT INTO callable VALUES
 	('credits_delivery_failed', false, true, false, $$SELECT credits_delivery_failed(:delivery, 1, 'error')$$),
 	('credits_delivery_sent', false, true, false, $$SELECT credits_delivery_sent(:delivery, 1)$$),
 	('credits_digest', false, true, true, $$SELECT credits_digest()$$),
+	('credits_assign_dispute', false, true, false, $$SELECT credits_assign_dispute(:dispute)$$),
+	('credits_dispute_queue', false, true, true, $$SELECT credits_dispute_queue()$$),
+	('credits_dispute_statistics', false, true, true, $$SELECT credits_dispute_statistics()$$),
+	('credits_disputes', true, true, true, $$SELECT credits_disputes('p:1')$$),
+	('credits_erase_dispute', false, true, false, $$SELECT credits_erase_dispute(:dispute)$$),
+	('credits_open_dispute', true, true, false, $$SELECT credits_open_dispute('p:1', :other, 'other')$$),
+	('credits_resolve_dispute', false, true, false, $$SELECT credits_resolve_dispute(:dispute, 0)$$),
+	('credits_withdraw_dispute', true, true, false, $$SELECT credits_withdraw_dispute('p:1', :dispute)$$),
 	('credits_expire_purchase', false, true, false, $$SELECT credits_expire_purchase(:purchase)$$),
 	('credits_erase_person', false, true, false, $$CALL credits_erase_person('p:paused', 'asked')$$),
 	('credits_export_person', false, true, false, $$SELECT credits_export_person('p:1')$$),
@@ -186,6 +194,7 @@ INSERT INTO callable VALUES
 	('credits.personal_data', false, true, true, $$SELECT credits.personal_data()$$),
 	('credits.consumer_lag', false, true, true, $$SELECT credits.consumer_lag('p:consumer')$$),
 	('credits.cron_reason', false, true, true, $$SELECT credits.cron_reason('credits_settle', 'nobody')$$),
+	('credits.dispute_position', false, true, true, $$SELECT credits.dispute_position(:dispute)$$),
 	('credits.is_reachable', false, true, true, $$SELECT credits.is_reachable('email', true)$$),
 	('credits.is_told', false, true, true, $$SELECT credits.is_told(1, 'low_balance', 'email')$$),
 	('credits.not_before', false, true, true, $$SELECT credits.not_before(1, 'low_balance', now())$$),
@@ -225,6 +234,8 @@ JOIN pg_proc AS f ON f.pronamespace = CASE WHEN c.function LIKE 'credits.%' THEN
 -- and when they try
 SELECT credits_open_account('p:1', 100) IS NOT NULL AS opened \gset
 SELECT transaction_id AS spend FROM credits_deduct('p:1', 10) \gset
+SELECT transaction_id AS other FROM credits_deduct('p:1', 1) \gset
+SELECT dispute_id AS dispute FROM credits_open_dispute('p:1', :spend, 'other') \gset
 SELECT credits_add_consumer('p:consumer', 0) AS added \gset
 SELECT credits_set_activity_rule('p:rule', 'refusals', 5) AS made \gset
 INSERT INTO credits.deliveries VALUES (1, 1, 1, 1, NULL, now(), now(), now(), NULL, 1, 1, 'email', 'waiting', 'low_balance', 'msg_p', NULL, NULL) RETURNING id AS delivery \gset
@@ -256,11 +267,11 @@ INSERT INTO credits.stripe_subjects VALUES ('pi_p', 'what the payment was for'),
 INSERT INTO credits.stripe_subscriptions (subscription, account_near, account_at, deleted, paid, as_rank) VALUES ('sub_p', 0, '-infinity', false, false, 0);
 INSERT INTO credits.stripe_invoices VALUES ('in_p', 'sub_p', 'open', 1, 0, 'usd', NULL, NULL, false, false, '2030-01-01', 0, 'evt_p');
 CREATE TEMP TABLE id (name text, value text);
-INSERT INTO id VALUES ('spend', :'spend'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
+INSERT INTO id VALUES ('spend', :'spend'), ('other', :'other'), ('dispute', :'dispute'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
 	('purchase', :'purchase'), ('bought', :'bought'),
 	('subscription', :'subscription'), ('offer', :'offer'), ('delivery', :'delivery'), ('token', :'token');
 UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)
-FROM id AS i WHERE c.call ~ ('[('']:' || i.name || '\M');
+FROM id AS i WHERE c.call ~ ('[('' ]:' || i.name || '\M');
 SELECT is(pg_temp.state_as(p.role, c.call),
 	CASE WHEN (p.app AND c.app) OR (p.admin AND c.admin) OR (p.auditor AND c.auditor)
 		 THEN '00000' ELSE '42501' END,

@@ -99,6 +99,7 @@ FROM (SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_more"'), '
 	UNION ALL
 	SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_foreign"'), '{type}', '"checkout.session.completed"'), '{data,object}',
 		'{"id": "cs_1", "mode": "payment", "payment_status": "paid", "payment_intent": "pi_foreign", "amount_total": 5, "currency": "eur"}')) AS v (e);
+SELECT credits_open_dispute('acc:1', (SELECT id FROM credits.transactions WHERE idempotency_key = 'key 1'), 'other', requested => 1);
 SELECT credits_set_activity_rule('rule', 'spend', 10, minimum => 10, pauses => true);
 SELECT credits_add_consumer('consumer', 0), credits_try_deduct('other:1', 1000000);
 -- taken, with a lease that is known
@@ -139,6 +140,7 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(p::text, ',' ORDER BY p.id)) FROM credits.purchases AS p),
 		(SELECT md5(string_agg(r::text, ',' ORDER BY r.purchase_id, r.reference)) FROM credits.reversals AS r),
 		(SELECT md5(string_agg(r::text, ',' ORDER BY r.subscription_id, r.reference)) FROM credits.period_refunds AS r),
+		(SELECT md5(string_agg(d::text, ',' ORDER BY d.id)) FROM credits.disputes AS d),
 		(SELECT count(*) FROM credits.plans), (SELECT count(*) FROM credits.plan_changes), (SELECT count(*) FROM credits.stripe_secrets),
 		(SELECT count(*) FROM credits.stripe_events), (SELECT count(*) FROM credits.stripe_subjects), (SELECT count(*) FROM credits.stripe_prices),
 		(SELECT md5(string_agg(d::text, ',' ORDER BY d.id)) FROM credits.deliveries AS d),
@@ -191,6 +193,8 @@ INSERT INTO bad.valid VALUES
 	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
 	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
 	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$), ('keep', $$'1 hour'$$),
+	('dispute_id', '1'), ('description', $$'description'$$), ('requested', '1'), ('assignee', $$'grace'$$), ('note', $$'note'$$),
+	('statuses', $$'{open,in_review}'$$), ('older_than', $$'-1 day'$$),
 	('consumer', $$'consumer'$$), ('threshold', '5'), ('baseline', $$'7 days'$$), ('pauses', 'false'),
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
 	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('revoke', 'false'),
@@ -199,6 +203,9 @@ INSERT INTO bad.valid VALUES
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
+	('public.credits_open_dispute', 'reason', $$'other'$$), ('public.credits_open_dispute', 'account', $$'acc:2'$$),
+	('public.credits_open_dispute', 'transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'key 2')$$),
+	('public.credits_resolve_dispute', 'amount', '1'), ('public.credits_dispute_queue', 'reason', $$'other'$$), ('public.credits_dispute_queue', 'assignee', 'NULL'),
 	('public.credits_pause_service', 'operations', $$'{operation}'$$), ('public.credits_pause_service', 'kinds', $$'{transfer,gift}'$$),
 	('public.credits_price', 'amount', 'NULL'), ('public.credits_find_accounts', 'status', $$'active'$$),
 	('public.credits_set_activity_rule', 'kind', $$'spend'$$), ('public.credits_set_activity_rule', 'span', $$'2 hours'$$), ('public.credits_set_activity_rule', 'minimum', '5'),
@@ -434,6 +441,7 @@ is($node->safe_psql('postgres', q(
 	-- there are to be no partitions here
 	  AND NOT (t.function LIKE '%.credits_partition_log' AND t.state = '55000')
 	  AND NOT (t.function LIKE 'credits.period_%' AND t.state = '22008')
+	  AND NOT (t.function = 'public.credits_dispute_queue' AND t.argument = 'older_than' AND t.state = '22008')
 	ORDER BY 2, 3, 4)), '', 'each refusal has a documented SQLSTATE');
 is($node->safe_psql('postgres', q(SELECT function, argument, value FROM bad.tried WHERE NOT unchanged)),
 	'', 'what was refused changed nothing');
@@ -449,7 +457,7 @@ is($node->safe_psql('postgres', q(
 	'', 'and each function worked with some of the values');
 is($node->safe_psql('postgres', q(
 	SELECT function, argument, value FROM bad.tried
-	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'credits.log_rows', 'credits.required')
+	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'public.credits_dispute_queue', 'credits.log_rows', 'credits.required')
 	-- these keep nothing
 	  AND function NOT IN ('credits.draws_of', 'credits.key_digest')
 	-- it keeps the beginning

@@ -19,6 +19,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CreditsModel;
 use CreditsModelCodes;
+use CreditsModelDisputes;
 use CreditsModelTold;
 use CreditsTest;
 use List::Util qw(min shuffle sum0);
@@ -45,6 +46,7 @@ my $boss = CreditsTest::Session->new($node);
 my $listener = CreditsTest::Session->new($node);
 $listener->value('LISTEN low_balance');
 CreditsModelTold::begin($boss);
+$boss->value(CreditsModelDisputes::setup());
 $boss->value($_) foreach split /; /, CreditsModelCodes::make(int(time * 1_000_000), $seconds);
 
 # --------------------------------------------------------------------------
@@ -471,6 +473,14 @@ my %ops = (
 		call => sub {
 			"credits_refund($_->{target}, $_[1], $_[2], 'because', account => $_[0]" . named($_, 'expired') . ')';
 		},
+	},
+	dispute => {
+		weight => 4,
+		ask => sub {
+			my $target = recent($spends{ $_[0] }, 8) or return undef;
+			return { target => $target, amount => rand() < 0.6 ? 1 + int rand 20 : undef };
+		},
+		call => sub { "resolved_dispute($_[0], $_->{target}, $_[1], $_[2])" },
 	},
 	transfer => {
 		weight => 6,
@@ -1011,7 +1021,11 @@ sub next_unit
 	return unit_transaction('SERIALIZABLE') if $what < 0.77;
 	return unit_replay() if $what < 0.87 && @keyed;
 	return unit_disturbed($session, rand() < 0.3) if $what < 0.90;
-	return CreditsModelTold::unit(\&problem) if $what < 0.94;
+	return CreditsModelTold::unit(\&problem) if $what < 0.93;
+	if ($what < 0.96 and my $account = one_of(grep { $spends{$_} } @accounts))
+	{
+		return CreditsModelDisputes::unit(\&problem, $account, recent($spends{$account}, 8));
+	}
 	return unit_other();
 }
 
@@ -1291,6 +1305,7 @@ is($node->safe_psql('postgres', q(
 		OR (t.balance_after >= (e.detail->>'threshold')::bigint AND NOT e.detail ? 'depleted')
 		OR (t.balance_after = 0) <> (e.detail ? 'depleted') OR e.account_id <> t.account_id))),
 	'0', 'each alert tells of its transaction');
+CreditsModelDisputes::compare($boss);
 CreditsModelTold::compare($boss);
 problems_are($node, '', 'verify');
 

@@ -34,6 +34,7 @@ our %plays = (
 	extend => [ \&play_extend, 'extension' ],
 	allocate => [ \&play_allocate, 'allocation' ],
 	refund => [ \&play_refund, 'refund' ],
+	dispute => [ \&play_refund, 'refund' ],
 	transfer => [ \&play_transfer, 'transfer' ],
 	reverse => [ \&play_reverse, 'reversal' ],
 	adjust => [ \&play_adjust, 'adjustment' ],

@@ -197,10 +197,16 @@ sub compare
 	foreach my $event (split /\n/, $session->value(q(
 		SELECT e.id, a.name, e.kind, e.detail->>'level', (extract(epoch FROM e.created_at) * 1000000)::bigint
 		FROM credits.events AS e JOIN credits.accounts AS a ON a.id = e.account_id
-		WHERE e.kind IN ('low_balance', 'balance_recovered') AND a.name <> 'none' ORDER BY e.id)))
+		WHERE (e.kind IN ('low_balance', 'balance_recovered') OR e.kind LIKE 'dispute%') AND a.name <> 'none' ORDER BY e.id)))
 	{
 		my ($id, $account, $kind, $level, $at) = split /\|/, $event;
 		next if $kind eq 'low_balance' && wants_none($account);
+		# told each time
+		if ($kind =~ /^dispute/)
+		{
+			push @expected, $id;
+			next;
+		}
 		my $last = \$last{"$account $kind $level"};
 		next if defined $$last && $$last > $at - $cooldown;
 		$$last = $at;

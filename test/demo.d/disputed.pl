@@ -1,0 +1,53 @@
+# disputed.pl - an account objects to what it was charged, and is heard: see Story.pm
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use Story;
+
+$| = 1;
+hide(qw(account held created_at));
+begin_story('2030-03-01 09:00+00');
+
+say_step('Ada is charged for two pictures, but has got one. She asks for the credits of the other.');
+call('dba', q{SELECT * FROM credits_open_account('ada', 100)}, 'transaction_id #, kind opening, amount 100, balance 100, replayed f');
+call('dba', q{SELECT credits_set_contact('ada', 'email', 'ada@example.org', verified => true)}, '#');
+call('shop', q{SELECT balance FROM credits_deduct('ada', 40, 'picture:1')}, '60');
+my $spend = call('shop', q{SELECT balance, transaction_id FROM credits_deduct('ada', 40, 'picture:2')}, 'balance 20, transaction_id #');
+my $open = q{SELECT requested, status, replayed, dispute_id FROM credits_open_dispute('ada', $1, 'not_received', 'There is only one.', idempotency_key => 'form:7')};
+my $dispute = call('shop', $open, 'requested 40, status open, replayed f, dispute_id #', undef, $spend);
+say_step('She clicks twice. It is the same dispute; a second one of that picture, or one of more than it cost, is not possible.');
+call('shop', $open, "requested 40, status open, replayed t, dispute_id $dispute", undef, $spend);
+call('shop', q{SELECT credits_open_dispute('ada', $1, 'other')}, 'PT409', undef, $spend);
+
+say_step('The longest waiting is looked at first. Grace takes it.');
+call('dba', q{SET credits.actor = 'grace'}, '');
+set_clock('2030-03-02 09:00+00');
+call('dba', q{SELECT account, reason, description, requested, age FROM credits_dispute_queue()},
+	'account ada, reason not_received, description There is only one., requested 40, age 1 day');
+call('dba', q{SELECT status, assignee FROM credits_assign_dispute($1)}, 'status in_review, assignee grace', undef, $dispute);
+
+say_step('She finds half a picture, and gives half of the credits back. Decision and refund are one transaction; a retry changes nothing.');
+my $resolve = q{SELECT status, refunded, replayed FROM credits_resolve_dispute($1, 20, 'You have got half of it.')};
+call('dba', $resolve, 'status resolved_in_part, refunded 20, replayed f', undef, $dispute);
+call('dba', $resolve, 'status resolved_in_part, refunded 20, replayed t', undef, $dispute);
+call('shop', q{SELECT credits_balance('ada')}, '40');
+call('shop', q{SELECT refunded, note FROM credits_disputes('ada')}, 'refunded 20, note You have got half of it.');
+
+say_step('Ada was told of each step by mail. What was written is in none of them.');
+call('dba', q{SELECT subject FROM credits_take_deliveries('email') ORDER BY event_id}, qr/We have received your dispute.*being reviewed.*resolved in part/s);
+
+say_step('Another dispute is left lying. Within three days somebody should have decided: that is said once.');
+call('shop', q{SELECT status FROM credits_open_dispute('ada', (SELECT transaction_id FROM credits_history('ada') WHERE idempotency_key = 'picture:1'), 'other')}, 'open');
+call('dba', q{SET credits.dispute_deadline = '3 days'}, '');
+set_clock('2030-03-06 09:00+00');
+call('dba', 'CALL credits_warn()', 'warned 1, failed 0');
+call('dba', 'CALL credits_warn()', 'warned 0, failed 0');
+call('dba', q{SELECT status, overdue, age FROM credits_dispute_queue()}, 'status open, overdue t, age 4 days');
+call('shop', q{SELECT status FROM credits_withdraw_dispute('ada', $1)}, 'withdrawn', undef, $dispute + 1);
+
+say_step('What became of them, and that the books agree.');
+call('dba', q{SELECT disputes, resolved_in_part, withdrawn, share, median_time FROM credits_dispute_statistics() LIMIT 1},
+	'disputes 2, resolved_in_part 1, withdrawn 1, share 0.2500, median_time 1 day');
+call('dba', q{SELECT count(*) FROM credits_verify()}, '0');
