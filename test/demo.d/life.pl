@@ -122,6 +122,15 @@ set_clock('2030-01-09 09:15+00');
 call('shop', q{SELECT credits_balance('ada')}, '46');
 call('shop', qq{SELECT * FROM credits_capture($hold)}, 'PT410');
 
+say_step('The service is paused. Nobody spends, and nothing is on its way any more; what was done can be asked for and undone.');
+call('dba', q{CALL credits_pause_service('moving to a larger server', until => '2030-01-09 10:00+00')}, '');
+call('shop', q{SELECT * FROM credits_deduct('ada', 1)}, 'PT503');
+call('shop', q{SELECT paused, reason, until FROM credits_service()},
+	'paused t, reason moving to a larger server, until 2030-01-09 10:00:00+00');
+call('shop', q{SELECT * FROM credits_deduct('ada', 12, idempotency_key => 'job-1')},
+	"transaction_id $spend, account ada, kind deduction, amount -12, balance 78, held 0");
+call('dba', q{SELECT credits_resume_service()}, 't');
+
 say_step('Ada sends Bob credits. They expire when they would have: sending makes nothing last.');
 call('dba', q{SELECT * FROM credits_allocate('ada', 15, source => 'trial', expires_at => '2030-02-01')},
 	'transaction_id #, account ada, kind allocation, amount 15, balance 61, held 0');
