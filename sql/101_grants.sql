@@ -46,6 +46,8 @@ CREATE INDEX grants_group_left_idx ON credits.grants (group_id, id)
 	WHERE group_id IS NOT NULL AND status IN ('open', 'pending');
 CREATE INDEX grants_group_lost_idx ON credits.grants (group_id, id)
 	WHERE group_id IS NOT NULL AND lost > 0;
+CREATE INDEX grants_group_claimable_idx ON credits.grants (group_id, id)
+	WHERE group_id IS NOT NULL AND lost > 0 AND all_claimed IS NULL;
 
 COMMENT ON TABLE credits.grants IS
 	'one row per grant; they burn by priority (lower first), then earliest expiry (never-expiring last), then earliest effective, then id';

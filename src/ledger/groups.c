@@ -34,6 +34,11 @@ static StoreIndex grants_lost = {
 	.predicate = "((group_id IS NOT NULL) AND (lost > 0))"
 };
 
+static StoreIndex grants_claimable = {
+	&grants_table, "grants_group_claimable_idx", {"group_id", "id"},
+	.predicate = "((group_id IS NOT NULL) AND (lost > 0) AND (all_claimed IS NULL))"
+};
+
 static StoreIndex grants_unclaimed = {
 	&grants_table, "grants_group_unclaimed_idx", {"group_id", "id"},
 	.predicate = "((group_id IS NOT NULL) AND (all_claimed IS NULL))"
@@ -59,6 +64,7 @@ static StoreIndex *const indexes[] = {
 	[GROUP_ALL] = &grants_by_group,
 	[GROUP_LEFT] = &grants_left,
 	[GROUP_LOST] = &grants_lost,
+	[GROUP_CLAIMABLE] = &grants_claimable,
 	[GROUP_UNCLAIMED] = &grants_unclaimed,
 	[GROUP_GONE] = &debts_gone_of_group,
 	[GROUP_TAKEN] = &debts_taken_of_group,
@@ -83,6 +89,9 @@ groups_amount(Posting *posting, Grant *grant, GroupPart part)
 	{
 		case GROUP_LOST:
 			return Max(grant->lost - (debt ? debt->gone : 0), 0);
+		case GROUP_CLAIMABLE:
+			return Min(groups_amount(posting, grant, GROUP_LOST),
+					   groups_amount(posting, grant, GROUP_UNCLAIMED));
 		case GROUP_UNCLAIMED:
 			return grant->amount - (debt ? debt->claimed : 0);
 		case GROUP_GONE:

@@ -15,6 +15,7 @@ typedef enum GroupPart
 	GROUP_ALL,					/* what it gave */
 	GROUP_LEFT,					/* what remains of one that is open or pending */
 	GROUP_LOST,					/* what it has lost and is not claimed */
+	GROUP_CLAIMABLE,			/* the same, as far as more can be claimed */
 	GROUP_UNCLAIMED,			/* what is not claimed, used or not */
 	GROUP_GONE,					/* what is claimed: it had been lost */
 	GROUP_TAKEN,				/* it was left, and taken */

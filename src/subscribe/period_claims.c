@@ -184,9 +184,10 @@ period_claims_unused(Posting *posting, const Period *period, int64 enough)
 
 /*
  * Claims an amount more from some grants, as far as they have a part, or less if
- * it is negative.
+ * it is negative.  Returns how much is still missing: what has come back to a
+ * grant after others paid what it owed cannot be claimed twice.
  */
-static void
+static int64
 claim_from(Posting *posting, List *grants, GroupPart part, int64 amount)
 {
 	int64		left = Max(amount, -amount);
@@ -200,10 +201,13 @@ claim_from(Posting *posting, List *grants, GroupPart part, int64 amount)
 		CHECK_FOR_INTERRUPTS();
 		if (left == 0)
 			break;
+		if (amount > 0)
+			moved = Min(moved, groups_amount(posting, grant, GROUP_UNCLAIMED));
 		(void) debts_claim(posting, grant, debts_claimed(posting, grant->id) +
 						   (amount < 0 ? -moved : moved));
 		left -= moved;
 	}
+	return amount < 0 ? -left : left;
 }
 
 /*
@@ -214,14 +218,11 @@ static int64
 claim_part(Posting *posting, const Period *period, GroupPart part,
 		   int64 amount)
 {
-	int64		size = Max(amount, -amount);
 	int64		found;
-	List	   *grants = groups_read(posting, period->grant_id, part, size,
-									 &found);
 
-	size = Min(size, found);
-	claim_from(posting, grants, part, amount < 0 ? -size : size);
-	return amount < 0 ? amount + size : amount - size;
+	return claim_from(posting, groups_read(posting, period->grant_id, part,
+										   Max(amount, -amount), &found),
+					  part, amount);
 }
 
 /*
@@ -232,8 +233,34 @@ claim_part(Posting *posting, const Period *period, GroupPart part,
 static int64
 claim_unused(Posting *posting, const Period *period, int64 amount)
 {
-	amount = claim_part(posting, period, GROUP_LOST, amount);
+	amount = claim_part(posting, period, GROUP_CLAIMABLE, amount);
 	return claim_part(posting, period, GROUP_LEFT, amount);
+}
+
+/*
+ * Has grants of a period of which something came back, or was lost, owe that much
+ * less, or be paid that much less by others: it is claimed instead.
+ */
+static void
+claim_own(Posting *posting, const Period *period, GroupPart part)
+{
+	int64		all;
+	ListCell   *lc;
+
+	foreach(lc, groups_read(posting, period->grant_id, part, PG_INT64_MAX,
+							&all))
+	{
+		Grant	   *grant = lfirst(lc);
+		int64		own = Min(groups_amount(posting, grant, part),
+							  groups_amount(posting, grant, GROUP_OWED));
+		int64		claimed = debts_claimed(posting, grant->id);
+
+		CHECK_FOR_INTERRUPTS();
+		if (own == 0)
+			continue;
+		(void) debts_claim(posting, grant, claimed - own);
+		(void) debts_claim(posting, grant, claimed);
+	}
 }
 
 /*
@@ -250,6 +277,8 @@ claim_instead(Posting *posting, const Period *period)
 	(void) groups_read(posting, period->grant_id, GROUP_OWED, 1, &owed);
 	if (owed == 0)
 		return;
+	claim_own(posting, period, GROUP_LOST);
+	claim_own(posting, period, GROUP_LEFT);
 	(void) groups_read(posting, period->grant_id, GROUP_LOST, PG_INT64_MAX,
 					   &lost);
 	(void) groups_read(posting, period->grant_id, GROUP_LEFT, PG_INT64_MAX,
@@ -322,7 +351,7 @@ period_claims_free(Posting *posting, Period *period, int64 amount)
 void
 period_claims_lost(Posting *posting, Period *period, int64 amount)
 {
-	claim_ahead(posting, period, GROUP_LOST, amount);
+	claim_ahead(posting, period, GROUP_CLAIMABLE, amount);
 }
 
 /*

@@ -1791,6 +1791,7 @@ $$, $$ VALUES
 	 'account_id,effective_at,priority,expires_at,id'),
 	('credits.grants_expires_at_idx', false, false,
 	 '((status = ''open''::text) AND (expires_at IS NOT NULL))', 'expires_at,id'),
+	('credits.grants_group_claimable_idx', false, false, '((group_id IS NOT NULL) AND (lost > 0) AND (all_claimed IS NULL))', 'group_id,id'),
 	('credits.grants_group_id_idx', false, false, '(group_id IS NOT NULL)', 'group_id,id'),
 	('credits.grants_group_left_idx', false, false, '((group_id IS NOT NULL) AND (status = ANY (ARRAY[''open''::text, ''pending''::text])))',
 		'group_id,id'),

@@ -266,6 +266,22 @@ SELECT * FROM pg_temp.gave WHERE name IN ('again', 'grace');
 SET credits.test_clock = '2070-05-11 00:00:00+00';
 SELECT count(*) AS problems FROM credits_verify();
 
+-- other grants have paid what a grant owed, and then what was spent of it comes back: it is claimed, and they get back what they paid
+SELECT pg_temp.buyer('repaid') AS repaid \gset
+SELECT balance FROM credits_set_invoice(:repaid, 'in_1', jsonb_build_array(pg_temp.line('05-01', '06-01', 1000)));
+SELECT balance FROM credits_set_invoice(:repaid, 'in_2', jsonb_build_array(pg_temp.line('05-01', '06-01', 500)));
+SELECT transaction_id AS spend, balance FROM credits_deduct('repaid', 1500) \gset
+SELECT balance FROM credits_set_invoice(:repaid, 'in_2', jsonb_build_array(pg_temp.line('05-01', '06-01', 500, 500)));
+SELECT balance FROM credits_allocate('repaid', 500, source => 'purchase');
+SELECT balance, debt FROM credits_summary('repaid');
+SELECT balance FROM credits_refund(:spend, 500);
+SELECT balance FROM credits_set_invoice(:repaid, 'in_1', jsonb_build_array(pg_temp.line('05-01', '06-01', 1000, 100)));
+SELECT balance, debt FROM credits_summary('repaid');
+SELECT claimed FROM credits.periods WHERE subscription_id = :repaid;
+SELECT g.source, g.amount, g.remaining, g.all_claimed, d.claimed, d.owed, d.paid FROM credits.grants AS g LEFT JOIN credits.debts AS d ON d.grant_id = g.id
+WHERE g.account_id = credits.account_id('repaid') ORDER BY g.id;
+SELECT problem, detail FROM credits_verify('repaid');
+
 -- what cannot be
 SELECT pg_temp.buyer('bad') AS bad \gset
 SELECT subscription_id AS clock FROM credits_subscribe('bad', 'basic') \gset
