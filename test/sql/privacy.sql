@@ -2,24 +2,24 @@
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 \set SHOW_CONTEXT never
-ALTER SEQUENCE credits.accounts_id_seq RESTART 790001;
-ALTER SEQUENCE credits.grants_id_seq RESTART 790001;
-ALTER SEQUENCE credits.transactions_id_seq RESTART 790001;
-ALTER SEQUENCE credits.events_id_seq RESTART 790001;
-ALTER SEQUENCE credits.purchases_id_seq RESTART 790001;
-ALTER SEQUENCE credits.subscriptions_id_seq RESTART 790001;
-ALTER SEQUENCE credits.contacts_id_seq RESTART 790001;
-ALTER SEQUENCE credits.codes_id_seq RESTART 790001;
+ALTER SEQUENCE credits.accounts_id_seq RESTART 47001;
+ALTER SEQUENCE credits.grants_id_seq RESTART 47001;
+ALTER SEQUENCE credits.transactions_id_seq RESTART 47001;
+ALTER SEQUENCE credits.events_id_seq RESTART 47001;
+ALTER SEQUENCE credits.purchases_id_seq RESTART 47001;
+ALTER SEQUENCE credits.subscriptions_id_seq RESTART 47001;
+ALTER SEQUENCE credits.contacts_id_seq RESTART 47001;
+ALTER SEQUENCE credits.codes_id_seq RESTART 47001;
 SET credits.test_clock = '2020-01-01 00:00:00+00';
 
 CREATE TEMP VIEW erasure AS
 SELECT e.account_id, e.transaction_id, e.begun_at, e.ended_at, e.done, e.name, length(e.salt) AS salt, e.xid IS NOT NULL AS xid,
 	e.last_pass, e.place, e.step, e."position"
-FROM credits.erasures AS e WHERE e.account_id >= 790001 ORDER BY e.account_id;
+FROM credits.erasures AS e WHERE e.account_id >= 47001 ORDER BY e.account_id;
 CREATE TEMP VIEW texts AS
 SELECT a.name, t.id, t.kind, t.idempotency_key AS key, t.reference, t.reason, t.metadata, t.actor, length(t.salt) AS salt
 FROM credits.transactions AS t JOIN credits.accounts AS a ON a.id = t.account_id
-WHERE t.account_id >= 790001 ORDER BY t.id;
+WHERE t.account_id >= 47001 ORDER BY t.id;
 
 -- arguments
 CALL credits_erase_person(NULL, 'asked');
@@ -83,12 +83,12 @@ CALL credits_erase_person('pv:ann', 'asked', 1);
 RESET ROLE;
 TABLE erasure;
 TABLE texts;
-SELECT name, status, balance, held, metadata FROM credits.accounts WHERE id >= 790001 ORDER BY id;
-SELECT place, count(*) FROM credits_export_person('erased:790001') GROUP BY place ORDER BY place COLLATE "C";
-SELECT kind, account_id, transaction_id, detail FROM credits.events WHERE account_id >= 790001 ORDER BY id;
-SELECT count(*) FROM credits.contacts WHERE account_id = 790001;
-SELECT message, metadata FROM credits.codes WHERE account_id = 790001;
-SELECT * FROM credits_verify('erased:790001');
+SELECT name, status, balance, held, metadata FROM credits.accounts WHERE id >= 47001 ORDER BY id;
+SELECT place, count(*) FROM credits_export_person('erased:47001') GROUP BY place ORDER BY place COLLATE "C";
+SELECT kind, account_id, transaction_id, detail FROM credits.events WHERE account_id >= 47001 ORDER BY id;
+SELECT count(*) FROM credits.contacts WHERE account_id = 47001;
+SELECT message, metadata FROM credits.codes WHERE account_id = 47001;
+SELECT * FROM credits_verify('erased:47001');
 SELECT * FROM credits_verify('pv:bob');
 
 -- her keys, her name and the links in her mail answer no longer, those of others do
@@ -96,14 +96,14 @@ SELECT credits_deduct('pv:ann', 1, 'key 1', 'chat', 'reference');
 \echo :SQLSTATE
 SELECT credits_unsubscribe(:'token');
 \echo :SQLSTATE
-SELECT credits_set_contact('erased:790001', 'email', 'new@example.com');
+SELECT credits_set_contact('erased:47001', 'email', 'new@example.com');
 \echo :SQLSTATE
 -- the name is free, for another account
 SELECT account, replayed FROM credits_open_account('pv:ann', 7);
 SELECT balance, replayed FROM credits_deduct('pv:ann', 1, 'key 1', 'chat', 'reference');
 
 -- again, and by the alias
-CALL credits_erase_person('erased:790001', 'again');
+CALL credits_erase_person('erased:47001', 'again');
 TABLE erasure;
 
 -- in a transaction block it ends later: until then, the name is kept
@@ -186,17 +186,17 @@ SET credits.delivery_retention = '-1 day';
 RESET credits.delivery_retention;
 
 -- payloads of Stripe's events, too, unless they wait for something
-INSERT INTO credits.stripe_subjects VALUES ('pi_790001', NULL), ('pi_790002', 'a purchase');
+INSERT INTO credits.stripe_subjects VALUES ('pi_47001', NULL), ('pi_47002', 'a purchase');
 INSERT INTO credits.stripe_events (id, type, subject, created, received_at, livemode, result, facts, payload)
-SELECT 'evt_79000' || n, 'charge.refunded', s, at, at, false, r, '{"refunded": 1}', '{"email": "eve@example.com"}'
-FROM (VALUES (1, 'pi_790001', '2020-01-01 00:00+00'::timestamptz, 'applied'), (2, 'pi_790002', '2020-01-01', 'waiting'),
-	(3, 'pi_790002', '2020-01-01', 'applied'), (4, NULL, '2020-01-01', 'ignored'), (5, NULL, '2020-01-15', 'ignored')) AS v (n, s, at, r);
-SELECT id, payload FROM credits.stripe_events WHERE id LIKE 'evt_79000_' ORDER BY id;
+SELECT 'evt_4700' || n, 'charge.refunded', s, at, at, false, r, '{"refunded": 1}', '{"email": "eve@example.com"}'
+FROM (VALUES (1, 'pi_47001', '2020-01-01 00:00+00'::timestamptz, 'applied'), (2, 'pi_47002', '2020-01-01', 'waiting'),
+	(3, 'pi_47002', '2020-01-01', 'applied'), (4, NULL, '2020-01-01', 'ignored'), (5, NULL, '2020-01-15', 'ignored')) AS v (n, s, at, r);
+SELECT id, payload FROM credits.stripe_events WHERE id LIKE 'evt_4700_' ORDER BY id;
 SET credits.payload_retention = '10 days';
 CALL credits_housekeep(1) \gset
-SELECT id, payload, facts FROM credits.stripe_events WHERE id LIKE 'evt_79000_' ORDER BY id;
+SELECT id, payload, facts FROM credits.stripe_events WHERE id LIKE 'evt_4700_' ORDER BY id;
 RESET credits.payload_retention;
-DELETE FROM credits.stripe_events WHERE id LIKE 'evt_79000_';
-DELETE FROM credits.stripe_subjects WHERE subject LIKE 'pi_79000_';
+DELETE FROM credits.stripe_events WHERE id LIKE 'evt_4700_';
+DELETE FROM credits.stripe_subjects WHERE subject LIKE 'pi_4700_';
 SELECT * FROM credits_verify() WHERE account LIKE 'pv:%' OR account LIKE 'erased:%';
 RESET credits.test_clock;

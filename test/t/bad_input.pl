@@ -199,7 +199,8 @@ INSERT INTO bad.valid VALUES
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
 	('quiet_from', $$'23:00'$$), ('quiet_until', $$'06:00'$$), ('revoke', 'false'),
 	('body', $$'{{balance}}'$$), ('html', $$'<p>{{balance}}</p>'$$), ('detail', $$'{"balance": 1}'$$),
-	('name_prefix', $$'acc:'$$), ('min_balance', '1'), ('used_since', $$'2029-01-01'$$), ('unused_since', $$'2031-01-01'$$), ('in_debt', 'false'),
+	('alias', $$'erased:1'$$), ('erased', 'NULL'), ('ended', 'NULL'), ('document', $$'{"a": "b"}'$$), ('facts', $$'{"account": "b"}'$$),
+	('salt', $$'\x00'$$), ('name_prefix', $$'acc:'$$), ('min_balance', '1'), ('used_since', $$'2029-01-01'$$), ('unused_since', $$'2031-01-01'$$), ('in_debt', 'false'),
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
@@ -460,18 +461,21 @@ is($node->safe_psql('postgres', q(
 	SELECT function, argument, value FROM bad.tried
 	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'public.credits_dispute_queue', 'credits.log_rows', 'credits.required')
 	-- these keep nothing
-	  AND function NOT IN ('credits.draws_of', 'credits.key_digest')
+	  AND function NOT IN ('credits.draws_of', 'credits.key_digest', 'credits.renamed', 'credits.erased_customer',
+		'credits.erased_facts', 'credits.erased_reference')
 	-- it keeps the beginning
 	  AND (function, argument) <> ('public.credits_delivery_failed', 'error')
 	-- what is wrong with an item is a row of the answer
-	  AND argument <> 'items')),
+	  AND argument <> 'items'
+	-- it is a result
+	  AND argument <> 'alias')),
 	'', 'nothing swallows 10 MB');
 is($node->safe_psql('postgres', q(
 	SELECT function, argument FROM bad.tried WHERE value = 'NULL' AND state NOT IN ('00000', '22004')
 	-- these go together
 	  AND argument NOT IN ('price', 'currency', 'pool', 'mode', 'package', 'trial', 'signature') AND function NOT LIKE 'public.credits_%schedule'
 	-- these are results
-	  AND argument NOT IN ('archived_until', 'partitions') AND NOT (function LIKE '%.credits_archive' AND argument = 'before'))),
+	  AND argument NOT IN ('archived_until', 'partitions', 'alias', 'erased', 'ended') AND NOT (function LIKE '%.credits_archive' AND argument = 'before'))),
 	'', 'NULL is either a default or 22004');
 problems_are($node, '', 'nothing is broken');
 
