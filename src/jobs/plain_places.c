@@ -73,7 +73,7 @@ Place		plain_places[] = {
 	PLAIN("stripe_lines",
 		  "key subscription invoice line starts_at ends_at amount discount currency quantity"
 		  " priced price plan product item negative proration metered billed deleted as_of"
-		  " as_rank as_event problem uncertain funds",
+		  " as_rank as_event problem uncertain",
 		  STRIPE),
 	{.table = NULL}
 };
