@@ -51,7 +51,7 @@ static SqlStatement remove_pause = {
  * Checks the name of an operation, which need not have a price.
  */
 static void
-check_operation(text *name)
+check_operation_to_pause(text *name)
 {
 	Refusal		refusal;
 
@@ -63,7 +63,7 @@ check_operation(text *name)
  * Checks the name of a kind of transactions.
  */
 static void
-check_kind(text *name)
+check_kind_to_pause(text *name)
 {
 	Refusal		refusal;
 	char	   *kind = text_to_cstring(name);
@@ -80,7 +80,7 @@ check_kind(text *name)
  * Checks an argument that is a list of names, or null.
  */
 static void
-check_list(FunctionCallInfo fcinfo, int arg, const char *what,
+check_names_to_pause(FunctionCallInfo fcinfo, int arg, const char *what,
 		   void (*check) (text *name))
 {
 	ArrayType  *array;
@@ -143,8 +143,8 @@ credits_pause_service(PG_FUNCTION_ARGS)
 	until = arg_until(fcinfo, 1);
 	values[1] = TimestampTzGetDatum(until);
 	isnull[1] = until == DT_NOEND;
-	check_list(fcinfo, 2, "operations", check_operation);
-	check_list(fcinfo, 3, "kinds", check_kind);
+	check_names_to_pause(fcinfo, 2, "operations", check_operation_to_pause);
+	check_names_to_pause(fcinfo, 3, "kinds", check_kind_to_pause);
 	for (i = 2; i <= 3; i++)
 	{
 		isnull[i] = PG_ARGISNULL(i);
