@@ -1,4 +1,9 @@
 -- disputes: objecting to a spend, and what is decided about it
+-- in a database of its own: what others do is none of its business
+\set shared :DBNAME
+CREATE DATABASE regress_disputes TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_disputes
+CREATE EXTENSION credits;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 ALTER SEQUENCE credits.accounts_id_seq RESTART 815001;
@@ -289,3 +294,7 @@ SELECT 1, account_id, transaction_id, 1, 0, opened_at, 'open', 'other', 'x' FROM
 UPDATE pg_index SET indisunique = true WHERE indexrelid = 'credits.disputes_transaction_id_idx'::regclass;
 SELECT account, transaction_id, problem, detail FROM credits_verify() WHERE problem = 'dispute' ORDER BY detail;
 ROLLBACK;
+
+RESET ROLE;
+\c :shared
+DROP DATABASE regress_disputes;

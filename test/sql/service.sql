@@ -1,4 +1,9 @@
 -- service: a pause of spending for everybody
+-- in a database of its own: what others do is none of its business
+\set shared :DBNAME
+CREATE DATABASE regress_service TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_service
+CREATE EXTENSION credits;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 ALTER SEQUENCE credits.accounts_id_seq RESTART 770001;
@@ -222,3 +227,7 @@ RESET ROLE;
 SELECT * FROM credits_verify('se:1');
 DROP VIEW se_calls;
 DROP FUNCTION se_try;
+
+RESET ROLE;
+\c :shared
+DROP DATABASE regress_service;
