@@ -1,4 +1,9 @@
 -- privacy: exporting and erasing persons, and how long things are kept
+-- in a database of its own: what others do is none of its business
+\set shared :DBNAME
+CREATE DATABASE regress_privacy TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_privacy
+CREATE EXTENSION credits;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 \set SHOW_CONTEXT never
@@ -200,3 +205,7 @@ DELETE FROM credits.stripe_events WHERE id LIKE 'evt_4700_';
 DELETE FROM credits.stripe_subjects WHERE subject LIKE 'pi_4700_';
 SELECT * FROM credits_verify() WHERE account LIKE 'pv:%' OR account LIKE 'erased:%';
 RESET credits.test_clock;
+
+RESET ROLE;
+\c :shared
+DROP DATABASE regress_privacy;
