@@ -28,6 +28,10 @@ call('dba', q{SELECT account, reason, description, requested, age FROM credits_d
 	'account ada, reason not_received, description There is only one., requested 40, age 1 day');
 call('dba', q{SELECT status, assignee FROM credits_assign_dispute($1)}, 'status in_review, assignee grace', undef, $dispute);
 
+say_step('She knows the beginning of the name, and looks who it is.');
+call('dba', q{SELECT account, status, balance, debt FROM credits_find_accounts('ad', status => 'active')},
+	'account ada, status active, balance 20, debt 0');
+
 say_step('She finds half a picture, and gives half of the credits back. Decision and refund are one transaction; a retry changes nothing.');
 my $resolve = q{SELECT status, refunded, replayed FROM credits_resolve_dispute($1, 20, 'You have got half of it.')};
 call('dba', $resolve, 'status resolved_in_part, refunded 20, replayed f', undef, $dispute);
