@@ -10,7 +10,6 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CreditsTest;
-use List::Util qw(max);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -18,7 +17,7 @@ my $accounts = $ENV{CREDITS_ACCOUNTS} // 8000;
 my $node = credits_node('find_accounts', conf => "fsync = off\nautovacuum = off\nmax_wal_size = 4GB\n");
 my $session = CreditsTest::Session->new($node);
 $session->value("SET credits.test_clock = '2030-01-01 00:00:00+00'");
-$session->value('CREATE TABLE people AS SELECT n, (n * 7919) % 100 AS part FROM generate_series(1, ' . $accounts . ') AS n');
+$session->value('CREATE TABLE people AS SELECT n, (n::bigint * 7919) % 100 AS part FROM generate_series(1, ' . $accounts . ') AS n');
 $session->value(q(SELECT credits_open_accounts('people', 'n', prefix => 'user:')));
 $session->value(q(SELECT credits_set_plan(name, 10, 'month') FROM unnest('{common,rare}'::text[]) AS name));
 $session->value(q(SELECT count(credits_subscribe('user:' || n, CASE part WHEN 0 THEN 'rare' ELSE 'common' END)) FROM people WHERE part % 10 = 0));
@@ -52,7 +51,8 @@ my %searches = (
 	'a reference that nothing has' => [ q(reference => 'order:0'), 'false' ],
 );
 
-my %slowest;
+# how long each page took
+my %times;
 
 # Returns what all pages of a search come to, and how many there were.
 sub pages_of
@@ -66,7 +66,8 @@ sub pages_of
 		my $begun = time;
 		my @rows = @{ $by->query("SELECT account, status FROM credits_find_accounts($arguments)")->{rows} };
 		my $took = time - $begun;
-		$slowest{$search} = max($slowest{$search} // 0, $took) if $pages++ > 0 || $accounts > 100_000;
+		push @{ $times{$search} }, 1000 * $took;
+		$pages++;
 		last if !@rows;
 		push @found, map { (split /\|/)[0] } grep { !/\|$/ } @rows;
 		$after = (split /\|/, $rows[-1])[0];
@@ -84,7 +85,8 @@ foreach my $name (sort keys %searches)
 {
 	my ($pages, @found) = pages_of($searcher, $searches{$name}[0]);
 	$pages{$name} = "@found";
-	note sprintf '%s: %d accounts, %d pages, the slowest %.1f ms', $name, scalar(@found), $pages, 1000 * ($slowest{ $searches{$name}[0] } // 0);
+	my @times = sort { $a <=> $b } @{ $times{ $searches{$name}[0] } };
+	note sprintf '%s: %d accounts, %d pages, in the median %.1f ms, the slowest %.1f ms', $name, scalar(@found), $pages, $times[ $#times / 2 ], $times[-1];
 }
 $searcher->quit;
 is($node->safe_psql('postgres', $read), $before, 'nothing is read but by an index');

@@ -225,7 +225,7 @@ unless (defined $only)
 # events after many others: processor time of the backend, as others may need the
 # machine meanwhile
 {
-	my @others = (10, 1000, $ENV{CREDITS_EVENTS} // 10000);
+	my @others = (10, 1000, $ENV{CREDITS_EVENTS} // 3000);
 	my $counted = 20;
 	my $pid = $session->value('SELECT pg_backend_pid()');
 	my $cpu = sub { return (split ' ', slurp_file("/proc/$pid/schedstat"))[0] / 1e6 };
