@@ -5,8 +5,8 @@
  */
 #include "credits.h"
 
-#include "base/settings.h"
 #include "ledger/ledger.h"
+#include "ledger/roles.h"
 #include "store/statements.h"
 
 #include "access/xact.h"
@@ -153,9 +153,8 @@ credits_pause_service(PG_FUNCTION_ARGS)
 	}
 	values[4] = TimestampTzGetDatum(clock_now());
 	values[5] = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
-	isnull[6] = *setting_actor == '\0';
-	if (!isnull[6])
-		values[6] = CStringGetTextDatum(setting_actor);
+	values[6] = PointerGetDatum(roles_actor());
+	isnull[6] = values[6] == (Datum) 0;
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic)
 		ereport(ERROR,

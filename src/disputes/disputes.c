@@ -21,10 +21,10 @@
 #include "credits.h"
 
 #include "disputes/disputes.h"
+#include "ledger/roles.h"
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -392,12 +392,7 @@ credits_open_dispute(PG_FUNCTION_ARGS)
 	asked->key = arg_text(fcinfo, 5, "idempotency_key", MAX_NAME_BYTES);
 	asked->status = DISPUTE_OPEN;
 	asked->role = GetUserNameFromId(GetSessionUserId(), false);
-	if (*setting_actor)
-	{
-		/* unlike a function argument, it has not been checked for encoding */
-		(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
-		asked->actor = cstring_to_text(setting_actor);
-	}
+	asked->actor = roles_actor();
 	asked->has_request = asked->key != NULL;
 	if (asked->has_request)
 	{

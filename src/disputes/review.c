@@ -16,8 +16,8 @@
 #include "credits.h"
 
 #include "disputes/disputes.h"
+#include "ledger/roles.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -32,10 +32,10 @@ PG_FUNCTION_INFO_V1(credits_resolve_dispute);
 static text *
 caller(void)
 {
-	/* unlike a function argument, it has not been checked for encoding */
-	(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
-	return cstring_to_text(*setting_actor ? setting_actor :
-						   GetUserNameFromId(GetSessionUserId(), false));
+	text	   *actor = roles_actor();
+
+	return actor ? actor :
+		cstring_to_text(GetUserNameFromId(GetSessionUserId(), false));
 }
 
 /* ------------------------------------------------------------------------

@@ -22,7 +22,6 @@
 #include "commands/trigger.h"
 #include "common/int.h"
 #include "executor/executor.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
@@ -284,12 +283,9 @@ log_seal(Posting *posting)
 {
 	Account    *account = &posting->account;
 	const char *role;
-	text	   *actor = *setting_actor ? cstring_to_text(setting_actor) : NULL;
+	text	   *actor = roles_actor();
 	int32		role_id = roles_own(&role);
 	int			i;
-
-	/* unlike a function argument, it has not been checked for encoding */
-	(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
 
 	for (i = 0; i < posting->nentries; i++)
 	{

@@ -17,6 +17,7 @@
  */
 #include "credits.h"
 
+#include "base/settings.h"
 #include "ledger/roles.h"
 #include "store/store.h"
 
@@ -226,4 +227,17 @@ Datum
 credits_role_name(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(roles_name(PG_GETARG_INT32(0))));
+}
+
+/*
+ * Returns the setting credits.actor, NULL if it is empty.
+ */
+text *
+roles_actor(void)
+{
+	if (*setting_actor == '\0')
+		return NULL;
+	/* unlike a function argument, it has not been checked for encoding */
+	(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
+	return cstring_to_text(setting_actor);
 }

@@ -12,6 +12,7 @@
 extern void roles_init(void);
 extern int32 roles_own(const char **name);
 extern const char *roles_name(int32 id);
+extern text *roles_actor(void);
 
 #pragma GCC visibility pop
 
