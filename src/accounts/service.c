@@ -81,7 +81,7 @@ check_kind_to_pause(text *name)
  */
 static void
 check_names_to_pause(FunctionCallInfo fcinfo, int arg, const char *what,
-		   void (*check) (text *name))
+					 void (*check) (text *name))
 {
 	ArrayType  *array;
 	Datum	   *names;
