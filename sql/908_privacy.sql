@@ -1,14 +1,30 @@
 -- privacy: export everything that is held about a person, and erase it
 
--- where a name stands in quotation marks in a JSON document: as a value, or in a message
+-- where messages name an account: a name may be a word that stands in quotation marks for
+-- something else, too
+CREATE FUNCTION credits.renamed_in_message(message text, name text, alias text)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT replace(replace(replace(replace($1,
+		'account ' || n.name, 'account ' || n.alias), 'Account ' || n.name, 'Account ' || n.alias),
+		'pool ' || n.name, 'pool ' || n.alias), 'above ' || n.name, 'above ' || n.alias)
+	FROM (SELECT '"' || $2 || '"', '"' || $3 || '"') AS n (name, alias)
+$$;
+COMMENT ON FUNCTION credits.renamed_in_message IS
+	'a message in which an account has another name';
+
 CREATE FUNCTION credits.renamed(document jsonb, name text, alias text)
 RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT replace(replace($1::text, n.name, n.alias),
-				   '\' || left(n.name, -1) || '\"', '\' || left(n.alias, -1) || '\"')::jsonb
-	FROM (SELECT to_json($2)::text, to_json($3)::text) AS n (name, alias)
+	SELECT $1 || COALESCE(jsonb_object_agg(d.key, CASE
+		WHEN d.key IN ('account', 'pool') THEN $3
+		ELSE credits.renamed_in_message(d.value, $2, $3) END), '{}')
+	FROM jsonb_each_text($1) AS d
+	WHERE d.key IN ('account', 'pool') AND d.value = $2 OR d.key IN ('message', 'missing')
 $$;
 COMMENT ON FUNCTION credits.renamed IS
 	'a document in which an account has another name';
@@ -19,7 +35,7 @@ LANGUAGE sql STABLE PARALLEL SAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE
-		WHEN $2 LIKE 'erased:%' THEN $2
+		WHEN $2 ~ '^erased:[0-9a-f]{32}$' THEN $2
 		-- what Stripe says later about a payment, an invoice or a subscription is found by it
 		WHEN EXISTS (SELECT FROM credits.stripe_subjects AS s WHERE s.subject = $2)
 		  OR EXISTS (SELECT FROM credits.stripe_links AS l WHERE $2 IN (l.payment, l.invoice))
@@ -36,7 +52,7 @@ RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE WHEN $1 LIKE 'erased:%' THEN $1
+	SELECT CASE WHEN $1 ~ '^erased:[0-9a-f]{64}$' THEN $1
 		   ELSE 'erased:' || encode(sha256(convert_to($1, 'UTF8')), 'hex') END
 $$;
 COMMENT ON FUNCTION credits.erased_customer IS
@@ -89,7 +105,7 @@ $$;
 COMMENT ON FUNCTION credits.stripe_ids_of IS
 	'ids that Stripe gave to the payments, invoices and subscriptions of an account';
 
-REVOKE ALL ON FUNCTION credits.renamed, credits.erased_reference, credits.erased_customer,
+REVOKE ALL ON FUNCTION credits.renamed_in_message, credits.renamed, credits.erased_reference, credits.erased_customer,
 	credits.erased_facts, credits.stripe_ids_of FROM PUBLIC;
 
 CREATE FUNCTION credits.personal_data(

@@ -174,9 +174,18 @@ Place		stripe_places[] = {
 		.reason = "that the customer was erased, which is recognised by a digest of the id",
 		EXPORTS("SELECT to_jsonb(c) FROM credits.stripe_customers AS c WHERE c.account_id = $1"),
 		.steps = {
-			ERASES("WITH changed AS (UPDATE credits.stripe_customers AS c"
-				   " SET id = credits.erased_customer(c.id)"
-				   " WHERE c.account_id = $1 AND c.id NOT LIKE 'erased:%' RETURNING 1)"
+			/*
+			 * if the same customer was erased before with another account,
+			 * the digest is this one's now
+			 */
+			ERASES("WITH b AS MATERIALIZED (SELECT c.id, credits.erased_customer(c.id) AS digest"
+				   " FROM credits.stripe_customers AS c"
+				   " WHERE c.account_id = $1 AND c.id <> credits.erased_customer(c.id)),"
+				   " gone AS (DELETE FROM credits.stripe_customers AS c USING b"
+				   " WHERE c.id = b.digest RETURNING 1),"
+				   " changed AS (UPDATE credits.stripe_customers AS c SET id = b.digest"
+				   " FROM b CROSS JOIN (SELECT count(*) FROM gone) AS first"
+				   " WHERE c.id = b.id RETURNING 1)"
 				   " SELECT count(*), NULL::text FROM changed")
 		}
 	},

@@ -6,8 +6,8 @@
  * customer that is deleted there.  What counts of them is kept and applied as ever, under
  * the name that the account has now, but no payload, and nothing that names him.
  *
- * He is recognised by the digest of the customer's id, or by a payment or a subscription
- * of his.  If he comes back, with an account of another id, what pays for a purchase of
+ * He is recognised by the digest of the customer's id, or by a payment, a purchase or a
+ * subscription of his.  If he comes back, with an account of another id, what pays for a purchase of
  * that is not about who was erased, nor what a customer does that is mapped to it.
  *
  * Tested in test/sql/privacy.sql.
@@ -29,6 +29,8 @@ static SqlStatement find_erased = {
 	" UNION ALL SELECT p.account_id FROM credits.purchases AS p WHERE p.payment_reference = $3"
 	" UNION ALL SELECT p.account_id FROM credits.stripe_links AS l"
 	" JOIN credits.purchases AS p ON p.payment_reference = l.invoice WHERE l.payment = $3"
+	" UNION ALL SELECT p.account_id FROM credits.purchases AS p"
+	" WHERE p.reference IN ('purchase_' || ($4 ->> 'purchase_id'), $4 ->> 'reference')"
 	" UNION ALL SELECT s.account_id FROM credits.subscriptions AS s WHERE s.external_id = $3)"
 	" SELECT credits.erased_facts($4, n.id, n.name) FROM a"
 	" JOIN credits.erasures AS e ON e.account_id = a.account_id"

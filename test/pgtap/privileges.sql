@@ -190,6 +190,7 @@ INSERT INTO callable VALUES
 	('credits.erased_facts', false, false, false, NULL),
 	('credits.erased_reference', false, false, false, NULL),
 	('credits.renamed', false, false, false, NULL),
+	('credits.renamed_in_message', false, false, false, NULL),
 	('credits.stripe_ids_of', false, false, false, NULL),
 	('credits.personal_data', false, true, true, $$SELECT credits.personal_data()$$),
 	('credits.consumer_lag', false, true, true, $$SELECT credits.consumer_lag('p:consumer')$$),

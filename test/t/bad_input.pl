@@ -461,7 +461,7 @@ is($node->safe_psql('postgres', q(
 	SELECT function, argument, value FROM bad.tried
 	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'public.credits_dispute_queue', 'credits.log_rows', 'credits.required')
 	-- these keep nothing
-	  AND function NOT IN ('credits.draws_of', 'credits.key_digest', 'credits.renamed', 'credits.erased_customer',
+	  AND function NOT IN ('credits.draws_of', 'credits.key_digest', 'credits.renamed', 'credits.renamed_in_message', 'credits.erased_customer',
 		'credits.erased_facts', 'credits.erased_reference')
 	-- it keeps the beginning
 	  AND (function, argument) <> ('public.credits_delivery_failed', 'error')

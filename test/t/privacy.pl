@@ -106,6 +106,45 @@ $code = value(qq(SELECT code FROM credits_create_gift('$name', 3)));
 value(qq(SELECT credits_redeem('other', '$code', 'gift-key', '{"gift": "metadata"}')));
 value(qq(SELECT credits_transfer('other', '$name', 1, 'other-key', 'other-reason')));
 
+# what the staff does, and what is done about spends from a pool, which is in the pool's rows
+value("SET credits.actor = '" . mark('actor of what follows') . "'");
+value(sprintf(q(SELECT credits_allocate('%s', 50, '%s', '%s', '%s', '{"g": "%s"}')),
+		$name, mark('key of an allocation'), mark('reference of an allocation'), mark('reason of an allocation'), mark('metadata of an allocation')));
+my $grant = value(qq(SELECT max(id) FROM credits.grants WHERE account_id = credits.account_id('$name')));
+value(sprintf(q(SELECT credits_void_grant(%s, '%s', '%s')), $grant, mark('reason of a void'), mark('key of a void')));
+value(sprintf(q(SELECT credits_set_alerts('%s', levels => '10', base => 100, reason => '%s')), $name, mark('reason of alerts')));
+value(sprintf(q(SELECT credits_set_limits('%s', max_spend => 1000000, timezone => 'Europe/Vienna', reason => '%s')), $name, mark('reason of limits')));
+value(sprintf(q(SELECT credits_pause_account('%s', '%s')), $name, mark('reason of a pause')));
+value(sprintf(q(SELECT credits_resume_account('%s', '%s')), $name, mark('reason of a resumption')));
+my $pooled = value(sprintf(q(SELECT transaction_id FROM credits_hold('%s', 20, '%s', 'chat', '%s', '{"h": "%s"}', '10 years', 'team')),
+		$name, mark('key of a hold of a pool'), mark('reference of a hold of a pool'), mark('metadata of a hold of a pool')));
+value(sprintf(q(SELECT credits_extend_hold(%s, '11 years', '%s', '%s')), $pooled, mark('key of an extension'), $name));
+my $captured = value(sprintf(q(SELECT transaction_id FROM credits_capture(%s, 5, '%s', '%s', '{"i": "%s"}', final => false)),
+		$pooled, mark('key of a capture of a pool'), mark('reason of a capture of a pool'), mark('metadata of a capture of a pool')));
+value(sprintf(q(SELECT credits_release(%s, '%s', '%s', '{"j": "%s"}', '%s')),
+		$pooled, mark('key of a release of a pool'), mark('reason of a release of a pool'), mark('metadata of a release of a pool'), $name));
+value(sprintf(q(SELECT credits_refund(%s, 1, '%s', '%s', '{"k": "%s"}')), $captured,
+		mark('key of a refund of a pool'), mark('reason of a refund of a pool'), mark('metadata of a refund of a pool')));
+my $split = value(sprintf(q(SELECT transaction_id FROM credits_deduct('%s', 1200, reference => '%s', pool => 'team', mode => 'own_first')), $name, mark('reference of a split spend')));
+value(sprintf(q(SELECT credits_refund(%s, 300, reason => '%s')), $split, mark('reason of a refund of a split spend')));
+value(sprintf(q(SELECT credits_refund(%s, reason => '%s')), $split, mark('reason of another refund of a split spend')));
+value(sprintf(q(SELECT credits_transfer_many('[{"from_account": "%s", "to_account": "other", "amount": 2, "idempotency_key": "%s", "reason": "%s", "metadata": {"l": "%s"}}]'::jsonb)),
+		$name, mark('key of a transfer of many'), mark('reason of a transfer of many'), mark('metadata of a transfer of many')));
+value(sprintf(q(SELECT credits_deduct_many('[{"account": "%s", "amount": 2, "idempotency_key": "%s", "reference": "%s", "metadata": {"m": "%s"}}]'::jsonb)),
+		$name, mark('key of many'), mark('reference of one of many'), mark('metadata of many')));
+my $canceled = value(qq(SELECT code FROM credits_create_gift('$name', 3)));
+value(sprintf(q(SELECT credits_cancel_gift('%s', '%s', '%s', '{"n": "%s"}')),
+		$canceled, mark('key of a canceled gift'), mark('reason of a canceled gift'), mark('metadata of a canceled gift')));
+value(sprintf(q(SELECT credits_try_redeem('%s', '%s', '%s', '{"o": "%s"}')), $name, 'NOSUCH', 'lost', '1'));
+
+# disputes: about a spend of hers, about one from a pool, and one that is over
+my @disputed = map { value(qq(SELECT transaction_id FROM credits_deduct('$name', 3$_))) } '', '', ", pool => 'team'";
+my @disputes = map {
+	value(sprintf(q(SELECT dispute_id FROM credits_open_dispute('%s', %s, 'other', '%s', 2, '%s')), $name, $_, mark('description of a dispute'), mark('key of a dispute')))
+} @disputed;
+value(q(SET credits.actor = 'admin'));
+value(sprintf(q(SELECT credits_resolve_dispute(%s, 1, '%s')), $_, mark('note of a dispute'))) foreach @disputes[ 1, 2 ];
+
 # messages
 value(q(SELECT count(*) FROM credits_take_deliveries('email', 100)));
 value(sprintf(q(SELECT credits_set_contact('%s', 'email', '%s@example.org', true, 'de'), credits_set_contact('%s', 'webhook', 'https://example.org/%s', true),
@@ -120,6 +159,7 @@ value(qq(SELECT credits_try_deduct('seller', 100000, pool => '$name')));
 value(q(SELECT count(*) FROM credits_take_deliveries('email', 100)));
 cmp_ok(value(qq(SELECT count(*) FROM credits.deliveries WHERE account_id = credits.account_id('$name'))), '>', 0, 'she is told');
 value(sprintf(q(UPDATE credits.deliveries SET error = '550 no mailbox %s' WHERE account_id = credits.account_id('%s')), mark('error of a delivery'), $name));
+value(sprintf(q(SELECT credits_try_hold('%s', 100000, reference => '%s', pool => 'team')), $name, mark('reference of a refused hold of a pool')));
 
 # enough rows for partitions that can leave the log, and a year later they do
 value(qq(SELECT credits_deduct('$name', 1, reference => 'zqx900zqx') FROM generate_series(1, 30)));
@@ -140,8 +180,12 @@ cmp_ok(value(qq(SELECT count(*) FROM credits.log WHERE account_id = credits.acco
 value(q(SELECT credits_set_package('starter', 100, 9.99, 'EUR'), credits_set_plan('basic', 50), credits_set_plan('paid', 50, price => 10, currency => 'EUR')));
 my $purchase = value(sprintf(q(SELECT purchase_id FROM credits_start_purchase('%s', 'starter', idempotency_key => '%s', metadata => '{"e": "%s"}')),
 		$name, mark('key of a purchase'), mark('metadata of a purchase')));
-value(sprintf(q(SELECT credits_complete_purchase(%s, '%s', 9.99, 'EUR')), $purchase, mark('reference of a payment')));
+value(sprintf(q(SELECT credits_complete_purchase(%s, 'erased:%s', 9.99, 'EUR')), $purchase, mark('reference of a payment')));
 value(sprintf(q(SELECT credits_refund_purchase(%s, money => 1, reference => '%s', reason => '%s')), $purchase, mark('reference of a refund'), mark('reason of a refund')));
+value(sprintf(q(SELECT credits_open_chargeback(%s, '%s', 1, '%s')), $purchase, mark('reference of a chargeback'), mark('reason of a chargeback')));
+# a job has failed on her
+value(sprintf(q(INSERT INTO credits.job_runs (id, job, role, started_at, updated_at, ended_at, done, failed, failed_id, error_code, error, pid, backend_start, statement_start)
+	VALUES (nextval('credits.job_runs_id_seq'), 'settle', 'me', now(), now(), now(), 0, 1, 1, '23505', 'account "%s" could not be settled', 1, now(), now())), $name));
 my $failed = value(qq(SELECT purchase_id FROM credits_start_purchase('$name', 'starter')));
 value(sprintf(q(SELECT credits_fail_purchase(%s, '%s')), $failed, mark('reason of a failure')));
 my $subscription = value(sprintf(q(SELECT subscription_id FROM credits_subscribe('%s', 'basic', '%s', '{"f": "%s"}', external_id => '%s')),
@@ -167,6 +211,8 @@ stripe('customer.subscription.created', stripe_subscription('new', id => 'sub_1'
 		period => \@month, metadata => { account => $name }, description => mark('description of a subscription')));
 stripe('checkout.session.completed', stripe_session(id => 'cs_2', payment_intent => 'pi_2', payment_status => 'paid', amount_total => 5, currency => 'eur',
 		client_reference_id => mark('client reference'), customer => $customer));
+# one that she has not paid yet
+my $unpaid = value(qq(SELECT purchase_id FROM credits_start_purchase('$name', 'starter')));
 # another customer
 stripe('customer.created', { id => 'cus_other', object => 'customer', email => 'other@example.org' });
 value(q(SELECT credits_stripe_set_customer('cus_other', 'other')));
@@ -205,7 +251,7 @@ like(value(q(SELECT string_agg(encode(hash, 'hex'), '' ORDER BY id) FROM credits
 value(qq(CREATE TEMP TABLE now AS SELECT a AS account, e.* FROM unnest('{@{[join ',', @others]}}'::text[]) AS a, credits_export_person(a) AS e
 	WHERE e.item ->> 'kind' <> 'text_erased' OR e.place <> 'events'));
 cmp_ok(value(q(SELECT count(*) FROM theirs)), '>', 100, 'others have a lot');
-is(value(qq(SELECT count(*) FROM (SELECT * FROM theirs WHERE replace(item::text, '${name}9', '') !~ 'zqx' EXCEPT SELECT * FROM now) AS x)), '0',
+is(value(qq(SELECT count(*) FROM (SELECT * FROM theirs WHERE replace(item::text, '${name}9', '') !~ 'zqx' AND item ->> 'reason' IS DISTINCT FROM 'dispute ' || $disputes[2] EXCEPT SELECT * FROM now) AS x)), '0',
 	'what had nothing of hers is as it was');
 is(value(qq(SELECT count(*) FROM (
 	SELECT account, place, replace((item - '{reason,actor,metadata,idempotency_key,reference,request}'::text[])::text, '"$name', '"erased:$id') FROM theirs
@@ -233,12 +279,30 @@ stripe('customer.subscription.deleted', stripe_subscription('new', id => 'sub_1'
 stripe('charge.refunded', stripe_charge(id => 'ch_1', payment_intent => 'pi_1', amount_refunded => 999, currency => 'eur', billing_details => { name => mark('a new name') }));
 is(found(dump_of('later') =~ s/\Q${name}9\E//gr), '', 'later events leave nothing either');
 is(value(q(SELECT count(*) FROM credits.stripe_events WHERE type = 'charge.refunded' AND facts ->> 'refunded' = '999')), '1', 'but what counts');
+# what she had begun is paid by a customer that nobody knew
+stripe('checkout.session.completed', stripe_session(id => 'cs_4', payment_intent => 'pi_4', payment_status => 'paid', amount_total => 999, currency => 'eur',
+		client_reference_id => "purchase_$unpaid", customer => 'cus_' . mark('customer that pays late'), customer_details => { email => mark('mail address of who pays late') . '@example.org' }));
+is(found(dump_of('paid late') =~ s/\Q${name}9\E//gr), '', 'nor does a payment for what was begun before');
 # she comes back, and pays with the same customer
 value(qq(SELECT credits_open_account('back')));
 $bought = value(q(SELECT purchase_id FROM credits_start_purchase('back', 'starter')));
 stripe('checkout.session.completed', stripe_session(id => 'cs_3', payment_intent => 'pi_3', payment_status => 'paid', amount_total => 999, currency => 'eur',
 		client_reference_id => "purchase_$bought", customer => $customer));
 is(value(qq(SELECT status FROM credits.purchases WHERE id = $bought)), 'completed', 'who comes back can buy');
+# and is erased again, with the customer that she is at Stripe
+value("SELECT credits_stripe_set_customer('$customer', 'back')");
+like(value(q(CALL credits_erase_person('back', 'asked again'))), qr/\|t$/, 'a customer can be erased twice');
+is(found(dump_of('twice') =~ s/\Q${name}9\E//gr), '', 'and nothing is left');
+# somebody whose name is a word that events have, too
+value(q(SELECT credits_open_account(a) FROM unnest('{account,chat,PT402}'::text[]) AS a));
+value(q(SELECT credits_add_member('account', 'seller'), credits_try_deduct('seller', 100000, operation => 'chat', pool => 'account')));
+my $worded = q(SELECT detail FROM credits.events WHERE detail ->> 'operation' = 'chat' AND detail ? 'pool' ORDER BY id DESC LIMIT 1);
+my $detail = value($worded);
+value(qq(CALL credits_erase_person('$_', 'asked'))) foreach qw(chat PT402);
+is(value($worded), $detail, 'a word that is no account stays in the events of others');
+my $worded_id = value(q(SELECT credits.account_id('account')));
+value(q(CALL credits_erase_person('account', 'asked')));
+is(value($worded), $detail =~ s/("pool": "|account \\")account/$1erased:$worded_id/gr, 'and the name of a pool goes, be it such a word');
 problems_are($node, '', 'clean at the end');
 
 # --------------------------------------------------------------------------
