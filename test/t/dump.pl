@@ -39,6 +39,22 @@ SELECT credits_adjust('forgotten', 5, 'erased-reason');
 RESET credits.actor;
 SELECT credits_erase_text(id) FROM credits.transactions WHERE account_id = credits.account_id('forgotten');
 SQL
+# disputes in each state, two persons who were erased, of whom one is not through, and a pause
+$source->safe_psql('postgres', <<'SQL');
+SELECT credits_open_account('disputes', 100);
+SELECT credits_deduct('disputes', 10, 'disputed:' || n) FROM generate_series(1, 6) AS n;
+SELECT credits_open_dispute('disputes', id, 'other', 'It''s "wrong".', 5, 'dispute ' || idempotency_key)
+FROM credits.transactions WHERE idempotency_key LIKE 'disputed:%' ORDER BY id;
+SELECT credits_assign_dispute(2, 'grace'), credits_resolve_dispute(3, 5, 'You are right.'), credits_resolve_dispute(4, 2),
+	credits_resolve_dispute(5, 0), credits_withdraw_dispute('disputes', 6);
+SELECT credits_open_account('leaver:' || n, 100) FROM generate_series(1, 2) AS n;
+SELECT credits_deduct('leaver:' || n, 5, 'left-key', 'chat', 'left-reference') FROM generate_series(1, 2) AS n;
+CALL credits_erase_person('leaver:1', 'asked');
+BEGIN;
+CALL credits_erase_person('leaver:2', 'asked, too');
+COMMIT;
+CALL credits_pause_service('moving', operations => '{stopped}', kinds => '{transfer}');
+SQL
 my $facts = facts_of($source);
 like($facts, qr/^problems\|0$/m, 'clean before');
 
@@ -68,6 +84,16 @@ sub is_whole
 	is($session->value(qq(SELECT credits_unsubscribe('$token'))), 'grant_expiring', "$name: the link in a mail");
 	is($session->value(q(SELECT credits_set_contact('user:2', 'email', 'a@b') = max(id) + 1 FROM credits.contacts)), 't', "$name: the next contact");
 	is($session->value(q(SELECT balance FROM credits_allocate('after', 5))), '10', "$name: the next grant");
+	is($session->query(q(SELECT credits_deduct('bulk:1', 1, operation => 'stopped')))->{code}, 'PT503', "$name: what is paused stays paused");
+	is($session->value(q(SELECT credits_resume_service())), 't', "$name: until it is resumed");
+	is($session->value(q(SELECT amount FROM credits_deduct('bulk:1', 1, operation => 'stopped'))), '-1', "$name: here");
+	is($session->value(q(SELECT concat_ws(' ', d.status, d.replayed) FROM (SELECT id FROM credits.transactions WHERE idempotency_key = 'disputed:2') AS t,
+			credits_open_dispute('disputes', t.id, 'other', requested => 5, idempotency_key => 'dispute disputed:2') AS d)), 'in_review t', "$name: a dispute that was opened");
+	is($session->value(q(SELECT concat_ws(' ', d.status, d.refunded) FROM credits_resolve_dispute(2, 5) AS d)), 'resolved 5', "$name: and is decided");
+	is($session->value(q(SELECT d.dispute_id FROM credits_open_dispute('disputes', (SELECT id FROM credits.transactions WHERE idempotency_key = 'disputed:6'), 'other') AS d)), '7',
+		"$name: the next dispute");
+	like($session->value(q(CALL credits_erase_person('leaver:2', 'again'))), qr/^erased:\d+\|\d+\|t$/, "$name: an erasure is continued");
+	is($session->query(q(SELECT credits_balance('leaver:1')))->{code}, 'PT404', "$name: who was erased stays so");
 	is($session->query(q(UPDATE credits.accounts SET balance = 1))->{code}, '42501', "$name: still guarded");
 	is($session->query(q(DELETE FROM credits.log_default))->{code}, '42501', "$name: still immutable");
 	is($session->query(q(SET session_replication_role = replica; DELETE FROM credits.log_default))->{code},
@@ -89,6 +115,7 @@ is_whole($target, 'plain', 'plain');
 my $plain = slurp_file("$dumps/plain.sql");
 like($plain, qr/forgotten/, 'the dump has the account whose texts were erased');
 unlike($plain, qr/erased-(actor|key|reference|metadata|reason)/, 'and none of the texts');
+unlike($plain, qr/leaver:1|left-(key|reference)/, 'nor what named a person');
 is($target->safe_psql('plain', q(INSERT INTO users VALUES (3, 'three'); SELECT credits_balance('users:3'))),
 	'25', 'the trigger of the application came along');
 

@@ -20,6 +20,7 @@ use lib "$FindBin::RealBin/lib";
 use CreditsModel;
 use CreditsModelCodes;
 use CreditsModelDisputes;
+use CreditsModelStaff;
 use CreditsModelTold;
 use CreditsTest;
 use List::Util qw(min shuffle sum0);
@@ -564,7 +565,8 @@ my %ops = (
 	open => {
 		weight => 4,
 		no_key => 1,
-		ask => sub { return {} },
+		# who was erased could come back, as another account
+		ask => sub { return CreditsModelStaff::may_leave($_[0]) ? undef : {} },
 		call => \&CreditsModelTold::open_call,
 	},
 );
@@ -622,7 +624,7 @@ sub can_repeat
 
 my @log;              # [request, receipt] of all that was acknowledged
 my %codes;            # SQLSTATEs seen, by operation
-my %refusals;         # attempts refused and committed, by kind of event
+my %refusals;         # attempts refused and committed, by kind of event and account
 my @problems;
 my ($commits, $rollbacks, $replays, $kills, $cancels) = (0) x 5;
 
@@ -639,7 +641,7 @@ sub receipt_of
 sub refused
 {
 	my ($request) = @_;
-	$refusals{ $request->{op} =~ /^redeem/ ? 'redemption_refused' : 'deduction_refused' }++;
+	$refusals{ $request->{op} =~ /^redeem/ ? 'redemption_refused' : 'deduction_refused' }{ $request->{account} }++;
 	return;
 }
 
@@ -651,7 +653,7 @@ sub acknowledged
 	problem(@rows . ' answers: ' . sql_of($request)) if @rows != @items;
 	foreach my $item (@items)
 	{
-		$item->{$_} = $request->{$_} foreach grep { exists $request->{$_} } qw(sent level again);
+		$item->{$_} = $request->{$_} foreach grep { exists $request->{$_} } qw(sent level again committing);
 		take_in($item, shift @rows, $request);
 	}
 	return;
@@ -664,7 +666,8 @@ sub take_in
 	my $receipt = receipt_of($row);
 	if (($receipt->{ok} // 't') eq 'f')
 	{
-		refused($request) unless $whole->{items};
+		# that the service is paused says nothing about the account
+		refused($request) unless $whole->{items} || $receipt->{code} eq 'PT503';
 		problem("refused in an atomic batch: $receipt->{code}") if $whole->{atomic};
 		check_code({ %$request, op => $whole->{op} }, $receipt);
 		return;
@@ -699,6 +702,7 @@ sub take_in
 		}
 		problem("replay of $request->{key} that nobody sent before") unless $request->{again};
 	}
+	CreditsModelStaff::took(\&problem, $request, $request->{committing} // $request->{sent});
 	@$receipt{qw(sent acked)} = ($request->{sent}, time);
 	push @log, [ $request, $receipt ];
 	if (defined $request->{key})
@@ -723,7 +727,7 @@ sub remember
 	push @gifts, { code => $receipt->{code}, target => $id, giver => $account } if $op eq 'create_gift';
 	@gifts = grep { $_->{target} != $request->{target} } @gifts if $op =~ /^(redeem|cancel)_gift$/ && rand() < 0.7;
 	push @accounts, $account if $op eq 'open';
-	@accounts = grep { $_ ne $account } @accounts if $op eq 'close';
+	@accounts = grep { $_ ne $account } @accounts if $op =~ /^(close|erase)$/;
 	$statuses{$account} = 'paused' if $op eq 'pause';
 	delete $statuses{$account} if $op eq 'resume';
 	push @{ $holds{$account} }, [ $id, $receipt->{at} + $request->{lasts} ] if $op eq 'hold' && $receipt->{amount} != 0;
@@ -765,6 +769,8 @@ sub check_code
 	my ($op, $code) = ($request->{op}, $answer->{code});
 	$codes{"$op " . (defined $request->{pool} ? ($request->{mode} // "pool_only") . " " : "") . "$code"}++;
 	return if $allowed{$code} || $code eq ($ops{$op}{allowed} // '');
+	return if $code eq 'PT404' && CreditsModelStaff::names_erased($request);
+	return if $code eq 'PT503' && CreditsModelStaff::may_refuse($request);
 	return if $code eq '40001' && ($level // 'READ COMMITTED') ne 'READ COMMITTED';
 	return if $code eq '40P01' && forgivable_deadlock($level);
 	problem("$op failed with $code: " . sql_of($request));
@@ -827,15 +833,26 @@ sub unit_replay
 					$code = receipt_of($answer->{rows}[0])->{code};
 					refused(\%other);
 				}
+				return if $code eq 'PT404' && CreditsModelStaff::names_erased(\%other);
 				problem("key $key for another request: $code")
 				  unless $code eq 'PT409' || $code eq '40P01' && forgivable_deadlock();
 			},
 		};
 	}
+	my $sent = time;
 	return {
 		steps => [ sql_of($request) ],
 		done => sub {
 			my ($answer) = @_;
+			if (CreditsModelStaff::names_erased($request) && $answer->{code} ne '00000')
+			{
+				# its key is unknown: it is a new request
+				check_code({ %$request, sent => $sent }, $answer);
+				return;
+			}
+			# to void what was voided is done without a key
+			problem("key $key answers though the account was erased: @{$answer->{rows}}")
+			  if CreditsModelStaff::was_erased($request->{account}, $sent) && !attempts($request) && $answer->{rows}[0] !~ /^\|/;
 			if ($answer->{code} ne '00000')
 			{
 				problem("replay of $key failed with $answer->{code}")
@@ -843,6 +860,11 @@ sub unit_replay
 				return;
 			}
 			my $receipt = receipt_of($answer->{rows}[0]);
+			if (($receipt->{ok} // 't') eq 'f' && CreditsModelStaff::names_erased($request))
+			{
+				take_in({ %$request, sent => $sent }, $answer->{rows}[0], $request);
+				return;
+			}
 			problem("replay of $key was not one: @{$answer->{rows}}") if $receipt->{replayed} ne 't';
 			acknowledged($request, $answer->{rows}[0]);
 		},
@@ -903,6 +925,7 @@ sub unit_transaction
 			}
 			return 0 if $answer->{code} ne '00000';
 			push @pending, [ $request, @{ $answer->{rows} } ];
+			$_->[0]{committing} = time foreach @pending;
 			return 1;
 		},
 		failed => sub { $rollbacks++ },
@@ -916,6 +939,13 @@ sub unit_transaction
 			acknowledged(@$_) foreach @pending;
 		},
 	};
+}
+
+# Is an account unknown because it was erased meanwhile?
+sub is_gone
+{
+	my ($answer, $account) = @_;
+	return $answer->{code} eq 'PT404' && CreditsModelStaff::is_erased($account);
 }
 
 # Settle, or read.
@@ -944,7 +974,7 @@ sub unit_other
 			done => sub {
 				my ($answer) = @_;
 				problem("credits_verify: $answer->{code} @{$answer->{rows}}")
-				  unless $answer->{code} eq '00000' && $answer->{rows}[0] eq '0|';
+				  unless $answer->{code} eq '00000' && $answer->{rows}[0] eq '0|' || is_gone($answer, $account);
 			},
 		};
 	}
@@ -955,7 +985,7 @@ sub unit_other
 			done => sub {
 				my ($answer) = @_;
 				my ($code) = @{ $answer->{rows} };
-				return if $answer->{code} eq 'PT423';    # it was closed meanwhile
+				return if $answer->{code} eq 'PT423' || is_gone($answer, $account);    # it was closed meanwhile
 				problem("credits_referral_code: $answer->{code} " . ($code // ''))
 				  unless $answer->{code} eq '00000' && $code eq ($referrals{$account} //= $code);
 			},
@@ -969,7 +999,7 @@ sub unit_other
 		done => sub {
 			my ($answer) = @_;
 			problem("reading: $answer->{code} @{$answer->{rows}}")
-			  unless $answer->{code} eq '00000' && $answer->{rows}[0] =~ /^\d+\|\d+\|\d+\|\d+$/;
+			  unless $answer->{code} eq '00000' && $answer->{rows}[0] =~ /^\d+\|\d+\|\d+\|\d+$/ || is_gone($answer, $account);
 		},
 	};
 }
@@ -1015,6 +1045,12 @@ sub next_unit
 	my ($session) = @_;
 	my $what = rand;
 	return unit_single(new_account()) if @accounts < 5 + @pools;
+	my $pause = CreditsModelStaff::pause_or_resume(\&problem);
+	return $pause if $pause;
+	if ($what < 0.002 and my $account = one_of(grep { CreditsModelStaff::may_leave($_) && !CreditsModelStaff::is_erased($_) } @accounts))
+	{
+		return CreditsModelStaff::erase(\&problem, $account, sub { take_in(@_, $_[0]) }, \&forgivable_deadlock);
+	}
 	return unit_single(request()) if $what < 0.55;
 	return unit_transaction('READ COMMITTED') if $what < 0.70;
 	return unit_transaction('REPEATABLE READ') if $what < 0.75;
@@ -1141,7 +1177,7 @@ while (%sessions)
 }
 
 note "$units units, " . @log . " receipts, $commits commits, $rollbacks rollbacks, "
-  . "$replays replays, " . sum0(values %refusals) . " refusals, $cancels cancels, $kills kills";
+  . "$replays replays, " . sum0(map { values %$_ } values %refusals) . " refusals, $cancels cancels, $kills kills";
 note join ', ', map { "$_: $codes{$_}" } sort keys %codes;
 note $node->safe_psql('postgres', q(
 	SELECT string_agg(what || ': ' || n, ', ' ORDER BY what)
@@ -1154,10 +1190,11 @@ cmp_ok(scalar(@log), '>', 50 * $seconds / ($ENV{CREDITS_SLOWER} // 1), 'enough w
 # --------------------------------------------------------------------------
 # the comparison
 
+CreditsModelStaff::compare($boss);
 my $model = CreditsModel->new(grace => $grace);
 
 # what a hold that timed out gives back to caps, when the log says so
-my @noticed = map { [ split /\|/ ] } split /\n/, $node->safe_psql('postgres', q(
+my @noticed = map { [ split /\|/, CreditsModelStaff::original($_) ] } split /\n/, $node->safe_psql('postgres', q(
 	SELECT r.id, COALESCE(h.target_id, h.id), a.name, (extract(epoch FROM r.created_at) * 1000000)::bigint
 	FROM credits.transactions AS r
 	JOIN credits.transactions AS h ON h.id = r.target_id AND h.kind IN ('hold', 'gift')
@@ -1170,12 +1207,13 @@ sub tell_of
 	my ($request, $id) = @_;
 	foreach my $name (grep { defined } @$request{qw(account pool to member giver referrer)}, @{ $request->{to_many} // [] })
 	{
+		my $alias = CreditsModelStaff::alias($name);
 		diag "$name, " . ($request->{level} // 'alone') . ":\n" . $node->safe_psql('postgres', qq(
 			SELECT * FROM (
 				SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint, kind, amount, held,
 					balance_after, held_after, target_id, member_id, draws, terms
 				FROM credits.transactions
-				WHERE account_id = credits.account_id('$name') AND id < $id + 5
+				WHERE account_id = credits.account_id('$alias') AND id < $id + 5
 				ORDER BY id DESC LIMIT 20) AS t
 			ORDER BY id));
 	}
@@ -1213,7 +1251,7 @@ sub compare
 	my %found;
 	foreach my $row (split /\n/, $boss->value($query))
 	{
-		my ($name, $state) = split /\|/, $row, 2;
+		my ($name, $state) = split /\|/, CreditsModelStaff::original($row), 2;
 		$found{$name} = $state;
 	}
 	return if is_deeply(\%found, $expected, $what);
@@ -1264,7 +1302,7 @@ compare('what counts against each limit', $model->limits($now), q(
 my @instants;
 foreach my $name (keys %at)
 {
-	push @instants, [ $name, $_, $at{$name}{$_} ] foreach keys %{ $at{$name} };
+	push @instants, [ CreditsModelStaff::alias($name), $_, $at{$name}{$_} ] foreach keys %{ $at{$name} };
 }
 @instants = (shuffle @instants)[ 0 .. min(1000, scalar @instants) - 1 ];
 my $values = join ', ', map { "('$_->[0]', $_->[1]::bigint, $_->[2])" } @instants;
@@ -1277,27 +1315,43 @@ is($node->safe_psql('postgres', qq(
 # clock did
 my (%logged, %with);
 foreach my $row (split /\n/, $node->safe_psql('postgres', q(
-	SELECT id, l.xmin, t.kind FROM credits.transactions AS t JOIN credits.log AS l USING (id)
+	SELECT id, l.xmin, t.kind, octet_length(l.salt), t.target_id,
+		extract(epoch FROM t.created_at) FROM credits.transactions AS t JOIN credits.log AS l USING (id)
 	WHERE t.account_id <> credits.account_id('none'))))
 {
-	my ($id, $by, $kind) = split /\|/, $row;
-	$logged{$id} = { by => $by, kind => $kind };
+	my ($id, $by, $kind, $salt, $target, $at) = split /\|/, $row, -1;
+	$logged{$id} = { by => $by, kind => $kind, erased => $salt eq '32', target => $target, at => $at };
 }
 my @unlogged = grep { !$logged{ $_->[1]{id} } } @log;
 is(scalar(@unlogged), 0, 'every receipt is in the log');
 $with{ $logged{ $_->[1]{id} }{by} } = 1 foreach grep { $logged{ $_->[1]{id} } } @log;
+# whoever has erased a text has written the row again, and not what came along with it
+foreach my $id (grep { $logged{$_}{erased} } keys %logged)
+{
+	my ($target, $at) = @{ $logged{$id} }{qw(target at)};
+	my @along = grep { $_ eq $target || $logged{$_}{target} eq $id || $logged{$_}{at} eq $at } keys %logged;
+	$with{ $logged{$_}{by} } = 1 foreach @along;
+}
 my @others = grep { !$with{ $logged{$_}{by} } && $logged{$_}{kind} !~ /^(expiration|activation|release|void)$/ }
   sort keys %logged;
 is("@others", '', 'and nothing else is');
 
 # what was refused, and who was alerted
+my $gone = "('" . join("', '", CreditsModelStaff::erased()) . "')";
+foreach my $kind (keys %refusals)
+{
+	my $of = $refusals{$kind};
+	$refusals{$kind} = sum0 map { $of->{$_} } grep { !CreditsModelStaff::is_erased($_) } keys %$of;
+}
 compare('each refused attempt is counted by an event', \%refusals,
-	q(SELECT kind, sum((detail->>'count')::bigint) FROM credits.events WHERE kind LIKE '%refused' GROUP BY kind));
+	qq(SELECT kind, sum((detail->>'count')::bigint) FROM credits.events WHERE kind LIKE '%refused' AND detail->>'account' NOT IN $gone
+		AND detail->>'account' NOT LIKE 'erased:%' GROUP BY kind));
 is($node->safe_psql('postgres', q(SELECT count(*) FROM credits.events WHERE kind = 'settle_failed')),
 	'0', 'settling never failed');
 my $heard = $listener->query('SELECT 1');
-is(scalar(@{ $heard->{notifications} }),
-	$node->safe_psql('postgres', q(SELECT count(*) FROM credits.events WHERE kind = 'low_balance')),
+is(scalar(grep { !($_->{payload} =~ /"account": *"([^"]*)"/ && CreditsModelStaff::is_erased(CreditsModelStaff::original($1))) } @{ $heard->{notifications} }),
+	$node->safe_psql('postgres', q(SELECT count(*) FROM credits.events WHERE kind = 'low_balance'
+		AND account_id NOT IN (SELECT account_id FROM credits.erasures))),
 	'a notification for each alert, and no more');
 is($node->safe_psql('postgres', q(
 	SELECT count(*) FROM credits.events AS e JOIN credits.transactions AS t ON t.id = e.transaction_id

@@ -35,6 +35,19 @@ is($standby->safe_psql('postgres', q(SELECT total, bonus FROM credits_price('bul
 	$primary->safe_psql('postgres', q(SELECT total, bonus FROM credits_price('bulk:1', 'pack', promotion => 'less'))),
 	'and prices');
 
+# a pause reaches a session of the standby that has seen that there is none
+my $reader = CreditsTest::Session->new($standby);
+my $quote = q(SELECT code FROM credits_quote('bulk:1', 'chat'));
+is($reader->value($quote), '', 'the service is not paused');
+$primary->safe_psql('postgres', q(CALL credits_pause_service('moving')));
+$primary->wait_for_catchup($standby);
+is($reader->value($quote), 'PT503', 'it is, on the standby, too');
+is($reader->value(q(SELECT paused FROM credits_service())), 't', 'and says so');
+$primary->safe_psql('postgres', q(SELECT credits_resume_service()));
+$primary->wait_for_catchup($standby);
+is($reader->value($quote), '', 'nor is it after that');
+$reader->quit;
+
 my %writes = (
 	credits_open_account => q(SELECT credits_open_account('new')),
 	credits_open_account_again => q(SELECT credits_open_account('user:1')),
@@ -46,6 +59,14 @@ my %writes = (
 	credits_adjust => q(SELECT credits_adjust('bulk:1', 1, 'error')),
 	credits_void_grant => q(SELECT credits_void_grant((SELECT max(id) FROM credits.grants WHERE status = 'open'), 'error')),
 	credits_erase_text => q(SELECT credits_erase_text(1)),
+	credits_open_dispute => q(SELECT credits_open_dispute('bulk:1', (SELECT id FROM credits.transactions WHERE idempotency_key = 'streamed'), 'other')),
+	credits_assign_dispute => q(SELECT credits_assign_dispute(1)),
+	credits_resolve_dispute => q(SELECT credits_resolve_dispute(1, 1)),
+	credits_withdraw_dispute => q(SELECT credits_withdraw_dispute('bulk:1', 1)),
+	credits_erase_dispute => q(SELECT credits_erase_dispute(1)),
+	credits_erase_person => q(CALL credits_erase_person('bulk:1', 'error')),
+	credits_pause_service => q(CALL credits_pause_service('error')),
+	credits_resume_service => q(SELECT credits_resume_service()),
 	credits_pause_account => q(SELECT credits_pause_account('bulk:1', 'error')),
 	credits_resume_account => q(SELECT credits_resume_account('paused:1', 'error')),
 	credits_close_account => q(SELECT credits_close_account('bulk:1', 'error')),
@@ -101,8 +122,13 @@ sqlstate_is($standby, $writes{$_}, '25006', "$_ on a standby") foreach sort keys
 sqlstate_is($primary, "SET default_transaction_read_only = on; $writes{$_}", '25006', "$_ in a read-only transaction")
   foreach sort keys %writes;
 
-# promoted, it goes on
+# promoted, it goes on where it was paused: with nothing, until it is resumed
+$primary->safe_psql('postgres', q(CALL credits_pause_service('failover')));
+$primary->wait_for_catchup($standby);
 $standby->promote;
+$primary->safe_psql('postgres', q(SELECT credits_resume_service()));
+sqlstate_is($standby, q(SELECT credits_deduct('bulk:1', 6, 'promoted')), 'PT503', 'promoted: still paused');
+$standby->safe_psql('postgres', q(SELECT credits_resume_service()));
 is($standby->safe_psql('postgres', q(SELECT replayed FROM credits_deduct('bulk:1', 5, 'streamed'))),
 	't', 'promoted: a replay');
 is($standby->safe_psql('postgres', q(SELECT amount FROM credits_deduct('bulk:1', 6, 'promoted'))),
@@ -163,6 +189,11 @@ SELECT credits_redeem('bulk:25', (SELECT max(code) FROM credits.gifts WHERE stat
 SELECT credits_create_promo_code('LATER', 1), credits_redeem('bulk:26', 'LATER'), credits_set_operation('later', 1);
 SELECT credits_set_limits('bulk:4', max_spend => 50), credits_set_limits('member:1', max_spend => 80);
 SELECT credits_erase_text((SELECT max(id) FROM credits.transactions WHERE idempotency_key = 'cross'));
+SELECT credits_deduct('bulk:30', 10, 'disputed:' || n) FROM generate_series(1, 2) AS n;
+SELECT credits_open_dispute('bulk:30', id, 'other', 'wrong') FROM credits.transactions WHERE idempotency_key LIKE 'disputed:%';
+SELECT credits_assign_dispute(min(id), 'grace'), credits_resolve_dispute(max(id), 4, 'right') FROM credits.disputes;
+SELECT credits_deduct('bulk:31', 10, 'erased', reference => 'erased-reference'), credits_set_contact('bulk:31', 'email', 'erased@example.com');
+CALL credits_erase_person('bulk:31', 'asked');
 SET credits.test_clock = '2201-01-01 00:00+00';
 CALL credits_settle();
 UPDATE credits.accounts SET metadata = '{"a": 1}' WHERE name = 'bulk:4';
@@ -171,8 +202,18 @@ $primary->wait_for_catchup('credits');
 is(facts_of($subscriber), facts_of($primary), 'later changes');
 is($subscriber->safe_psql('postgres', q(SELECT metadata FROM credits.accounts WHERE name = 'bulk:4')),
 	'{"a": 1}', 'what an administrator may edit');
-is($subscriber->safe_psql('postgres', q(SELECT count(*) FROM credits.transactions WHERE octet_length(salt) = 32)),
-	'1', 'a text that was erased');
+is($subscriber->safe_psql('postgres', q(SELECT count(*) FROM credits.transactions WHERE octet_length(salt) = 32
+		AND account_id <> ALL (SELECT account_id FROM credits.erasures))), '1', 'a text that was erased');
+is($subscriber->safe_psql('postgres', q(SELECT (SELECT count(*) FROM credits.erasures WHERE ended_at IS NOT NULL), (SELECT count(*) FROM credits.contacts WHERE address LIKE 'erased%'),
+		(SELECT count(*) FROM credits.log WHERE reference = 'erased-reference'))), '1|0|0', 'and a person');
+# the apply worker tells sessions of a pause
+is($session->value(q(SELECT code FROM credits_quote('bulk:2', 'chat'))), '', 'no pause on the subscriber');
+$primary->safe_psql('postgres', q(CALL credits_pause_service('moving')));
+$primary->wait_for_catchup('credits');
+is($session->value(q(SELECT code FROM credits_quote('bulk:2', 'chat'))), 'PT503', 'a pause that is replicated');
+$primary->safe_psql('postgres', q(SELECT credits_resume_service()));
+$primary->wait_for_catchup('credits');
+is($session->value(q(SELECT code FROM credits_quote('bulk:2', 'chat'))), '', 'and its end');
 is(scalar(@{ $listener->query('SELECT 1')->{notifications} }), 0, 'alerts go out where the credits were spent, not here');
 $listener->quit;
 
@@ -210,6 +251,8 @@ $session->value(q(SELECT credits_allocate('after', 9)));
 is($session->value(q(SELECT ok FROM credits_try_deduct('after', 100))), 'f', 'failover: the next event');
 is($session->value(q(SELECT credits_create_promo_code('AFTER', 1))), 'AFTER', 'failover: the next code');
 is($session->query(q(SELECT credits_set_operation('after', 1)))->{code}, '00000', 'failover: the next price');
+is($session->value(q(SELECT d.status FROM credits.disputes AS o, credits_resolve_dispute(o.id, 10) AS d WHERE o.ended_at IS NULL)), 'resolved', 'failover: a dispute');
+like($session->value(q(CALL credits_erase_person('bulk:32', 'asked'))), qr/\|t$/, 'failover: the next person');
 problems_are($subscriber, '', 'failover: verify');
 $session->quit;
 

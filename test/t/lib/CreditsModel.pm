@@ -42,6 +42,7 @@ our %plays = (
 	pause => [ \&play_pause, 'pause' ],
 	resume => [ \&play_resume, 'resume' ],
 	close => [ \&play_close, 'close' ],
+	erase => [ \&play_close, 'erasure' ],
 	alerts => [ \&play_nothing, 'alerts' ],
 	limits => [ \&play_limits, 'limits' ],
 	add_member => [ \&play_add_member, 'membership' ],

@@ -11,12 +11,13 @@ package CreditsModelDisputes;
 use strict;
 use warnings FATAL => 'all';
 
+use CreditsModelStaff;
 use Test::More;
 
 my %opened;       # disputes that were committed => the account
 my %ended;        # those that have ended => how
 my %assigned;     # those that were assigned
-my %count;        # kind of event => how many
+my %steps;        # those that were committed => kind of event => how many
 
 # What makes the function that disputes a spend and has that resolved.  Its receipt is
 # that of the refund, as credits_refund would return it.
@@ -60,7 +61,8 @@ sub unit
 			my $code = $answer->{code};
 			# one that has ended meanwhile, a spend that is refunded, disputed or of a closed account; or
 			# two others waited for each other, and this was in their way
-			$problem->("$call: $code @{$answer->{rows}}") unless $code =~ /^(?:00000|40P01|PT409|PT423)$/;
+			$problem->("$call: $code @{$answer->{rows}}") unless $code =~ /^(?:00000|40P01|PT409|PT423)$/
+			  || $code eq 'PT404' && CreditsModelStaff::is_erased($what eq 'open' ? $account : $opened{$id});
 			$answered = $answer->{rows}[0] if $number == 1;
 			return $code eq '00000';
 		},
@@ -78,7 +80,7 @@ sub take_in
 	$assigned{$id} = 1 if $status eq 'in_review';
 	return if $replayed eq 't';
 	# assigning to the same person again is a replay
-	$count{ $status eq 'open' ? 'dispute_opened' : "dispute_$status" }++;
+	$steps{$id}{ $status eq 'open' ? 'dispute_opened' : "dispute_$status" }++;
 	return unless $status =~ /^(?:rejected|withdrawn)$/;
 	$problem->("dispute $id ended twice") if $ended{$id};
 	$ended{$id} = $status;
@@ -99,10 +101,17 @@ sub compare
 	}
 	is_deeply(\%wrong, {}, 'each dispute has ended as was acknowledged, or waits (' . keys(%found) . ')');
 	is(join(' ', sort keys %found), join(' ', sort keys %opened), 'and there is no other');
+	# events of who was erased are gone
+	my %count;
+	foreach my $steps (map { $steps{$_} } grep { !CreditsModelStaff::is_erased($opened{$_}) } keys %steps)
+	{
+		$count{$_} += $steps->{$_} foreach keys %$steps;
+	}
 	my %told = map { split /\|/ } split /\n/, $session->value(q(SELECT kind, count(*) FROM credits.events
-		WHERE kind LIKE 'dispute%' AND (detail->>'dispute_id')::bigint NOT IN (SELECT id FROM credits.disputes WHERE status LIKE 'resolved%') GROUP BY kind));
+		WHERE kind LIKE 'dispute%' AND account_id NOT IN (SELECT account_id FROM credits.erasures) AND (detail->>'dispute_id')::bigint NOT IN (SELECT id FROM credits.disputes WHERE status LIKE 'resolved%') GROUP BY kind));
 	is_deeply(\%told, \%count, 'each step has its event');
-	is($session->value(q(SELECT count(*) FROM credits.disputes AS d WHERE d.status LIKE 'resolved%' AND 2 <> (
+	is($session->value(q(SELECT count(*) FROM credits.disputes AS d WHERE d.status LIKE 'resolved%'
+		AND d.account_id NOT IN (SELECT account_id FROM credits.erasures) AND 2 <> (
 		SELECT count(*) FROM credits.events AS e WHERE e.kind IN ('dispute_opened', 'dispute_resolved') AND e.account_id = d.account_id AND e.detail @> jsonb_build_object('dispute_id', d.id)))),
 		'0', 'those that were resolved, too');
 	return;
