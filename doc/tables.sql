@@ -22,8 +22,9 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
 	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,templates,unsubscribe_secrets,webhook_secrets,activity_rules,activity_position,activity_hours,activity_hits}'),
 	(10, 'Disputes', '{disputes}'),
-	(11, 'Jobs', '{warnings,schedules,job_runs,erasures}'),
-	(12, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
+	(11, 'Administration', '{audit_log}'),
+	(12, 'Jobs', '{warnings,schedules,job_runs,erasures}'),
+	(13, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 
 CREATE TEMP TABLE reference (source, source_column, target, target_column) AS
 SELECT s.relname::text, a.attname::text, t.relname::text, b.attname::text
@@ -88,6 +89,7 @@ UNION ALL VALUES
 	('archived_grants', 'transaction_id', NULL, NULL),
 	('archived_log', 'target_id', NULL, NULL),
 	('archives', 'done_account_id', NULL, NULL),
+	('audit_log', 'transaction_id', NULL, NULL),
 	('archives', 'from_id', NULL, NULL),
 	('archives', 'until_id', NULL, NULL),
 	('disputes', 'transaction_id', NULL, NULL),

@@ -19,6 +19,15 @@ COMMENT ON COLUMN credits.schedules.database IS
 SELECT pg_catalog.pg_extension_config_dump('credits.schedules', '');
 GRANT SELECT ON credits.schedules TO credits_admin, credits_auditor;
 
+CREATE TRIGGER schedules_audit
+	AFTER INSERT OR UPDATE OR DELETE ON credits.schedules
+	FOR EACH ROW EXECUTE FUNCTION credits.note_change();
+CREATE TRIGGER schedules_audit_truncate
+	AFTER TRUNCATE ON credits.schedules
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.note_change();
+ALTER TABLE credits.schedules ENABLE ALWAYS TRIGGER schedules_audit;
+ALTER TABLE credits.schedules ENABLE ALWAYS TRIGGER schedules_audit_truncate;
+
 CREATE FUNCTION @extschema@.credits_schedule(
 	schedule text DEFAULT NULL,
 	job text DEFAULT NULL)

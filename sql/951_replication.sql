@@ -19,6 +19,7 @@ AS $$
 	SELECT credits.advance_sequence('credits.roles_id_seq', coalesce(max(id), 0)) FROM credits.roles;
 	SELECT credits.advance_sequence('credits.transactions_id_seq', coalesce(max(id), 0)) FROM credits.transactions;
 	SELECT credits.advance_sequence('credits.transactions_id_seq', coalesce(max(until_id), 0)) FROM credits.archives;
+	SELECT credits.advance_sequence('credits.audit_log_id_seq', coalesce(max(id), 0)) FROM credits.audit_log;
 	SELECT credits.advance_sequence('credits.events_id_seq', coalesce(max(id), 0)) FROM credits.events;
 	SELECT credits.advance_sequence('credits.deliveries_id_seq', coalesce(max(id), 0)) FROM credits.deliveries;
 	SELECT credits.advance_sequence('credits.operations_id_seq', coalesce(max(id), 0)) FROM credits.operations;

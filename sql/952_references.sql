@@ -62,6 +62,7 @@ BEGIN
 			('stripe_lines', 'subscription', 'stripe_subscriptions', 'subscription'),
 			('stripe_items', 'version_id', 'stripe_price_versions', 'id'),
 			('stripe_items', 'plan_id', 'plans', 'id'),
+			('audit_log', 'account_id', 'accounts', 'id'),
 			('contacts', 'account_id', 'accounts', 'id'),
 			('preferences', 'account_id', 'accounts', 'id'),
 			('quiet_hours', 'account_id', 'accounts', 'id'),

@@ -242,6 +242,22 @@ credits_open_account(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Returns a status in the form in which it is audited.
+ */
+static Jsonb *
+status_document(AccountStatus status)
+{
+	JsonObject	json;
+
+	json_begin(&json);
+	if (status == ACCOUNT_UNKNOWN)
+		json_null(&json, "status");
+	else
+		json_cstring(&json, "status", account_status_names[status]);
+	return json_document(&json);
+}
+
+/*
  * Plans to set an account's status.
  */
 static bool
@@ -250,6 +266,7 @@ accounts_plan_status(Posting *posting, void *arg)
 	AccountStatus status = *(AccountStatus *) arg;
 	TransactionKind kind = status == ACCOUNT_ACTIVE ? KIND_RESUME :
 		status == ACCOUNT_PAUSED ? KIND_PAUSE : KIND_CLOSE;
+	Jsonb	   *old;
 
 	if (posting->account.status == status)
 	{
@@ -258,8 +275,11 @@ accounts_plan_status(Posting *posting, void *arg)
 	}
 	if (!guards_not_closed(posting))
 		return false;
+	old = status_document(posting->account.status);
 	posting->account.status = status;
 	posting->main = log_add(posting, kind, posting->now, 0, NULL, 0);
+	audit_setting(posting, AUDIT_ACCOUNT, NULL, posting->account.id, old,
+				  status_document(status));
 	return true;
 }
 

@@ -46,6 +46,7 @@ plan_adjust(Posting *posting, void *arg)
 		posting->main = log_add(posting, KIND_ADJUSTMENT, posting->now, delta,
 								draws, ndraws);
 	}
+	audit_moved(posting, posting->main, AUDIT_ADJUSTMENT);
 	return true;
 }
 

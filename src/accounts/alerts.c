@@ -92,6 +92,7 @@ plan_alerts(Posting *posting, void *arg)
 	Account    *account = &posting->account;
 	Datum	   *values = palloc0(lengthof(set_alerts_args) * sizeof(Datum));
 	bool	   *isnull = palloc0(lengthof(set_alerts_args) * sizeof(bool));
+	Jsonb	   *old = alert_terms(account);
 
 	if (!guards_not_closed(posting))
 		return false;
@@ -104,6 +105,7 @@ plan_alerts(Posting *posting, void *arg)
 	account->alert_base = arg_base(set->merged, 2);
 	posting->main = log_add(posting, KIND_ALERTS, posting->now, 0, NULL, 0);
 	posting->main->terms = alert_terms(account);
+	audit_setting(posting, AUDIT_ALERTS, NULL, account->id, old, posting->main->terms);
 	return true;
 }
 

@@ -78,6 +78,7 @@ allocate_plan(Posting *posting, void *arg)
 							grants_draw(grant, grant->amount), 1);
 	grant->transaction_id = posting->main->id;
 	posting->main->terms = grants_terms(grant);
+	audit_moved(posting, posting->main, AUDIT_ALLOCATION);
 	return true;
 }
 

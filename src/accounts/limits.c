@@ -102,6 +102,7 @@ plan_limits(Posting *posting, void *arg)
 {
 	Set		   *set = arg;
 	Limits	   *limits = limit_rules_of(posting);
+	Jsonb	   *old = limit_rules_terms(limits);
 
 	if (!guards_not_closed(posting))
 		return false;
@@ -121,6 +122,8 @@ plan_limits(Posting *posting, void *arg)
 	posting->account.limited = true;
 	posting->main = log_add(posting, KIND_LIMITS, posting->now, 0, NULL, 0);
 	posting->main->terms = limit_rules_terms(limits);
+	audit_setting(posting, AUDIT_LIMITS, NULL, posting->account.id, old,
+				  posting->main->terms);
 	return true;
 }
 

@@ -41,6 +41,7 @@ plan_void(Posting *posting, void *arg)
 	grant->status = GRANT_VOIDED;
 	grant->changed = true;
 	posting->main = log_add(posting, KIND_VOID, posting->now, -taken, draw, 1);
+	audit_moved(posting, posting->main, AUDIT_VOID);
 	return true;
 }
 

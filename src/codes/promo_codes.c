@@ -188,6 +188,57 @@ read_terms(FunctionCallInfo fcinfo, int n, Code *code)
 }
 
 /*
+ * Notes in the audit that codes were made, under the id of the first one: the
+ * codes themselves are secrets.
+ */
+static void
+audit_new_codes(const Code *code, int64 first_id, int count)
+{
+	JsonObject	json;
+
+	json_begin(&json);
+	json_int64(&json, "credits", code->credits);
+	if (code->max_uses != NO_LIMIT)
+		json_int64(&json, "max_uses", code->max_uses);
+	json_int64(&json, "per_account", code->per_account);
+	if (code->active_from != DT_NOBEGIN)
+		json_instant(&json, "active_from", code->active_from);
+	if (code->active_until != DT_NOEND)
+		json_instant(&json, "active_until", code->active_until);
+	if (code->expires_in)
+		json_interval(&json, "expires_in", code->expires_in);
+	if (code->new_accounts_within)
+		json_interval(&json, "new_accounts_within", code->new_accounts_within);
+	if (code->metadata)
+		json_jsonb(&json, "metadata", code->metadata);
+	json_bool(&json, "active", code->active);
+	if (count > 1)
+	{
+		json_int64(&json, "codes", count);
+		json_int64(&json, "last_id", code->id);
+	}
+	audit_add(AUDIT_PROMO_CODE, cstring_to_text(psprintf(INT64_FORMAT, first_id)), 0,
+			  NULL, json_document(&json));
+}
+
+/*
+ * Notes in the audit that a code that was active is not any more.
+ */
+static void
+audit_deactivation(const Code *code)
+{
+	JsonObject	old;
+	JsonObject	new;
+
+	json_begin(&old);
+	json_bool(&old, "active", true);
+	json_begin(&new);
+	json_bool(&new, "active", false);
+	audit_add(AUDIT_PROMO_CODE, cstring_to_text(psprintf(INT64_FORMAT, code->id)), 0,
+			  json_document(&old), json_document(&new));
+}
+
+/*
  * Prepares to write codes.  The caller must call end_writing.
  */
 static Store *
@@ -236,6 +287,7 @@ credits_create_promo_code(PG_FUNCTION_ARGS)
 				 errmsg("code \"%s\" already exists",
 						text_to_cstring(code.code)),
 				 errhint("Choose another code; a code cannot be reused, even after it has ended.")));
+	audit_new_codes(&code, code.id, 1);
 	end_writing(store);
 	PG_RETURN_TEXT_P(code.code);
 }
@@ -250,6 +302,7 @@ credits_create_promo_codes(PG_FUNCTION_ARGS)
 	Code		code = {0};
 	text	   *prefix = NULL;
 	int32		count;
+	int64		first_id = 0;
 	Store	   *store;
 	int32		i;
 
@@ -282,6 +335,8 @@ credits_create_promo_codes(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS();
 		code.id = store_next_id(&codes_table);
+		if (i == 0)
+			first_id = code.id;
 		code.code = codes_random(prefix);
 		store_insert(store, &codes_table, &code);
 		value = PointerGetDatum(code.code);
@@ -289,6 +344,7 @@ credits_create_promo_codes(PG_FUNCTION_ARGS)
 							 &isnull);
 		pfree(code.code);
 	}
+	audit_new_codes(&code, first_id, count);
 	end_writing(store);
 	return (Datum) 0;
 }
@@ -319,6 +375,7 @@ credits_deactivate_promo_code(PG_FUNCTION_ARGS)
 	{
 		code.active = false;
 		store_write(store, &codes_table, snapshot, &code);
+		audit_deactivation(&code);
 	}
 	end_writing(store);
 	PG_RETURN_BOOL(was_active);

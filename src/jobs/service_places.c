@@ -158,6 +158,24 @@ Place		service_places[] = {
 		}
 	},
 	{
+		.table = "audit_log",
+		.erased = "actor",
+		.kept = "id at account_id transaction_id amount topic name role old_values new_values",
+		.reason = "what administrators have set: numbers, times, and names and texts from the catalog",
+		/* the staff is somebody else */
+		EXPORTS("SELECT to_jsonb(a) - 'actor' FROM credits.audit_log AS a WHERE a.account_id = $1"),
+		/* where the person was the actor, who may have changed anything */
+		.steps = {
+			ERASES("WITH " ID_RANGE("credits.audit_log") ","
+				   " changed AS (UPDATE credits.audit_log AS a SET actor = NULL"
+				   " FROM r WHERE a.id > r.from_id AND a.id <= r.from_id + r.n AND a.actor = $2"
+			/* not what another account did that has the name now */
+				   " AND NOT EXISTS (SELECT FROM credits.accounts AS n"
+				   " WHERE n.name = $2 AND n.created_at <= a.at) RETURNING 1)"
+				   RETURN_RANGE("changed"))
+		}
+	},
+	{
 		.table = "codes",
 		.erased = "message metadata",
 		.kept = "id account_id transaction_id created_at credits active_from active_until"

@@ -6,6 +6,7 @@
 #define CREDITS_LEDGER_LEDGER_H
 
 #include "ledger/anchors.h"
+#include "ledger/audit.h"
 #include "ledger/burn.h"
 #include "ledger/chain.h"
 #include "ledger/debts.h"

@@ -86,10 +86,10 @@ limit_rules_terms(const Limits *limits)
 
 	json_begin(&json);
 	members_json(&json, "max_balance", limits->max_balance);
-	if (limits->excess == EXCESS_BY_SETTING)
-		json_null(&json, "excess");
-	else
+	if (limits->excess == EXCESS_REFUSE || limits->excess == EXCESS_CLIP)
 		json_cstring(&json, "excess", excess_names[limits->excess]);
+	else
+		json_null(&json, "excess");
 	members_json(&json, "min_spend", limits->min_spend);
 	members_json(&json, "max_spend", limits->max_spend);
 	members_json(&json, "max_spend_per_day", limits->max_spend_per_day);

@@ -533,6 +533,8 @@ typedef struct GuardedTable
 static const GuardedTable guarded_tables[] = {
 	{"log", "the log of credits is immutable",
 	"Post a correction: credits_refund for a spend, credits_adjust for a balance."},
+	{"audit_log", "the audit is immutable",
+	"To undo a change, make another one: both are noted."},
 	{"roles", "names in the log are immutable",
 	"The log of credits refers to them."},
 	{"operations", "prices of operations are immutable",

@@ -24,6 +24,7 @@
 #include "access/xact.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -240,4 +241,15 @@ roles_actor(void)
 	/* unlike a function argument, it has not been checked for encoding */
 	(void) pg_verifymbstr(setting_actor, strlen(setting_actor), false);
 	return cstring_to_text(setting_actor);
+}
+
+/*
+ * Returns whether the session user has the rights of credits_admin.
+ */
+bool
+roles_is_administrator(void)
+{
+	Oid			admin = get_role_oid("credits_admin", true);
+
+	return OidIsValid(admin) && has_privs_of_role(GetSessionUserId(), admin);
 }

@@ -13,6 +13,7 @@ extern void roles_init(void);
 extern int32 roles_own(const char **name);
 extern const char *roles_name(int32 id);
 extern text *roles_actor(void);
+extern bool roles_is_administrator(void);
 
 #pragma GCC visibility pop
 

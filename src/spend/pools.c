@@ -82,6 +82,36 @@ log_membership(Posting *pool, const Member *member)
 }
 
 /*
+ * Returns a member's terms in the form in which they are audited.
+ */
+static Jsonb *
+cap_document(const Member *member)
+{
+	JsonObject	json;
+
+	json_begin(&json);
+	if (member->cap == NO_LIMIT)
+		json_null(&json, "cap");
+	else
+		json_int64(&json, "cap", member->cap);
+	json_cstring(&json, "per", window_names[member->per]);
+	json_text(&json, "timezone", member->timezone);
+	return json_document(&json);
+}
+
+/*
+ * Notes in the audit, under the id of the pool, that the terms of a member have
+ * changed: old is NULL if it is new, new is NULL if it is removed.
+ */
+static void
+audit_membership(Posting *pool, const Member *member, Jsonb *old, Jsonb *new)
+{
+	audit_setting(pool, AUDIT_MEMBERSHIP,
+				  cstring_to_text(psprintf(INT64_FORMAT, member->pool_id)),
+				  member->account_id, old, new);
+}
+
+/*
  * Sets a member's terms.
  */
 static void
@@ -190,6 +220,7 @@ plan_add(Posting *postings, void *arg)
 	member->account_id = account->account.id;
 	member->created_at = pool->now;
 	pools_set_terms(pool, member, wanted);
+	audit_membership(pool, member, NULL, cap_document(member));
 	return true;
 }
 
@@ -240,12 +271,15 @@ plan_change_cap(Posting *postings, void *arg)
 {
 	Membership *wanted = arg;
 	Member	   *member = pools_find_member(postings);
+	Jsonb	   *old;
 
 	if (member == NULL)
 		return false;
+	old = cap_document(member);
 	merge_cap(&wanted->set, member);
 	read_cap(wanted->set.merged, wanted);
 	pools_set_terms(&postings[0], member, wanted);
+	audit_membership(&postings[0], member, old, cap_document(member));
 	return true;
 }
 
@@ -262,6 +296,7 @@ plan_remove(Posting *postings, void *arg)
 	member->removed = true;
 	log_membership(&postings[0], member);
 	members_change(&postings[0], member);
+	audit_membership(&postings[0], member, cap_document(member), NULL);
 	return true;
 }
 

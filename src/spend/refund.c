@@ -13,6 +13,7 @@
  */
 #include "credits.h"
 
+#include "ledger/roles.h"
 #include "spend/refund.h"
 
 #include "access/skey.h"
@@ -198,6 +199,9 @@ give_back(Posting *posting, Refund *refund, RefundPart *part, int64 amount)
 	for (i = 0; i < nlost; i++)
 		log_add_loss(posting, lost_as[i], posting->now, &lost[i], entry->id);
 	limit_rules_give_back(posting, counted, amount);
+	/* an application that gives back what it could not deliver is no news */
+	if (roles_is_administrator())
+		audit_moved(posting, entry, AUDIT_REFUND);
 	return entry;
 }
 

@@ -305,6 +305,7 @@ credits_stripe_add_secret(PG_FUNCTION_ARGS)
 	Secret		row = {.name = name};
 	text	   *secret;
 	Store	   *store;
+	JsonObject	json;
 	bool		added;
 	int			len;
 	int			i;
@@ -346,6 +347,10 @@ credits_stripe_add_secret(PG_FUNCTION_ARGS)
 				 errmsg("a secret with that name already exists"),
 				 errdetail("It is \"%s\".", text_to_cstring(name)),
 				 errhint("Add the new secret under another name, and remove the old one when Stripe no longer signs with it.")));
+	/* that it was added, but not what it is */
+	json_begin(&json);
+	json_cstring(&json, "secret", "");
+	audit_add(AUDIT_STRIPE_SECRET, name, 0, NULL, json_document(&json));
 	PG_RETURN_VOID();
 }
 
