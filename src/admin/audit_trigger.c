@@ -21,6 +21,7 @@
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -189,6 +190,22 @@ account_of(Jsonb *row)
 }
 
 /*
+ * Has times and spans of time look the same whoever makes a change.  Returns what
+ * AtEOXact_GUC ends it with.
+ */
+static int
+begin_documents(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("TimeZone", "UTC", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("IntervalStyle", "postgres", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
+/*
  * Trigger function: notes a change of what is set.
  */
 Datum
@@ -200,6 +217,7 @@ credits_note_change(PG_FUNCTION_ARGS)
 	Jsonb	   *old = NULL;
 	Jsonb	   *new = NULL;
 	Jsonb	   *row;
+	int			nest;
 
 	if (IsLogicalWorker() ||
 		(TRIGGER_FIRED_BY_INSERT(event) && !statements_fired_trigger()))
@@ -214,6 +232,7 @@ credits_note_change(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 	}
 
+	nest = begin_documents();
 	row = row_document(trigger, TRIGGER_FIRED_BY_UPDATE(event) ?
 					   trigger->tg_newtuple : trigger->tg_trigtuple);
 	if (TRIGGER_FIRED_BY_INSERT(event))
@@ -223,6 +242,7 @@ credits_note_change(PG_FUNCTION_ARGS)
 			row_document(trigger, trigger->tg_trigtuple);
 	if (!TRIGGER_FIRED_BY_DELETE(event))
 		new = row;
+	AtEOXact_GUC(true, nest);
 	audit_add(audited->topic, name_of(audited, row), account_of(row), old, new);
 	PG_RETURN_POINTER(NULL);
 }

@@ -59,9 +59,16 @@ SELECT credits_set_template('low_balance', subject => 'Very low') AS template \g
 SELECT topic, name, old - 'id' AS old, new - '{id,version,created_at}'::text[] AS new FROM pg_temp.news();
 
 -- what is changed where it stands
-SELECT credits_set_activity_rule('storm', 'spend', 10);
+SELECT credits_set_activity_rule('storm', 'spend', 10, minimum => 100);
 SELECT credits_set_activity_rule('storm', threshold => 20);
 SELECT credits_remove_activity_rule('storm');
+-- the same whatever the session's settings
+SET timezone = 'Asia/Tokyo';
+SET intervalstyle = 'sql_standard';
+SELECT credits_set_activity_rule('storm', 'refunds', 10, span => '90 minutes', minimum => 1);
+SELECT credits_set_operation('trip', 1, active_until => '2246-01-02 00:00:00+00') > 0 AS set;
+RESET intervalstyle;
+SET timezone = 'UTC';
 CALL credits_pause_service('a bad deployment', operations => '{render}');
 CALL credits_pause_service('still bad');
 SELECT credits_resume_service();
@@ -108,8 +115,8 @@ SELECT transaction_id AS adjustment FROM credits_adjust('aud:1', -5, 'miscounted
 SELECT replayed FROM credits_adjust('aud:1', -5, 'miscounted', idempotency_key => 'k');
 SELECT kind FROM credits_void_grant((SELECT max(id) FROM credits.grants), 'a mistake');
 SELECT kind FROM credits_refund(:spend, 15, reason => 'half of it');
-SELECT count(*) FROM credits_allocate_many('[{"account": "aud:1", "amount": 1}, {"account": "aud:pool", "amount": 2}]');
-SELECT count(*) FROM credits_allocate_many('[{"account": "aud:1", "amount": 1}]', dry_run => true);
+SELECT count(*) FROM credits_allocate_many('[{"account": "aud:1", "amount": 1}, {"account": "aud:pool", "amount": 2}]'::jsonb);
+SELECT count(*) FROM credits_allocate_many('[{"account": "aud:1", "amount": 1}]'::jsonb, dry_run => true);
 SELECT credits_adjust('aud:1', -5000, 'too much');
 SET ROLE regress_credits_app;
 SELECT kind FROM credits_refund(:other);
@@ -224,9 +231,7 @@ RESET credits.actor;
 SELECT topic, actor FROM credits_audit(actor => 'user:mia');
 SELECT e ->> 'topic' AS topic, e ->> 'new_values' AS new_values
 FROM jsonb_array_elements((SELECT jsonb_agg(x.data) FROM credits_export_person('user:mia') AS x (place, data) WHERE x.place = 'audit_log')) AS e;
-\set VERBOSITY sqlstate
-SELECT credits_erase_person('user:mia') IS NOT NULL AS erased;
-\set VERBOSITY default
+CALL credits_erase_person('user:mia', 'asked for it');
 CALL credits_housekeep();
 SELECT count(*) FROM credits.audit_log AS l WHERE l::text LIKE '%user:mia%';
 SELECT count(*) FROM credits_audit(actor => 'user:mia');

@@ -209,6 +209,7 @@ INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_resolve_dispute', 'amount', '1'), ('public.credits_dispute_queue', 'reason', $$'other'$$), ('public.credits_dispute_queue', 'assignee', 'NULL'),
 	('public.credits_pause_service', 'operations', $$'{operation}'$$), ('public.credits_pause_service', 'kinds', $$'{transfer,gift}'$$),
 	('public.credits_price', 'amount', 'NULL'), ('public.credits_find_accounts', 'status', $$'active'$$),
+	('public.credits_audit', 'topic', $$'plan'$$), ('public.credits_audit', 'changes', $$'configuration'$$), ('public.credits_audit', 'after_id', '(SELECT max(id) FROM credits.audit_log)'),
 	('public.credits_set_activity_rule', 'kind', $$'spend'$$), ('public.credits_set_activity_rule', 'span', $$'2 hours'$$), ('public.credits_set_activity_rule', 'minimum', '5'),
 	('public.credits_set_activity_rule', 'name', $$'rule'$$), ('public.credits_remove_activity_rule', 'name', $$'rule'$$),
 	('public.credits_ack_events', 'token', $$(SELECT token FROM credits_read_events('consumer', 1))$$),
