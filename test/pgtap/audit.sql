@@ -33,14 +33,14 @@ SELECT is((SELECT types FROM audited WHERE name = 'consumers'), '{13,32}'::small
 
 -- whoever sets something is noted: each function that an administrator has, and an application has not
 CREATE TEMP TABLE noted (functions) AS VALUES
-	('{credits_set_operation,credits_retire_operation,credits_set_plan,credits_retire_plan,credits_set_package,credits_retire_package,credits_set_unit_price,credits_retire_unit_price,credits_set_volume_discount,credits_set_promotion,credits_retire_promotion,credits_set_template,credits_retire_template,credits_set_activity_rule,credits_remove_activity_rule,credits_offer_plan,credits_offer_package,credits_withdraw_offer,credits_add_consumer,credits_remove_consumer,credits_schedule,credits_unschedule,credits_pause_service,credits_resume_service,credits_stripe_set_price,credits_stripe_remove_price,credits_stripe_add_secret,credits_stripe_remove_secret,credits_rotate_unsubscribe_secret}'::text[]),
+	('{credits_set_operation,credits_retire_operation,credits_set_plan,credits_retire_plan,credits_set_package,credits_retire_package,credits_set_unit_price,credits_retire_unit_price,credits_set_volume_discount,credits_set_promotion,credits_retire_promotion,credits_set_template,credits_retire_template,credits_set_activity_rule,credits_remove_activity_rule,credits_offer_plan,credits_offer_package,credits_withdraw_offer,credits_add_consumer,credits_remove_consumer,credits_schedule,credits_unschedule,credits_pause_service,credits_resume_service,credits_stripe_set_price,credits_stripe_add_secret,credits_stripe_remove_secret,credits_rotate_unsubscribe_secret}'::text[]),
 	('{credits_set_limits,credits_set_alerts,credits_pause_account,credits_resume_account,credits_close_account,credits_add_member,credits_change_member,credits_remove_member,credits_create_promo_code,credits_create_promo_codes,credits_deactivate_promo_code}'),
 	('{credits_allocate,credits_allocate_many,credits_adjust,credits_void_grant}');
 SELECT is_empty($$
 	SELECT f FROM noted, unnest(functions) AS f WHERE f NOT IN (SELECT proname::text FROM pg_proc)$$, 'all of these functions exist');
 SELECT is_empty($$
 	SELECT p.proname::text FROM pg_proc AS p
-	WHERE p.proname ~ '^credits_(set|retire|remove|add|offer|withdraw|schedule|unschedule|pause|resume|rotate|deactivate|stripe_(set|add|remove))'
+	WHERE p.proname ~ '^credits_((set|retire|remove|add|offer|withdraw|pause|resume|rotate|create|deactivate|stripe_set|stripe_add|stripe_remove)_|(un)?schedule)'
 	  AND has_function_privilege('credits_admin', p.oid, 'EXECUTE') AND NOT has_function_privilege('credits_app', p.oid, 'EXECUTE')
 	EXCEPT SELECT f FROM noted, unnest(functions) AS f
 	EXCEPT SELECT unnest('{credits_stripe_set_customer,credits_set_invoice,credits_pause_subscription,credits_resume_subscription}'::text[])$$,

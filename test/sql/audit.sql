@@ -65,7 +65,7 @@ SELECT credits_remove_activity_rule('storm');
 -- the same whatever the session's settings
 SET timezone = 'Asia/Tokyo';
 SET intervalstyle = 'sql_standard';
-SELECT credits_set_activity_rule('storm', 'refunds', 10, span => '90 minutes', minimum => 1);
+SELECT credits_set_activity_rule('storm', 'refunds', 10, span => '1 day 2 hours', minimum => 1);
 SELECT credits_set_operation('trip', 1, active_until => '2246-01-02 00:00:00+00') > 0 AS set;
 RESET intervalstyle;
 SET timezone = 'UTC';
