@@ -51,6 +51,13 @@ call('dba', 'CALL credits_warn()', 'warned 0, failed 0');
 call('dba', q{SELECT status, overdue, age FROM credits_dispute_queue()}, 'status open, overdue t, age 4 days');
 call('shop', q{SELECT status FROM credits_withdraw_dispute('ada', $1)}, 'withdrawn', undef, $dispute + 1);
 
+say_step('Somebody asks who gives credits away, and who has made pictures dearer.');
+call('dba', q{SELECT credits_set_operation('picture', 40)}, '#');
+call('dba', q{SELECT credits_set_operation('picture', 45)}, '#');
+call('dba', q{SELECT account, amount, reason, actor FROM credits_audit(changes => 'credits')}, qr/account ada, amount 20, reason dispute \d+, actor grace/);
+call('dba', q{SELECT old_values->'base_cost' AS old, new_values->'base_cost' AS new, actor FROM credits_audit(topic => 'operation', name => 'picture', max_rows => 1)},
+	'old 40, new 45, actor grace');
+
 say_step('What became of them, and that the books agree.');
 call('dba', q{SELECT disputes, resolved_in_part, withdrawn, share, median_time FROM credits_dispute_statistics() LIMIT 1},
 	'disputes 2, resolved_in_part 1, withdrawn 1, share 0.2500, median_time 1 day');
