@@ -29,7 +29,7 @@
 PG_FUNCTION_INFO_V1(credits_audit);
 
 /* how many rows a call looks at */
-#define MAX_AUDITED 2000
+#define MAX_AUDITED 1000
 
 /* which of the two a call looks for */
 static const char *const changes_names[] = {"configuration", "credits"};
@@ -188,7 +188,7 @@ is_audit_searched(const AuditSearch *search, AuditRow *row)
  * Sets a column that is a text, or NULL.
  */
 static void
-set_text(Datum *values, bool *isnull, int column, text *value)
+set_audited(Datum *values, bool *isnull, int column, text *value)
 {
 	values[column] = PointerGetDatum(value);
 	isnull[column] = value == NULL;
@@ -216,12 +216,12 @@ add_audited(const AuditSearch *search, const AuditRow *row, bool found)
 		text	   *actor = row->actor;
 
 		if (row->topic != AUDIT_UNKNOWN)
-			set_text(values, isnull, AUDITED_TOPIC,
-					 cstring_to_text(audit_topic_names[row->topic]));
-		set_text(values, isnull, AUDITED_NAME, row->name);
+			set_audited(values, isnull, AUDITED_TOPIC,
+						cstring_to_text(audit_topic_names[row->topic]));
+		set_audited(values, isnull, AUDITED_NAME, row->name);
 		if (row->account_id != 0 &&
 			rows_find_account(NULL, GetActiveSnapshot(), NULL, row->account_id, &account))
-			set_text(values, isnull, AUDITED_ACCOUNT, account.name);
+			set_audited(values, isnull, AUDITED_ACCOUNT, account.name);
 		values[AUDITED_OLD] = PointerGetDatum(row->old_values);
 		isnull[AUDITED_OLD] = row->old_values == NULL;
 		values[AUDITED_NEW] = PointerGetDatum(row->new_values);
@@ -232,11 +232,11 @@ add_audited(const AuditSearch *search, const AuditRow *row, bool found)
 		isnull[AUDITED_AMOUNT] = !row->moved;
 		if (find_transaction(row, &entry))
 		{
-			set_text(values, isnull, AUDITED_REASON, entry.reason);
+			set_audited(values, isnull, AUDITED_REASON, entry.reason);
 			actor = entry.actor;
 		}
-		set_text(values, isnull, AUDITED_ROLE, row->role);
-		set_text(values, isnull, AUDITED_ACTOR, actor);
+		set_audited(values, isnull, AUDITED_ROLE, row->role);
+		set_audited(values, isnull, AUDITED_ACTOR, actor);
 	}
 	tuplestore_putvalues(search->result->setResult, search->result->setDesc, values,
 						 isnull);

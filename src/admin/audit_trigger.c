@@ -151,7 +151,7 @@ version_before(AuditedTable *audited, TriggerData *trigger)
  * Returns the name of what a row is about, NULL if it has none.
  */
 static text *
-name_of(const AuditedTable *audited, Jsonb *row)
+audited_name(const AuditedTable *audited, Jsonb *row)
 {
 	StringInfoData name;
 	int			i;
@@ -177,7 +177,7 @@ name_of(const AuditedTable *audited, Jsonb *row)
  * Returns the account that a row is about, 0 if it is about none.
  */
 static int64
-account_of(Jsonb *row)
+audited_account(Jsonb *row)
 {
 	JsonbValue	value;
 
@@ -243,6 +243,6 @@ credits_note_change(PG_FUNCTION_ARGS)
 	if (!TRIGGER_FIRED_BY_DELETE(event))
 		new = row;
 	AtEOXact_GUC(true, nest);
-	audit_add(audited->topic, name_of(audited, row), account_of(row), old, new);
+	audit_add(audited->topic, audited_name(audited, row), audited_account(row), old, new);
 	PG_RETURN_POINTER(NULL);
 }

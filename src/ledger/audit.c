@@ -89,7 +89,7 @@ is_unaudited(const JsonbValue *key)
  * Returns whether two values are equal, of which either may be NULL for none.
  */
 static bool
-same_value(JsonbValue *a, JsonbValue *b)
+is_same_value(JsonbValue *a, JsonbValue *b)
 {
 	if (a == NULL || b == NULL)
 		return (a == NULL || a->type == jbvNull) && (b == NULL || b->type == jbvNull);
@@ -119,9 +119,9 @@ members_that_differ(Jsonb *document, Jsonb *other)
 	{
 		(void) JsonbIteratorNext(&it, &value, true);
 		if (is_unaudited(&key) ||
-			same_value(&value, other == NULL ? NULL :
-					   getKeyJsonValueFromContainer(&other->root, key.val.string.val,
-													key.val.string.len, NULL)))
+			is_same_value(&value, other == NULL ? NULL :
+						  getKeyJsonValueFromContainer(&other->root, key.val.string.val,
+													   key.val.string.len, NULL)))
 			continue;
 		if (is_secret(&key))
 			json_cstring(&changed, "secret", "***");
