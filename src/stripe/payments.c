@@ -1,19 +1,12 @@
 /*
  * payments.c
- *	  Applying a Stripe payment: which purchase it pays for, and how much of it
- *	  was refunded or charged back.
+ *	  Applying a Stripe payment: to the purchase that it pays for, or to the
+ *	  invoices.
  *
  * A payment is for the purchase that its checkout session or its own metadata
- * refers to, or for the invoices that it is linked with.  It is paid if any event
- * says so.  Any other
- * outcome of a session came before that, or is that of another attempt.
+ * refers to, or for the invoices that it is linked with.
  *
- * Stripe reports the refunds of a charge twice: in total with the charge, and one
- * by one.  Either may be ahead of the other, so we take the larger of the total
- * that the charge had last, less what failed later, and the sum of the refunds that
- * did not fail.  Of each dispute, which is a chargeback to us, the newest event
- * counts.  An inquiry and a dispute
- * that was won take nothing.
+ * Tested in test/sql/stripe.sql and test/sql/stripe_lines.sql.
  */
 #include "credits.h"
 
@@ -22,65 +15,10 @@
 #include "sell/purchases.h"
 #include "sell/reversals.h"
 #include "stripe/billing.h"
+#include "stripe/payment_facts.h"
 
-#include "common/int.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-
-/* refunds of any other status have taken money, or will */
-static const char *const failed_refund_names[] = {"failed", "canceled"};
-
-/* and disputes of any other status take none, or none any more */
-enum
-{
-	DISPUTE_NEEDS_RESPONSE,
-	DISPUTE_UNDER_REVIEW,
-	DISPUTE_LOST
-};
-static const char *const taken_dispute_names[] = {
-	"needs_response", "under_review", "lost"
-};
-
-/* A refund or a dispute, by its newest event */
-typedef struct StripeReversal
-{
-	char	   *id;
-	char	   *charge;			/* "" if it names none */
-	int64		amount;
-	bool		taken;			/* has it taken the amount? */
-	int64		returned;		/* for a dispute: how much it takes no more */
-	bool		lost;			/* for a dispute: for good? */
-	TimestampTz began_at;		/* for a refund */
-	TimestampTz told_at;		/* when its newest event happened */
-} StripeReversal;
-
-/* The refunds of a charge */
-typedef struct Charge
-{
-	char	   *id;
-	int64		refunded;		/* the total in the newest of its own events */
-	int64		most;			/* that was refunded, whether or not that
-								 * failed */
-	TimestampTz told_at;		/* when that happened */
-	int64		known;			/* sum of its refunds */
-	int64		good;			/* sum of those that did not fail */
-	int64		failed;			/* sum of those that did after that event */
-} Charge;
-
-/* What the events of a payment say */
-typedef struct Payment
-{
-	char	   *reference;		/* of the purchase, NULL if none is named */
-	char	   *account;		/* that its session names in metadata */
-	char	   *customer;
-	FactOutcome outcome;		/* of its session */
-	int64		amount;			/* paid, in minor units */
-	char	   *currency;		/* of the payment */
-	char	   *reversed_in;	/* currency of refunds and disputes */
-	List	   *charges;
-	List	   *refunds;
-	List	   *disputes;
-} Payment;
 
 /*
  * Returns a currency code of Stripe's, which is in lower case, as ISO 4217
@@ -107,284 +45,6 @@ stripe_money(int64 amount, const char *currency)
 
 	return money_from_minor(amount, exponent < 0 ? 2 : exponent);
 }
-
-/*
- * Adds amounts, which are not negative.  A payment whose sums are too large waits.
- */
-static int64
-plus(int64 a, int64 b)
-{
-	int64		sum;
-
-	if (pg_add_s64_overflow(a, b, &sum))
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("amounts of the payment are too large"),
-				 errhint("Compare its events in credits.stripe_events with what Stripe shows.")));
-	return sum;
-}
-
-/* ------------------------------------------------------------------------
- * what the events say
- */
-
-/*
- * Returns a charge of a payment, which is added if it is not known yet.
- */
-static Charge *
-get_charge(Payment *payment, char *id)
-{
-	Charge	   *charge;
-	ListCell   *lc;
-
-	CHECK_FOR_INTERRUPTS();
-	foreach(lc, payment->charges)
-	{
-		charge = lfirst(lc);
-		if (strcmp(charge->id, id) == 0)
-			return charge;
-	}
-	charge = palloc0(sizeof(Charge));
-	charge->id = id;
-	payment->charges = lappend(payment->charges, charge);
-	return charge;
-}
-
-/*
- * Adds a refund or dispute to a list, in place of what an older event said of
- * it.
- */
-static List *
-put_reversal(List *reversals, StripeReversal *reversal)
-{
-	ListCell   *lc;
-
-	CHECK_FOR_INTERRUPTS();
-	foreach(lc, reversals)
-	{
-		StripeReversal *other = lfirst(lc);
-
-		if (strcmp(other->id, reversal->id) == 0)
-		{
-			lfirst(lc) = reversal;
-			return reversals;
-		}
-	}
-	return lappend(reversals, reversal);
-}
-
-/*
- * Reads a refund or dispute from the facts of an event.
- */
-static StripeReversal *
-read_reversal(Payment *payment, const StripeEvent *event)
-{
-	JsonbContainer *facts = &event->facts->root;
-	StripeReversal *reversal = palloc0(sizeof(StripeReversal));
-	char	   *currency = stripe_text(facts, "currency");
-
-	reversal->id = event->object_id;
-	reversal->charge = stripe_text(facts, "charge");
-	if (reversal->charge == NULL)
-		reversal->charge = "";
-	if (!stripe_int64(facts, "amount", &reversal->amount))
-		reversal->amount = 0;
-	if (currency)
-		payment->reversed_in = currency;
-	return reversal;
-}
-
-/*
- * Returns the reference of the purchase that facts name: the one in the
- * metadata, or else the client reference of the session.  NULL if they name
- * none.
- */
-static char *
-purchase_reference(JsonbContainer *facts)
-{
-	char	   *id = stripe_text(facts, "purchase_id");
-
-	if (id)
-		return psprintf("purchase_%s", id);
-	return stripe_text(facts, "reference");
-}
-
-/*
- * Reads the outcome of a session or an intent.  Amount and currency are those of
- * the one that counts.
- */
-static void
-read_session_outcome(Payment *payment, const StripeEvent *event)
-{
-	JsonbContainer *facts = &event->facts->root;
-	FactOutcome outcome = stripe_outcome(event);
-
-	if (outcome <= payment->outcome)
-		return;
-	payment->outcome = outcome;
-	payment->currency = stripe_text(facts, "currency");
-	if (!stripe_int64(facts, "amount", &payment->amount))
-		payment->amount = 0;
-}
-
-/*
- * Adds what an event says to what is known of a payment.  Events must be read
- * in order.
- */
-static void
-read_event(Payment *payment, const StripeEvent *event)
-{
-	JsonbContainer *facts = &event->facts->root;
-	StripeReversal *reversal;
-	Charge	   *charge;
-	char	   *value;
-	int			status;
-	int64		refunded;
-
-	switch (event->kind)
-	{
-		case FACT_SESSION:
-			value = purchase_reference(facts);
-			if (value)
-				payment->reference = value;
-			value = stripe_text(facts, "customer");
-			if (value)
-				payment->customer = value;
-			value = stripe_text(facts, "account");
-			if (value)
-				payment->account = value;
-			read_session_outcome(payment, event);
-			break;
-		case FACT_INTENT:
-			value = purchase_reference(facts);
-			if (value && payment->reference == NULL)
-				payment->reference = value;
-			value = stripe_text(facts, "customer");
-			if (value && payment->customer == NULL)
-				payment->customer = value;
-			/* one that failed is tried again */
-			if (stripe_outcome(event) == OUTCOME_PAID)
-				read_session_outcome(payment, event);
-			break;
-		case FACT_CHARGE:
-			charge = get_charge(payment, event->object_id);
-			if (stripe_int64(facts, "refunded", &refunded))
-			{
-				/* within one second, the order is not known */
-				charge->refunded = charge->told_at == event->created ?
-					Max(charge->refunded, refunded) : refunded;
-				charge->most = Max(charge->most, refunded);
-				charge->told_at = event->created;
-			}
-			value = stripe_text(facts, "currency");
-			if (value)
-				payment->reversed_in = value;
-			break;
-		case FACT_REFUND:
-			reversal = read_reversal(payment, event);
-			reversal->taken = stripe_name(facts, "status",
-										  failed_refund_names,
-										  lengthof(failed_refund_names)) < 0;
-			if (!stripe_instant(facts, "created", &reversal->began_at))
-				reversal->began_at = DT_NOBEGIN;
-			reversal->told_at = event->created;
-			payment->refunds = put_reversal(payment->refunds, reversal);
-			break;
-		case FACT_DISPUTE:
-			reversal = read_reversal(payment, event);
-			status = stripe_name(facts, "status", taken_dispute_names,
-								 lengthof(taken_dispute_names));
-			reversal->taken = status >= 0 && !stripe_true(facts, "reinstated");
-			reversal->lost = reversal->taken && status == DISPUTE_LOST;
-			/* an inquiry has never taken anything */
-			value = stripe_text(facts, "status");
-			if (!reversal->taken && !(value && strncmp(value, "warning_",
-													   strlen("warning_")) == 0))
-				reversal->returned = reversal->amount;
-			payment->disputes = put_reversal(payment->disputes, reversal);
-			break;
-		default:
-			break;
-	}
-}
-
-/*
- * Adds the refunds of a payment to their charges.
- */
-static void
-sum_refunds(Payment *payment)
-{
-	ListCell   *lc;
-
-	foreach(lc, payment->refunds)
-	{
-		StripeReversal *refund = lfirst(lc);
-		Charge	   *charge = get_charge(payment, refund->charge);
-
-		charge->known = plus(charge->known, refund->amount);
-		charge->most = Max(charge->most, charge->known);
-		if (refund->taken)
-			charge->good = plus(charge->good, refund->amount);
-		else if (refund->began_at <= charge->told_at &&
-				 refund->told_at > charge->told_at)
-			charge->failed = plus(charge->failed, refund->amount);
-	}
-}
-
-/*
- * Returns how much of a charge has been refunded.
- */
-static int64
-refunded_of(const Charge *charge)
-{
-	return Max(charge->refunded - charge->failed, charge->good);
-}
-
-/*
- * Returns whether any money was refunded or disputed.
- */
-static bool
-is_reversed(const Payment *payment)
-{
-	ListCell   *lc;
-
-	foreach(lc, payment->charges)
-	{
-		if (refunded_of(lfirst(lc)) > 0)
-			return true;
-	}
-	foreach(lc, payment->disputes)
-	{
-		if (((StripeReversal *) lfirst(lc))->taken)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Returns whether everything that a session paid was refunded or disputed.
- */
-static bool
-is_all_returned(const Payment *payment)
-{
-	int64		returned = 0;
-	ListCell   *lc;
-
-	foreach(lc, payment->charges)
-		returned = plus(returned, refunded_of(lfirst(lc)));
-	foreach(lc, payment->disputes)
-	{
-		StripeReversal *dispute = lfirst(lc);
-
-		if (dispute->taken)
-			returned = plus(returned, dispute->amount);
-	}
-	return payment->amount > 0 && returned >= payment->amount;
-}
-
-/* ------------------------------------------------------------------------
- * applying them
- */
 
 /*
  * Has a subject wait for something that is missing, and announces that.
@@ -430,7 +90,7 @@ complete_purchase(const char *subject, const Payment *payment,
 	/* if it did not cover the purchase before, it does not now */
 	if (outcome->was_waiting && strcmp(outcome->was_waiting, what) == 0)
 	{
-		outcome->waiting = is_all_returned(payment) ? NULL : what;
+		outcome->waiting = payment_facts_is_all_returned(payment) ? NULL : what;
 		return false;
 	}
 	if (payment->currency == NULL)
@@ -445,7 +105,7 @@ complete_purchase(const char *subject, const Payment *payment,
 	if (done != PAYMENT_DELIVERED && done != PAYMENT_REPLAYED)
 	{
 		/* payments_complete has announced why */
-		outcome->waiting = is_all_returned(payment) ? NULL : what;
+		outcome->waiting = payment_facts_is_all_returned(payment) ? NULL : what;
 		return false;
 	}
 	json_int64(&outcome->detail, "transaction_id", receipt.transaction_id);
@@ -491,10 +151,10 @@ apply_reversals(const Payment *payment, const Purchase *purchase,
 	{
 		Charge	   *charge = lfirst(lc);
 
-		refunded = plus(refunded, refunded_of(charge));
-		if (refunded_of(charge) > 0)
+		refunded = payment_facts_add(refunded, payment_facts_refunded(charge));
+		if (payment_facts_refunded(charge) > 0)
 			set_reversal(purchase, *charge->id ? charge->id : "refunds",
-						 REVERSAL_MADE, refunded_of(charge), currency, outcome);
+						 REVERSAL_MADE, payment_facts_refunded(charge), currency, outcome);
 		else
 			set_reversal(purchase, *charge->id ? charge->id : "refunds",
 						 REVERSAL_WITHDRAWN, charge->most, currency, outcome);
@@ -504,7 +164,7 @@ apply_reversals(const Payment *payment, const Purchase *purchase,
 		StripeReversal *dispute = lfirst(lc);
 		int64		amount = dispute->taken ? dispute->amount : 0;
 
-		charged_back = plus(charged_back, amount);
+		charged_back = payment_facts_add(charged_back, amount);
 		if (amount == 0)
 			set_reversal(purchase, dispute->id, REVERSAL_WON,
 						 dispute->returned, currency, outcome);
@@ -543,9 +203,9 @@ write_reversals(const char *subject, const Payment *payment)
 	{
 		Charge	   *charge = lfirst(lc);
 
-		refunded = plus(refunded, refunded_of(charge));
-		json_int64(&charges, charge->id, refunded_of(charge));
-		if (refunded_of(charge) == 0)
+		refunded = payment_facts_add(refunded, payment_facts_refunded(charge));
+		json_int64(&charges, charge->id, payment_facts_refunded(charge));
+		if (payment_facts_refunded(charge) == 0)
 			json_int64(&withdrawn, charge->id, charge->most);
 	}
 	foreach(lc, payment->refunds)
@@ -564,7 +224,7 @@ write_reversals(const char *subject, const Payment *payment)
 		json_bool(&object, "lost", dispute->lost);
 		json_int64(&object, "returned", dispute->returned);
 		json_by_name(&disputes, dispute->id, &object);
-		disputed = plus(disputed, dispute->taken ? dispute->amount : 0);
+		disputed = payment_facts_add(disputed, dispute->taken ? dispute->amount : 0);
 	}
 	json_begin(&detail);
 	json_by_name(&detail, "charges", &charges);
@@ -590,12 +250,12 @@ apply_to_invoices(const Payment *payment, List *invoices,
 	foreach(lc, invoices)
 		stripe_apply_invoice(lfirst(lc), outcome);
 	foreach(lc, payment->charges)
-		refunded = plus(refunded, refunded_of(lfirst(lc)));
+		refunded = payment_facts_add(refunded, payment_facts_refunded(lfirst(lc)));
 	foreach(lc, payment->disputes)
 	{
 		StripeReversal *dispute = lfirst(lc);
 
-		charged_back = plus(charged_back, dispute->taken ? dispute->amount : 0);
+		charged_back = payment_facts_add(charged_back, dispute->taken ? dispute->amount : 0);
 	}
 	if (payment->charges != NIL)
 		json_int64(&outcome->detail, "refunded", refunded);
@@ -672,15 +332,12 @@ is_foreign(const Payment *payment)
 void
 stripe_apply_payment(const char *subject, List *events, StripeOutcome *outcome)
 {
-	Payment		payment = {.outcome = OUTCOME_NONE};
+	Payment		payment;
 	Purchase	purchase;
 	List	   *invoices;
 	bool		paid;
-	ListCell   *lc;
 
-	foreach(lc, events)
-		read_event(&payment, lfirst(lc));
-	sum_refunds(&payment);
+	payment_facts_read(&payment, events);
 	if (payment.charges != NIL || payment.disputes != NIL)
 		write_reversals(subject, &payment);
 
@@ -703,7 +360,7 @@ stripe_apply_payment(const char *subject, List *events, StripeOutcome *outcome)
 			wait_for(outcome, payment.reference ?
 					 psprintf("purchase \"%s\"", payment.reference) :
 					 "a reference to a purchase", "payment_unknown");
-		else if (is_reversed(&payment))
+		else if (payment_facts_is_reversed(&payment))
 			wait_for(outcome, "what the payment was for", "payment_unknown");
 		return;
 	}
@@ -713,7 +370,7 @@ stripe_apply_payment(const char *subject, List *events, StripeOutcome *outcome)
 		strcmp(text_to_cstring(purchase.payment_reference), subject) != 0 &&
 		!is_of_invoice(subject, &purchase))
 	{
-		if (is_all_returned(&payment))
+		if (payment_facts_is_all_returned(&payment))
 			outcome->applied = true;
 		else
 			wait_for(outcome, psprintf("a purchase of its own: \"%s\" has been paid by another payment",
