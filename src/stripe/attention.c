@@ -12,6 +12,7 @@
 #include "ledger/ledger.h"
 #include "store/statements.h"
 #include "stripe/billing.h"
+#include "stripe/facts.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -122,6 +123,7 @@ credits_stripe_invoice_lines(PG_FUNCTION_ARGS)
 	StripeOutcome outcome;
 	char	   *waiting;
 	JsonObject	facts;
+	Jsonb	   *read;
 
 	stripe_lock_tables("credits_stripe_invoice_lines()");
 	/* without leaving a row for an id that nobody knows */
@@ -136,9 +138,12 @@ credits_stripe_invoice_lines(PG_FUNCTION_ARGS)
 		elog(ERROR, "invoice \"%s\" is gone", id);
 	json_begin(&facts);
 	stripe_add_lines(&facts, lines);
+	read = json_document(&facts);
+	if (facts_out_of_range(&read->root))
+		refuse_lines("A number in them is not whole, or too large.");
 	fold.billed = billing_subscription(invoice.subscription);
 	invoice.complete = invoice.completed = true;
-	fold_lines(&fold, &invoice, &json_document(&facts)->root);
+	fold_lines(&fold, &invoice, &read->root);
 	billing_write(&invoices_table, &invoice);
 	fold.invoices = billing_add_invoice(fold.invoices, id);
 	stripe_apply_fold(&fold, waiting, &outcome);

@@ -320,6 +320,25 @@ facts_copy_text(JsonObject *json, const char *key, JsonbContainer *object,
 }
 
 /*
+ * Reads the whole number at a path, for the facts.  Returns false if there is
+ * none.  If there is another number, the facts say so: it must not be taken for
+ * none.
+ */
+bool
+facts_int64(JsonObject *json, JsonbContainer *object, const char *path,
+			int64 *number)
+{
+	JsonbValue *value;
+
+	if (stripe_int64(object, path, number))
+		return true;
+	value = stripe_get(object, path);
+	if (value && value->type == jbvNumeric)
+		json_bool(json, OUT_OF_RANGE, true);
+	return false;
+}
+
+/*
  * Copies the number at a path to the facts, if there is one.
  */
 void
@@ -328,7 +347,7 @@ facts_copy_int64(JsonObject *json, const char *key, JsonbContainer *object,
 {
 	int64		value;
 
-	if (stripe_int64(object, path, &value))
+	if (facts_int64(json, object, path, &value))
 		json_int64(json, key, value);
 }
 
@@ -443,7 +462,7 @@ facts_read_subscription(JsonObject *json, JsonbContainer *o,
 		facts_copy_text(&line, "item", item, "id");
 		/* no proration will bill it */
 		if (invoice_facts_is_metered(item) ||
-			(stripe_int64(item, "quantity", &quantity) && quantity == 0))
+			(facts_int64(&line, item, "quantity", &quantity) && quantity == 0))
 			json_bool(&line, "unbilled", true);
 		facts_add(&line, "price", facts_either(item, "price", "plan"));
 		facts_add(&line, "product",
@@ -541,6 +560,32 @@ is_negative(const StripeEvent *event)
 }
 
 /*
+ * Returns whether facts leave a number out that is no whole one, or too large.
+ */
+bool
+facts_out_of_range(JsonbContainer *facts)
+{
+	static const char *const parts[] = {"lines", "items"};
+	int			i;
+
+	if (stripe_true(facts, OUT_OF_RANGE))
+		return true;
+	for (i = 0; i < (int) lengthof(parts); i++)
+	{
+		JsonbContainer *array = facts_array(facts, parts[i]);
+		uint32		n;
+
+		for (n = 0; array && n < JsonContainerSize(array); n++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (stripe_true(facts_element(array, n), OUT_OF_RANGE))
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
  * Reads an event from its payload.  Returns what is wrong with it, NULL if it is
  * one of Stripe's events.
  */
@@ -586,7 +631,7 @@ stripe_read_event(Jsonb *payload, StripeEvent *event)
 	event->facts = json_document(&json);
 	if (is_negative(event))
 		return "an amount in it is negative";
-	if (stripe_true(&event->facts->root, "too_large"))
-		return "its amounts are too large";
+	if (facts_out_of_range(&event->facts->root))
+		return "a number in it is not whole, or too large";
 	return NULL;
 }

@@ -9,6 +9,9 @@
 
 #pragma GCC visibility push(hidden)
 
+/* the key of facts that leave a number out, since it is no int64 */
+#define OUT_OF_RANGE "out_of_range"
+
 /* What follows from the type of an event alone */
 typedef struct EventType
 {
@@ -33,6 +36,9 @@ extern void facts_add_array(JsonObject *json, const char *key,
 							const JsonArray *array);
 extern void facts_copy_text(JsonObject *json, const char *key,
 							JsonbContainer *object, const char *path);
+extern bool facts_int64(JsonObject *json, JsonbContainer *object,
+						const char *path, int64 *number);
+extern bool facts_out_of_range(JsonbContainer *facts);
 extern void facts_copy_int64(JsonObject *json, const char *key,
 							 JsonbContainer *object, const char *path);
 

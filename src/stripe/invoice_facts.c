@@ -128,25 +128,30 @@ invoice_facts_is_metered(JsonbContainer *line)
 }
 
 /*
- * Returns the sum of the amounts in an array.
+ * Adds the sum of the discounts of a line to its facts, if it has any.
  */
-static int64
-sum_amounts(JsonbContainer *array, const char *path)
+static void
+add_discount(JsonObject *json, JsonbContainer *line)
 {
+	JsonbContainer *discounts = facts_array(line, "discount_amounts");
 	int64		sum = 0;
 	uint32		i;
 
-	for (i = 0; array && i < JsonContainerSize(array); i++)
+	for (i = 0; discounts && i < JsonContainerSize(discounts); i++)
 	{
-		JsonbContainer *element = facts_element(array, i);
+		JsonbContainer *discount = facts_element(discounts, i);
 		int64		amount;
 
 		CHECK_FOR_INTERRUPTS();
-		if (element && stripe_int64(element, path, &amount) &&
+		if (discount && facts_int64(json, discount, "amount", &amount) &&
 			pg_add_s64_overflow(sum, amount, &sum))
-			return 0;
+		{
+			json_bool(json, OUT_OF_RANGE, true);
+			return;
+		}
 	}
-	return sum;
+	if (sum != 0)
+		json_int64(json, "discount", sum);
 }
 
 /*
@@ -156,9 +161,6 @@ sum_amounts(JsonbContainer *array, const char *path)
 static void
 add_line(JsonObject *json, JsonbContainer *line)
 {
-	int64		discount = sum_amounts(facts_array(line, "discount_amounts"),
-									   "amount");
-
 	facts_add(json, "item",
 			  FIRST_TEXT(line, "subscription_item",
 						 "parent.subscription_item_details.subscription_item",
@@ -175,8 +177,7 @@ add_line(JsonObject *json, JsonbContainer *line)
 	facts_copy_int64(json, "end", line, "period.end");
 	facts_copy_int64(json, "amount", line, "amount");
 	facts_copy_int64(json, "quantity", line, "quantity");
-	if (discount != 0)
-		json_int64(json, "discount", discount);
+	add_discount(json, line);
 	if (is_priced(line))
 		json_bool(json, "priced", true);
 	if (is_credit(line))
@@ -345,7 +346,7 @@ add_refunds(JsonObject *json, JsonbContainer *o)
 			continue;
 		id = stripe_text(refund, "refund");
 		if (facts_is_id(id) &&
-			stripe_int64(refund, "amount_refunded", &amount))
+			facts_int64(json, refund, "amount_refunded", &amount))
 			json_int64(&object, id, amount);
 	}
 	if (object.nmembers == 0 && facts_is_id(single))
@@ -353,10 +354,10 @@ add_refunds(JsonObject *json, JsonbContainer *o)
 		int64		amount;
 		int64		outside;
 
-		if (!stripe_int64(o, "amount", &amount))
+		if (!facts_int64(json, o, "amount", &amount))
 			amount = 0;
-		if (stripe_int64(o, "out_of_band_amount", &outside) && outside > 0)
-			amount -= outside;
+		if (facts_int64(json, o, "out_of_band_amount", &outside) && outside > 0)
+			amount = Max(amount, 0) - outside;
 		json_int64(&object, single, Max(amount, 0));
 	}
 	if (object.nmembers > 0)
@@ -391,7 +392,7 @@ add_credited(JsonObject *json, JsonbContainer *o)
 		int64		amount;
 
 		CHECK_FOR_INTERRUPTS();
-		if (line == NULL || !stripe_int64(line, "amount", &amount))
+		if (line == NULL || !facts_int64(json, line, "amount", &amount))
 			continue;
 		sum = add(sum, number(amount));
 		id = stripe_text(line, "invoice_line_item");
@@ -409,24 +410,24 @@ add_credited(JsonObject *json, JsonbContainer *o)
 	}
 	if (lines == NULL || JsonContainerSize(lines) == 0)
 	{
-		if (stripe_int64(o, "amount", &total))
+		if (facts_int64(json, o, "amount", &total))
 			custom = number(total);
 	}
 	else
 	{
 		if (stripe_true(o, "lines.has_more") &&
-			stripe_int64(o, "subtotal", &total) &&
+			facts_int64(json, o, "subtotal", &total) &&
 			compare(subtotal = number(total), sum) > 0)
 		{
 			custom = add(custom, subtract(subtotal, sum));
 			sum = subtotal;
 		}
 		if (compare(custom, number(0)) > 0 && compare(custom, sum) <= 0 &&
-			stripe_int64(o, "amount", &total))
+			facts_int64(json, o, "amount", &total))
 			custom = divide(multiply(custom, number(Max(total, 0))), sum, true);
 	}
 	if (compare(custom, number(PG_INT64_MAX)) > 0)
-		json_bool(json, "too_large", true);
+		json_bool(json, OUT_OF_RANGE, true);
 	else if (compare(custom, number(0)) > 0)
 		json_int64(json, "custom",
 				   DatumGetInt64(DirectFunctionCall1(numeric_int8, custom)));
