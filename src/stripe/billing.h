@@ -18,6 +18,8 @@
 #include "subscribe/paid_parts.h"
 #include "subscribe/subscribe.h"
 
+#include "utils/hsearch.h"
+
 #pragma GCC visibility push(hidden)
 
 /* When an event happened that a row was taken from */
@@ -248,10 +250,25 @@ typedef struct FundedPart
 	bool		credits;		/* does one of its lines credit another? */
 } FundedPart;
 
+/* Invoices of a subscription that are counted together, in order */
+typedef struct Funding
+{
+	HTAB	   *invoices;		/* those that are counted, or to be; NULL if
+								 * there are none */
+	List	   *references;		/* text *, of those that are counted */
+	List	   *parts;			/* PaidPart *, which these have now */
+	List	   *sums;			/* what earlier ones make of periods */
+	List	   *followed;		/* TimestampTz *, the ends of periods that may
+								 * have paid for others, which are known */
+} Funding;
+
 /* funding.c: invoices that are paid for by their own credits */
 extern bool funding_is_earlier(const Invoice *a, const Invoice *b);
+extern void funding_begin(Funding *funding);
+extern bool funding_expect(Funding *funding, const char *reference);
+extern void funding_count(Funding *funding, const char *reference);
 extern void funding_apply(int64 subscription_id, const Invoice *invoice,
-						  List *own, List *references, List *parts);
+						  List *own, Funding *funding);
 
 /* shares.c: what invoices come to */
 extern bool shares_apply(Billed *billed, int64 account_id, List *invoices,

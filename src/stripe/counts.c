@@ -537,12 +537,13 @@ mapping_of(List **mappings, const Billed *billed, const Line *line)
 }
 
 /*
- * Computes the parts of an invoice, and returns them.  Of the others, parts with
- * one of the references are those in the list, and not those that are stored.
+ * Computes the parts of an invoice, and returns them.  funding has the others that
+ * are counted; NULL if none are.
  */
 List *
-counts_invoice(Count *count, List **mappings, List *references, List *parts)
+counts_invoice(Count *count, List **mappings, Funding *funding)
 {
+	Funding		none = {0};
 	List	   *own = NIL;
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -577,8 +578,8 @@ counts_invoice(Count *count, List **mappings, List *references, List *parts)
 		result = lappend(result, funded->part);
 	}
 	if (count->found)
-		funding_apply(count->billed->id, &count->invoice, own, references,
-					  parts);
+		funding_apply(count->billed->id, &count->invoice, own,
+					  funding ? funding : &none);
 	foreach(lc, count->lines)
 	{
 		if (((Line *) lfirst(lc))->altered && !count->only_look)

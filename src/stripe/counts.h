@@ -46,8 +46,7 @@ typedef struct Count
 } Count;
 
 extern Count *counts_begin(Billed *billed, const char *reference);
-extern List *counts_invoice(Count *count, List **mappings, List *references,
-							List *parts);
+extern List *counts_invoice(Count *count, List **mappings, Funding *funding);
 
 #pragma GCC visibility pop
 

@@ -45,21 +45,85 @@ funding_is_earlier(const Invoice *a, const Invoice *b)
 	return strcmp(a->invoice, b->invoice) < 0;
 }
 
+/* An invoice that is counted together with others, or is to be */
+typedef struct FundingInvoice
+{
+	char		reference[MAX_NAME_BYTES + 1];	/* hash key */
+	bool		counted;
+} FundingInvoice;
+
+/* What invoices before one make of the period that ends at an instant */
+typedef struct EarlierSums
+{
+	TimestampTz ends_at;
+	Invoice		invoice;
+	int			nreferences;	/* how many were counted by then */
+	int			nparts;			/* and how many parts they had */
+	PaidSums	sums;
+} EarlierSums;
+
 /*
- * Returns whether a text is in a list.
+ * Begins to count invoices together.
+ */
+void
+funding_begin(Funding *funding)
+{
+	HASHCTL		ctl = {
+		.keysize = MAX_NAME_BYTES + 1,
+		.entrysize = sizeof(FundingInvoice),
+		.hcxt = CurrentMemoryContext
+	};
+
+	memset(funding, 0, sizeof(Funding));
+	funding->invoices = hash_create("credits invoices counted", 16, &ctl,
+									HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+/*
+ * Notes that an invoice is to be counted.  Returns false if it was noted before.
+ */
+bool
+funding_expect(Funding *funding, const char *reference)
+{
+	bool		found;
+	FundingInvoice *invoice = hash_search(funding->invoices, reference,
+										  HASH_ENTER, &found);
+
+	if (!found)
+		invoice->counted = false;
+	return !found;
+}
+
+/*
+ * Notes that an invoice is counted: its parts are not those that are stored any
+ * more.
+ */
+void
+funding_count(Funding *funding, const char *reference)
+{
+	FundingInvoice *invoice = hash_search(funding->invoices, reference,
+										  HASH_ENTER, NULL);
+
+	invoice->counted = true;
+	funding->references = lappend(funding->references,
+								  cstring_to_text(*reference ? reference :
+												  PENDING_REFERENCE));
+}
+
+/*
+ * Returns whether a stored part is of an invoice that is counted.
  */
 static bool
-has_text(List *texts, text *wanted)
+is_counted(const Funding *funding, const PaidPart *part)
 {
-	ListCell   *lc;
+	char	   *reference = text_to_cstring(part->reference);
+	FundingInvoice *invoice = NULL;
 
-	foreach(lc, texts)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (same_text(lfirst(lc), wanted))
-			return true;
-	}
-	return false;
+	if (strcmp(reference, PENDING_REFERENCE) == 0)
+		reference = "";
+	if (funding->invoices)
+		invoice = hash_search(funding->invoices, reference, HASH_FIND, NULL);
+	return invoice && invoice->counted;
 }
 
 /*
@@ -98,12 +162,12 @@ may_be_reversed(const Period *period, TimestampTz ends_at, List *parts)
 }
 
 /*
- * Sums up what earlier invoices make of a period, as the parts are stored that
- * have none of the references.  Reads all of them.
+ * Sums up what earlier invoices make of a period, as the parts are stored that are
+ * of none that is counted.  Reads all of them.
  */
 static void
 sum_stored(int64 subscription_id, const Invoice *invoice, TimestampTz ends_at,
-		   List *references, Snapshot snapshot, PaidSums *sums)
+		   const Funding *funding, Snapshot snapshot, PaidSums *sums)
 {
 	ListCell   *lc;
 
@@ -113,19 +177,18 @@ sum_stored(int64 subscription_id, const Invoice *invoice, TimestampTz ends_at,
 		PaidPart   *part = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
-		if (is_of_earlier(part, invoice) &&
-			!has_text(references, part->reference))
+		if (is_of_earlier(part, invoice) && !is_counted(funding, part))
 			part_sums_add(sums, part);
 	}
 }
 
 /*
  * Removes the parts that a scan finds from the sums, except those that are of an
- * earlier invoice and have none of the references.  Returns false if the sums
- * cannot be told that way.
+ * earlier invoice, or of one that is counted.  Returns false if the sums cannot be
+ * told that way.
  */
 static bool
-remove_others(StoreScan *scan, const Invoice *invoice, List *references,
+remove_others(StoreScan *scan, const Invoice *invoice, const Funding *funding,
 			  PaidSums *sums)
 {
 	PartRow		row;
@@ -135,8 +198,8 @@ remove_others(StoreScan *scan, const Invoice *invoice, List *references,
 	{
 		CHECK_FOR_INTERRUPTS();
 		/* these are removed one by one */
-		if (has_text(references, row.part.reference) ||
-			is_of_earlier(&row.part, invoice))
+		if (is_of_earlier(&row.part, invoice) ||
+			is_counted(funding, &row.part))
 			continue;
 		known = part_sums_remove(sums, &row.part);
 	}
@@ -145,76 +208,177 @@ remove_others(StoreScan *scan, const Invoice *invoice, List *references,
 }
 
 /*
+ * Removes the stored parts of invoices that are counted, from the nth of them on,
+ * from the sums over a period.  Unless that is NULL, only parts of invoices before
+ * the given one are in these.  Returns false if the sums cannot be told that way.
+ */
+static bool
+remove_counted(int64 subscription_id, TimestampTz ends_at,
+			   const Funding *funding, int n, const Invoice *before,
+			   Snapshot snapshot, PaidSums *sums)
+{
+	PartRow		row;
+
+	for (; n < list_length(funding->references); n++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (scan_find(NULL, &paid_parts_by_end, snapshot, &row,
+					  BY_INT64(subscription_id), BY_TIME(ends_at),
+					  BY_TEXT(list_nth(funding->references, n))) &&
+			(before == NULL || is_of_earlier(&row.part, before)) &&
+			!part_sums_remove(sums, &row.part))
+			return false;
+	}
+	return true;
+}
+
+/*
  * The same by the sums that the period has: without what later invoices make of
- * it, what does not come from one, and the parts that have one of the references.
+ * it, what does not come from one, and the stored parts of those that are counted.
  * Returns false if that cannot be told.
  */
 static bool
-sum_by_period(const Period *period, const Invoice *invoice, List *references,
-			  Snapshot snapshot, PaidSums *sums)
+sum_by_period(const Period *period, const Invoice *invoice,
+			  const Funding *funding, Snapshot snapshot, PaidSums *sums)
 {
 	StoreScan	scan;
-	PartRow		row;
-	ListCell   *lc;
 
 	sums->positive = period->paid;
 	sums->credited = period->credited;
 	sums->reversed = period->reversed;
-	foreach(lc, references)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (scan_find(NULL, &paid_parts_by_end, snapshot, &row,
-					  BY_INT64(period->subscription_id),
-					  BY_TIME(period->ends_at),
-					  BY_TEXT(lfirst(lc))) &&
-			!part_sums_remove(sums, &row.part))
-			return false;
-	}
+	if (!remove_counted(period->subscription_id, period->ends_at, funding, 0,
+						NULL, snapshot, sums))
+		return false;
 	scan_begin(&scan, NULL, &paid_parts_by_finalized_at, snapshot,
 			   BY_INT64(period->subscription_id), BY_TIME(period->ends_at),
 			   BY_NULL(TIMESTAMPTZOID));
-	if (!remove_others(&scan, invoice, references, sums))
+	if (!remove_others(&scan, invoice, funding, sums))
 		return false;
 	scan_begin(&scan, NULL, &paid_parts_by_finalized_at, snapshot,
 			   BY_INT64(period->subscription_id), BY_TIME(period->ends_at),
 			   BY_TIME_FROM(invoice->finalized_at));
-	return remove_others(&scan, invoice, references, sums);
+	return remove_others(&scan, invoice, funding, sums);
 }
 
 /*
- * Sums up what earlier invoices make of the period of a part.  Parts with one of
- * the references are those in the list, and not those that are stored.  There can
- * be very many, so they are told from the sums of the period, of which there are
- * none if nothing has gone back: then it makes no difference what was paid with
- * them, and the sums are 0.
+ * Adds the parts that counted invoices have now, from the nth of them on, to the
+ * sums over a period, if they are of an earlier invoice.
+ */
+static void
+add_counted(const Funding *funding, int n, const Invoice *invoice,
+			TimestampTz ends_at, PaidSums *sums)
+{
+	for (; n < list_length(funding->parts); n++)
+	{
+		PaidPart   *part = list_nth(funding->parts, n);
+
+		CHECK_FOR_INTERRUPTS();
+		if (part->ends_at == ends_at && is_of_earlier(part, invoice))
+			part_sums_add(sums, part);
+	}
+}
+
+/*
+ * Goes on from the sums of an earlier invoice to those of a later one.  Returns
+ * false if they cannot be told that way.
+ */
+static bool
+go_on(EarlierSums *earlier, int64 subscription_id, const Invoice *invoice,
+	  const Funding *funding, Snapshot snapshot)
+{
+	StoreScan	scan;
+	PartRow		row;
+
+	if (funding_is_earlier(invoice, &earlier->invoice) ||
+		!remove_counted(subscription_id, earlier->ends_at, funding,
+						earlier->nreferences, &earlier->invoice, snapshot,
+						&earlier->sums))
+		return false;
+	scan_begin(&scan, NULL, &paid_parts_by_finalized_at, snapshot,
+			   BY_INT64(subscription_id), BY_TIME(earlier->ends_at),
+			   BY_TIME_FROM(earlier->invoice.finalized_at));
+	while (scan_peek(&scan, ForwardScanDirection, &row) &&
+		   row.part.finalized_at <= invoice->finalized_at)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (is_of_earlier(&row.part, invoice) &&
+			!is_of_earlier(&row.part, &earlier->invoice) &&
+			!is_counted(funding, &row.part))
+			part_sums_add(&earlier->sums, &row.part);
+	}
+	scan_end(&scan);
+	add_counted(funding, earlier->nparts, invoice, earlier->ends_at,
+				&earlier->sums);
+	return true;
+}
+
+/*
+ * Returns the sums that an earlier invoice had of the period that ends at an
+ * instant, NULL if none had.
+ */
+static EarlierSums *
+find_earlier(const Funding *funding, TimestampTz ends_at)
+{
+	ListCell   *lc;
+
+	foreach(lc, funding->sums)
+	{
+		EarlierSums *earlier = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (earlier->ends_at == ends_at)
+			return earlier;
+	}
+	return NULL;
+}
+
+/*
+ * Sums up what earlier invoices make of the period of a part.  Those that are
+ * counted have the parts in the list, and not those that are stored.  There can be
+ * very many, so they are told from the sums of the period, of which there are none
+ * if nothing has gone back: then it makes no difference what was paid with them,
+ * and the sums are 0.  Invoices are counted in order, so each goes on where the one
+ * before was.
  */
 static void
 sum_earlier(int64 subscription_id, const Invoice *invoice, const PaidPart *own,
-			List *references, List *parts, PaidSums *sums)
+			Funding *funding, PaidSums *sums)
 {
 	Snapshot	snapshot = RegisterSnapshot(billing_snapshot());
-	Period		row;
-	Period	   *period = periods_read_paid(snapshot, subscription_id,
-										   own->ends_at, &row) ? &row : NULL;
-	bool		may = may_be_reversed(period, own->ends_at, parts);
-	ListCell   *lc;
+	EarlierSums *earlier = find_earlier(funding, own->ends_at);
+	bool		known = earlier != NULL &&
+		go_on(earlier, subscription_id, invoice, funding, snapshot);
 
-	part_sums_begin(sums);
-	if (may && (period == NULL ||
-				!sum_by_period(period, invoice, references, snapshot, sums)))
-		sum_stored(subscription_id, invoice, own->ends_at, references, snapshot,
-				   sums);
-	UnregisterSnapshot(snapshot);
-	if (!may)
-		return;
-	foreach(lc, parts)
+	if (!known)
 	{
-		PaidPart   *part = lfirst(lc);
+		Period		row;
+		Period	   *period = periods_read_paid(snapshot, subscription_id,
+											   own->ends_at, &row) ? &row : NULL;
 
-		CHECK_FOR_INTERRUPTS();
-		if (part->ends_at == own->ends_at && is_of_earlier(part, invoice))
-			part_sums_add(sums, part);
+		part_sums_begin(sums);
+		if (!may_be_reversed(period, own->ends_at, funding->parts))
+		{
+			UnregisterSnapshot(snapshot);
+			return;
+		}
+		if (period == NULL ||
+			!sum_by_period(period, invoice, funding, snapshot, sums))
+			sum_stored(subscription_id, invoice, own->ends_at, funding, snapshot,
+					   sums);
+		add_counted(funding, 0, invoice, own->ends_at, sums);
+		if (earlier == NULL)
+		{
+			earlier = palloc(sizeof(EarlierSums));
+			earlier->ends_at = own->ends_at;
+			funding->sums = lappend(funding->sums, earlier);
+		}
+		earlier->sums = *sums;
 	}
+	UnregisterSnapshot(snapshot);
+	earlier->invoice = *invoice;
+	earlier->nreferences = list_length(funding->references);
+	earlier->nparts = list_length(funding->parts);
+	*sums = earlier->sums;
 }
 
 /*
@@ -238,7 +402,7 @@ reverse_more(PaidPart *part, Datum share, Datum share_of)
  */
 void
 funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
-			  List *references, List *parts)
+			  Funding *funding)
 {
 	Datum		bought = number(0);
 	Datum		credited = number(0);
@@ -263,8 +427,7 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 
 			/* more credits for no more money: the period's own has paid them */
 			funded->part->funds = true;
-			sum_earlier(subscription_id, invoice, funded->part, references,
-						parts, &sums);
+			sum_earlier(subscription_id, invoice, funded->part, funding, &sums);
 			due = Max(sums.positive - sums.credited, 0);
 			/* Stripe can credit more than was ever paid: then all of it has */
 			if (due == 0)
@@ -291,8 +454,7 @@ funding_apply(int64 subscription_id, const Invoice *invoice, List *own,
 		funded->part->funds = true;
 		if (funded->amount >= 0)
 			continue;
-		sum_earlier(subscription_id, invoice, funded->part, references, parts,
-					&sums);
+		sum_earlier(subscription_id, invoice, funded->part, funding, &sums);
 		due = Max(sums.positive - sums.credited, 0);
 		/* Stripe can credit more than is due, and than was ever paid */
 		of = Min(-funded->part->credits, sums.positive);

@@ -46,7 +46,7 @@ shares_look(Billed *billed, const char *reference, Snapshot snapshot)
 		Count	   *count = counts_begin(billed, reference);
 
 		count->only_look = true;
-		parts = counts_invoice(count, &mappings, NIL, NIL);
+		parts = counts_invoice(count, &mappings, NULL);
 	}
 	PG_FINALLY();
 	{
@@ -93,7 +93,7 @@ shares_note(Billed *billed, List *invoices, StripeOutcome *outcome)
 
 		CHECK_FOR_INTERRUPTS();
 		count->only_note = true;
-		(void) counts_invoice(count, &mappings, NIL, NIL);
+		(void) counts_invoice(count, &mappings, NULL);
 		foreach(lc2, count->groups)
 		{
 			LineGroup  *group = lfirst(lc2);
@@ -129,13 +129,37 @@ compare_counts(const ListCell *a, const ListCell *b)
 }
 
 /*
+ * Returns whether the invoices that are paid for with a period are looked for
+ * already, and notes that they are.
+ */
+static bool
+is_followed(Funding *funding, TimestampTz ends_at)
+{
+	TimestampTz *followed;
+	ListCell   *lc;
+
+	foreach(lc, funding->followed)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (*(TimestampTz *) lfirst(lc) == ends_at)
+			return true;
+	}
+	followed = palloc(sizeof(TimestampTz));
+	*followed = ends_at;
+	funding->followed = lappend(funding->followed, followed);
+	return false;
+}
+
+/*
  * Adds to what is to be counted, which is in order, the later invoices that are
- * paid for with the periods of an invoice.  parts are those that it has now.
+ * paid for with the periods of an invoice.  parts are those that it has now.  Of
+ * invoices that come after another one, it is known which these are: they are
+ * among those that come after that one.
  */
 static List *
-add_funded(List *counts, const Count *count, List *parts)
+add_funded(List *counts, const Count *count, List *parts, Funding *funding)
 {
-	List	   *invoices = NIL;
+	bool		added = false;
 	ListCell   *lc;
 	ListCell   *lc2;
 
@@ -147,31 +171,31 @@ add_funded(List *counts, const Count *count, List *parts)
 						parts);
 	foreach(lc, parts)
 	{
-		foreach(lc2, part_rows_funding(count->billed->id,
-									   ((PaidPart *) lfirst(lc))->ends_at,
+		TimestampTz ends_at = ((PaidPart *) lfirst(lc))->ends_at;
+
+		CHECK_FOR_INTERRUPTS();
+		if (is_followed(funding, ends_at))
+			continue;
+		foreach(lc2, part_rows_funding(count->billed->id, ends_at,
 									   count->invoice.finalized_at,
 									   billing_snapshot()))
-			invoices = billing_add_invoice(invoices,
-										   text_to_cstring(((PaidPart *) lfirst(lc2))->reference));
-	}
-	foreach(lc, invoices)
-	{
-		Count	   *funded = counts_begin(count->billed, lfirst(lc));
-		bool		known = !funded->found ||
-			!funding_is_earlier(&count->invoice, &funded->invoice);
-
-		foreach(lc2, counts)
 		{
+			char	   *reference = text_to_cstring(((PaidPart *) lfirst(lc2))->reference);
+			Count	   *funded;
+
 			CHECK_FOR_INTERRUPTS();
-			if (strcmp(((Count *) lfirst(lc2))->reference,
-					   funded->reference) == 0)
-				known = true;
+			if (!funding_expect(funding, reference))
+				continue;
+			funded = counts_begin(count->billed, reference);
+			if (!funded->found ||
+				!funding_is_earlier(&count->invoice, &funded->invoice))
+				continue;
+			counts = lappend(counts, funded);
+			added = true;
 		}
-		if (known)
-			continue;
-		counts = lappend(counts, funded);
-		list_sort(counts, compare_counts);
 	}
+	if (added)
+		list_sort(counts, compare_counts);
 	return counts;
 }
 
@@ -184,16 +208,19 @@ shares_apply(Billed *billed, int64 account_id, List *invoices,
 			 StripeOutcome *outcome)
 {
 	List	   *counts = NIL;
-	List	   *references = NIL;
-	List	   *parts = NIL;
 	List	   *mappings = NIL;
+	Funding		funding;
 	Receipt		receipt = {0};
 	ListCell   *lc;
 
 	if (invoices == NIL)
 		return true;
+	funding_begin(&funding);
 	foreach(lc, invoices)
+	{
+		(void) funding_expect(&funding, lfirst(lc));
 		counts = lappend(counts, counts_begin(billed, lfirst(lc)));
+	}
 	list_sort(counts, compare_counts);
 	while (counts != NIL)
 	{
@@ -202,16 +229,15 @@ shares_apply(Billed *billed, int64 account_id, List *invoices,
 
 		CHECK_FOR_INTERRUPTS();
 		counts = list_delete_first(counts);
-		references = lappend(references,
-							 cstring_to_text(*count->reference ?
-											 count->reference : PENDING_REFERENCE));
-		own = counts_invoice(count, &mappings, references, parts);
-		counts = add_funded(counts, count, own);
-		parts = list_concat(parts, own);
+		funding_count(&funding, count->reference);
+		own = counts_invoice(count, &mappings, &funding);
+		counts = add_funded(counts, count, own, &funding);
+		funding.parts = list_concat(funding.parts, own);
 		if (count->found && count->invoice.status == INVOICE_PAID)
 			invoice_payments_record(&count->invoice, account_id, outcome);
 	}
-	if (paid_parts_set(billed->id, references, parts, &receipt))
+	if (paid_parts_set(billed->id, funding.references, funding.parts,
+					   &receipt))
 	{
 		outcome->changed = true;
 		if (receipt.transaction_id != 0)
