@@ -22,6 +22,8 @@ CREATE TABLE credits.grants (
 	lost bigint,
 	group_id bigint,
 	all_claimed boolean,
+	lost_claimed boolean,
+	group_owed bigint,
 	CONSTRAINT grants_not_negative
 		CHECK (remaining >= 0 AND remaining <= amount AND lost >= 0)
 ) WITH (fillfactor = 60);
@@ -36,18 +38,16 @@ CREATE INDEX grants_burn_order_idx ON credits.grants
 CREATE INDEX grants_effective_at_idx ON credits.grants
 	(account_id, effective_at, priority, expires_at, id)
 	WHERE status = 'pending';
--- what a change within a period of a subscription looks for among its grants, of
--- which there may be many
 CREATE INDEX grants_group_id_idx ON credits.grants (group_id, id)
 	WHERE group_id IS NOT NULL;
-CREATE INDEX grants_group_unclaimed_idx ON credits.grants (group_id, id)
+-- what a change within a period of a subscription looks for among its grants, of
+-- which there may be many
+CREATE INDEX grants_group_unclaimed_idx ON credits.grants (group_id, expires_at, id)
 	WHERE group_id IS NOT NULL AND all_claimed IS NULL;
-CREATE INDEX grants_group_left_idx ON credits.grants (group_id, id)
+CREATE INDEX grants_group_left_idx ON credits.grants (group_id, expires_at, id)
 	WHERE group_id IS NOT NULL AND status IN ('open', 'pending');
-CREATE INDEX grants_group_lost_idx ON credits.grants (group_id, id)
-	WHERE group_id IS NOT NULL AND lost > 0;
-CREATE INDEX grants_group_claimable_idx ON credits.grants (group_id, id)
-	WHERE group_id IS NOT NULL AND lost > 0 AND all_claimed IS NULL;
+CREATE INDEX grants_group_lost_idx ON credits.grants (group_id, expires_at, id)
+	WHERE group_id IS NOT NULL AND lost > 0 AND lost_claimed IS NULL;
 
 COMMENT ON TABLE credits.grants IS
 	'one row per grant; they burn by priority (lower first), then earliest expiry (never-expiring last), then earliest effective, then id';
@@ -64,6 +64,10 @@ COMMENT ON COLUMN credits.grants.group_id IS
 	'of the grants of a period of a subscription, the one that it began with; NULL for others';
 COMMENT ON COLUMN credits.grants.all_claimed IS
 	'true if all of a grant with a group is claimed, see credits.debts; otherwise NULL';
+COMMENT ON COLUMN credits.grants.lost_claimed IS
+	'true if a grant with a group has lost something and all of that is claimed; otherwise NULL';
+COMMENT ON COLUMN credits.grants.group_owed IS
+	'of a grant with which a group began: what all of them owe, or other grants have paid for them; NULL if nothing';
 COMMENT ON COLUMN credits.grants.price IS 'total paid for it, in currency (ISO 4217)';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.grants', '');

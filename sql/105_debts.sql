@@ -10,6 +10,7 @@ CREATE TABLE credits.debts (
 	paid bigint NOT NULL,
 	payers bigint[],
 	group_id bigint,
+	lasts_until timestamptz,
 	CONSTRAINT debts_not_negative
 		CHECK (gone >= 0 AND owed >= 0 AND paid >= 0
 			AND claimed >= gone + owed + paid)
@@ -18,11 +19,11 @@ CREATE TABLE credits.debts (
 ALTER TABLE credits.debts ADD CONSTRAINT debts_pkey PRIMARY KEY (grant_id);
 CREATE INDEX debts_account_id_idx ON credits.debts (account_id, grant_id);
 CREATE INDEX debts_owed_idx ON credits.debts (account_id, grant_id) WHERE owed > 0;
-CREATE INDEX debts_group_gone_idx ON credits.debts (group_id, grant_id)
+CREATE INDEX debts_group_gone_idx ON credits.debts (group_id, lasts_until, grant_id)
 	WHERE group_id IS NOT NULL AND gone > 0;
-CREATE INDEX debts_group_taken_idx ON credits.debts (group_id, grant_id)
+CREATE INDEX debts_group_taken_idx ON credits.debts (group_id, lasts_until, grant_id)
 	WHERE group_id IS NOT NULL AND claimed > gone + owed + paid;
-CREATE INDEX debts_group_owed_idx ON credits.debts (group_id, grant_id)
+CREATE INDEX debts_group_owed_idx ON credits.debts (group_id, lasts_until, grant_id)
 	WHERE group_id IS NOT NULL AND owed + paid > 0;
 
 COMMENT ON TABLE credits.debts IS
@@ -36,6 +37,8 @@ COMMENT ON COLUMN credits.debts.owed IS
 COMMENT ON COLUMN credits.debts.paid IS 'the part of it that was owed and that other grants have paid';
 COMMENT ON COLUMN credits.debts.payers IS 'the grants that paid it: {{grant, amount}, ...}';
 COMMENT ON COLUMN credits.debts.group_id IS 'that of the grant';
+COMMENT ON COLUMN credits.debts.lasts_until IS
+	'of a grant with a group: when it expires, or was to before a refund''s grace; NULL if never';
 
 SELECT pg_catalog.pg_extension_config_dump('credits.debts', '');
 GRANT SELECT ON credits.debts TO credits_admin, credits_auditor;

@@ -21,7 +21,10 @@ CREATE TABLE credits.paid_parts (
 
 ALTER TABLE credits.paid_parts ADD CONSTRAINT paid_parts_pkey
 	PRIMARY KEY (subscription_id, ends_at, reference);
-CREATE INDEX paid_parts_starts_at_idx ON credits.paid_parts (subscription_id, ends_at, starts_at);
+-- with which part a period begins: of several that begin then, the one that gives most
+CREATE INDEX paid_parts_starts_at_idx ON credits.paid_parts
+	(subscription_id, ends_at, starts_at, (- credits), plan_id)
+	WHERE credits >= 0 AND reference <> '(plan change)';
 -- which invoices are later than one, and which of these are paid for with the period
 CREATE INDEX paid_parts_finalized_at_idx ON credits.paid_parts (subscription_id, ends_at, finalized_at);
 CREATE INDEX paid_parts_funds_idx ON credits.paid_parts (subscription_id, ends_at, finalized_at)

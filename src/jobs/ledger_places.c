@@ -117,7 +117,8 @@ Place		ledger_places[] = {
 		.table = "grants",
 		.erased = "",
 		.kept = "id account_id transaction_id effective_at expires_at granted_until amount"
-		" priority source price currency status remaining lost group_id all_claimed",
+		" priority source price currency status remaining lost group_id all_claimed"
+		" lost_claimed group_owed",
 		.reason = NUMBERS,
 		EXPORTS("SELECT to_jsonb(g) FROM credits.grants AS g WHERE g.account_id = $1")
 	},
@@ -125,14 +126,15 @@ Place		ledger_places[] = {
 		.table = "archived_grants",
 		.erased = "",
 		.kept = "id account_id transaction_id effective_at expires_at granted_until amount"
-		" priority source price currency status remaining lost group_id all_claimed",
+		" priority source price currency status remaining lost group_id all_claimed"
+		" lost_claimed group_owed",
 		.reason = NUMBERS,
 		EXPORTS("SELECT to_jsonb(g) FROM credits.archived_grants AS g WHERE g.account_id = $1")
 	},
 	{
 		.table = "debts",
 		.erased = "",
-		.kept = "grant_id account_id claimed gone owed paid payers group_id",
+		.kept = "grant_id account_id claimed gone owed paid payers group_id lasts_until",
 		.reason = NUMBERS,
 		EXPORTS("SELECT to_jsonb(d) FROM credits.debts AS d WHERE d.account_id = $1")
 	},

@@ -37,7 +37,8 @@ static const StoreColumn debt_columns[] = {
 	COLUMN_INT64(Debt, owed),
 	COLUMN_INT64(Debt, paid),
 	COLUMN_PAIRS(Debt, payers, npayers, NULL_IF_ZERO),
-	COLUMN_INT64(Debt, group_id, NULL_IF_ZERO)
+	COLUMN_INT64(Debt, group_id, NULL_IF_ZERO),
+	COLUMN_TIME(Debt, lasts_until, NULL_IS(DT_NOEND))
 };
 
 StoreTable	debts_table = {
@@ -229,6 +230,40 @@ owe(Posting *posting, Debt *debt, int64 amount)
 }
 
 /*
+ * Adds an amount, which may be negative, to what the grants of a debt's group owe,
+ * or others have paid for them.  The first of these grants has that sum.
+ */
+static void
+count_owed(Posting *posting, const Debt *debt, int64 amount)
+{
+	Grant	   *first;
+
+	if (debt->group_id == 0 || amount == 0)
+		return;
+	first = grants_get(posting, debt->group_id);
+	first->group_owed += amount;
+	first->changed = true;
+}
+
+/*
+ * Has a grant of a group know whether all of it is claimed, and all that it has
+ * lost: the others are found by that.
+ */
+static void
+note_claimed(Grant *grant, const Debt *debt)
+{
+	bool		all = debt->claimed == grant->amount;
+	bool		lost = grant->lost > 0 && debt->gone >= grant->lost;
+
+	if (grant->group_id == 0 ||
+		(grant->all_claimed == all && grant->lost_claimed == lost))
+		return;
+	grant->all_claimed = all;
+	grant->lost_claimed = lost;
+	grant->changed = true;
+}
+
+/*
  * Begins the terms of a transaction that concerns a grant's debt.
  */
 static void
@@ -278,6 +313,8 @@ pay(Posting *posting, TimestampTz at, Debt *debt, Grant *grant, int64 amount,
 	/* if the grant pays its own debt, that counts as taken from it */
 	if (grant->id != debt->grant_id)
 		add_payer(debt, grant->id, amount);
+	else
+		count_owed(posting, debt, -amount);
 	owe(posting, debt, -amount);
 	entry = log_add(posting, KIND_DEBT_PAYMENT, at, -amount, draw, 1);
 	entry->has_target = true;
@@ -383,6 +420,8 @@ forgive(Posting *posting, TimestampTz at, const Draw *draw, int64 target_id)
 		return;
 	debt->gone += gone;
 	owe(posting, debt, -gone);
+	count_owed(posting, debt, -gone);
+	note_claimed(grants_get(posting, debt->grant_id), debt);
 	entry = log_add(posting, KIND_REINSTATEMENT, at, 0, NULL, 0);
 	entry->has_target = true;
 	entry->target_id = target_id;
@@ -441,6 +480,7 @@ claim(Posting *posting, Grant *grant, Debt *debt, int64 amount)
 	debt->claimed += amount;
 	debt->gone += gone;
 	owe(posting, debt, owed);
+	count_owed(posting, debt, owed);
 	/* a pending grant has not been added to the balance yet */
 	entry = log_add(posting, KIND_CLAWBACK, posting->now, pending ? 0 : -taken,
 					draw, draw ? 1 : 0);
@@ -492,6 +532,7 @@ reinstate(Posting *posting, Debt *debt, int64 grant_id, int64 amount,
 	debt->gone -= gone;
 	debt->paid -= paid;
 	owe(posting, debt, -owed);
+	count_owed(posting, debt, -owed - paid);
 	entry = log_add(posting, KIND_REINSTATEMENT, posting->now, moved, draw,
 					draw ? 1 : 0);
 	begin_terms(&json, debt, -owed);
@@ -562,6 +603,15 @@ debts_claimed(Posting *posting, int64 grant_id)
 }
 
 /*
+ * Returns how much the grants of a group owe, or others have paid for them.
+ */
+int64
+debts_of_group(Posting *posting, int64 group_id)
+{
+	return group_id == 0 ? 0 : grants_get(posting, group_id)->group_owed;
+}
+
+/*
  * Returns how much of what is claimed from a grant it had lost before.
  */
 int64
@@ -587,21 +637,6 @@ debts_used(Posting *posting, Grant *grant)
 }
 
 /*
- * Has a grant of a group know whether all of it is claimed: the others are found
- * by that.
- */
-static void
-note_claimed(Grant *grant, const Debt *debt)
-{
-	bool		all = debt->claimed == grant->amount;
-
-	if (grant->group_id == 0 || grant->all_claimed == all)
-		return;
-	grant->all_claimed = all;
-	grant->changed = true;
-}
-
-/*
  * Sets the total amount claimed from a grant of the posting's account, at most
  * the amount of the grant.  Returns the first entry added, or NULL if that
  * amount was already claimed.
@@ -622,6 +657,8 @@ debts_claim(Posting *posting, Grant *grant, int64 claimed)
 		debt->grant_id = grant->id;
 		debt->account_id = posting->account.id;
 		debt->group_id = grant->group_id;
+		debt->lasts_until = grant->group_id == 0 ? DT_NOEND :
+			grants_lasts_until(grant);
 		grant->debt = debt;
 	}
 	/* credits received earlier in this posting pay only earlier debts */

@@ -27,6 +27,8 @@ typedef struct Debt
 	Draw	   *payers;			/* the grants that paid, in order of payment */
 	int			npayers;
 	int64		group_id;		/* of the grant, 0 if none */
+	TimestampTz lasts_until;	/* of one with a group, see
+								 * grants_lasts_until; DT_NOEND if never */
 } Debt;
 
 extern StoreTable debts_table;
@@ -34,6 +36,7 @@ extern List *debts_read(Snapshot snapshot, int64 account_id);
 extern void debts_pay(Posting *posting, TimestampTz at);
 extern const Debt *debts_of(Posting *posting, Grant *grant);
 extern int64 debts_claimed(Posting *posting, int64 grant_id);
+extern int64 debts_of_group(Posting *posting, int64 group_id);
 extern int64 debts_gone(Posting *posting, int64 grant_id);
 extern int64 debts_used(Posting *posting, Grant *grant);
 extern Entry *debts_claim(Posting *posting, Grant *grant, int64 claimed);

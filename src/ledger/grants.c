@@ -447,8 +447,7 @@ grants_add_terms(JsonObject *json, const Grant *grant)
 	json_int64(&terms, "amount", grant->amount);
 	json_int64(&terms, "priority", grant->priority);
 	json_instant(&terms, "effective_at", grant->effective_at);
-	json_instant(&terms, "expires_at", grant->granted_until == DT_NOBEGIN ?
-				 grant->expires_at : grant->granted_until);
+	json_instant(&terms, "expires_at", grants_lasts_until(grant));
 	if (grant->price)
 	{
 		json_cstring(&terms, "price",
@@ -487,6 +486,17 @@ grants_prolonged(JsonObject *json, const Grant *grant)
 }
 
 /*
+ * Returns when a grant expires, or was to before it was prolonged; DT_NOEND if
+ * never.
+ */
+TimestampTz
+grants_lasts_until(const Grant *grant)
+{
+	return grant->granted_until == DT_NOBEGIN ? grant->expires_at :
+		grant->granted_until;
+}
+
+/*
  * Returns a draw of one grant, palloc'd.
  */
 Draw *
@@ -507,6 +517,8 @@ Draw *
 grants_lose(Grant *grant, int64 amount)
 {
 	grant->lost += amount;
+	if (amount > 0)
+		grant->lost_claimed = false;
 	grant->changed = true;
 	return grants_draw(grant, -amount);
 }

@@ -25,6 +25,7 @@ extern Grant *grants_new(Posting *posting, int64 amount, text *source,
 extern Grant *grants_find_known(Posting *posting, int64 id);
 extern Grant *grants_get(Posting *posting, int64 id);
 extern int64 grants_take(Grant *grant, int64 amount, Draw *draw);
+extern TimestampTz grants_lasts_until(const Grant *grant);
 extern Draw *grants_draw(Grant *grant, int64 amount);
 extern Draw *grants_lose(Grant *grant, int64 amount);
 extern void grants_add_terms(JsonObject *json, const Grant *grant);

@@ -83,7 +83,9 @@ static const StoreColumn grant_columns[] = {
 	/* stored as NULL if 0, as it usually is, to save space */
 	COLUMN_INT64(Grant, lost, NULL_IF_ZERO),
 	COLUMN_INT64(Grant, group_id, NULL_IF_ZERO),
-	COLUMN_BOOL(Grant, all_claimed, NULL_IF_ZERO)
+	COLUMN_BOOL(Grant, all_claimed, NULL_IF_ZERO),
+	COLUMN_BOOL(Grant, lost_claimed, NULL_IF_ZERO),
+	COLUMN_INT64(Grant, group_owed, NULL_IF_ZERO)
 };
 
 StoreTable	grants_table = {

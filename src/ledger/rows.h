@@ -123,6 +123,9 @@ typedef struct Grant
 	int64		group_id;		/* the first grant of its group, see groups.c;
 								 * 0 if it belongs to none */
 	bool		all_claimed;	/* of one with a group: is all of it claimed? */
+	bool		lost_claimed;	/* has it lost something, all of which is? */
+	int64		group_owed;		/* of the first one of a group: what all of
+								 * them owe, or others have paid for them */
 	GrantStatus status;
 	bool		debt_known;		/* has its debt been looked up? */
 	struct Debt *debt;			/* NULL if nothing was ever claimed from it */

@@ -253,8 +253,7 @@ to_give_again(Posting *posting, const PartsChange *change,
 		may_give(posting, only, more) < more ||
 		more > limit_rules_room_for(posting))
 		return 0;
-	(void) groups_read(posting, period->grant_id, GROUP_OWED, 1, &found);
-	if (found > 0)
+	if (debts_of_group(posting, period->grant_id) > 0)
 		return 0;
 	return list_length(groups_read(posting, period->grant_id, GROUP_TAKEN,
 								   less, &found)) > MAX_GRANTS_RELEASED ? more : 0;

@@ -40,7 +40,8 @@ StoreIndex	paid_parts_by_end = {
 
 StoreIndex	paid_parts_by_start = {
 	&paid_parts_table, "paid_parts_starts_at_idx",
-	{"subscription_id", "ends_at", "starts_at"}
+	{"subscription_id", "ends_at", "starts_at", "((- credits))", "plan_id"},
+	.predicate = "((credits >= 0) AND (reference <> '(plan change)'::text))"
 };
 
 StoreIndex	paid_parts_by_reference = {

@@ -218,16 +218,14 @@ part_sums_first(Posting *posting, PartsChange *change, TimestampTz ends_at)
 	}
 	scan_begin(&scan, posting->store, &paid_parts_by_start, posting->snapshot,
 			   BY_INT64(change->subscription_id), BY_TIME(ends_at));
-	/* of what begins later, no part can be it */
-	while (scan_read(&scan, ForwardScanDirection, row) &&
-		   (first == NULL || row->part.starts_at <= first->starts_at))
+	/* the index has them in that order */
+	while (scan_read(&scan, ForwardScanDirection, row))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (part_rows_changed(change->subscription, row))
 			continue;
 		first = earlier_part(first, &row->part);
-		if (first == &row->part)
-			row = palloc(sizeof(PartRow));
+		break;
 	}
 	scan_end(&scan);
 	return first;

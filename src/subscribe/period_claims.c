@@ -6,11 +6,14 @@
  * period follows from the total and from what was used, so that the outcome does
  * not depend on the order of claims (see debts.c).
  *
- * A subscription that changes often has ever more grants in one period.  They
- * expire together, and then only what is claimed of all of them counts for the
- * outcome, so a change of the total moves the difference and looks at no other
- * grants than those that it is taken from, or given back to.  Grants of what was
- * paid late expire later.  A period that has such ones has its total spread anew.
+ * A subscription that changes often has ever more grants in one period, so a change
+ * of the total moves the difference, and looks at no other grants than those that
+ * it is taken from, or given back to.  Of grants that expire together, only what is
+ * claimed of all of them counts for the outcome.  Grants of what was paid late
+ * expire later, each at its own time: then it is claimed from those that expire
+ * last, and released from those that expire first.  What a refund gave back, or a
+ * new grant, may call for more to move; grants are read from both ends of that
+ * order until there is nothing to move.
  *
  * Tested in test/sql/paid_parts.sql, how long it takes in test/t/scale.pl.
  */
@@ -33,16 +36,6 @@ typedef struct Claimable
 	int64		most;
 	int64		claim;
 } Claimable;
-
-/*
- * Returns when a grant expires, or was to before it was prolonged.
- */
-static TimestampTz
-was_to_expire(const Grant *grant)
-{
-	return grant->granted_until == DT_NOBEGIN ? grant->expires_at :
-		grant->granted_until;
-}
 
 /*
  * qsort comparator: those that expire last come first, and of these those that
@@ -111,7 +104,7 @@ spread_claims(Posting *posting, List *grants, int64 total)
 		Claimable  *c = &claims[i];
 
 		c->grant = list_nth(grants, i);
-		c->until = was_to_expire(c->grant);
+		c->until = grants_lasts_until(c->grant);
 		c->used = debts_used(posting, c->grant);
 		c->claimed = debts_claimed(posting, c->grant->id);
 		unused = plus(unused, c->grant->amount - c->used);
@@ -162,11 +155,7 @@ period_claims_unused(Posting *posting, const Period *period, int64 enough)
 	int64		part;
 
 	if (unused > 0)
-	{
-		(void) groups_read(posting, period->grant_id, GROUP_OWED, PG_INT64_MAX,
-						   &part);
-		unused -= part;
-	}
+		unused -= debts_of_group(posting, period->grant_id);
 	if (unused < enough)
 	{
 		(void) groups_read(posting, period->grant_id, GROUP_LEFT,
@@ -226,13 +215,15 @@ claim_part(Posting *posting, const Period *period, GroupPart part,
 }
 
 /*
- * Claims up to an amount more of what was not used of the grants of a period: what
- * they have lost, and then what is left of them.  Returns how much is still
- * missing.
+ * Claims up to an amount more of what was not used of the grants of a period: from
+ * those that expire last or, if they expire together, what they have lost, and then
+ * what is left of them.  Returns how much is still missing.
  */
 static int64
 claim_unused(Posting *posting, const Period *period, int64 amount)
 {
+	if (period->late > 0)
+		return claim_part(posting, period, GROUP_UNUSED, amount);
 	amount = claim_part(posting, period, GROUP_CLAIMABLE, amount);
 	return claim_part(posting, period, GROUP_LEFT, amount);
 }
@@ -270,12 +261,10 @@ claim_own(Posting *posting, const Period *period, GroupPart part)
 static void
 claim_instead(Posting *posting, const Period *period)
 {
-	int64		owed;
 	int64		lost;
 	int64		left;
 
-	(void) groups_read(posting, period->grant_id, GROUP_OWED, 1, &owed);
-	if (owed == 0)
+	if (debts_of_group(posting, period->grant_id) == 0)
 		return;
 	claim_own(posting, period, GROUP_LOST);
 	claim_own(posting, period, GROUP_LEFT);
@@ -289,25 +278,127 @@ claim_instead(Posting *posting, const Period *period)
 						left + claim_part(posting, period, GROUP_OWED, -left));
 }
 
+/* How much more is to be claimed from a grant, or less if it is negative */
+typedef struct Move
+{
+	Grant	   *grant;
+	int64		amount;
+} Move;
+
 /*
- * Claims more from the grants of a period, which expire together, or less if the
- * amount is negative.  Only what is claimed above what was not used is owed.
+ * Adds an amount that is to move to a list, the last element of which may be of
+ * the same grant.
+ */
+static List *
+add_move(List *moves, Grant *grant, int64 amount)
+{
+	Move	   *move = moves == NIL ? NULL : llast(moves);
+
+	if (move && move->grant == grant)
+	{
+		move->amount += amount;
+		return moves;
+	}
+	move = palloc(sizeof(Move));
+	move->grant = grant;
+	move->amount = amount;
+	return lappend(moves, move);
+}
+
+/*
+ * Moves claims.
+ */
+static void
+apply_moves(Posting *posting, List *moves)
+{
+	ListCell   *lc;
+
+	foreach(lc, moves)
+	{
+		Move	   *move = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		(void) debts_claim(posting, move->grant,
+						   debts_claimed(posting, move->grant->id) +
+						   move->amount);
+	}
+}
+
+/*
+ * Moves claims from grants of a period that expire early to those that expire
+ * later: what is owed or, if nothing is, what was not used.
+ */
+static void
+claim_in_order(Posting *posting, const Period *period)
+{
+	bool		owes = debts_of_group(posting, period->grant_id) > 0;
+	GroupPart	part = owes ? GROUP_OWED : GROUP_UNOWED;
+	GroupPart	later_part = owes ? GROUP_UNCLAIMED : GROUP_UNUSED;
+	GroupGrants early;
+	GroupGrants late;
+	Grant	   *from;
+	Grant	   *to;
+	int64		less = 0;
+	int64		more = 0;
+	List	   *released = NIL;
+	List	   *claimed = NIL;
+
+	groups_begin(&early, posting, period->grant_id, part);
+	groups_begin(&late, posting, period->grant_id, later_part);
+	from = groups_next(&early);
+	to = groups_next(&late);
+	while (from && to && grants_lasts_until(to) > grants_lasts_until(from))
+	{
+		int64		moved;
+
+		CHECK_FOR_INTERRUPTS();
+		if (less == 0)
+			less = groups_amount(posting, from, part);
+		if (more == 0)
+			more = groups_amount(posting, to, later_part);
+		moved = Min(less, more);
+		released = add_move(released, from, -moved);
+		claimed = add_move(claimed, to, moved);
+		less -= moved;
+		more -= moved;
+		if (less == 0)
+			from = groups_next(&early);
+		if (more == 0)
+			to = groups_next(&late);
+	}
+	groups_end(&early);
+	groups_end(&late);
+	/* what is waived first need not be owed */
+	apply_moves(posting, released);
+	apply_moves(posting, claimed);
+}
+
+/*
+ * Claims more from the grants of a period, or less if the amount is negative.  Only
+ * what is claimed above what was not used is owed.
  */
 static void
 claim_difference(Posting *posting, const Period *period, int64 amount)
 {
-	if (amount < 0)
-	{
-		amount = claim_part(posting, period, GROUP_OWED, amount);
-		amount = claim_part(posting, period, GROUP_TAKEN, amount);
-		(void) claim_part(posting, period, GROUP_GONE, amount);
-	}
-	else
+	if (amount > 0)
 	{
 		amount = claim_unused(posting, period, amount);
 		(void) claim_part(posting, period, GROUP_UNCLAIMED, amount);
 	}
+	else if (amount < 0)
+	{
+		amount = claim_part(posting, period, GROUP_OWED, amount);
+		if (period->late > 0)
+			(void) claim_part(posting, period, GROUP_UNOWED, amount);
+		else
+		{
+			amount = claim_part(posting, period, GROUP_TAKEN, amount);
+			(void) claim_part(posting, period, GROUP_GONE, amount);
+		}
+	}
 	claim_instead(posting, period);
+	if (period->late > 0)
+		claim_in_order(posting, period);
 }
 
 /*
@@ -360,13 +451,7 @@ period_claims_lost(Posting *posting, Period *period, int64 amount)
 void
 period_claims_set(Posting *posting, Period *period, int64 total)
 {
-	int64		all;
-
-	if (period->late > 0)
-		spread_claims(posting, groups_read(posting, period->grant_id, GROUP_ALL,
-										   PG_INT64_MAX, &all), total);
-	else
-		claim_difference(posting, period, total - period->claimed);
+	claim_difference(posting, period, total - period->claimed);
 	if (period->claimed != total)
 		periods_changed(posting, period);
 	period->claimed = total;

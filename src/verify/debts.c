@@ -213,6 +213,28 @@ verify_claimed(HTAB *debts, int64 grant_id)
 }
 
 /*
+ * Returns how much of that it had lost.
+ */
+int64
+verify_gone(HTAB *debts, int64 grant_id)
+{
+	const DebtCheck *debt = hash_search(debts, &grant_id, HASH_FIND, NULL);
+
+	return debt ? debt->gone : 0;
+}
+
+/*
+ * Returns how much of that it owes, or others have paid.
+ */
+int64
+verify_owed(HTAB *debts, int64 grant_id)
+{
+	const DebtCheck *debt = hash_search(debts, &grant_id, HASH_FIND, NULL);
+
+	return debt ? verify_add(debt->owed, debt->paid) : 0;
+}
+
+/*
  * Returns whether a debt's row and the log agree on which grants have paid how
  * much.
  */
@@ -254,6 +276,7 @@ verify_debts(Verification *v, HTAB *grants, HTAB *debts,
 	foreach(lc, debts_read(GetActiveSnapshot(), account->id))
 	{
 		Debt	   *row = lfirst(lc);
+		TimestampTz lasts_until = DT_NOEND;
 
 		CHECK_FOR_INTERRUPTS();
 		check = hash_search(debts, &row->grant_id, HASH_FIND, NULL);
@@ -280,7 +303,12 @@ verify_debts(Verification *v, HTAB *grants, HTAB *debts,
 		verify_expect(v, 0, "debt",
 					  psprintf("group of the debt of grant " INT64_FORMAT,
 							   row->grant_id),
-					  row->group_id, verify_group_of(grants, row->grant_id));
+					  row->group_id,
+					  verify_group_of(grants, row->grant_id, &lasts_until));
+		if (row->lasts_until != lasts_until)
+			verify_report(v, 0, "debt",
+						  psprintf("the debt of grant " INT64_FORMAT " does not say when the grant expires",
+								   row->grant_id));
 		if (!same_payers(check, row))
 			verify_report(v, 0, "debt",
 						  psprintf("the debt of grant " INT64_FORMAT " was paid by other grants than its row says",

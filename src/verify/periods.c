@@ -26,12 +26,14 @@ static bool
 names_grant(HTAB *grants, const Period *period, int64 grant_id, bool rolled,
 			bool grace)
 {
+	TimestampTz lasts_until;
 	int			i;
 
 	if (grace)
 		return period->grace_grant_id == grant_id;
 	if (!rolled)
-		return verify_group_of(grants, grant_id) == period->grant_id;
+		return verify_group_of(grants, grant_id, &lasts_until) ==
+			period->grant_id;
 	for (i = 0; i < period->nrolled; i++)
 		if (period->rolled_grant_ids[i] == grant_id)
 			return true;
@@ -109,6 +111,8 @@ check_period_row(Verification *v, HTAB *grants, HTAB *debts,
 	int64		withdrawn = 0;
 	int64		late = 0;
 	int64		claimed = 0;
+	int64		group_owed = 0;
+	int64		owed = 0;
 	int64		rolled = 0;
 	Period		sold = {0};
 	bool		is_first = true;
@@ -140,10 +144,17 @@ check_period_row(Verification *v, HTAB *grants, HTAB *debts,
 		periods_add_price(&sold, &grant, is_first);
 		is_first = false;
 		claimed = verify_add(claimed, verify_claimed(debts, grant.id));
+		owed = verify_add(owed, verify_owed(debts, grant.id));
+		if (grant.id == period->grant_id)
+			group_owed = grant.group_owed;
+		if (grant.lost_claimed != (grant.lost > 0 &&
+								   verify_gone(debts, grant.id) >= grant.lost))
+			verify_report(v, 0, "grants",
+						  psprintf("grant " INT64_FORMAT " says wrongly whether all that it has lost is claimed",
+								   grant.id));
 		given = verify_add(given, verify_add(amount, -taken));
 		withdrawn = verify_add(withdrawn, taken);
-		if ((grant.granted_until == DT_NOBEGIN ? grant.expires_at :
-			 grant.granted_until) != period->ends_at)
+		if (grants_lasts_until(&grant) != period->ends_at)
 			late = verify_add(late, amount);
 	}
 	scan_end(&scan);
@@ -153,6 +164,9 @@ check_period_row(Verification *v, HTAB *grants, HTAB *debts,
 				  period->withdrawn, withdrawn);
 	verify_expect(v, 0, "period", psprintf("claimed of %s", what),
 				  period->claimed, claimed);
+	verify_expect(v, 0, "period",
+				  psprintf("group_owed of the first grant of %s", what),
+				  group_owed, owed);
 	if (!same_price(period, &sold))
 		verify_report(v, 0, "period",
 					  psprintf("what %s was sold for is not the sum of the prices of its grants",

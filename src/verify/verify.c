@@ -289,6 +289,7 @@ verify_read_grants(Verification *v, int64 account_id)
 			check->status = grant.status;
 			check->group_id = grant.group_id;
 			check->all_claimed = grant.all_claimed;
+			check->lasts_until = grants_lasts_until(&grant);
 			check->due_at = grant.status == GRANT_PENDING ?
 				grant.effective_at : grant.expires_at;
 			check->given = 0;
@@ -328,14 +329,17 @@ verify_find_grant(HTAB *grants, int64 id, int64 *amount, int64 *transaction_id,
 
 /*
  * Returns the group of a grant of the account according to its row, 0 if it has
- * none.
+ * none.  Sets lasts_until to when a grant with a group was to expire.
  */
 int64
-verify_group_of(HTAB *grants, int64 id)
+verify_group_of(HTAB *grants, int64 id, TimestampTz *lasts_until)
 {
 	const GrantCheck *grant = hash_search(grants, &id, HASH_FIND, NULL);
 
-	return grant ? grant->group_id : 0;
+	if (grant == NULL || grant->group_id == 0)
+		return 0;
+	*lasts_until = grant->lasts_until;
+	return grant->group_id;
 }
 
 /*

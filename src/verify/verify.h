@@ -41,6 +41,7 @@ typedef struct GrantCheck
 	GrantStatus status;
 	int64		group_id;
 	bool		all_claimed;
+	TimestampTz lasts_until;
 	TimestampTz due_at;			/* when it becomes effective or expires */
 	int64		transaction_id; /* the transaction that gave it */
 	bool		prolonged;
@@ -73,7 +74,7 @@ typedef struct Replay
 } Replay;
 
 /* verify.c */
-extern int64 verify_group_of(HTAB *grants, int64 id);
+extern int64 verify_group_of(HTAB *grants, int64 id, TimestampTz *lasts_until);
 extern void verify_note_period(HTAB *grants, int64 id);
 extern void verify_each(Verification *v, StoreIndex *index,
 						void (*check) (Verification *, TupleTableSlot *));
@@ -137,6 +138,8 @@ extern void verify_debt_parts(HTAB *debts, List **parts);
 extern void verify_debt_entry(Verification *v, HTAB *debts,
 							  const Entry *entry, Account *sum);
 extern int64 verify_claimed(HTAB *debts, int64 grant_id);
+extern int64 verify_gone(HTAB *debts, int64 grant_id);
+extern int64 verify_owed(HTAB *debts, int64 grant_id);
 extern void verify_debts(Verification *v, HTAB *grants, HTAB *debts,
 						 const Account *account);
 

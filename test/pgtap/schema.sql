@@ -236,7 +236,9 @@ $$, $$ VALUES
 	('remaining', 'bigint', true),
 	('lost', 'bigint', false),
 	('group_id', 'bigint', false),
-	('all_claimed', 'boolean', false)
+	('all_claimed', 'boolean', false),
+	('lost_claimed', 'boolean', false),
+	('group_owed', 'bigint', false)
 $$, 'columns of grants');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull,
@@ -963,7 +965,8 @@ $$, $$ VALUES
 	('owed', 'bigint', true),
 	('paid', 'bigint', true),
 	('payers', 'bigint[]', false),
-	('group_id', 'bigint', false)
+	('group_id', 'bigint', false),
+	('lasts_until', 'timestamp with time zone', false)
 $$, 'columns of debts');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
@@ -1780,9 +1783,9 @@ $$, $$ VALUES
 	 E'account_id,channel,(\nCASE\n    WHEN channel = ANY (ARRAY[''push''::text, ''webhook''::text]) THEN address\n    ELSE ''''::text\nEND)'),
 	('credits.contacts_pkey', true, true, NULL, 'id'),
 	('credits.debts_account_id_idx', false, false, NULL, 'account_id,grant_id'),
-	('credits.debts_group_gone_idx', false, false, '((group_id IS NOT NULL) AND (gone > 0))', 'group_id,grant_id'),
-	('credits.debts_group_owed_idx', false, false, '((group_id IS NOT NULL) AND ((owed + paid) > 0))', 'group_id,grant_id'),
-	('credits.debts_group_taken_idx', false, false, '((group_id IS NOT NULL) AND (claimed > ((gone + owed) + paid)))', 'group_id,grant_id'),
+	('credits.debts_group_gone_idx', false, false, '((group_id IS NOT NULL) AND (gone > 0))', 'group_id,lasts_until,grant_id'),
+	('credits.debts_group_owed_idx', false, false, '((group_id IS NOT NULL) AND ((owed + paid) > 0))', 'group_id,lasts_until,grant_id'),
+	('credits.debts_group_taken_idx', false, false, '((group_id IS NOT NULL) AND (claimed > ((gone + owed) + paid)))', 'group_id,lasts_until,grant_id'),
 	('credits.debts_owed_idx', false, false, '(owed > 0)', 'account_id,grant_id'),
 	('credits.debts_pkey', true, true, NULL, 'grant_id'),
 	('credits.deliveries_due_at_idx', false, false, '(status = ''waiting''::text)', 'channel,due_at,id'),
@@ -1816,12 +1819,11 @@ $$, $$ VALUES
 	 'account_id,effective_at,priority,expires_at,id'),
 	('credits.grants_expires_at_idx', false, false,
 	 '((status = ''open''::text) AND (expires_at IS NOT NULL))', 'expires_at,id'),
-	('credits.grants_group_claimable_idx', false, false, '((group_id IS NOT NULL) AND (lost > 0) AND (all_claimed IS NULL))', 'group_id,id'),
 	('credits.grants_group_id_idx', false, false, '(group_id IS NOT NULL)', 'group_id,id'),
 	('credits.grants_group_left_idx', false, false, '((group_id IS NOT NULL) AND (status = ANY (ARRAY[''open''::text, ''pending''::text])))',
-		'group_id,id'),
-	('credits.grants_group_lost_idx', false, false, '((group_id IS NOT NULL) AND (lost > 0))', 'group_id,id'),
-	('credits.grants_group_unclaimed_idx', false, false, '((group_id IS NOT NULL) AND (all_claimed IS NULL))', 'group_id,id'),
+		'group_id,expires_at,id'),
+	('credits.grants_group_lost_idx', false, false, '((group_id IS NOT NULL) AND (lost > 0) AND (lost_claimed IS NULL))', 'group_id,expires_at,id'),
+	('credits.grants_group_unclaimed_idx', false, false, '((group_id IS NOT NULL) AND (all_claimed IS NULL))', 'group_id,expires_at,id'),
 	('credits.grants_pkey', true, true, NULL, 'id'),
 	('credits.hold_states_expires_at_idx', false, false, '(status = ''open''::text)', 'account_id,expires_at,id'),
 	('credits.hold_states_pkey', true, true, NULL, 'id'),
@@ -1847,7 +1849,7 @@ $$, $$ VALUES
 	('credits.paid_parts_funds_idx', false, false, 'funds', 'subscription_id,ends_at,finalized_at'),
 	('credits.paid_parts_pkey', true, true, NULL, 'subscription_id,ends_at,reference'),
 	('credits.paid_parts_reference_idx', false, false, NULL, 'subscription_id,reference'),
-	('credits.paid_parts_starts_at_idx', false, false, NULL, 'subscription_id,ends_at,starts_at'),
+	('credits.paid_parts_starts_at_idx', false, false, '((credits >= 0) AND (reference <> ''(plan change)''::text))', 'subscription_id,ends_at,starts_at,(- credits),plan_id'),
 	('credits.period_refunds_pkey', true, true, NULL, 'subscription_id,reference'),
 	('credits.period_refunds_starts_at_idx', false, false, NULL, 'subscription_id,starts_at'),
 	('credits.periods_paid_key', true, false, '(granted IS NOT NULL)', 'subscription_id,ends_at'),

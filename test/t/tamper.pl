@@ -501,6 +501,9 @@ tampered("paid period: $_->[0]", 'paid', "UPDATE credits.periods SET $_->[1] AND
   [ 'taken as carried', 'taken = taken - 1, given = given + 1, carried = carried + 1 WHERE taken > 5' ];
 tampered('paid period: group of a debt', 'paid', "UPDATE credits.debts SET group_id = NULL WHERE group_id IS NOT NULL", 'debt');
 tampered('paid period: a grant of which all is claimed', 'paid', "UPDATE credits.grants SET all_claimed = true WHERE group_id IS NOT NULL AND account_id = credits.account_id('paid')", 'grants');
+tampered('paid period: a grant that has lost nothing', 'paid', "UPDATE credits.grants SET lost_claimed = true WHERE group_id IS NOT NULL AND lost IS NULL AND account_id = credits.account_id('paid')", 'grants');
+tampered('paid period: what its grants owe', 'paid', "UPDATE credits.grants SET group_owed = coalesce(group_owed, 0) + 1 WHERE group_id = id AND account_id = credits.account_id('paid')", 'period');
+tampered('paid period: when the grant of a debt expires', 'paid', "UPDATE credits.debts SET lasts_until = lasts_until + interval '1 day' WHERE group_id IS NOT NULL AND account_id = credits.account_id('paid')", 'debt');
 tampered("paid part: $_->[0]", 'paid', "UPDATE credits.paid_parts SET $_->[1]", 'period')
   foreach [ 'credits', "credits = credits + 1 WHERE reference = 'in_1'" ], [ 'credited', "credits = credits + 1 WHERE reference = 'in_2'" ],
   [ 'reversed', "reversed = 0 WHERE reference = 'in_1'" ], [ 'end', "ends_at = ends_at - interval '1 day' WHERE reference = 'in_2'" ];
