@@ -97,6 +97,25 @@ SELECT credits_set_plan('basic', 30, price => 3, currency => 'USD', rollover => 
 CREATE FUNCTION race(w int) RETURNS timestamptz LANGUAGE sql STABLE AS
 'SELECT timestamptz ''2030-02-10 06:00+00'' + w * interval ''1 second''';
 
+-- what accounts were called that may have been erased
+CREATE TABLE world_names (id bigint, name text COLLATE "C" PRIMARY KEY);
+-- at one go, up to what others may have seen before
+CREATE FUNCTION erase_person(account text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	alias text;
+	erased bigint;
+	ended boolean;
+BEGIN
+	CALL credits_erase_person(account, 'asked', 1000, alias, erased, ended);
+END
+$$;
+-- when nobody has
+CREATE PROCEDURE end_erasures() LANGUAGE plpgsql AS $$ BEGIN
+	WHILE EXISTS (SELECT FROM credits.erasures WHERE ended_at IS NULL) LOOP
+		CALL credits_housekeep();
+	END LOOP;
+END $$;
+
 CREATE FUNCTION make_world(w int) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	race timestamptz := race(w);
@@ -137,7 +156,10 @@ BEGIN
 	PERFORM set_config('credits.test_clock', (race - interval '10 days')::text, false);
 	ids := ids || jsonb_build_object(
 		'current', (credits_subscribe(a, 'pro', idempotency_key => 'current')).subscription_id);
+	SELECT ids || jsonb_build_object('dispute', (credits_open_dispute(b, t.id, 'other', requested => 6)).dispute_id) INTO ids
+	FROM credits.accounts AS n JOIN credits.transactions AS t ON t.account_id = n.id WHERE n.name = b AND t.idempotency_key = 'spend';
 	PERFORM set_config('credits.test_clock', '', false);
+	INSERT INTO world_names SELECT n.id, n.name FROM credits.accounts AS n WHERE n.name IN (a, b, c, o, p);
 
 	SELECT ids || jsonb_object_agg(replace(t.idempotency_key, ' ', '_') || CASE WHEN n.name = b THEN '_b' ELSE '' END, t.id) INTO ids
 	FROM credits.accounts AS n JOIN credits.transactions AS t ON COALESCE(t.member_id, t.account_id) = n.id
@@ -160,11 +182,12 @@ DECLARE
 	-- arrays, so that all of it is found by indexes whatever the statistics say
 	worlds int[] := ARRAY(SELECT generate_series(first, last));
 	names text[] := ARRAY(SELECT v.w || ':' || name FROM unnest(worlds) AS v (w), unnest('{a,b,c,o,p,new}'::text[]) AS name);
-	ids bigint[] := ARRAY(SELECT id FROM credits.accounts WHERE name = ANY (names));
+	ids bigint[] := ARRAY(SELECT a.id FROM credits.accounts AS a WHERE a.name = ANY (names) UNION SELECT w.id FROM world_names AS w WHERE w.name = ANY (names));
 BEGIN
 	RETURN QUERY WITH n AS (
-		SELECT split_part(a.name, ':', 1)::int AS w, a.id, split_part(a.name, ':', 2) AS name
-		FROM credits.accounts AS a WHERE a.id = ANY (ids)
+		SELECT split_part(v.name, ':', 1)::int AS w, v.id, split_part(v.name, ':', 2) AS name
+		FROM (SELECT a.id, COALESCE((SELECT w.name FROM world_names AS w WHERE w.id = a.id AND w.name = ANY (names)), a.name) AS name
+			FROM credits.accounts AS a WHERE a.id = ANY (ids)) AS v
 	), line (w, part, line) AS (
 		SELECT w, 1, concat_ws(' ', 'account', n.name, a.status, a.balance, a.held, 'granted', a.granted, 'spent', a.spent, 'refunded', a.refunded,
 			'expired', a.expired, 'debt', a.debt, 'levels', a.alert_levels, 'base', a.base, 'count', a.transaction_count)
@@ -172,7 +195,7 @@ BEGIN
 		UNION ALL
 		-- in the order of the log, which is defined for each account
 		SELECT w, 2, concat_ws(' ', 'log', n.name, to_char(row_number() OVER (PARTITION BY n.id ORDER BY t.id), 'FM000'), t.kind, t.amount, t.held,
-			'->', t.balance_after, t.held_after, t.idempotency_key, rtrim(t.operation, '0123456789'), t.reason,
+			'->', t.balance_after, t.held_after, t.idempotency_key, rtrim(t.operation, '0123456789'), rtrim(t.reason, '0123456789'),
 			(SELECT name FROM n AS m WHERE m.id = t.member_id),
 			(SELECT concat_ws(' ', 'of', o.kind, o.amount, o.idempotency_key) FROM credits.transactions AS o WHERE o.id = t.target_id))
 		FROM n JOIN credits.transactions AS t ON t.account_id = n.id AND t.account_id = ANY (ids)
@@ -232,6 +255,11 @@ BEGIN
 		UNION ALL
 		SELECT w, 18, concat_ws(' ', 'price', o.base_cost, o.unit_cost, since(w, o.active_from), since(w, o.active_until))
 		FROM unnest(worlds) AS v (w) JOIN credits.operations AS o ON o.name = 'chat' || w
+		UNION ALL
+		SELECT w, 19, concat_ws(' ', 'dispute', n.name, d.status, d.refunded, 'of', d.requested, d.assignee, d.note)
+		FROM n JOIN credits.disputes AS d ON d.account_id = n.id AND d.account_id = ANY (ids)
+		UNION ALL
+		SELECT w, 20, concat_ws(' ', 'erased', n.name, e.ended_at IS NOT NULL) FROM n JOIN credits.erasures AS e ON e.account_id = n.id AND e.account_id = ANY (ids)
 	)
 	SELECT l.w, string_agg(l.line, '|' ORDER BY l.part, l.line) FROM line AS l GROUP BY l.w;
 END
@@ -247,6 +275,7 @@ sub outcomes { return "SELECT item, ok, code, (receipt).amount, (receipt).balanc
 sub gift { return "SELECT (receipt).kind, (receipt).amount, (receipt).balance FROM $_[0]" }
 sub subscription { return "SELECT plan, status, balance, replayed FROM $_[0]" }
 sub change { return "SELECT plan, scheduled, given, taken, balance, replayed FROM $_[0]" }
+sub dispute { return "SELECT status, requested, refunded, replayed FROM $_[0]" }
 sub payment { return "SELECT outcome, (receipt).amount, (receipt).balance, (receipt).replayed FROM $_[0]" }
 sub clawback { return "SELECT status, money, credits, balance, debt, replayed FROM $_[0]" }
 
@@ -289,6 +318,16 @@ my %ops = (
 	extend => receipt("credits_extend_hold({hold}, '2 years')"),
 	refund => receipt('credits_refund({spend})'),
 	refund_part => receipt('credits_refund({spend}, 12)'),
+	refund_b => receipt('credits_refund({spend_b}, 6)'),
+	dispute => dispute("credits_open_dispute('{w}:a', {spend}, 'other')"),
+	dispute_again => dispute("credits_open_dispute('{w}:a', {spend}, 'duplicate', requested => 2)"),
+	dispute_pool => dispute("credits_open_dispute('{w}:a', {pool_spend}, 'other')"),
+	assign => dispute("credits_assign_dispute({dispute}, 'grace')"),
+	resolve => dispute("credits_resolve_dispute({dispute}, 6, 'yes')"),
+	resolve_part => dispute("credits_resolve_dispute({dispute}, 4)"),
+	reject => dispute("credits_resolve_dispute({dispute}, 0, 'no')"),
+	withdraw => dispute("credits_withdraw_dispute('{w}:b', {dispute})"),
+	close_b => receipt("credits_close_account('{w}:b', 'left')"),
 	allocate => receipt("credits_allocate('{w}:a', 40)"),
 	allocate_paying => receipt("credits_allocate('{w}:a', 40, source => 'purchase')"),
 	adjust => receipt("credits_adjust('{w}:a', -90, 'error')"),
@@ -353,6 +392,7 @@ my %ops = (
 	key_give => receipt("credits_allocate('{w}:a', 5, idempotency_key => 'key')"),
 	key_pool => receipt("credits_deduct('{w}:a', 5, 'key', pool => '{w}:p')"),
 	# how many it came to is no matter: there may be those of other worlds
+	erase => "SELECT erase_person('{w}:a')",
 	settle => 'CALL credits_settle()',
 	renew => 'CALL credits_renew()',
 	subscribe => subscription("credits_subscribe('{w}:a', 'basic', idempotency_key => 'new')"),
@@ -399,7 +439,8 @@ my %ops = (
 				subscription_metadata => { account => "$_->{w}:a" }, lines => [ [ 'price_pro', $begun, $begun + 28 * 86400, 600, 0 ] ]), 3);
 	},
 );
-my %jobs = map { $_ => $ops{$_} } qw(settle renew);
+# to erase somebody ends with a job
+my %jobs = map { $_ => $ops{$_} } qw(settle renew erase);
 
 # The call of an operation in a world.
 sub call_of
@@ -496,7 +537,13 @@ sub run_cases
 		}
 	}
 
-	my $late = $jobs ? clock($worlds) . '; CALL credits_settle(); CALL credits_renew();' : '';
+	# whoever has waited for an erasure finds the account closed, whoever comes later finds none
+	foreach my $case (grep { "$_->{first} " . ($_->{second} // '') =~ /\berase/ } @cases)
+	{
+		s/PT423/PT404/g foreach values %{ $case->{said} };
+	}
+
+	my $late = $jobs ? clock($worlds) . '; CALL credits_settle(); CALL credits_renew(); CALL end_erasures();' : '';
 	foreach (split /\n/, $reader->value("$late SELECT 'world', * FROM states($from, $worlds)"))
 	{
 		$of{$1}{state} = $2 if /^world\|(\d+)\|(.*)/;
@@ -563,6 +610,7 @@ sub difference
 # What ends as neither order does, and why nothing is lost by it.  Balances, the log
 # and grants have to equal those of one of the orders all the same.
 my %known = (
+	'erase, close' => 'to close what is closed by now is no error',
 	'complete_other, stripe_paid' => 'a purchase that has just been paid otherwise is announced as payment_duplicate, not payment_unknown',
 );
 
