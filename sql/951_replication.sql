@@ -35,6 +35,7 @@ AS $$
 	SELECT credits.advance_sequence('credits.contacts_id_seq', coalesce(max(id), 0)) FROM credits.contacts;
 	SELECT credits.advance_sequence('credits.templates_id_seq', coalesce(max(id), 0)) FROM credits.templates;
 	SELECT credits.advance_sequence('credits.purchases_id_seq', coalesce(max(id), 0)) FROM credits.purchases;
+	SELECT credits.advance_sequence('credits.corrections_id_seq', coalesce(max(id), 0)) FROM credits.corrections;
 	SELECT credits.advance_sequence('credits.disputes_id_seq', coalesce(max(id), 0)) FROM credits.disputes;
 	SELECT
 $$;

@@ -67,6 +67,8 @@ BEGIN
 			('preferences', 'account_id', 'accounts', 'id'),
 			('quiet_hours', 'account_id', 'accounts', 'id'),
 			('disputes', 'account_id', 'accounts', 'id'),
+			('correction_items', 'correction_id', 'corrections', 'id'),
+			('correction_items', 'account_id', 'accounts', 'id'),
 			('erasures', 'account_id', 'accounts', 'id')
 		) AS r (source, source_column, target, target_column)
 	LOOP

@@ -8,28 +8,46 @@
  */
 #include "credits.h"
 
-#include "ledger/ledger.h"
+#include "accounts/adjust.h"
 
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(credits_adjust);
 
 /*
- * Plans an adjustment.
+ * Checks what an account is to be given or is to lose.
  */
-static bool
-plan_adjust(Posting *posting, void *arg)
+void
+adjust_check_delta(int64 delta)
 {
-	int64		delta = *(int64 *) arg;
+	if (delta == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delta must not be 0"),
+				 errhint("Pass a positive delta to add credits, a negative one to take them.")));
+	if (delta == PG_INT64_MIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("delta is out of range"),
+				 errdetail("It is " INT64_FORMAT ".", delta),
+				 errhint("No balance can be that large.")));
+}
 
-	if (!guards_not_closed(posting))
-		return false;
+/*
+ * Adds an adjustment to a posting.  Returns false, with the refusal filled in, if
+ * the account has not enough credits, or would have too many.
+ */
+bool
+adjust_post(Posting *posting, int64 delta)
+{
 	if (delta > 0)
 	{
-		Grant	   *grant = grants_new(posting, delta,
-									   cstring_to_text("adjustment"),
-									   posting->now, DT_NOEND);
+		Grant	   *grant;
 
+		if (!log_may_grant(posting, delta))
+			return false;
+		grant = grants_new(posting, delta, cstring_to_text("adjustment"),
+						   posting->now, DT_NOEND);
 		posting->main = log_add(posting, KIND_ADJUSTMENT, posting->now, delta,
 								grants_draw(grant, delta), 1);
 		grant->transaction_id = posting->main->id;
@@ -51,6 +69,15 @@ plan_adjust(Posting *posting, void *arg)
 }
 
 /*
+ * Plans an adjustment.
+ */
+static bool
+plan_adjust(Posting *posting, void *arg)
+{
+	return guards_not_closed(posting) && adjust_post(posting, *(int64 *) arg);
+}
+
+/*
  * SQL function: adds credits to an account or takes credits from it.
  */
 Datum
@@ -60,17 +87,7 @@ credits_adjust(PG_FUNCTION_ARGS)
 	text	   *account = arg_account(fcinfo, 0);
 	int64		delta = arg_id(fcinfo, 1, "delta");
 
-	if (delta == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("delta must not be 0"),
-				 errhint("Pass a positive delta to add credits, a negative one to take them.")));
-	if (delta == PG_INT64_MIN)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("delta is out of range"),
-				 errdetail("It is " INT64_FORMAT ".", delta),
-				 errhint("No balance can be that large.")));
+	adjust_check_delta(delta);
 	request.reason = arg_reason(fcinfo, 2);
 	request.key = arg_text(fcinfo, 3, "idempotency_key", MAX_NAME_BYTES);
 	request.metadata = arg_metadata(fcinfo, 4);

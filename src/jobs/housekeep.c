@@ -1,10 +1,12 @@
 /*
  * housekeep.c
  *	  credits_housekeep: a job that expires unpaid purchases, deletes what has been
- *	  kept long enough, makes partitions of the log, and continues erasures.
+ *	  kept long enough, makes partitions of the log, and continues erasures and
+ *	  corrections.
  */
 #include "credits.h"
 
+#include "admin/corrections.h"
 #include "jobs/partitions.h"
 #include "jobs/privacy.h"
 #include "ledger/job.h"
@@ -243,8 +245,8 @@ sweep_nothing(int limit, bool may_commit)
 /*
  * Begins a part of the job: part 0 expires purchases, part 1 deletes events,
  * unless they are kept forever, part 2 makes partitions of the log, if it has any,
- * parts 3 and 4 delete deliveries and payloads, if they are not kept, and part 5
- * continues erasures.  Returns false if there are no more parts.
+ * parts 3 and 4 delete deliveries and payloads, if they are not kept, part 5 continues
+ * erasures, and part 6 corrections.  Returns false if there are no more parts.
  */
 static bool
 begin_part(JobRange *range)
@@ -265,12 +267,17 @@ begin_part(JobRange *range)
 	}
 	else if (range->number == 4)
 		range->sweep = clock_payload_retention() ? sweep_payloads : sweep_nothing;
-	else
+	else if (range->number == 5)
 	{
 		privacy_begin_sweep();
 		range->sweep = privacy_sweep;
 	}
-	return range->number <= 5;
+	else
+	{
+		apply_begin_sweep();
+		range->sweep = apply_sweep;
+	}
+	return range->number <= 6;
 }
 
 /*
@@ -286,7 +293,7 @@ housekeep_failed(int64 id, ErrorData *error)
 			(errcode(error->sqlerrcode),
 			 id ? errmsg("purchase " INT64_FORMAT " could not be expired: %s",
 						 id, message) :
-			 errmsg("something could not be deleted, made or erased: %s", message),
+			 errmsg("something could not be deleted, made, erased or corrected: %s", message),
 			 error->detail ? errdetail("%s", error->detail) : 0,
 			 error->hint ? errhint("%s", error->hint) : 0));
 }
@@ -300,7 +307,7 @@ static const Job housekeep_job = {
 
 /*
  * SQL procedure: expires unpaid purchases, deletes what is old, makes partitions, and
- * continues erasures.
+ * continues erasures and corrections.
  */
 Datum
 credits_housekeep(PG_FUNCTION_ARGS)

@@ -176,6 +176,43 @@ Place		service_places[] = {
 		}
 	},
 	{
+		/* what is said of many accounts is said of nobody in particular */
+		.table = "corrections",
+		.erased = "reason actor applied_actor",
+		.kept = "id delta accounts accepted previewed_at expires_at applied_at ended_at"
+		" balance_before balance_after token status refused_id refusal role applied_role",
+		.reason = "an id, a number, a time, a status or the name of a role; of a correction of other accounts, too, all stays",
+		EXPORTS("SELECT to_jsonb(c) - 'token' FROM credits.correction_items AS i"
+				" JOIN credits.corrections AS c ON c.id = i.correction_id"
+				" WHERE c.accounts = 1 AND (i.account_id = $1 OR i.name = $2)"),
+		.steps = {
+			ERASES("WITH b AS MATERIALIZED (SELECT i.correction_id AS id FROM credits.correction_items AS i"
+				   " WHERE (i.account_id = $1 OR i.name = $2) AND i.correction_id > COALESCE($5::bigint, 0)"
+				   " ORDER BY i.correction_id LIMIT $6),"
+				   " changed AS (UPDATE credits.corrections AS c"
+				   " SET reason = NULL, actor = NULL, applied_actor = NULL"
+				   " WHERE c.id IN (SELECT b.id FROM b) AND c.accounts = 1"
+				   " AND num_nonnulls(c.reason, c.actor, c.applied_actor) > 0 RETURNING 1)"
+				   RETURN_COUNT("changed"))
+		}
+	},
+	{
+		.table = "correction_items",
+		.erased = "name",
+		.kept = "correction_id account_id balance balance_after transaction_id reverted_id number code",
+		.reason = NUMBERS,
+		EXPORTS("SELECT to_jsonb(i) FROM credits.correction_items AS i"
+				" WHERE i.account_id = $1 OR i.name = $2"),
+		.steps = {
+			ERASES("WITH b AS MATERIALIZED (SELECT i.correction_id AS id, i.number FROM credits.correction_items AS i"
+				   " WHERE i.name = $2 AND i.correction_id > COALESCE($5::bigint, 0)"
+				   " ORDER BY i.correction_id LIMIT $6),"
+				   " changed AS (UPDATE credits.correction_items AS i SET name = $3"
+				   " FROM b WHERE i.correction_id = b.id AND i.number = b.number RETURNING 1)"
+				   RETURN_COUNT("changed"))
+		}
+	},
+	{
 		.table = "codes",
 		.erased = "message metadata",
 		.kept = "id account_id transaction_id created_at credits active_from active_until"

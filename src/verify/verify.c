@@ -725,6 +725,7 @@ verify_all(Verification *v, bool archived)
 	verify_purchases(v, 0);
 	verify_all_deliveries(v);
 	verify_all_disputes(v);
+	verify_all_corrections(v);
 	if (archived)
 		verify_archived(v, 0);
 }

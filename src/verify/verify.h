@@ -161,6 +161,9 @@ extern void verify_all_deliveries(Verification *v);
 /* disputes.c */
 extern void verify_all_disputes(Verification *v);
 
+/* corrections.c */
+extern void verify_all_corrections(Verification *v);
+
 /* operations.c */
 extern void verify_charge(Verification *v, const Entry *entry);
 
