@@ -111,11 +111,11 @@ GRANT SELECT ON credits.corrections, credits.corrections_id_seq, credits.correct
 
 CREATE TRIGGER corrections_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.corrections
-	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly');
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly', 'deleted');
 ALTER TABLE credits.corrections ENABLE ALWAYS TRIGGER corrections_refuse_change;
 CREATE TRIGGER correction_items_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.correction_items
-	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly');
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly', 'deleted');
 ALTER TABLE credits.correction_items ENABLE ALWAYS TRIGGER correction_items_refuse_change;
 
 CREATE FUNCTION @extschema@.credits_preview_correction(

@@ -48,7 +48,7 @@
 PG_FUNCTION_INFO_V1(credits_apply_correction);
 
 /* how many accounts are locked at a time */
-#define BATCH_ACCOUNTS 200
+#define BATCH_ACCOUNTS 100
 
 /* how many accounts can be corrected inside a transaction block */
 #define MAX_ATOMIC_ACCOUNTS 10000

@@ -527,6 +527,8 @@ typedef struct GuardedTable
 
 #define SUBSCRIPTION_REMEDY \
 	"Use credits_cancel_subscription, credits_pause_subscription, credits_change_plan or another function of subscriptions."
+#define CORRECTION_REMEDY \
+	"Use credits_preview_correction and credits_apply_correction to correct accounts, and credits_housekeep to continue."
 #define PURCHASE_REMEDY \
 	"Use credits_complete_purchase and the other functions of purchases."
 
@@ -561,6 +563,8 @@ static const GuardedTable guarded_tables[] = {
 	{"purchases", NULL, PURCHASE_REMEDY},
 	{"disputes", NULL,
 	"Use credits_resolve_dispute, credits_withdraw_dispute or another function of disputes."},
+	{"corrections", NULL, CORRECTION_REMEDY},
+	{"correction_items", NULL, CORRECTION_REMEDY},
 	{"reversals", NULL, PURCHASE_REMEDY},
 	/* all others */
 	{NULL, NULL,
@@ -580,9 +584,13 @@ credits_refuse_change(PG_FUNCTION_ARGS)
 		TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) ? "TRUNCATE" : "UPDATE";
 	const GuardedTable *guarded = guarded_tables;
 
-	/* with an argument, updates by the extension's own statements are allowed */
-	if (trigger->tg_trigger->tgnargs > 0 && statements_fired_trigger() &&
-		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	/*
+	 * with an argument, updates by the extension's own statements are
+	 * allowed, and with two, that they delete
+	 */
+	if (statements_fired_trigger() &&
+		((trigger->tg_trigger->tgnargs > 0 && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) ||
+		 (trigger->tg_trigger->tgnargs > 1 && TRIGGER_FIRED_BY_DELETE(trigger->tg_event))))
 		PG_RETURN_POINTER(NULL);
 	/* what credits_erase_text does on the publisher arrives here as an update */
 	if (IsLogicalWorker() && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
