@@ -22,7 +22,7 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
 	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,templates,unsubscribe_secrets,webhook_secrets,activity_rules,activity_position,activity_hours,activity_hits}'),
 	(10, 'Disputes', '{disputes}'),
-	(11, 'Administration', '{audit_log}'),
+	(11, 'Administration', '{corrections,correction_items,audit_log}'),
 	(12, 'Jobs', '{warnings,schedules,job_runs,erasures}'),
 	(13, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 
@@ -92,6 +92,9 @@ UNION ALL VALUES
 	('audit_log', 'transaction_id', NULL, NULL),
 	('archives', 'from_id', NULL, NULL),
 	('archives', 'until_id', NULL, NULL),
+	('corrections', 'refused_id', 'accounts', 'id'),
+	('correction_items', 'transaction_id', NULL, NULL),
+	('correction_items', 'reverted_id', NULL, NULL),
 	('disputes', 'transaction_id', NULL, NULL),
 	('disputes', 'refund_id', NULL, NULL),
 	('consumer_positions', 'batch_last_id', NULL, NULL),

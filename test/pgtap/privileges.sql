@@ -35,6 +35,7 @@ INSERT INTO callable VALUES
 	('credits_adjust', false, true, false, $$SELECT credits_adjust('p:1', 1, 'reason')$$),
 	('credits_allocate', false, true, false, $$SELECT credits_allocate('p:1', 1)$$),
 	('credits_allocate_many', false, true, false, $$SELECT credits_allocate_many('{"(p:1,1,,,,,,,,,,,)"}'::credits.allocation[])$$),
+	('credits_apply_correction', false, true, false, $$CALL credits_apply_correction(':correction')$$),
 	('credits_archive', false, true, false, NULL),
 	('credits_archive_obstacles', false, true, true, $$SELECT credits_archive_obstacles()$$),
 	('credits_audit', false, true, true, $$SELECT credits_audit(topic => 'plan')$$),
@@ -52,6 +53,7 @@ INSERT INTO callable VALUES
 	('credits_close_chargeback', false, true, false, $$SELECT credits_close_chargeback(:bought, 'p_dp', 'won')$$),
 	('credits_complete_purchase', false, true, false, $$SELECT credits_complete_purchase(:purchase, 'p_pay', 1)$$),
 	('credits_contacts', true, true, true, $$SELECT credits_contacts('p:1')$$),
+	('credits_correction_items', false, true, true, $$SELECT credits_correction_items(1)$$),
 	('credits_create_gift', true, true, false, $$SELECT credits_create_gift('p:1', 1)$$),
 	('credits_create_promo_code', false, true, false, $$SELECT credits_create_promo_code('P-NEW', 1)$$),
 	('credits_create_promo_codes', false, true, false, $$SELECT credits_create_promo_codes(2, 1)$$),
@@ -102,6 +104,7 @@ INSERT INTO callable VALUES
 	('credits_pool_members', true, true, true, $$SELECT credits_pool_members('p:pool')$$),
 	('credits_pool_summary', true, true, true, $$SELECT credits_pool_summary('p:pool', 'p:1')$$),
 	('credits_pools', true, true, true, $$SELECT credits_pools('p:1')$$),
+	('credits_preview_correction', false, true, false, $$SELECT credits_preview_correction('{p:1}', 1, 'reason')$$),
 	('credits_preview_plan_change', true, true, true, $$SELECT credits_preview_plan_change(:subscription, 'p:other')$$),
 	('credits_preferences', true, true, true, $$SELECT credits_preferences('p:1')$$),
 	('credits_preview_template', false, true, true, $$SELECT credits_preview_template('low_balance')$$),
@@ -238,6 +241,7 @@ JOIN pg_proc AS f ON f.pronamespace = CASE WHEN c.function LIKE 'credits.%' THEN
 SELECT credits_open_account('p:1', 100) IS NOT NULL AS opened \gset
 SELECT transaction_id AS spend FROM credits_deduct('p:1', 10) \gset
 SELECT transaction_id AS other FROM credits_deduct('p:1', 1) \gset
+SELECT token AS correction FROM credits_preview_correction('{p:1}', 1, 'reason') \gset
 SELECT dispute_id AS dispute FROM credits_open_dispute('p:1', :spend, 'other') \gset
 SELECT credits_add_consumer('p:consumer', 0) AS added \gset
 SELECT credits_set_activity_rule('p:rule', 'refusals', 5) AS made \gset
@@ -270,7 +274,7 @@ INSERT INTO credits.stripe_subjects VALUES ('pi_p', 'what the payment was for'),
 INSERT INTO credits.stripe_subscriptions (subscription, account_near, account_at, deleted, paid, as_rank) VALUES ('sub_p', 0, '-infinity', false, false, 0);
 INSERT INTO credits.stripe_invoices VALUES ('in_p', 'sub_p', 'open', 1, 0, 'usd', NULL, NULL, false, false, '2030-01-01', 0, 'evt_p');
 CREATE TEMP TABLE id (name text, value text);
-INSERT INTO id VALUES ('spend', :'spend'), ('other', :'other'), ('dispute', :'dispute'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
+INSERT INTO id VALUES ('correction', :'correction'), ('spend', :'spend'), ('other', :'other'), ('dispute', :'dispute'), ('hold', :'hold'), ('transfer', :'transfer'), ('grant', :'grant'), ('gift', :'gift'),
 	('purchase', :'purchase'), ('bought', :'bought'),
 	('subscription', :'subscription'), ('offer', :'offer'), ('delivery', :'delivery'), ('token', :'token');
 UPDATE callable AS c SET call = regexp_replace(c.call, ':' || i.name || '\M', i.value)

@@ -56,6 +56,8 @@ SELECT tables_are('credits', ARRAY[
 	'consumer_positions',
 	'consumers',
 	'contacts',
+	'correction_items',
+	'corrections',
 	'debts',
 	'deliveries',
 	'disputes',
@@ -150,6 +152,7 @@ SELECT sequences_are('credits', ARRAY[
 	'audit_log_id_seq',
 	'codes_id_seq',
 	'contacts_id_seq',
+	'corrections_id_seq',
 	'deliveries_id_seq',
 	'disputes_id_seq',
 	'events_id_seq',
@@ -396,6 +399,44 @@ $$, $$ VALUES
 	('old_values', 'jsonb', false),
 	('new_values', 'jsonb', false)
 $$, 'columns of audit_log');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.correction_items'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('correction_id', 'bigint', true),
+	('account_id', 'bigint', false),
+	('balance', 'bigint', false),
+	('balance_after', 'bigint', false),
+	('transaction_id', 'bigint', false),
+	('reverted_id', 'bigint', false),
+	('number', 'integer', true),
+	('code', 'text', false),
+	('name', 'text', false)
+$$, 'columns of correction_items');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.corrections'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('delta', 'bigint', true),
+	('accounts', 'integer', true),
+	('accepted', 'integer', true),
+	('previewed_at', 'timestamp with time zone', true),
+	('expires_at', 'timestamp with time zone', true),
+	('applied_at', 'timestamp with time zone', false),
+	('ended_at', 'timestamp with time zone', false),
+	('balance_before', 'numeric', true),
+	('balance_after', 'numeric', true),
+	('token', 'text', true),
+	('status', 'text', true),
+	('refused_id', 'bigint', false),
+	('refusal', 'text', false),
+	('role', 'text', true),
+	('applied_role', 'text', false),
+	('reason', 'text', false),
+	('actor', 'text', false),
+	('applied_actor', 'text', false)
+$$, 'columns of corrections');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attrelid = 'credits.disputes'::regclass AND attnum > 0 ORDER BY attnum
@@ -1576,6 +1617,19 @@ $$, $$ VALUES
 	('credits.contacts', 'contacts_channel', 'c'),
 	('credits.contacts', 'contacts_inbox', 'c'),
 	('credits.contacts', 'contacts_pkey', 'p'),
+	('credits.correction_items', 'correction_items_account', 'c'),
+	('credits.correction_items', 'correction_items_account_id_fkey', 'f'),
+	('credits.correction_items', 'correction_items_balance', 'c'),
+	('credits.correction_items', 'correction_items_correction_id_fkey', 'f'),
+	('credits.correction_items', 'correction_items_pkey', 'p'),
+	('credits.correction_items', 'correction_items_transaction', 'c'),
+	('credits.corrections', 'corrections_accounts', 'c'),
+	('credits.corrections', 'corrections_applied', 'c'),
+	('credits.corrections', 'corrections_delta', 'c'),
+	('credits.corrections', 'corrections_ended', 'c'),
+	('credits.corrections', 'corrections_pkey', 'p'),
+	('credits.corrections', 'corrections_refusal', 'c'),
+	('credits.corrections', 'corrections_status', 'c'),
 	('credits.debts', 'debts_account_id_fkey', 'f'),
 	('credits.debts', 'debts_grant_id_fkey', 'f'),
 	('credits.debts', 'debts_group_id_fkey', 'f'),
@@ -1782,6 +1836,12 @@ $$, $$ VALUES
 	('credits.contacts_address_idx', true, false, NULL,
 	 E'account_id,channel,(\nCASE\n    WHEN channel = ANY (ARRAY[''push''::text, ''webhook''::text]) THEN address\n    ELSE ''''::text\nEND)'),
 	('credits.contacts_pkey', true, true, NULL, 'id'),
+	('credits.correction_items_account_id_idx', false, false, NULL, 'account_id'),
+	('credits.correction_items_name_idx', false, false, '(name IS NOT NULL)', 'name'),
+	('credits.correction_items_pkey', true, true, NULL, 'correction_id,number'),
+	('credits.corrections_pkey', true, true, NULL, 'id'),
+	('credits.corrections_token_idx', true, false, NULL, 'token'),
+	('credits.corrections_unfinished_idx', false, false, '(ended_at IS NULL)', 'id'),
 	('credits.debts_account_id_idx', false, false, NULL, 'account_id,grant_id'),
 	('credits.debts_group_gone_idx', false, false, '((group_id IS NOT NULL) AND (gone > 0))', 'group_id,lasts_until,grant_id'),
 	('credits.debts_group_owed_idx', false, false, '((group_id IS NOT NULL) AND ((owed + paid) > 0))', 'group_id,lasts_until,grant_id'),
@@ -1982,6 +2042,8 @@ $$, $$ VALUES
 	('credits.codes', 'codes_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.consumers', 'consumers_audit', 'A', 'credits.note_change', true, false, 'insert delete'),
 	('credits.consumers', 'consumers_audit_truncate', 'A', 'credits.note_change', false, false, 'truncate'),
+	('credits.correction_items', 'correction_items_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.corrections', 'corrections_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.debts', 'debts_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.disputes', 'disputes_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.erasures', 'erasures_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
@@ -2142,6 +2204,10 @@ $$, $$ VALUES
 	('public.credits_allocate_many',
 	 'items jsonb, atomic boolean DEFAULT false, dry_run boolean DEFAULT false',
 	 'SETOF credits.outcome'),
+	('public.credits_apply_correction',
+	 'IN token text, INOUT correction_id bigint DEFAULT NULL::bigint, INOUT corrected integer DEFAULT NULL::integer,'
+	 ' INOUT credits numeric DEFAULT NULL::numeric, INOUT replayed boolean DEFAULT NULL::boolean',
+	 NULL),
 	('public.credits_archive',
 	 'IN before timestamp with time zone DEFAULT NULL::timestamp with time zone, IN batch_size integer DEFAULT 1000,'
 	 ' INOUT archived_until bigint DEFAULT NULL::bigint, INOUT partitions integer DEFAULT NULL::integer',
@@ -2206,6 +2272,10 @@ $$, $$ VALUES
 	('public.credits_contacts', 'account text',
 	 'TABLE(contact_id bigint, channel text, address text, verified boolean, reachable boolean, locale text,'
 	 ' created_at timestamp with time zone, changed_at timestamp with time zone, disabled_at timestamp with time zone, secrets integer)'),
+	('public.credits_correction_items',
+	 'correction_id bigint, refused_only boolean DEFAULT false, after_number integer DEFAULT NULL::integer,'
+	 ' max_rows integer DEFAULT 50',
+	 'TABLE(number integer, account text, balance bigint, balance_after bigint, code text, message text, transaction_id bigint, reverted_id bigint)'),
 	('public.credits_create_gift',
 	 'from_account text, amount bigint,'
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb,'
@@ -2377,6 +2447,11 @@ $$, $$ VALUES
 	 ' member_since timestamp with time zone)'),
 	('public.credits_preferences', 'account text',
 	 'TABLE(kind text, channel text, told boolean, required boolean, preference boolean)'),
+	('public.credits_preview_correction',
+	 'accounts text[], delta bigint, reason text, OUT correction_id bigint, OUT token text, OUT named integer,'
+	 ' OUT accepted integer, OUT refused integer, OUT credits numeric, OUT balance_before numeric,'
+	 ' OUT balance_after numeric, OUT expires_at timestamp with time zone',
+	 'record'),
 	('public.credits_preview_plan_change',
 	 'subscription_id bigint, plan text, at text DEFAULT NULL::text, proration text DEFAULT ''prorate''::text,'
 	 ' account text DEFAULT NULL::text',
@@ -2686,6 +2761,7 @@ $$, $$ VALUES
 	('public.credits_balance_at'),
 	('public.credits_balance_by_source'),
 	('public.credits_contacts'),
+	('public.credits_correction_items'),
 	('public.credits_digest'),
 	('public.credits_dispute_queue'),
 	('public.credits_dispute_statistics'),

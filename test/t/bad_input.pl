@@ -72,6 +72,8 @@ SELECT credits_stripe_add_secret('secret', 'whsec_bad_0123456789'), credits_stri
 	credits_stripe_set_customer('cus_1', 'acc:5');
 -- what only the owner can do
 INSERT INTO credits.stripe_secrets (name, secret, created_at, role) VALUES ('none', NULL, '2030-01-01', 'nobody');
+INSERT INTO credits.corrections (id, delta, accounts, accepted, previewed_at, expires_at, balance_before, balance_after, token, status, role)
+VALUES (nextval('credits.corrections_id_seq'), 1, 0, 0, '2030-01-01', '2040-01-01', 0, 0, 'correction', 'previewed', 'nobody');
 
 -- Signs a payload as Stripe does.
 CREATE FUNCTION bad.xored(key bytea, with_byte int) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
@@ -193,6 +195,7 @@ INSERT INTO bad.valid VALUES
 	('lines', $$'[{"starts_at": "2030-01-01", "ends_at": "2030-02-01", "credits": 5}]'$$), ('settled_at', $$'2030-01-01'$$),
 	('give', $$'finalized'$$), ('upgrade', $$'when_paid'$$), ('invoice', $$'in_more'$$), ('subject', $$'pi_foreign'$$),
 	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$), ('keep', $$'1 hour'$$),
+	('accounts', $$'{acc:1,acc:2}'$$), ('correction_id', '1'), ('refused_only', 'false'), ('after_number', '0'), ('corrected', 'NULL'), ('replayed', 'NULL'),
 	('dispute_id', '1'), ('description', $$'description'$$), ('requested', '1'), ('assignee', $$'grace'$$), ('note', $$'note'$$),
 	('statuses', $$'{open,in_review}'$$), ('older_than', $$'-1 day'$$),
 	('consumer', $$'consumer'$$), ('threshold', '5'), ('baseline', $$'7 days'$$), ('pauses', 'false'),
@@ -206,6 +209,7 @@ INSERT INTO bad.valid VALUES
 INSERT INTO bad.valid (function, argument, value) VALUES
 	('public.credits_open_dispute', 'reason', $$'other'$$), ('public.credits_open_dispute', 'account', $$'acc:2'$$),
 	('public.credits_open_dispute', 'transaction_id', $$(SELECT id FROM credits.transactions WHERE idempotency_key = 'key 2')$$),
+	('public.credits_apply_correction', 'token', $$'correction'$$), ('public.credits_apply_correction', 'correction_id', 'NULL'), ('public.credits_apply_correction', 'credits', 'NULL'),
 	('public.credits_resolve_dispute', 'amount', '1'), ('public.credits_dispute_queue', 'reason', $$'other'$$), ('public.credits_dispute_queue', 'assignee', 'NULL'),
 	('public.credits_pause_service', 'operations', $$'{operation}'$$), ('public.credits_pause_service', 'kinds', $$'{transfer,gift}'$$),
 	('public.credits_price', 'amount', 'NULL'), ('public.credits_find_accounts', 'status', $$'active'$$),

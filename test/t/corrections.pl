@@ -176,12 +176,13 @@ foreach my $end (sort keys %ends)
 		}
 		my $reached = wait_until(sub { $session->value("SELECT count(*) FROM credits.correction_items WHERE correction_id = $id AND $column IS NOT NULL") > 100 });
 		ok($reached, "$what: it is under way");
+		my $logged = -s $node->logfile;
 		$ends{$end}->($pid);
 		wait_until(sub { state_of($pid) eq '' });
 		$_->quit foreach @holders, $applier;
 		$node->start if $end =~ /the server/;
 		# all others are ended with a backend that is killed
-		wait_until(sub { $session->query('SELECT 1')->{code} ne '00000' }) if $end =~ /backend is killed/;
+		wait_until(sub { slurp_file($node->logfile, $logged) =~ /ready to accept connections/ }) if $end =~ /backend is killed/;
 		wait_until(sub { eval { $node->safe_psql('postgres', 'SELECT 1') } }) or die 'the server does not come back';
 		$session = CreditsTest::Session->new($node);
 		is(status_of($id), $reverting ? 'reverting' : 'applying', "$what: it is not finished");
