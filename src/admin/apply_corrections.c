@@ -32,6 +32,7 @@
 #include "accounts/adjust.h"
 #include "admin/corrections.h"
 #include "base/numeric.h"
+#include "ledger/audit.h"
 #include "ledger/job.h"
 #include "ledger/roles.h"
 
@@ -201,6 +202,7 @@ static Entry *
 plan_reversion(Posting *posting, const CorrectionItem *item)
 {
 	Entry		target;
+	Entry	   *entry;
 
 	if ((!rows_find_entry(posting->store, posting->snapshot, item->transaction_id,
 						  &target) &&
@@ -214,8 +216,10 @@ plan_reversion(Posting *posting, const CorrectionItem *item)
 						   item->correction_id, item->transaction_id,
 						   item->account_id),
 				 errhint("Run credits_verify.")));
-	return target.amount < 0 ? return_taken(posting, &target) :
+	entry = target.amount < 0 ? return_taken(posting, &target) :
 		claim_given(posting, &target);
+	audit_moved(posting, entry, AUDIT_ADJUSTMENT);
+	return entry;
 }
 
 /*

@@ -58,6 +58,17 @@ call('dba', q{SELECT account, amount, reason, actor FROM credits_audit(changes =
 call('dba', q{SELECT old_values->'base_cost' AS old, new_values->'base_cost' AS new, actor FROM credits_audit(topic => 'operation', name => 'picture', max_rows => 1)},
 	'old 40, new 45, actor grace');
 
+say_step('It was not only Ada: a thousand others are given 5 credits each, and one of them has left. It is shown what that comes to, and it is done as it was shown.');
+call('dba', q{SELECT count(credits_open_account('user:' || n, 10)) FROM generate_series(1, 1000) AS n}, '1000');
+call('dba', q{SELECT kind FROM credits_close_account('user:7', 'left')}, 'close');
+my $token = call('dba', q{SELECT accepted, refused, credits, balance_before, balance_after, token
+	FROM credits_preview_correction(ARRAY(SELECT 'user:' || n FROM generate_series(1, 1000) AS n), 5, 'pictures that were lost')},
+	qr/\Aaccepted 999, refused 1, credits 4995, balance_before 9990, balance_after 14985, token [0-9a-f]{32}\z/);
+call('dba', q{SELECT account, code, message FROM credits_correction_items(1, refused_only => true)}, 'account user:7, code PT423, message account "user:7" is closed');
+call('dba', q{CALL credits_apply_correction($1)}, 'correction_id 1, corrected 999, credits 4995, replayed f', undef, $token);
+call('dba', q{CALL credits_apply_correction($1)}, 'correction_id 1, corrected 999, credits 4995, replayed t', undef, $token);
+call('shop', q{SELECT credits_balance('user:1000')}, '15');
+
 say_step('What became of them, and that the books agree.');
 call('dba', q{SELECT disputes, resolved_in_part, withdrawn, share, median_time FROM credits_dispute_statistics() LIMIT 1},
 	'disputes 2, resolved_in_part 1, withdrawn 1, share 0.2500, median_time 1 day');
