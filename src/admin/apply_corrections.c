@@ -29,10 +29,8 @@
  */
 #include "credits.h"
 
-#include "accounts/adjust.h"
 #include "admin/corrections.h"
 #include "base/numeric.h"
-#include "ledger/audit.h"
 #include "ledger/job.h"
 #include "ledger/roles.h"
 
@@ -117,141 +115,6 @@ typedef struct CorrectionBatch
 	Refusal		refusal;
 } CorrectionBatch;
 
-/* An item whose turn has come */
-typedef struct CorrectionTurn
-{
-	const Correction *correction;
-	CorrectionItem *item;
-	bool		at_once;		/* are all corrected in one transaction? */
-} CorrectionTurn;
-
-/* ------------------------------------------------------------------------
- * one account
- */
-
-/*
- * Writes an item with its account.
- */
-static void
-write_correction_item(Posting *posting, void *row)
-{
-	store_write(posting->store, &correction_items_table, posting->snapshot, row);
-}
-
-/*
- * Gives the credits that an adjustment has taken back to its grants.  Those of a grant
- * that has expired since expire now, as they would have.
- */
-static Entry *
-return_taken(Posting *posting, const Entry *target)
-{
-	int			max = target->ndraws;
-	Draw	   *draws = palloc((max + 1) * sizeof(Draw));
-	Draw	   *lost = palloc((max + 1) * sizeof(Draw));
-	TransactionKind *lost_as = palloc((max + 1) * sizeof(TransactionKind));
-	int			nlost = 0;
-	Entry	   *entry;
-	int			i;
-
-	for (i = 0; i < max; i++)
-	{
-		int64		grant_id = target->draws[i].grant_id;
-		int64		amount = -target->draws[i].amount;
-		TransactionKind kind;
-
-		kind = grants_give_back(posting, grants_get(posting, grant_id), amount,
-								target->created_at, posting->now, posting->now,
-								NULL);
-		draws[i] = DRAW(grant_id, amount);
-		if (kind != KIND_NONE)
-		{
-			lost[nlost] = DRAW(grant_id, -amount);
-			lost_as[nlost++] = kind;
-		}
-	}
-	entry = log_add(posting, KIND_ADJUSTMENT, posting->now, -target->amount, draws,
-					max);
-	entry->has_target = true;
-	entry->target_id = target->id;
-	for (i = 0; i < nlost; i++)
-		log_add_loss(posting, lost_as[i], posting->now, &lost[i], entry->id);
-	return entry;
-}
-
-/*
- * Claims the grant back that an adjustment has given.
- */
-static Entry *
-claim_given(Posting *posting, const Entry *target)
-{
-	int64		grant_id = target->draws[0].grant_id;
-	Entry	   *entry = debts_claim(posting, grants_get(posting, grant_id),
-									target->amount);
-
-	if (entry == NULL)
-		elog(ERROR, "grant " INT64_FORMAT " was claimed already", grant_id);
-	entry->has_target = true;
-	entry->target_id = target->id;
-	return entry;
-}
-
-/*
- * Plans to undo the adjustment of an account.
- */
-static Entry *
-plan_reversion(Posting *posting, const CorrectionItem *item)
-{
-	Entry		target;
-	Entry	   *entry;
-
-	if ((!rows_find_entry(posting->store, posting->snapshot, item->transaction_id,
-						  &target) &&
-		 !rows_find_archived_entry(posting->store, posting->snapshot,
-								   item->transaction_id, &target)) ||
-		target.kind != KIND_ADJUSTMENT || target.ndraws == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("an adjustment is missing in the log"),
-				 errdetail("Correction " INT64_FORMAT " has transaction " INT64_FORMAT " of account " INT64_FORMAT ".",
-						   item->correction_id, item->transaction_id,
-						   item->account_id),
-				 errhint("Run credits_verify.")));
-	entry = target.amount < 0 ? return_taken(posting, &target) :
-		claim_given(posting, &target);
-	audit_moved(posting, entry, AUDIT_ADJUSTMENT);
-	return entry;
-}
-
-/*
- * Plans to correct an account, or to undo that.
- */
-static bool
-plan_turn(Posting *posting, void *arg)
-{
-	CorrectionTurn *turn = arg;
-	const Correction *correction = turn->correction;
-	CorrectionItem *item = turn->item;
-	Request		request = {.reason = correction->reason};
-
-	if (correction->status == CORRECTION_REVERTING)
-	{
-		posting->main = plan_reversion(posting, item);
-		item->reverted_id = posting->main->id;
-	}
-	else
-	{
-		if ((turn->at_once && !guards_not_closed(posting)) ||
-			!adjust_post(posting, correction->delta))
-			return false;
-		item->transaction_id = posting->main->id;
-	}
-	/* a person who was erased meanwhile stays so */
-	if (posting->account.status != ACCOUNT_CLOSED)
-		log_describe_part(posting->main, &request);
-	posting_defer(posting, write_correction_item, item);
-	return true;
-}
-
 /* ------------------------------------------------------------------------
  * a batch
  */
@@ -313,7 +176,7 @@ work_on_items(void *arg)
 		LedgerCall	call = {
 			.parties = &party,
 			.nparties = 1,
-			.plan = plan_turn,
+			.plan = turns_plan,
 			.arg = &turn,
 			/* an update could not skip a locked row */
 			.lock_first = true,
@@ -558,7 +421,7 @@ correct_at_once(const Correction *correction)
 		items[i].arg = &turns[i];
 	}
 	PopActiveSnapshot();
-	if (bulk_post(apply_function, items, batch.nitems, plan_turn, true, false))
+	if (bulk_post(apply_function, items, batch.nitems, turns_plan, true, false))
 		return;
 	for (i = 0; i < batch.nitems; i++)
 		if (items[i].refusal.sqlstate != 0)
@@ -747,7 +610,7 @@ static int64 swept_until = 0;
  * Begins to look for corrections that are not finished, with the first of them.
  */
 void
-apply_begin_sweep(void)
+apply_corrections_begin_sweep(void)
 {
 	swept_until = 0;
 	memset(&swept, 0, sizeof(CorrectionRun));
@@ -758,7 +621,7 @@ apply_begin_sweep(void)
  * was begun, unless another session does.  Returns 0 if there is nothing to do.
  */
 int64
-apply_sweep(int limit, bool may_commit)
+apply_corrections_sweep(int limit, bool may_commit)
 {
 	Datum		values[2];
 	SqlResult  *result;

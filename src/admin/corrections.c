@@ -112,8 +112,8 @@ StoreIndex	correction_items_by_number = {
  * Finds out whether an account would be refused, as credits_adjust would.  The
  * account must be settled.
  */
-void
-corrections_judge(const Account *account, int64 delta, Refusal *refusal)
+static void
+judge_account(const Account *account, int64 delta, Refusal *refusal)
 {
 	Posting		posting = {.account = *account};
 
@@ -267,7 +267,7 @@ find_all_named(Named *named, int n, int64 delta)
 			posting_check(&account);
 			named[i].id = account.id;
 			named[i].balance = account.balance;
-			corrections_judge(&account, delta, &refusal);
+			judge_account(&account, delta, &refusal);
 			named[i].code = refusal.sqlstate;
 			if (named[i].code == 0)
 				named[i].balance_after = corrected_balance(&account, delta);
@@ -456,7 +456,7 @@ check_item(const Correction *correction, const CorrectionItem *item,
 	Refusal		refusal = {0};
 
 	if (find_settled(item->name, item->account_id, now, &account))
-		corrections_judge(&account, correction->delta, &refusal);
+		judge_account(&account, correction->delta, &refusal);
 	else if (item->account_id == 0)
 		return;
 	else

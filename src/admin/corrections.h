@@ -60,6 +60,14 @@ typedef struct CorrectionItem
 	text	   *name;			/* NULL if there is such an account */
 } CorrectionItem;
 
+/* An item whose turn has come */
+typedef struct CorrectionTurn
+{
+	const Correction *correction;
+	CorrectionItem *item;
+	bool		at_once;		/* are all corrected in one transaction? */
+} CorrectionTurn;
+
 extern StoreTable corrections_table;
 extern StoreTable correction_items_table;
 extern StoreIndex corrections_by_token;
@@ -67,13 +75,14 @@ extern StoreIndex corrections_by_id;
 extern StoreIndex correction_items_by_number;
 
 /* corrections.c */
-extern void corrections_judge(const Account *account, int64 delta,
-							  Refusal *refusal);
 extern void corrections_check(const Correction *correction);
 
+/* turns.c */
+extern bool turns_plan(Posting *posting, void *arg);
+
 /* apply_corrections.c */
-extern void apply_begin_sweep(void);
-extern int64 apply_sweep(int limit, bool may_commit);
+extern void apply_corrections_begin_sweep(void);
+extern int64 apply_corrections_sweep(int limit, bool may_commit);
 
 #pragma GCC visibility pop
 

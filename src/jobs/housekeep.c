@@ -274,8 +274,8 @@ begin_part(JobRange *range)
 	}
 	else
 	{
-		apply_begin_sweep();
-		range->sweep = apply_sweep;
+		apply_corrections_begin_sweep();
+		range->sweep = apply_corrections_sweep;
 	}
 	return range->number <= 6;
 }

@@ -280,17 +280,21 @@ foreach my $round (1 .. $rounds)
 	my $delta = -1 - int rand 12;
 	$delta = 1 + int rand 12 if rand() < 0.3;
 	my ($token, $id) = split /\|/, $session->value("SELECT token, correction_id FROM credits_preview_correction(ARRAY(SELECT 'r:' || n FROM generate_series(1, $n) AS n WHERE random() < 0.8 UNION SELECT 'r:1'), $delta, 'random')");
-	if (rand() < 0.7)
+	# what happens to a later account while an earlier one is corrected, the same to its twin
+	my @accepted = split /\n/, $session->value("SELECT account FROM credits_correction_items($id) WHERE code IS NULL ORDER BY number");
+	if (rand() < 0.7 && @accepted > 1)
 	{
-		my ($one, $other) = map { 'r:' . (1 + int rand $n) } 1 .. 2;
+		my $later = 1 + int rand $#accepted;
+		my ($one, $other) = @accepted[ int rand $later, $later ];
+		my $spend = "credits_try_deduct('\$', credits_balance('\$'))";
 		my $call = (
 			"SELECT credits_try_deduct('\$', 5)",
-			"SELECT credits_try_deduct('\$', credits_balance('\$'))",
-			"SELECT credits_try_deduct('\$', credits_balance('\$'))",
-			"SELECT set_config('credits.test_clock', (timestamptz '$start' + interval '1 day' * " . ($day + 2) . ")::text, false)",
-			'SELECT 1 / 0')[ int rand 5 ];
+			"SELECT $spend",
+			# what was taken by then has expired when it is given back
+			"SELECT set_config('credits.test_clock', (timestamptz '$start' + interval '1 day' * " . ($day + 2) . ")::text, false), $spend",
+			'SELECT 1 / 0')[ int rand 4 ];
 		$call =~ s/'/''/g;
-		$session->value("INSERT INTO meanwhile VALUES ('$one', '$other', '$call')") if $one ne $other;
+		$session->value("INSERT INTO meanwhile VALUES ('$one', '$other', '$call')");
 	}
 	my $code = $session->query(rand() < 0.2 ? "BEGIN; CALL credits_apply_correction('$token'); COMMIT" : "CALL credits_apply_correction('$token')")->{code};
 	$session->value('ROLLBACK') if $session->query('SELECT 1')->{code} eq '25P02';
