@@ -101,7 +101,7 @@ foreach my $name (sort keys %searches)
 my $spender = CreditsTest::Session->new($node);
 $spender->value("SET credits.test_clock = '2030-01-03 00:00:00+00'");
 $spender->send(q(DO $$ BEGIN FOR i IN 1 .. 3000 LOOP
-	PERFORM credits_try_deduct('user:' || n, 1) FROM people WHERE n = 1 + floor(random() * 1000); COMMIT; END LOOP; END $$));
+	PERFORM credits_try_deduct('user:' || 1 + floor(random() * 1000)::integer, 1); COMMIT; END LOOP; END $$));
 my (undef, @found) = pages_of($session, q(name_prefix => 'user:1'));
 is("@found", $session->value(q(SELECT string_agg(name, ' ' ORDER BY name) FROM credits.accounts WHERE starts_with(name, 'user:1'))), 'pages beside those who spend');
 $spender->receive;
