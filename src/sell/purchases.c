@@ -307,29 +307,13 @@ purchases_event(const char *kind, const Purchase *purchase,
  * starting
  */
 
-/* A purchase that is to be started */
-typedef struct Start
-{
-	text	   *account;
-	text	   *package;
-	int64		amount;
-	text	   *promotion;
-	text	   *currency;
-	text	   *key;
-	int64		request;		/* fingerprint */
-	Jsonb	   *metadata;
-	PriceQuote	quote;
-	Purchase	purchase;
-	bool		replayed;
-} Start;
-
 /*
  * Writes a purchase that is started.
  */
 static void
 write_start(Posting *posting, void *arg)
 {
-	Start	   *start = arg;
+	PurchaseStart *start = arg;
 	PriceQuote *quote = &start->quote;
 	TimestampTz now = clock_now();
 	Datum		values[13];
@@ -356,7 +340,8 @@ write_start(Posting *posting, void *arg)
 	values[10] = JsonbPGetDatum(start->metadata);
 	isnull[10] = start->metadata == NULL;
 	values[11] = TimestampTzGetDatum(now);
-	values[12] = TimestampTzGetDatum(clock_purchase_expiry(now));
+	values[12] = TimestampTzGetDatum(start->expires_at != 0 ? start->expires_at :
+									 clock_purchase_expiry(now));
 	result = statements_run(&insert_purchase, values, isnull);
 	/* one with the same key, which the transaction's snapshot does not show */
 	if (result->nrows == 0)
@@ -369,13 +354,14 @@ write_start(Posting *posting, void *arg)
 }
 
 /*
- * Plans the start of a purchase.  The account does not change, but its lock
- * keeps a request with the same key from being started twice.
+ * Plans the start of a purchase, on a posting that has the account locked.  The account
+ * does not change, but its lock keeps a request with the same key from being started
+ * twice.
  */
-static bool
-plan_start(Posting *posting, void *arg)
+bool
+purchases_plan_start(Posting *posting, void *arg)
 {
-	Start	   *start = arg;
+	PurchaseStart *start = arg;
 
 	if (start->key)
 	{
@@ -410,7 +396,7 @@ plan_start(Posting *posting, void *arg)
  * Returns the metadata for a payment provider to hand back with what it reports.
  */
 static Jsonb *
-checkout_metadata(const Start *start)
+checkout_metadata(const PurchaseStart *start)
 {
 	const Purchase *purchase = &start->purchase;
 	JsonObject	json;
@@ -427,20 +413,17 @@ checkout_metadata(const Start *start)
 }
 
 /*
- * Makes a credits.checkout.
+ * Sets the columns of a credits.checkout.
  */
-static Datum
-checkout_result(FunctionCallInfo fcinfo, const Start *start)
+void
+purchases_checkout(const PurchaseStart *start, Datum *values, bool *isnull)
 {
 	const Purchase *purchase = &start->purchase;
-	TupleDesc	tupdesc = receipts_tupdesc(fcinfo, 12);
-	Datum		values[12];
-	bool		isnull[12] = {false};
 	Refusal		refusal;
 	int64		minor = 0;
 	int64		at_stripe = 0;
-	Datum		result;
 
+	memset(isnull, 0, CHECKOUT_COLUMNS * sizeof(bool));
 	isnull[7] = !money_to_minor(&refusal, purchase->price,
 								money_exponent(purchase->currency),
 								purchase->currency, &minor);
@@ -458,6 +441,20 @@ checkout_result(FunctionCallInfo fcinfo, const Start *start)
 	values[9] = TimestampTzGetDatum(purchase->expires_at);
 	values[10] = JsonbPGetDatum(checkout_metadata(start));
 	values[11] = BoolGetDatum(start->replayed);
+}
+
+/*
+ * Makes a credits.checkout.
+ */
+static Datum
+checkout_result(FunctionCallInfo fcinfo, const PurchaseStart *start)
+{
+	TupleDesc	tupdesc = receipts_tupdesc(fcinfo, CHECKOUT_COLUMNS);
+	Datum		values[CHECKOUT_COLUMNS];
+	bool		isnull[CHECKOUT_COLUMNS];
+	Datum		result;
+
+	purchases_checkout(start, values, isnull);
 	result = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
 	ReleaseTupleDesc(tupdesc);
 	return result;
@@ -469,7 +466,7 @@ checkout_result(FunctionCallInfo fcinfo, const Start *start)
 Datum
 credits_start_purchase(PG_FUNCTION_ARGS)
 {
-	Start		start = {0};
+	PurchaseStart start = {0};
 	Request		request = {0};
 	StringInfoData f;
 	Party		party = {0};
@@ -495,7 +492,7 @@ credits_start_purchase(PG_FUNCTION_ARGS)
 
 	/* joint, which locks the account before planning */
 	if (!ledger_post_joint("credits_start_purchase()", &party, 1, &request,
-						   plan_start, &start, &receipt, &refusal))
+						   purchases_plan_start, &start, &receipt, &refusal))
 		raise_refusal(&refusal);
 	return checkout_result(fcinfo, &start);
 }

@@ -11,6 +11,7 @@
 #define CREDITS_SELL_PURCHASES_H
 
 #include "ledger/ledger.h"
+#include "sell/packages.h"
 
 #include "utils/array.h"
 
@@ -48,6 +49,27 @@ typedef struct Purchase
 	TimestampTz expires_at;
 } Purchase;
 
+/* A purchase that is to be started */
+typedef struct PurchaseStart
+{
+	text	   *account;
+	text	   *package;		/* NULL if an amount is bought */
+	int64		amount;
+	text	   *promotion;
+	text	   *currency;
+	text	   *key;
+	int64		request;		/* fingerprint */
+	Jsonb	   *metadata;
+	TimestampTz expires_at;		/* 0 if credits.purchase_expiry says when */
+	/* output */
+	PriceQuote	quote;
+	Purchase	purchase;
+	bool		replayed;
+} PurchaseStart;
+
+/* number of columns of a credits.checkout */
+#define CHECKOUT_COLUMNS 12
+
 /* A grant of a purchase that exists */
 typedef struct PurchasedGrant
 {
@@ -82,6 +104,14 @@ extern void purchases_reread(int64 id, Purchase *purchase);
 extern void purchases_lock(int64 id, Purchase *purchase);
 extern void purchases_touch(int64 id);
 extern ArrayType *purchases_array(List *ids);
+
+/*
+ * A PlanFunction, whose argument is a PurchaseStart.  The purchase is there once the
+ * posting's statements have run.
+ */
+extern bool purchases_plan_start(Posting *posting, void *arg);
+extern void purchases_checkout(const PurchaseStart *start, Datum *values,
+							   bool *isnull);
 extern void purchases_event(const char *kind, const Purchase *purchase,
 							int64 transaction_id, JsonObject *detail);
 extern void purchases_event_money(JsonObject *json, const char *key,
