@@ -201,7 +201,7 @@ sweep_deliveries(int limit, bool may_commit)
 		values[0] = TimestampTzGetDatum(until);
 		values[1] = Int32GetDatum(limit);
 		values[2] = Int64GetDatum(examined);
-		values[3] = CStringGetTextDatum(FEED_RESERVED_CONSUMER);
+		values[3] = CStringGetTextDatum(FEED_DELIVERIES);
 		result = statements_run(&delete_ended, values, NULL);
 		ndeleted = DatumGetInt64(statements_value(result, 0, 1, &isnull));
 		examined = DatumGetInt64(statements_value(result, 0, 2, &isnull));

@@ -340,8 +340,7 @@ write_start(Posting *posting, void *arg)
 	values[10] = JsonbPGetDatum(start->metadata);
 	isnull[10] = start->metadata == NULL;
 	values[11] = TimestampTzGetDatum(now);
-	values[12] = TimestampTzGetDatum(start->expires_at != 0 ? start->expires_at :
-									 clock_purchase_expiry(now));
+	values[12] = TimestampTzGetDatum(clock_purchase_expiry(now));
 	result = statements_run(&insert_purchase, values, isnull);
 	/* one with the same key, which the transaction's snapshot does not show */
 	if (result->nrows == 0)

@@ -60,7 +60,6 @@ typedef struct PurchaseStart
 	text	   *key;
 	int64		request;		/* fingerprint */
 	Jsonb	   *metadata;
-	TimestampTz expires_at;		/* 0 if credits.purchase_expiry says when */
 	/* output */
 	PriceQuote	quote;
 	Purchase	purchase;

@@ -155,54 +155,22 @@ expand_event(Store *store, const Event *event)
 }
 
 /*
- * Returns whether there are events to be read, or the consumer is to be added.  It
- * locks nothing, so that workers that poll cost no transaction id.
- */
-static bool
-has_news(text *consumer)
-{
-	FeedPosition *position;
-	bool		behind;
-
-	PushActiveSnapshot(store_snapshot(true));
-	position = positions_find(consumer);
-	behind = position == NULL || feed_read(position, 1)->nevents > 0;
-	PopActiveSnapshot();
-	return behind;
-}
-
-/*
  * Reads events that nobody has read for this before, and makes their deliveries.
  */
 void
 expand_events(Store *store)
 {
-	text	   *consumer = cstring_to_text(FEED_RESERVED_CONSUMER);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "credits deliveries",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	FeedPosition *position = NULL;
+	FeedPage   *page = feed_take(FEED_DELIVERIES, MAX_EVENTS_PER_CALL);
 
-	if (has_news(consumer))
+	if (page)
 	{
-		position = positions_lock(consumer, true);
-		/* another session may add it now, too: one of them expands */
-		if (position == NULL && positions_find(consumer) == NULL &&
-			positions_add(consumer, 0))
-			position = positions_lock(consumer, true);
-	}
-	if (position)
-	{
-		FeedPage   *page;
-		int			n;
 		int			i;
 
-		PushActiveSnapshot(store_snapshot(true));
-		page = feed_read(position, MAX_EVENTS_PER_CALL);
-		PopActiveSnapshot();
-		n = page->nevents;
-		for (i = 0; i < n; i++)
+		for (i = 0; i < page->nevents; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
 			/* the snapshot shows the deliveries of the events before */
@@ -212,9 +180,7 @@ expand_events(Store *store)
 			store_end_changes(store);
 			PopActiveSnapshot();
 		}
-		if (n > 0)
-			positions_advance(position, page->batch, page->events[n - 1].id,
-							  page->last);
+		feed_taken(page, page->nevents);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

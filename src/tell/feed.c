@@ -334,20 +334,105 @@ return_event(ReturnSetInfo *result, const Event *event, const char *token)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
+/* ------------------------------------------------------------------------
+ * consumers of the extension
+ */
+
+/* what each of them is for, and who adds and moves it */
+static const struct
+{
+	const char *name;
+	const char *what;
+}			reserved_consumers[] = {
+	{FEED_DELIVERIES, "It makes deliveries from events, and is added and moved by credits_take_deliveries."},
+	{FEED_TOPUPS, "It finds accounts to be topped up, and is added by credits_set_topup and moved by credits_request_topups."}
+};
+
 /*
- * Refuses to change the consumer that makes deliveries: what it would pass over
- * would be told to nobody.
+ * Refuses to change a consumer of the extension: what it would pass over would be lost
+ * to what it is for.
  */
 static void
 check_not_reserved(const text *consumer)
 {
-	if (same_text(consumer, cstring_to_text(FEED_RESERVED_CONSUMER)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("consumer \"%s\" is reserved", FEED_RESERVED_CONSUMER),
-				 errdetail("It makes deliveries from events, and is added and moved by credits_take_deliveries."),
-				 errhint("Use a consumer of your own, with another name.")));
+	int			i;
+
+	for (i = 0; i < (int) lengthof(reserved_consumers); i++)
+		if (same_text(consumer, cstring_to_text(reserved_consumers[i].name)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("consumer \"%s\" is reserved", reserved_consumers[i].name),
+					 errdetail("%s", reserved_consumers[i].what),
+					 errhint("Use a consumer of your own, with another name.")));
 }
+
+/*
+ * Returns whether there are events to be read, or the consumer is to be added.  It
+ * locks nothing, so that those who poll cost no transaction id.
+ */
+static bool
+has_news(text *consumer)
+{
+	FeedPosition *position;
+	bool		behind;
+
+	PushActiveSnapshot(store_snapshot(true));
+	position = positions_find(consumer);
+	behind = position == NULL || feed_read(position, 1)->nevents > 0;
+	PopActiveSnapshot();
+	return behind;
+}
+
+/*
+ * Adds a consumer of the extension that begins with the events from now on, unless it
+ * exists.
+ */
+void
+feed_begin(const char *reserved)
+{
+	(void) positions_add(cstring_to_text(reserved), -1);
+}
+
+/*
+ * Returns the next events for a consumer of the extension, which is added if it does
+ * not exist and begins with the oldest event then; NULL if there is none, or if another
+ * transaction is reading.  The consumer stays locked.
+ */
+FeedPage *
+feed_take(const char *reserved, int max_rows)
+{
+	text	   *consumer = cstring_to_text(reserved);
+	FeedPosition *position;
+	FeedPage   *page;
+
+	if (!has_news(consumer))
+		return NULL;
+	position = positions_lock(consumer, true);
+	/* another session may add it now, too: one of them reads */
+	if (position == NULL && positions_find(consumer) == NULL &&
+		positions_add(consumer, 0))
+		position = positions_lock(consumer, true);
+	if (position == NULL)
+		return NULL;
+	PushActiveSnapshot(store_snapshot(true));
+	page = feed_read(position, max_rows);
+	PopActiveSnapshot();
+	return page->nevents > 0 ? page : NULL;
+}
+
+/*
+ * Acknowledges the first n of the events that feed_take has returned.
+ */
+void
+feed_taken(FeedPage *page, int n)
+{
+	positions_advance(page->position, page->batch, page->events[n - 1].id,
+					  page->last && n == page->nevents);
+}
+
+/* ------------------------------------------------------------------------
+ * functions
+ */
 
 /*
  * SQL function: returns the next events of a consumer.

@@ -10,8 +10,9 @@
 
 #pragma GCC visibility push(hidden)
 
-/* the consumer that makes deliveries, which is moved by nobody else */
-#define FEED_RESERVED_CONSUMER "deliveries"
+/* consumers that the extension itself adds and moves, and nobody else */
+#define FEED_DELIVERIES "deliveries"
+#define FEED_TOPUPS "topups"
 
 /* The next events of a consumer, which are part of a batch */
 typedef struct FeedPage
@@ -24,6 +25,9 @@ typedef struct FeedPage
 } FeedPage;
 
 extern FeedPage *feed_read(FeedPosition *position, int max_rows);
+extern void feed_begin(const char *reserved);
+extern FeedPage *feed_take(const char *reserved, int max_rows);
+extern void feed_taken(FeedPage *page, int n);
 
 #pragma GCC visibility pop
 
