@@ -17,6 +17,7 @@ CREATE TABLE credits.accounts (
 	created_at timestamptz NOT NULL,
 	alert_levels text,
 	alert_base bigint,
+	topup_below bigint,
 	due_at timestamptz NOT NULL,
 	base bigint NOT NULL,
 	granted bigint NOT NULL,
@@ -56,6 +57,8 @@ COMMENT ON COLUMN credits.accounts.alert_levels IS
 	'its own levels at which it alerts; NULL means the setting credits.alert_levels';
 COMMENT ON COLUMN credits.accounts.alert_base IS
 	'what levels in percent refer to; NULL means base';
+COMMENT ON COLUMN credits.accounts.topup_below IS
+	'when the balance falls below this, it is topped up; NULL if it never is';
 COMMENT ON COLUMN credits.accounts.base IS
 	'the highest balance since its last period or purchase';
 COMMENT ON COLUMN credits.accounts.due_at IS

@@ -80,7 +80,7 @@ Place		ledger_places[] = {
 	{
 		.table = "accounts",
 		.erased = "name metadata",
-		.kept = "id unit status limited debt created_at alert_levels alert_base due_at base"
+		.kept = "id unit status limited debt created_at alert_levels alert_base topup_below due_at base"
 		" granted refunded expired held balance spent transaction_count last_transaction_id"
 		" last_at head renews_at",
 		.reason = NUMBERS,

@@ -1,7 +1,7 @@
 /*
  * alerts.c
- *	  Alerts about balances: NOTIFY low_balance, and the events low_balance and
- *	  balance_recovered.
+ *	  Alerts about balances: NOTIFY low_balance, and the events low_balance,
+ *	  balance_recovered and topup_due.
  *
  * An account has levels: numbers of credits, or percentages of its base.  As long
  * as it has any, 0 is one of them.  An alert is raised when the balance falls below
@@ -165,6 +165,24 @@ record_alert(const char *kind, const Account *account, Jsonb *detail)
 }
 
 /*
+ * Inserts an event if an account's balance has fallen below where it is to be topped
+ * up.  Nobody is notified: whoever reads the event decides, see rewards/topups.c.
+ */
+static void
+note_topup(const Account *account, TupleTableSlot *old)
+{
+	JsonObject	json;
+
+	if (number_in(old, Anum_accounts_balance) < account->topup_below)
+		return;
+	json_begin(&json);
+	json_text(&json, "account", account->name);
+	json_int64(&json, "balance", account->balance);
+	json_int64(&json, "below", account->topup_below);
+	record_alert("topup_due", account, json_document(&json));
+}
+
+/*
  * Sends NOTIFY low_balance and inserts an event if an account's balance has fallen
  * below a level or to zero.  If asked for, inserts an event if the balance has risen
  * to a level again.  "old" is the account's row as it was before.
@@ -179,6 +197,8 @@ alerts_raise(const Account *account, TupleTableSlot *old)
 	Standing	was;
 	int64		before;
 
+	if (account->balance < account->topup_below)
+		note_topup(account, old);
 	/* most spends leave a balance that is below no level */
 	if (is.below == 0 && !setting_alert_recovery)
 		return;

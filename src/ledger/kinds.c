@@ -47,7 +47,8 @@ PG_FUNCTION_INFO_V1(credits_kind_name);
 	KIND(KIND_CLAWBACK, 'w', "clawback") \
 	KIND(KIND_DEBT_PAYMENT, 'y', "debt_payment") \
 	KIND(KIND_REINSTATEMENT, 'i', "reinstatement") \
-	KIND(KIND_ERASURE, 'E', "erasure")
+	KIND(KIND_ERASURE, 'E', "erasure") \
+	KIND(KIND_TOPUP_RULE, 'U', "topup_rule")
 
 #define KIND_CODE(kind, code, ...) [kind] = code,
 #define KIND_NAME(kind, code, name, ...) [kind] = name,

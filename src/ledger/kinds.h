@@ -41,7 +41,8 @@ typedef enum TransactionKind
 	KIND_CLAWBACK,
 	KIND_DEBT_PAYMENT,
 	KIND_REINSTATEMENT,
-	KIND_ERASURE
+	KIND_ERASURE,
+	KIND_TOPUP_RULE
 } TransactionKind;
 
 /* The lifetime totals of an account, except "granted" */
@@ -69,7 +70,7 @@ typedef struct KindInfo
 } KindInfo;
 
 /* the codes that the log has, by kind; KIND_UNKNOWN has none */
-extern const char transaction_kind_codes[KIND_ERASURE + 1];
+extern const char transaction_kind_codes[KIND_TOPUP_RULE + 1];
 
 extern const KindInfo *kinds_info(TransactionKind kind);
 extern const char *kinds_name(TransactionKind kind);

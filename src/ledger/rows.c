@@ -31,6 +31,7 @@ static const StoreColumn account_columns[] = {
 	COLUMN_TIME(Account, created_at),
 	COLUMN_TEXT(Account, alert_levels, NULL_IF_ZERO),
 	COLUMN_INT64(Account, alert_base, NULL_IF_ZERO),
+	COLUMN_INT64(Account, topup_below, NULL_IF_ZERO),
 	COLUMN_TIME(Account, due_at),
 	COLUMN_INT64(Account, base),
 	COLUMN_INT64(Account, granted),

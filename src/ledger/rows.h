@@ -24,6 +24,7 @@ enum
 	Anum_accounts_created_at,
 	Anum_accounts_alert_levels,
 	Anum_accounts_alert_base,
+	Anum_accounts_topup_below,
 	Anum_accounts_due_at,
 	Anum_accounts_base,
 	Anum_accounts_granted,
@@ -71,6 +72,7 @@ typedef struct Account
 	TimestampTz created_at;
 	text	   *alert_levels;	/* NULL if the setting applies */
 	int64		alert_base;		/* 0 if base applies */
+	int64		topup_below;	/* 0 if it is not topped up */
 	TimestampTz due_at;			/* when it must be settled, DT_NOEND if never */
 	TimestampTz renews_at;		/* when a subscription is due at the earliest,
 								 * DT_NOEND if none ever is */

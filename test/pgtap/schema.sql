@@ -206,6 +206,7 @@ $$, $$ VALUES
 	('created_at', 'timestamp with time zone', true, NULL),
 	('alert_levels', 'text', false, NULL),
 	('alert_base', 'bigint', false, NULL),
+	('topup_below', 'bigint', false, NULL),
 	('due_at', 'timestamp with time zone', true, NULL),
 	('base', 'bigint', true, NULL),
 	('granted', 'bigint', true, NULL),

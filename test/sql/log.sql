@@ -110,7 +110,7 @@ SELECT count(*) FROM credits.transactions WHERE account_id = 110001;
 -- below zero is refused by the tables too
 \set VERBOSITY sqlstate
 INSERT INTO credits.accounts
-SELECT 110999, 'log:negative', unit, status, metadata, limited, debt, created_at, alert_levels, alert_base, due_at, base, granted, refunded,
+SELECT 110999, 'log:negative', unit, status, metadata, limited, debt, created_at, alert_levels, alert_base, topup_below, due_at, base, granted, refunded,
 	   expired, held, -1, spent, transaction_count, last_transaction_id, last_at, head
 FROM credits.accounts WHERE name = 'log:2';
 \set VERBOSITY default

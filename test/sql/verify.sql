@@ -205,7 +205,7 @@ SELECT account, transaction_id, problem, detail FROM credits_verify() ORDER BY a
 ROLLBACK;
 BEGIN;
 INSERT INTO credits.accounts
-SELECT 190999, 'check:forged', unit, status, metadata, limited, debt, created_at, alert_levels, alert_base, due_at, base, granted,
+SELECT 190999, 'check:forged', unit, status, metadata, limited, debt, created_at, alert_levels, alert_base, topup_below, due_at, base, granted,
 	   refunded, expired, held, balance, spent, transaction_count, last_transaction_id, last_at, head
 FROM credits.accounts WHERE name = 'check:1';
 SELECT DISTINCT account, problem FROM credits_verify('check:forged') ORDER BY problem;

@@ -9,7 +9,7 @@ use File::Basename;
 use Test::More;
 
 # from the ground up
-my @rooms = qw(base store ledger accounts spend codes subscribe sell stripe tell disputes admin jobs verify);
+my @rooms = qw(base store ledger accounts spend codes subscribe sell stripe tell disputes rewards admin jobs verify);
 my %floor = map { $rooms[$_] => $_ } 0 .. $#rooms;
 
 my @sources = (glob('src/*.[ch]'), glob('src/*/*.[ch]'));

@@ -264,7 +264,7 @@ tampered('account deleted', 'a', "DELETE FROM credits.accounts WHERE name = 'a'"
 tampered('account moved', 'a', "UPDATE credits.accounts SET id = 999999 WHERE name = 'a'", 'orphan count head',
 	all => 1, digest => 1);
 tampered('account added', 'c',
-	"INSERT INTO credits.accounts SELECT 999999, 'c', unit, status, metadata, limited, debt, created_at, alert_levels, alert_base, due_at, base, granted, "
+	"INSERT INTO credits.accounts SELECT 999999, 'c', unit, status, metadata, limited, debt, created_at, alert_levels, alert_base, topup_below, due_at, base, granted, "
 	  . 'refunded, expired, held, balance, spent, transaction_count, last_transaction_id, last_at, head '
 	  . "FROM credits.accounts WHERE name = 'a'",
 	'count head balance', digest => 1);
