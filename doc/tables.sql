@@ -22,6 +22,10 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
 	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,templates,unsubscribe_secrets,webhook_secrets,activity_rules,activity_position,activity_hours,activity_hits}'),
 	(10, 'Disputes', '{disputes}'),
+	(11, 'Rewards', '{topups,topup_requests}'),
+	(12, 'Administration', '{audit_log}'),
+	(13, 'Jobs', '{warnings,schedules,job_runs,erasures}'),
+	(14, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 	(11, 'Administration', '{corrections,correction_items,audit_log}'),
 	(12, 'Jobs', '{warnings,schedules,job_runs,erasures}'),
 	(13, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
@@ -80,6 +84,7 @@ UNION ALL VALUES
 	('purchases', 'package', 'packages', 'name'),
 	('purchases', 'promotion', 'promotions', 'name'),
 	('stripe_price_versions', 'package', 'packages', 'name'),
+	('topups', 'package', 'packages', 'name'),
 	('stripe_price_versions', 'plan', 'plans', 'name'),
 	-- ids of other systems, and of rows in one table or another, or of what is archived
 	('anchor_parts', 'transaction_id', NULL, NULL),

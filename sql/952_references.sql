@@ -69,6 +69,9 @@ BEGIN
 			('disputes', 'account_id', 'accounts', 'id'),
 			('correction_items', 'correction_id', 'corrections', 'id'),
 			('correction_items', 'account_id', 'accounts', 'id'),
+			('topups', 'account_id', 'accounts', 'id'),
+			('topup_requests', 'account_id', 'accounts', 'id'),
+			('topup_requests', 'purchase_id', 'purchases', 'id'),
 			('erasures', 'account_id', 'accounts', 'id')
 		) AS r (source, source_column, target, target_column)
 	LOOP

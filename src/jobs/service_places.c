@@ -125,6 +125,25 @@ Place		service_places[] = {
 		}
 	},
 	{
+		.table = "topups",
+		.erased = "account_id below target package currency max_requests max_money period"
+		" resumed_at due_at state message set_at role",
+		.kept = "",
+		.reason = "",
+		EXPORTS("SELECT to_jsonb(t) FROM credits.topups AS t WHERE t.account_id = $1"),
+		.steps = {
+			ERASES("WITH gone AS (DELETE FROM credits.topups WHERE account_id = $1 RETURNING 1)"
+				   " SELECT count(*), NULL::text FROM gone")
+		}
+	},
+	{
+		.table = "topup_requests",
+		.erased = "",
+		.kept = "id account_id purchase_id balance requested_at ended_at",
+		.reason = NUMBERS,
+		EXPORTS("SELECT to_jsonb(r) FROM credits.topup_requests AS r WHERE r.account_id = $1")
+	},
+	{
 		.table = "activity_hours",
 		.erased = "",
 		.kept = "account_id hour spent refunded last_id last_at",

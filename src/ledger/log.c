@@ -566,6 +566,9 @@ static const GuardedTable guarded_tables[] = {
 	{"corrections", NULL, CORRECTION_REMEDY},
 	{"correction_items", NULL, CORRECTION_REMEDY},
 	{"reversals", NULL, PURCHASE_REMEDY},
+	{"topups", NULL,
+	"Use credits_set_topup, credits_resume_topup or credits_remove_topup."},
+	{"topup_requests", NULL, PURCHASE_REMEDY},
 	/* all others */
 	{NULL, NULL,
 	"Use credits_adjust to correct a balance, credits_void_grant to take back a grant, credits_close_account to close an account."}

@@ -444,7 +444,7 @@ look_at_account(void *arg)
 	Receipt		receipt;
 	Refusal		refusal;
 
-	if (LockTimeout == 0 || LockTimeout > TOPUP_LOCK_TIMEOUT)
+	if (LockTimeout == 0)
 		(void) set_config_option("lock_timeout", psprintf("%d", TOPUP_LOCK_TIMEOUT),
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);

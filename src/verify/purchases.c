@@ -210,8 +210,8 @@ static SqlStatement find_totals = {
 /*
  * Reports the problems that a statement finds.
  */
-static void
-report_found(Verification *v, SqlStatement *statement, int64 account_id)
+void
+verify_report_found(Verification *v, SqlStatement *statement, int64 account_id)
 {
 	MemoryContext old = MemoryContextSwitchTo(v->row);
 	Datum		value = Int64GetDatum(account_id);
@@ -247,14 +247,14 @@ verify_purchases(Verification *v, int64 account_id)
 {
 	bool		all = account_id == 0;
 
-	report_found(v, all ? &grants_of_all : &grants_of_one, account_id);
-	report_found(v, all ? &claims_of_all : &claims_of_one, account_id);
-	report_found(v, all ? &period_claims_of_all : &period_claims_of_one,
-				 account_id);
-	report_found(v, all ? &uses_of_all : &uses_of_one, account_id);
+	verify_report_found(v, all ? &grants_of_all : &grants_of_one, account_id);
+	verify_report_found(v, all ? &claims_of_all : &claims_of_one, account_id);
+	verify_report_found(v, all ? &period_claims_of_all : &period_claims_of_one,
+						account_id);
+	verify_report_found(v, all ? &uses_of_all : &uses_of_one, account_id);
 	if (all)
 	{
-		report_found(v, &find_totals, 0);
-		report_found(v, &find_orphans, 0);
+		verify_report_found(v, &find_totals, 0);
+		verify_report_found(v, &find_orphans, 0);
 	}
 }

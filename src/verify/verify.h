@@ -6,6 +6,7 @@
 #define CREDITS_VERIFY_VERIFY_H
 
 #include "ledger/ledger.h"
+#include "store/statements.h"
 
 #include "funcapi.h"
 #include "utils/hsearch.h"
@@ -163,6 +164,8 @@ extern void verify_all_disputes(Verification *v);
 
 /* corrections.c */
 extern void verify_all_corrections(Verification *v);
+/* topups.c */
+extern void verify_all_topups(Verification *v);
 
 /* operations.c */
 extern void verify_charge(Verification *v, const Entry *entry);
@@ -174,6 +177,8 @@ extern void verify_partitions(Verification *v);
 extern void verify_pools(Verification *v, int64 pool_id);
 
 /* purchases.c */
+extern void verify_report_found(Verification *v, SqlStatement *find,
+								int64 account_id);
 extern void verify_purchases(Verification *v, int64 account_id);
 
 /* caps.c */

@@ -63,6 +63,11 @@ INSERT INTO callable VALUES
 	('credits_deduct_many', true, true, false, $$SELECT credits_deduct_many('{"(p:1,1,,,,)"}'::credits.deduction[])$$),
 	('credits_delivery_failed', false, true, false, $$SELECT credits_delivery_failed(:delivery, 1, 'error')$$),
 	('credits_delivery_sent', false, true, false, $$SELECT credits_delivery_sent(:delivery, 1)$$),
+	('credits_set_topup', true, true, false, $$SELECT credits_set_topup('p:1', 10, 20)$$),
+	('credits_topup', true, true, true, $$SELECT credits_topup('p:1')$$),
+	('credits_request_topups', false, true, false, $$SELECT credits_request_topups()$$),
+	('credits_resume_topup', true, true, false, $$SELECT credits_resume_topup('p:1')$$),
+	('credits_remove_topup', true, true, false, $$SELECT credits_remove_topup('p:topped')$$),
 	('credits_digest', false, true, true, $$SELECT credits_digest()$$),
 	('credits_assign_dispute', false, true, false, $$SELECT credits_assign_dispute(:dispute)$$),
 	('credits_dispute_queue', false, true, true, $$SELECT credits_dispute_queue()$$),
@@ -247,6 +252,7 @@ SELECT credits_add_consumer('p:consumer', 0) AS added \gset
 SELECT credits_set_activity_rule('p:rule', 'refusals', 5) AS made \gset
 INSERT INTO credits.deliveries VALUES (1, 1, 1, 1, NULL, now(), now(), now(), NULL, 1, 1, 'email', 'waiting', 'low_balance', 'msg_p', NULL, NULL) RETURNING id AS delivery \gset
 SELECT credits_open_account('p:paused', 100) IS NOT NULL AS opened \gset
+SELECT credits_open_account('p:topped', 100) IS NOT NULL AS opened, credits_set_topup('p:topped', 1, 2) IS NOT NULL AS topped \gset
 SELECT credits_pause_account('p:paused', 'reason') IS NOT NULL AS paused \gset
 SELECT credits_open_account('p:pool', 100) IS NOT NULL AS opened \gset
 SELECT credits_add_member('p:pool', 'p:paused', 10) IS NOT NULL AS added \gset

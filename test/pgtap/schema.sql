@@ -106,6 +106,8 @@ SELECT tables_are('credits', ARRAY[
 	'stripe_subscriptions',
 	'subscriptions',
 	'templates',
+	'topup_requests',
+	'topups',
 	'unit_prices',
 	'unsubscribe_secrets',
 	'webhook_secrets',
@@ -145,6 +147,7 @@ SELECT views_are('credits', ARRAY[
 	'stripe_prices',
 	'stripe_refusals',
 	'subscription_list',
+	'topup_list',
 	'transactions'
 ]);
 SELECT sequences_are('credits', ARRAY[
@@ -169,6 +172,7 @@ SELECT sequences_are('credits', ARRAY[
 	'stripe_refused_seq',
 	'subscriptions_id_seq',
 	'templates_id_seq',
+	'topup_requests_id_seq',
 	'transactions_id_seq',
 	'unit_prices_id_seq',
 	'volume_discounts_id_seq'
@@ -438,6 +442,36 @@ $$, $$ VALUES
 	('actor', 'text', false),
 	('applied_actor', 'text', false)
 $$, 'columns of corrections');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.topups'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('account_id', 'bigint', true),
+	('below', 'bigint', true),
+	('target', 'bigint', false),
+	('package', 'text', false),
+	('currency', 'text', false),
+	('max_requests', 'bigint', true),
+	('max_money', 'numeric', false),
+	('period', 'interval', true),
+	('resumed_at', 'timestamp with time zone', true),
+	('due_at', 'timestamp with time zone', false),
+	('state', 'text', true),
+	('message', 'text', false),
+	('set_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of topups');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.topup_requests'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('purchase_id', 'bigint', true),
+	('balance', 'bigint', true),
+	('requested_at', 'timestamp with time zone', true),
+	('ended_at', 'timestamp with time zone', false)
+$$, 'columns of topup_requests');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attrelid = 'credits.disputes'::regclass AND attnum > 0 ORDER BY attnum
@@ -1784,6 +1818,14 @@ $$, $$ VALUES
 	('credits.subscriptions', 'subscriptions_status', 'c'),
 	('credits.templates', 'templates_channel', 'c'),
 	('credits.templates', 'templates_pkey', 'p'),
+	('credits.topup_requests', 'topup_requests_account_id_fkey', 'f'),
+	('credits.topup_requests', 'topup_requests_pkey', 'p'),
+	('credits.topup_requests', 'topup_requests_purchase_id_fkey', 'f'),
+	('credits.topups', 'topups_account_id_fkey', 'f'),
+	('credits.topups', 'topups_amounts', 'c'),
+	('credits.topups', 'topups_choice', 'c'),
+	('credits.topups', 'topups_pkey', 'p'),
+	('credits.topups', 'topups_state', 'c'),
 	('credits.unit_prices', 'unit_prices_currency', 'c'),
 	('credits.unit_prices', 'unit_prices_pkey', 'p'),
 	('credits.unit_prices', 'unit_prices_price', 'c'),
@@ -1976,6 +2018,12 @@ $$, $$ VALUES
 	('credits.subscriptions_plan_id_idx', false, false, '(status <> ''canceled''::text)', 'plan_id,account_id'),
 	('credits.templates_kind_idx', true, false, NULL, 'kind,channel,locale,version'),
 	('credits.templates_pkey', true, true, NULL, 'id'),
+	('credits.topup_requests_account_id_idx', false, false, NULL, 'account_id,requested_at,id'),
+	('credits.topup_requests_open_idx', true, false, '(ended_at IS NULL)', 'account_id'),
+	('credits.topup_requests_pkey', true, true, NULL, 'id'),
+	('credits.topup_requests_purchase_id_idx', true, false, NULL, 'purchase_id'),
+	('credits.topups_due_at_idx', false, false, '(due_at IS NOT NULL)', 'due_at,account_id'),
+	('credits.topups_pkey', true, true, NULL, 'account_id'),
 	('credits.unit_prices_pkey', true, true, NULL, 'id'),
 	('credits.unit_prices_unit_idx', false, false, NULL, 'unit,currency,active_from,id'),
 	('credits.unsubscribe_secrets_pkey', true, true, NULL, 'id'),
@@ -2113,6 +2161,8 @@ $$, $$ VALUES
 	('credits.templates', 'templates_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.unit_prices', 'unit_prices_audit', 'A', 'credits.note_change', true, false, 'insert update delete'),
 	('credits.unit_prices', 'unit_prices_audit_truncate', 'A', 'credits.note_change', false, false, 'truncate'),
+	('credits.topup_requests', 'topup_requests_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.topups', 'topups_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.unit_prices', 'unit_prices_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.unsubscribe_secrets', 'unsubscribe_secrets_audit', 'A', 'credits.note_change', true, false, 'insert update delete'),
@@ -2507,17 +2557,20 @@ $$, $$ VALUES
 	('public.credits_remove_consumer', 'consumer text', 'void'),
 	('public.credits_remove_contact', 'account text, channel text, address text DEFAULT NULL::text', 'integer'),
 	('public.credits_remove_member', 'pool text, account text', 'credits.receipt'),
+	('public.credits_remove_topup', 'account text, reason text DEFAULT NULL::text', 'credits.receipt'),
 	('public.credits_renew',
 	 'IN batch_size integer DEFAULT 1000, INOUT renewed bigint DEFAULT NULL::bigint,'
 	 ' INOUT failed bigint DEFAULT NULL::bigint',
 	 NULL),
 	('public.credits_replay_delivery', 'delivery_id bigint', 'boolean'),
+	('public.credits_request_topups', 'max_rows integer DEFAULT 10', 'SETOF credits.checkout'),
 	('public.credits_resolve_dispute', 'dispute_id bigint, amount bigint, note text DEFAULT NULL::text', 'credits.dispute'),
 	('public.credits_resume_account', 'account text, reason text', 'credits.receipt'),
 	('public.credits_resume_service', '', 'boolean'),
 	('public.credits_resume_subscription',
 	 'subscription_id bigint',
 	 'credits.subscription_state'),
+	('public.credits_resume_topup', 'account text', 'boolean'),
 	('public.credits_retire_operation',
 	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'bigint'),
@@ -2613,6 +2666,7 @@ $$, $$ VALUES
 	 'kind text, channel text DEFAULT NULL::text, locale text DEFAULT ''en''::text, subject text DEFAULT NULL::text,'
 	 ' body text DEFAULT NULL::text, html text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]',
 	 'bigint'),
+	('public.credits_set_topup', 'account text, below bigint DEFAULT NULL::bigint, target bigint DEFAULT NULL::bigint, package text DEFAULT NULL::text, currency text DEFAULT NULL::text, max_requests bigint DEFAULT NULL::bigint, max_money numeric DEFAULT NULL::numeric, period interval DEFAULT NULL::interval, reason text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]', 'credits.receipt'),
 	('public.credits_set_unit_price',
 	 'currency text, price numeric DEFAULT NULL::numeric, unit text DEFAULT ''credit''::text,'
 	 ' active_from timestamp with time zone DEFAULT NULL::timestamp with time zone,'
@@ -2666,6 +2720,7 @@ $$, $$ VALUES
 	 'channel text, max_rows integer DEFAULT 10, lease interval DEFAULT ''00:01:00''::interval',
 	 'TABLE(delivery_id bigint, lease_id bigint, message_id text, attempt integer, account text, address text, locale text, event_id bigint, kind text, created_at timestamp with time zone, detail jsonb,'
 	 ' template_id bigint, subject text, body text, html text, unsubscribe_token text, headers jsonb)'),
+	('public.credits_topup', 'account text', 'TABLE(below bigint, target bigint, package text, currency text, max_requests bigint, max_money numeric, period interval, state text, message text, due_at timestamp with time zone, purchase_id bigint, set_at timestamp with time zone)'),
 	('public.credits_transfer',
 	 'from_account text, to_account text, amount bigint, idempotency_key text DEFAULT NULL::text,'
 	 ' reason text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
@@ -2791,6 +2846,7 @@ $$, $$ VALUES
 	('public.credits_service'),
 	('public.credits_subscriptions'),
 	('public.credits_summary'),
+	('public.credits_topup'),
 	('public.credits_verify')
 $$, 'only functions that read are not volatile');
 SELECT set_eq($$ SELECT name FROM routine WHERE provolatile = 'i' $$,
