@@ -22,13 +22,10 @@ CREATE TEMP TABLE room (ordinal, name, tables) AS VALUES
 	(8, 'Stripe', '{stripe_subjects,stripe_events,stripe_subscriptions,stripe_invoices,stripe_other_invoices,stripe_lines,stripe_credit_notes,stripe_payments,stripe_links,stripe_items,stripe_price_versions,stripe_customers,stripe_dismissals,stripe_secrets}'),
 	(9, 'Telling', '{deliveries,consumers,consumer_positions,contacts,preferences,quiet_hours,templates,unsubscribe_secrets,webhook_secrets,activity_rules,activity_position,activity_hours,activity_hits}'),
 	(10, 'Disputes', '{disputes}'),
-	(11, 'Rewards', '{topups,topup_requests}'),
-	(12, 'Administration', '{audit_log}'),
+	(11, 'Rewards', '{topups,topup_requests,reward_programs,reward_totals,rewards}'),
+	(12, 'Administration', '{audit_log,corrections,correction_items}'),
 	(13, 'Jobs', '{warnings,schedules,job_runs,erasures}'),
 	(14, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
-	(11, 'Administration', '{corrections,correction_items,audit_log}'),
-	(12, 'Jobs', '{warnings,schedules,job_runs,erasures}'),
-	(13, 'Archives', '{archives,anchors,anchor_parts,carried_rows,archived_log,archived_grants}');
 
 CREATE TEMP TABLE reference (source, source_column, target, target_column) AS
 SELECT s.relname::text, a.attname::text, t.relname::text, b.attname::text
@@ -85,6 +82,8 @@ UNION ALL VALUES
 	('purchases', 'promotion', 'promotions', 'name'),
 	('stripe_price_versions', 'package', 'packages', 'name'),
 	('topups', 'package', 'packages', 'name'),
+	('reward_totals', 'program', 'reward_programs', 'name'),
+	('rewards', 'program', 'reward_programs', 'name'),
 	('stripe_price_versions', 'plan', 'plans', 'name'),
 	-- ids of other systems, and of rows in one table or another, or of what is archived
 	('anchor_parts', 'transaction_id', NULL, NULL),
@@ -101,6 +100,7 @@ UNION ALL VALUES
 	('correction_items', 'transaction_id', NULL, NULL),
 	('correction_items', 'reverted_id', NULL, NULL),
 	('disputes', 'transaction_id', NULL, NULL),
+	('rewards', 'transaction_id', NULL, NULL),
 	('disputes', 'refund_id', NULL, NULL),
 	('consumer_positions', 'batch_last_id', NULL, NULL),
 	('consumer_positions', 'last_id', NULL, NULL),

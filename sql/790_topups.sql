@@ -74,7 +74,7 @@ GRANT SELECT ON credits.topups, credits.topup_requests, credits.topup_requests_i
 
 CREATE TRIGGER topups_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.topups
-	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly');
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change('directly', 'deleted');
 ALTER TABLE credits.topups ENABLE ALWAYS TRIGGER topups_refuse_change;
 CREATE TRIGGER topup_requests_refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.topup_requests

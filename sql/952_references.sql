@@ -69,6 +69,8 @@ BEGIN
 			('disputes', 'account_id', 'accounts', 'id'),
 			('correction_items', 'correction_id', 'corrections', 'id'),
 			('correction_items', 'account_id', 'accounts', 'id'),
+			('rewards', 'account_id', 'accounts', 'id'),
+			('rewards', 'program_id', 'reward_programs', 'id'),
 			('topups', 'account_id', 'accounts', 'id'),
 			('topup_requests', 'account_id', 'accounts', 'id'),
 			('topup_requests', 'purchase_id', 'purchases', 'id'),

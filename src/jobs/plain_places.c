@@ -56,6 +56,11 @@ Place		plain_places[] = {
 		  " active_until created_at role",
 		  "the catalog"),
 	PLAIN("promotion_totals", "promotion uses", "totals over all accounts"),
+	PLAIN("reward_programs",
+		  "id name kind amounts expires_in grace_days timezone per_account budget metadata"
+		  " active_from active_until created_at role",
+		  "the catalog"),
+	PLAIN("reward_totals", "program given", "totals over all accounts"),
 	PLAIN("warnings", "kind lead reached_at reached_id", "how far a job has come"),
 	PLAIN("schedules", "job role database schedule scheduled_at", "schedules of jobs"),
 	PLAIN("stripe_secrets", "name secret created_at role", "secrets of Stripe's endpoints"),

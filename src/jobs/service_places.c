@@ -144,6 +144,22 @@ Place		service_places[] = {
 		EXPORTS("SELECT to_jsonb(r) FROM credits.topup_requests AS r WHERE r.account_id = $1")
 	},
 	{
+		.table = "rewards",
+		.erased = "award",
+		.kept = "transaction_id account_id program_id amount number created_at program",
+		.reason = NUMBERS,
+		EXPORTS("SELECT to_jsonb(r) FROM credits.rewards AS r WHERE r.account_id = $1"),
+		.steps = {
+			/* still once per account */
+			ERASES("WITH b AS MATERIALIZED (SELECT r.transaction_id AS id FROM credits.rewards AS r"
+				   " WHERE r.account_id = $1 AND r.transaction_id > COALESCE($5::bigint, 0)"
+				   " ORDER BY r.transaction_id LIMIT $6),"
+				   " changed AS (UPDATE credits.rewards AS r SET award = 'erased:' || r.transaction_id"
+				   " FROM b WHERE r.transaction_id = b.id AND r.award <> 'erased:' || r.transaction_id RETURNING 1)"
+				   RETURN_COUNT("changed"))
+		}
+	},
+	{
 		.table = "activity_hours",
 		.erased = "",
 		.kept = "account_id hour spent refunded last_id last_at",

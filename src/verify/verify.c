@@ -726,6 +726,7 @@ verify_all(Verification *v, bool archived)
 	verify_all_deliveries(v);
 	verify_all_disputes(v);
 	verify_all_corrections(v);
+	verify_all_rewards(v);
 	verify_all_topups(v);
 	if (archived)
 		verify_archived(v, 0);

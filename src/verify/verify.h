@@ -164,6 +164,9 @@ extern void verify_all_disputes(Verification *v);
 
 /* corrections.c */
 extern void verify_all_corrections(Verification *v);
+/* rewards.c */
+extern void verify_all_rewards(Verification *v);
+
 /* topups.c */
 extern void verify_all_topups(Verification *v);
 

@@ -63,6 +63,11 @@ INSERT INTO callable VALUES
 	('credits_deduct_many', true, true, false, $$SELECT credits_deduct_many('{"(p:1,1,,,,)"}'::credits.deduction[])$$),
 	('credits_delivery_failed', false, true, false, $$SELECT credits_delivery_failed(:delivery, 1, 'error')$$),
 	('credits_delivery_sent', false, true, false, $$SELECT credits_delivery_sent(:delivery, 1)$$),
+	('credits_set_reward_program', false, true, false, $$SELECT credits_set_reward_program('p:program', '{2}')$$),
+	('credits_retire_reward_program', false, true, false, $$SELECT credits_retire_reward_program('p:program')$$),
+	('credits_reward', true, true, false, $$SELECT credits_reward('p:1', 'p:program', 'a')$$),
+	('credits_try_reward', true, true, false, $$SELECT credits_try_reward('p:1', 'p:program', 'a')$$),
+	('credits_rewards', true, true, true, $$SELECT credits_rewards('p:1')$$),
 	('credits_set_topup', true, true, false, $$SELECT credits_set_topup('p:1', 10, 20)$$),
 	('credits_topup', true, true, true, $$SELECT credits_topup('p:1')$$),
 	('credits_request_topups', false, true, false, $$SELECT credits_request_topups()$$),
@@ -252,6 +257,7 @@ SELECT credits_add_consumer('p:consumer', 0) AS added \gset
 SELECT credits_set_activity_rule('p:rule', 'refusals', 5) AS made \gset
 INSERT INTO credits.deliveries VALUES (1, 1, 1, 1, NULL, now(), now(), now(), NULL, 1, 1, 'email', 'waiting', 'low_balance', 'msg_p', NULL, NULL) RETURNING id AS delivery \gset
 SELECT credits_open_account('p:paused', 100) IS NOT NULL AS opened \gset
+SELECT credits_set_reward_program('p:program', '{1}') IS NOT NULL AS made \gset
 SELECT credits_open_account('p:topped', 100) IS NOT NULL AS opened, credits_set_topup('p:topped', 1, 2) IS NOT NULL AS topped \gset
 SELECT credits_pause_account('p:paused', 'reason') IS NOT NULL AS paused \gset
 SELECT credits_open_account('p:pool', 100) IS NOT NULL AS opened \gset

@@ -87,6 +87,9 @@ SELECT tables_are('credits', ARRAY[
 	'quiet_hours',
 	'redemptions',
 	'reversals',
+	'reward_programs',
+	'reward_totals',
+	'rewards',
 	'roles',
 	'schedules',
 	'service_pause',
@@ -125,6 +128,7 @@ SELECT views_are('credits', ARRAY[
 	'current_packages',
 	'current_plans',
 	'current_promotions',
+	'current_reward_programs',
 	'current_unit_prices',
 	'current_volume_discounts',
 	'delivery_list',
@@ -167,6 +171,7 @@ SELECT sequences_are('credits', ARRAY[
 	'plans_id_seq',
 	'promotions_id_seq',
 	'purchases_id_seq',
+	'reward_programs_id_seq',
 	'roles_id_seq',
 	'stripe_price_versions_id_seq',
 	'stripe_refused_seq',
@@ -442,6 +447,45 @@ $$, $$ VALUES
 	('actor', 'text', false),
 	('applied_actor', 'text', false)
 $$, 'columns of corrections');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.reward_programs'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('id', 'bigint', true),
+	('name', 'text', true),
+	('kind', 'text', true),
+	('amounts', 'bigint[]', true),
+	('expires_in', 'interval', false),
+	('grace_days', 'integer', false),
+	('timezone', 'text', true),
+	('per_account', 'bigint', false),
+	('budget', 'bigint', false),
+	('metadata', 'jsonb', false),
+	('active_from', 'timestamp with time zone', true),
+	('active_until', 'timestamp with time zone', false),
+	('created_at', 'timestamp with time zone', true),
+	('role', 'text', true)
+$$, 'columns of reward_programs');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.reward_totals'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('program', 'text', true),
+	('given', 'bigint', true)
+$$, 'columns of reward_totals');
+SELECT pg_temp.rows_are($$
+	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
+	FROM pg_attribute WHERE attrelid = 'credits.rewards'::regclass AND attnum > 0 ORDER BY attnum
+$$, $$ VALUES
+	('transaction_id', 'bigint', true),
+	('account_id', 'bigint', true),
+	('program_id', 'bigint', true),
+	('amount', 'bigint', true),
+	('number', 'bigint', true),
+	('created_at', 'timestamp with time zone', true),
+	('program', 'text', true),
+	('award', 'text', true)
+$$, 'columns of rewards');
 SELECT pg_temp.rows_are($$
 	SELECT attname::text, format_type(atttypid, atttypmod), attnotnull
 	FROM pg_attribute WHERE attrelid = 'credits.topups'::regclass AND attnum > 0 ORDER BY attnum
@@ -1779,6 +1823,17 @@ $$, $$ VALUES
 	('credits.reversals', 'reversals_pkey', 'p'),
 	('credits.reversals', 'reversals_purchase_id_fkey', 'f'),
 	('credits.reversals', 'reversals_status', 'c'),
+	('credits.reward_programs', 'reward_programs_amounts', 'c'),
+	('credits.reward_programs', 'reward_programs_grace_days', 'c'),
+	('credits.reward_programs', 'reward_programs_kind', 'c'),
+	('credits.reward_programs', 'reward_programs_limits', 'c'),
+	('credits.reward_programs', 'reward_programs_pkey', 'p'),
+	('credits.reward_totals', 'reward_totals_not_negative', 'c'),
+	('credits.reward_totals', 'reward_totals_pkey', 'p'),
+	('credits.rewards', 'rewards_account_id_fkey', 'f'),
+	('credits.rewards', 'rewards_pkey', 'p'),
+	('credits.rewards', 'rewards_positive', 'c'),
+	('credits.rewards', 'rewards_program_id_fkey', 'f'),
 	('credits.roles', 'roles_pkey', 'p'),
 	('credits.schedules', 'schedules_pkey', 'p'),
 	('credits.service_pause', 'service_pause_one', 'c'),
@@ -1979,6 +2034,12 @@ $$, $$ VALUES
 	('credits.redemptions_referee_idx', true, false, '(kind = ''referral''::text)', 'account_id'),
 	('credits.redemptions_referral_idx', false, false, '(kind = ''referral''::text)', 'code_id,transaction_id'),
 	('credits.reversals_pkey', true, true, NULL, 'purchase_id,reference'),
+	('credits.reward_programs_name_idx', false, false, NULL, 'name,active_from,id'),
+	('credits.reward_programs_pkey', true, true, NULL, 'id'),
+	('credits.reward_totals_pkey', true, true, NULL, 'program'),
+	('credits.rewards_account_id_idx', false, false, NULL, 'account_id,transaction_id'),
+	('credits.rewards_award_idx', true, false, NULL, 'account_id,program,award'),
+	('credits.rewards_pkey', true, true, NULL, 'transaction_id'),
 	('credits.roles_name_idx', false, false, NULL, 'name'),
 	('credits.roles_pkey', true, true, NULL, 'id'),
 	('credits.schedules_pkey', true, true, NULL, 'job,role'),
@@ -2141,6 +2202,9 @@ $$, $$ VALUES
 	 'update delete truncate'),
 	('credits.reversals', 'reversals_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
+	('credits.reward_programs', 'reward_programs_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.reward_totals', 'reward_totals_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
+	('credits.rewards', 'rewards_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.roles', 'roles_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
 	('credits.roles', 'roles_refuse_row_change', 'A', 'credits.refuse_change', true, true,
@@ -2583,6 +2647,7 @@ $$, $$ VALUES
 	('public.credits_retire_promotion',
 	 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone',
 	 'bigint'),
+	('public.credits_retire_reward_program', 'name text, at timestamp with time zone DEFAULT NULL::timestamp with time zone', 'bigint'),
 	('public.credits_retire_template', 'kind text, channel text DEFAULT NULL::text, locale text DEFAULT ''en''::text', 'bigint'),
 	('public.credits_retire_unit_price',
 	 'currency text, unit text DEFAULT ''credit''::text,'
@@ -2593,6 +2658,8 @@ $$, $$ VALUES
 	 ' idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.receipt'),
 	('public.credits_revoke_webhook_secret', 'account text, address text', 'boolean'),
+	('public.credits_reward', 'account text, program text, award text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb', 'credits.receipt'),
+	('public.credits_rewards', 'account text, program text DEFAULT NULL::text, max_rows integer DEFAULT 50, before_id bigint DEFAULT NULL::bigint', 'TABLE(transaction_id bigint, program text, award text, number bigint, amount bigint, created_at timestamp with time zone)'),
 	('public.credits_rotate_unsubscribe_secret', 'revoke boolean DEFAULT false', 'integer'),
 	('public.credits_rotate_webhook_secret', 'account text, address text, keep interval DEFAULT ''1 day''::interval', 'text'),
 	('public.credits_schedule', 'schedule text DEFAULT NULL::text, job text DEFAULT NULL::text', 'bigint'),
@@ -2662,6 +2729,7 @@ $$, $$ VALUES
 	 'account text, quiet_from time without time zone DEFAULT NULL::time without time zone,'
 	 ' quiet_until time without time zone DEFAULT NULL::time without time zone, timezone text DEFAULT NULL::text',
 	 'boolean'),
+	('public.credits_set_reward_program', 'name text, amounts bigint[] DEFAULT NULL::bigint[], kind text DEFAULT NULL::text, expires_in interval DEFAULT NULL::interval, grace_days integer DEFAULT NULL::integer, timezone text DEFAULT NULL::text, per_account bigint DEFAULT NULL::bigint, budget bigint DEFAULT NULL::bigint, metadata jsonb DEFAULT NULL::jsonb, active_from timestamp with time zone DEFAULT NULL::timestamp with time zone, active_until timestamp with time zone DEFAULT NULL::timestamp with time zone, clear text[] DEFAULT NULL::text[]', 'bigint'),
 	('public.credits_set_template',
 	 'kind text, channel text DEFAULT NULL::text, locale text DEFAULT ''en''::text, subject text DEFAULT NULL::text,'
 	 ' body text DEFAULT NULL::text, html text DEFAULT NULL::text, clear text[] DEFAULT NULL::text[]',
@@ -2754,6 +2822,7 @@ $$, $$ VALUES
 	('public.credits_try_redeem',
 	 'account text, code text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb',
 	 'credits.attempt'),
+	('public.credits_try_reward', 'account text, program text, award text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb', 'credits.attempt'),
 	('public.credits_unschedule', 'job text DEFAULT NULL::text', 'bigint'),
 	('public.credits_unsubscribe', 'token text', 'text'),
 	('public.credits_unsubscribe_token', 'account text, kind text', 'text'),
@@ -2843,6 +2912,7 @@ $$, $$ VALUES
 	('public.credits_quote'),
 	('public.credits_read_events'),
 	('public.credits_referrals'),
+	('public.credits_rewards'),
 	('public.credits_service'),
 	('public.credits_subscriptions'),
 	('public.credits_summary'),

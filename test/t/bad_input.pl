@@ -102,7 +102,7 @@ FROM (SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_more"'), '
 	SELECT jsonb_set(jsonb_set(jsonb_set(bad.event(), '{id}', '"evt_foreign"'), '{type}', '"checkout.session.completed"'), '{data,object}',
 		'{"id": "cs_1", "mode": "payment", "payment_status": "paid", "payment_intent": "pi_foreign", "amount_total": 5, "currency": "eur"}')) AS v (e);
 SELECT credits_open_dispute('acc:1', (SELECT id FROM credits.transactions WHERE idempotency_key = 'key 1'), 'other', requested => 1);
-SELECT credits_set_topup('acc:1', 1, 10);
+SELECT credits_set_topup('acc:1', 1, 10), credits_set_reward_program('program', '{1,2}', budget => 10);
 SELECT credits_set_activity_rule('rule', 'spend', 10, minimum => 10, pauses => true);
 SELECT credits_add_consumer('consumer', 0), credits_try_deduct('other:1', 1000000);
 -- taken, with a lease that is known
@@ -145,6 +145,7 @@ CREATE FUNCTION bad.facts() RETURNS text LANGUAGE sql AS $$
 		(SELECT md5(string_agg(r::text, ',' ORDER BY r.subscription_id, r.reference)) FROM credits.period_refunds AS r),
 		(SELECT md5(string_agg(d::text, ',' ORDER BY d.id)) FROM credits.disputes AS d),
 		(SELECT md5(string_agg(t::text, ',' ORDER BY t.account_id)) FROM credits.topups AS t), (SELECT count(*) FROM credits.topup_requests),
+		(SELECT count(*) FROM credits.reward_programs), (SELECT md5(string_agg(t::text, ',' ORDER BY t.program)) FROM credits.reward_totals AS t), (SELECT count(*) FROM credits.rewards),
 		(SELECT count(*) FROM credits.plans), (SELECT count(*) FROM credits.plan_changes), (SELECT count(*) FROM credits.stripe_secrets),
 		(SELECT count(*) FROM credits.stripe_events), (SELECT count(*) FROM credits.stripe_subjects), (SELECT count(*) FROM credits.stripe_prices),
 		(SELECT md5(string_agg(d::text, ',' ORDER BY d.id)) FROM credits.deliveries AS d),
@@ -199,6 +200,7 @@ INSERT INTO bad.valid VALUES
 	('delivery_id', '1'), ('lease_id', '5'), ('permanent', 'false'), ('lease', $$'1 minute'$$), ('error', $$'error'$$), ('keep', $$'1 hour'$$),
 	('accounts', $$'{acc:1,acc:2}'$$), ('correction_id', '1'), ('refused_only', 'false'), ('after_number', '0'), ('corrected', 'NULL'), ('replayed', 'NULL'),
 	('dispute_id', '1'), ('description', $$'description'$$), ('requested', '1'), ('assignee', $$'grace'$$), ('note', $$'note'$$),
+	('amounts', $$'{5,6}'$$), ('grace_days', '1'), ('budget', '50'), ('program', $$'program'$$), ('award', $$'award'$$),
 	('below', '5'), ('target', '50'), ('max_requests', '2'), ('max_money', '10'),
 	('statuses', $$'{open,in_review}'$$), ('older_than', $$'-1 day'$$),
 	('consumer', $$'consumer'$$), ('threshold', '5'), ('baseline', $$'7 days'$$), ('pauses', 'false'),
@@ -210,6 +212,8 @@ INSERT INTO bad.valid VALUES
 	('clear', 'NULL'), ('sequence', $$'bad.sequence'$$), ('role', $$'postgres'$$), ('payload', 'bad.event()::text'), ('signature', $$bad.signed(convert_to(bad.event()::text, 'UTF8'))$$), ('pid', '1'),
 	('backend_start', $$'2030-01-01'$$), ('statement_start', $$'2030-01-01'$$);
 INSERT INTO bad.valid (function, argument, value) VALUES
+	('public.credits_set_reward_program', 'name', $$'program'$$), ('public.credits_set_reward_program', 'kind', $$'award'$$), ('public.credits_set_reward_program', 'grace_days', 'NULL'),
+	('public.credits_retire_reward_program', 'name', $$'program'$$),
 	('public.credits_set_topup', 'package', 'NULL'), ('public.credits_set_topup', 'currency', $$'EUR'$$), ('public.credits_set_topup', 'period', $$'2 days'$$),
 	('public.credits_remove_topup', 'account', $$'acc:1'$$), ('public.credits_resume_topup', 'account', $$'acc:1'$$),
 	('public.credits_open_dispute', 'reason', $$'other'$$), ('public.credits_open_dispute', 'account', $$'acc:2'$$),
