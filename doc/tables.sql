@@ -101,6 +101,7 @@ UNION ALL VALUES
 	('correction_items', 'reverted_id', NULL, NULL),
 	('disputes', 'transaction_id', NULL, NULL),
 	('rewards', 'transaction_id', NULL, NULL),
+	('topups', 'resumed_id', NULL, NULL),
 	('disputes', 'refund_id', NULL, NULL),
 	('consumer_positions', 'batch_last_id', NULL, NULL),
 	('consumer_positions', 'last_id', NULL, NULL),

@@ -10,7 +10,7 @@ CREATE TABLE credits.topups (
 	max_requests bigint NOT NULL,
 	max_money numeric,
 	period interval NOT NULL,
-	resumed_at timestamptz NOT NULL,
+	resumed_id bigint NOT NULL,
 	due_at timestamptz,
 	state text COLLATE "C" NOT NULL,
 	message text,
@@ -35,7 +35,7 @@ COMMENT ON COLUMN credits.topups.package IS 'the package that is bought; NULL if
 COMMENT ON COLUMN credits.topups.currency IS 'currency of the price; NULL if only one is possible';
 COMMENT ON COLUMN credits.topups.max_requests IS 'how many purchases are started within a period, without those that were not paid';
 COMMENT ON COLUMN credits.topups.max_money IS 'how much they may cost together; NULL for any amount';
-COMMENT ON COLUMN credits.topups.resumed_at IS 'what was declined before does not count';
+COMMENT ON COLUMN credits.topups.resumed_id IS 'requests up to this one are forgotten if they were not paid';
 COMMENT ON COLUMN credits.topups.due_at IS 'when it is looked at again; NULL if an event will say so';
 COMMENT ON COLUMN credits.topups.state IS
 	'when it was last looked at: ready, requested, waiting (after a declined payment), limited, suspended (after several) or refused';

@@ -127,7 +127,7 @@ Place		service_places[] = {
 	{
 		.table = "topups",
 		.erased = "account_id below target package currency max_requests max_money period"
-		" resumed_at due_at state message set_at role",
+		" resumed_id due_at state message set_at role",
 		.kept = "",
 		.reason = "",
 		EXPORTS("SELECT to_jsonb(t) FROM credits.topups AS t WHERE t.account_id = $1"),

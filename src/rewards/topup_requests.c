@@ -82,9 +82,9 @@ static SqlStatement find_open = {
 static SqlStatement find_last = {
 	"SELECT p.status, COALESCE(r.ended_at, $3) FROM credits.topup_requests AS r"
 	" JOIN credits.purchases AS p ON p.id = r.purchase_id"
-	" WHERE r.account_id = $1 AND r.requested_at >= $2"
+	" WHERE r.account_id = $1 AND r.id > $2"
 	" ORDER BY r.requested_at DESC, r.id DESC LIMIT $4",
-	(const Oid[]) {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, InvalidOid}
+	(const Oid[]) {INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, InvalidOid}
 };
 
 /* those within a period that were paid, or may still be */
@@ -190,7 +190,7 @@ look_at_unpaid(Attempt *attempt, TimestampTz now)
 	uint64		declined = 0;
 
 	values[0] = Int64GetDatum(attempt->account_id);
-	values[1] = TimestampTzGetDatum(attempt->topup.resumed_at);
+	values[1] = Int64GetDatum(attempt->topup.resumed_id);
 	values[2] = TimestampTzGetDatum(now);
 	values[3] = Int32GetDatum(MAX_DECLINES);
 	rows = statements_run(&find_last, values, NULL);

@@ -36,16 +36,16 @@ const char *const topup_state_names[] = {
 
 static SqlStatement find_topup = {
 	"SELECT account_id, below, target, package, currency, max_requests,"
-	" max_money, period, resumed_at, due_at, state, message"
+	" max_money, period, resumed_id, due_at, state, message"
 	" FROM credits.topups WHERE account_id = $1",
 	(const Oid[]) {INT8OID, InvalidOid}
 };
 
 static SqlStatement write_topup = {
 	"INSERT INTO credits.topups AS t (account_id, below, target, package,"
-	" currency, max_requests, max_money, period, resumed_at, due_at, state,"
+	" currency, max_requests, max_money, period, resumed_id, due_at, state,"
 	" set_at, role)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, 'ready', $9, session_user)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 'ready', $9, session_user)"
 	" ON CONFLICT (account_id) DO UPDATE SET below = EXCLUDED.below,"
 	" target = EXCLUDED.target, package = EXCLUDED.package,"
 	" currency = EXCLUDED.currency, max_requests = EXCLUDED.max_requests,"
@@ -63,7 +63,9 @@ static SqlStatement delete_topup = {
 };
 
 static SqlStatement resume_topup = {
-	"UPDATE credits.topups SET resumed_at = $2, due_at = $2 WHERE account_id = $1",
+	"UPDATE credits.topups SET due_at = $2, resumed_id = COALESCE("
+	"(SELECT r.id FROM credits.topup_requests AS r WHERE r.account_id = $1"
+	" ORDER BY r.requested_at DESC, r.id DESC LIMIT 1), 0) WHERE account_id = $1",
 	(const Oid[]) {INT8OID, TIMESTAMPTZOID, InvalidOid}
 };
 
@@ -123,7 +125,7 @@ topups_find(int64 account_id, Topup *topup)
 	VALUE(7);
 	topup->max_money = isnull ? (Datum) 0 : value;
 	topup->period = DatumGetIntervalP(VALUE(8));
-	topup->resumed_at = DatumGetTimestampTz(VALUE(9));
+	topup->resumed_id = DatumGetInt64(VALUE(9));
 	VALUE(10);
 	topup->due_at = isnull ? DT_NOEND : DatumGetTimestampTz(value);
 	state = NAME_FIND(topup_state_names, TextDatumGetCString(VALUE(11)));

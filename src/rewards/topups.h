@@ -32,7 +32,8 @@ typedef struct Topup
 	int64		max_requests;
 	Datum		max_money;		/* numeric, 0 for any amount */
 	Interval   *period;
-	TimestampTz resumed_at;
+	int64		resumed_id;		/* requests up to this one are forgotten if
+								 * they were not paid */
 	TimestampTz due_at;			/* DT_NOEND if an event will say so */
 	TopupState	state;
 	text	   *message;		/* NULL if nothing stands against it */

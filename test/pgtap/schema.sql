@@ -498,7 +498,7 @@ $$, $$ VALUES
 	('max_requests', 'bigint', true),
 	('max_money', 'numeric', false),
 	('period', 'interval', true),
-	('resumed_at', 'timestamp with time zone', true),
+	('resumed_id', 'bigint', true),
 	('due_at', 'timestamp with time zone', false),
 	('state', 'text', true),
 	('message', 'text', false),

@@ -93,11 +93,11 @@ SELECT pg_temp.sign_in('2247-01-15 11:00:00+00');
 -- the end of summer time has 25 hours, its beginning 23
 SELECT credits_set_reward_program('vienna', '{1,2,3}', 'daily', timezone => 'Europe/Vienna') > 0 AS made;
 SELECT at, (SELECT (credits_try_reward('rew:2', 'vienna')).ok FROM set_config('credits.test_clock', at::text, false)) AS ok
-FROM unnest('{2247-03-30 22:59+00,2247-03-30 23:00+00,2247-03-31 21:59+00,2247-03-31 22:00+00,2247-10-26 21:59+00,2247-10-26 22:00+00,2247-10-27 22:59+00,2247-10-27 23:00+00}'::timestamptz[]) WITH ORDINALITY AS t (at, n) ORDER BY n;
+FROM unnest('{2247-03-27 22:59+00,2247-03-27 23:00+00,2247-03-28 21:59+00,2247-03-28 22:00+00,2247-10-30 21:59+00,2247-10-30 22:00+00,2247-10-31 22:59+00,2247-10-31 23:00+00}'::timestamptz[]) WITH ORDINALITY AS t (at, n) ORDER BY n;
 SELECT award, number, amount FROM credits_rewards('rew:2', 'vienna');
 
 -- a campaign: for some, for a time, as long as there is money
-SET credits.test_clock = '2247-11-01 00:00:00+00';
+SET credits.test_clock = '2247-11-02 00:00:00+00';
 SELECT credits_set_reward_program('launch', active_until => '2247-12-01') > 0 AS made;
 SELECT credits_reward('rew:1', 'launch', 'a');
 SELECT balance FROM credits_reward('rew:2', 'launch', 'a');
