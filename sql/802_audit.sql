@@ -107,6 +107,12 @@ CREATE TRIGGER promotions_audit
 CREATE TRIGGER promotions_audit_truncate
 	AFTER TRUNCATE ON credits.promotions
 	FOR EACH STATEMENT EXECUTE FUNCTION credits.note_change();
+CREATE TRIGGER reward_programs_audit
+	AFTER INSERT OR UPDATE OR DELETE ON credits.reward_programs
+	FOR EACH ROW EXECUTE FUNCTION credits.note_change();
+CREATE TRIGGER reward_programs_audit_truncate
+	AFTER TRUNCATE ON credits.reward_programs
+	FOR EACH STATEMENT EXECUTE FUNCTION credits.note_change();
 CREATE TRIGGER service_pause_audit
 	AFTER INSERT OR UPDATE OR DELETE ON credits.service_pause
 	FOR EACH ROW EXECUTE FUNCTION credits.note_change();
@@ -164,6 +170,8 @@ ALTER TABLE credits.plans ENABLE ALWAYS TRIGGER plans_audit;
 ALTER TABLE credits.plans ENABLE ALWAYS TRIGGER plans_audit_truncate;
 ALTER TABLE credits.promotions ENABLE ALWAYS TRIGGER promotions_audit;
 ALTER TABLE credits.promotions ENABLE ALWAYS TRIGGER promotions_audit_truncate;
+ALTER TABLE credits.reward_programs ENABLE ALWAYS TRIGGER reward_programs_audit;
+ALTER TABLE credits.reward_programs ENABLE ALWAYS TRIGGER reward_programs_audit_truncate;
 ALTER TABLE credits.service_pause ENABLE ALWAYS TRIGGER service_pause_audit;
 ALTER TABLE credits.service_pause ENABLE ALWAYS TRIGGER service_pause_audit_truncate;
 ALTER TABLE credits.stripe_price_versions ENABLE ALWAYS TRIGGER stripe_price_versions_audit;

@@ -63,6 +63,8 @@ static AuditedTable audited_tables[] = {
 	VERSION_BEFORE("plans", "o.name = n.name", BY_VERSION)},
 	{"promotions", AUDIT_PROMOTION, {"name"},
 	VERSION_BEFORE("promotions", "o.name = n.name", BY_START)},
+	{"reward_programs", AUDIT_REWARD_PROGRAM, {"name"},
+	VERSION_BEFORE("reward_programs", "o.name = n.name", BY_START)},
 	{"schedules", AUDIT_SCHEDULE, {"job"}},
 	{"service_pause", AUDIT_SERVICE_PAUSE, {NULL}},
 	{"stripe_price_versions", AUDIT_STRIPE_PRICE, {"price"},

@@ -24,6 +24,7 @@ const char *const audit_topic_names[] = {
 	"adjustment", "allocation", "refund", "void",
 	"account", "activity_rule", "alerts", "consumer", "limits", "membership",
 	"offer", "operation", "package", "plan", "promo_code", "promotion",
+	"reward_program",
 	"schedule", "service_pause", "stripe_price", "stripe_secret", "template",
 	"unit_price", "unsubscribe_secret", "volume_discount"
 };

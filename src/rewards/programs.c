@@ -291,7 +291,8 @@ credits_set_reward_program(PG_FUNCTION_ARGS)
 	store_check_writable("credits_set_reward_program()");
 	current = versions_merge(&program_versions, &set, name, NULL);
 	check_program(&set);
-	if (!set.merged->args[SET_PROGRAM_BUDGET].isnull)
+	/* once, since it would wait for those who are giving some of the budget */
+	if (set.kept == NULL && !set.merged->args[SET_PROGRAM_BUDGET].isnull)
 		statements_run(&insert_program_total, &total, NULL);
 	PG_RETURN_INT64(versions_set(&program_versions, &set, current));
 }

@@ -54,7 +54,7 @@ static SqlStatement find_day = {
 	"SELECT to_char(d.today, 'YYYY-MM-DD'), d.today - r.award::date, r.number, r.award"
 	" FROM (SELECT ($3 AT TIME ZONE $4)::date AS today) AS d"
 	" LEFT JOIN LATERAL (SELECT l.award, l.number FROM credits.rewards AS l"
-	" WHERE l.account_id = $1 AND l.program = $2"
+	" WHERE l.account_id = $1 AND l.program = $2 AND l.award ~ '^[0-9]+-[0-9]{2}-[0-9]{2}$'"
 	" ORDER BY l.award DESC LIMIT 1) AS r ON true",
 	(const Oid[]) {INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, InvalidOid}
 };

@@ -2202,6 +2202,8 @@ $$, $$ VALUES
 	 'update delete truncate'),
 	('credits.reversals', 'reversals_refuse_change', 'A', 'credits.refuse_change', false, true,
 	 'update delete truncate'),
+	('credits.reward_programs', 'reward_programs_audit', 'A', 'credits.note_change', true, false, 'insert update delete'),
+	('credits.reward_programs', 'reward_programs_audit_truncate', 'A', 'credits.note_change', false, false, 'truncate'),
 	('credits.reward_programs', 'reward_programs_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.reward_totals', 'reward_totals_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
 	('credits.rewards', 'rewards_refuse_change', 'A', 'credits.refuse_change', false, true, 'update delete truncate'),
