@@ -306,7 +306,7 @@ SELECT is(has_table_privilege(p.role, t.oid, m.mode),
 		'credits.event_kinds',
 		-- what is for sale, to whoever asks
 		'credits.current_packages', 'credits.current_plans',
-		'credits.current_unit_prices', 'credits.current_volume_discounts')),
+		'credits.current_reward_programs', 'credits.current_unit_prices', 'credits.current_volume_discounts')),
 	p.role || ' and ' || m.mode || ' on ' || t.name)
 FROM person AS p, thing AS t,
 	unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS m (mode)
