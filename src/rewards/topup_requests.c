@@ -363,7 +363,7 @@ write_request(Posting *posting, void *arg)
  * Announces why an account is not topped up.
  */
 static void
-announce_refusal(const Posting *posting, const Attempt *attempt)
+announce_why_not(const Posting *posting, const Attempt *attempt)
 {
 	JsonObject	json;
 
@@ -401,7 +401,7 @@ write_state(Posting *posting, void *arg)
 	isnull[3] = attempt->due_at == DT_NOEND;
 	(void) statements_run(&set_state, values, isnull);
 	if (!same && message)
-		announce_refusal(posting, attempt);
+		announce_why_not(posting, attempt);
 }
 
 /*
@@ -569,7 +569,7 @@ find_by_clock(Accounts *accounts)
  * qsort comparator: accounts are locked in the order of their ids.
  */
 static int
-compare_ids(const void *a, const void *b)
+compare_account_ids(const void *a, const void *b)
 {
 	int64		x = *(const int64 *) a;
 	int64		y = *(const int64 *) b;
@@ -596,7 +596,7 @@ credits_request_topups(PG_FUNCTION_ARGS)
 	receipts_check_columns(result->setDesc, CHECKOUT_COLUMNS);
 	find_by_events(&accounts);
 	find_by_clock(&accounts);
-	qsort(accounts.ids, accounts.n, sizeof(int64), compare_ids);
+	qsort(accounts.ids, accounts.n, sizeof(int64), compare_account_ids);
 	context = AllocSetContextCreate(CurrentMemoryContext, "credits topups",
 									ALLOCSET_DEFAULT_SIZES);
 	for (i = 0; i < accounts.n; i++)

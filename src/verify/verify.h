@@ -164,6 +164,7 @@ extern void verify_all_disputes(Verification *v);
 
 /* corrections.c */
 extern void verify_all_corrections(Verification *v);
+
 /* rewards.c */
 extern void verify_all_rewards(Verification *v);
 
