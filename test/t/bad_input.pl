@@ -201,7 +201,7 @@ INSERT INTO bad.valid VALUES
 	('accounts', $$'{acc:1,acc:2}'$$), ('correction_id', '1'), ('refused_only', 'false'), ('after_number', '0'), ('corrected', 'NULL'), ('replayed', 'NULL'),
 	('dispute_id', '1'), ('description', $$'description'$$), ('requested', '1'), ('assignee', $$'grace'$$), ('note', $$'note'$$),
 	('amounts', $$'{5,6}'$$), ('grace_days', '1'), ('budget', '50'), ('program', $$'program'$$), ('award', $$'award'$$),
-	('below', '5'), ('target', '50'), ('max_requests', '2'), ('max_money', '10'),
+	('actor', $$'grace'$$), ('below', '5'), ('target', '50'), ('max_requests', '2'), ('max_money', '10'),
 	('statuses', $$'{open,in_review}'$$), ('older_than', $$'-1 day'$$),
 	('consumer', $$'consumer'$$), ('threshold', '5'), ('baseline', $$'7 days'$$), ('pauses', 'false'),
 	('channel', $$'email'$$), ('address', $$'new@example.com'$$), ('verified', 'true'), ('locale', $$'de-AT'$$), ('enabled', 'true'),
@@ -473,7 +473,7 @@ is($node->safe_psql('postgres', q(
 	'', 'and each function worked with some of the values');
 is($node->safe_psql('postgres', q(
 	SELECT function, argument, value FROM bad.tried
-	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'public.credits_dispute_queue', 'credits.log_rows', 'credits.required')
+	WHERE state = '00000' AND length(value) > 20 AND value LIKE '%10000000%' AND function NOT IN ('public.credits_history', 'public.credits_dispute_queue', 'public.credits_rewards', 'credits.log_rows', 'credits.required')
 	-- these keep nothing
 	  AND function NOT IN ('credits.draws_of', 'credits.key_digest', 'credits.renamed', 'credits.renamed_in_message', 'credits.erased_customer',
 		'credits.erased_facts', 'credits.erased_reference')
