@@ -40,6 +40,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -527,7 +528,9 @@ static void
 commit_and_begin(MemoryContext context)
 {
 	SPI_commit();
-	XactIsoLevel = XACT_READ_COMMITTED;
+	/* as SET TRANSACTION would */
+	(void) set_config_option("transaction_isolation", "read committed", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(context);
 	CHECK_FOR_INTERRUPTS();

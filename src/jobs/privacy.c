@@ -324,6 +324,8 @@ lock_and_read(int64 account_id, Erasure *erasure, bool *unseen)
 static void
 erase_found(Erasure *erasure, const SqlResult *result)
 {
+	int64	   *ids = palloc((result->nrows + 1) * sizeof(int64));
+	int			n = 0;
 	uint64		i;
 
 	for (i = 0; i < result->nrows; i++)
@@ -331,8 +333,14 @@ erase_found(Erasure *erasure, const SqlResult *result)
 		bool		isnull;
 		Datum		id = statements_value(result, i, 1, &isnull);
 
+		if (!isnull)
+			ids[n++] = DatumGetInt64(id);
+	}
+	erase_prepare(ids, n);
+	for (i = 0; i < (uint64) n; i++)
+	{
 		CHECK_FOR_INTERRUPTS();
-		if (!isnull && erase_text(DatumGetInt64(id), false))
+		if (erase_text(ids[i], false))
 			erasure->done++;
 	}
 }

@@ -128,21 +128,51 @@ erase_everywhere(Store *store, Snapshot snapshot, int64 id, bool *archived)
 }
 
 /*
- * Throws away the copies of rows that are to stay in the log, if that of a row has
- * been made, and is not yet part of the log.  This waits for others who use the table,
- * such as pg_dump, and must be done before the account is locked.
+ * Throws away the copies of rows that are to stay in the log, if that of a row with
+ * texts has been made, and is not yet part of the log.  This waits for others who use
+ * the table, such as pg_dump, and must be done before any account is locked.
  */
 static void
-discard_copies(int64 id, const Closing *closing)
+discard_copies(const Entry *entry, const Closing *closing)
 {
 	const char *name = anchors_copies_table(closing->until_id);
 	Oid			oid = get_relname_relid(name, get_namespace_oid("credits", false));
 	CarriedRow	carried;
 
-	if (OidIsValid(oid) && !leaves_has(&log_table, oid) &&
-		anchors_find_carried(GetActiveSnapshot(), id, &carried) &&
+	if (entry->salt != NULL && !chain_is_erased(entry) &&
+		OidIsValid(oid) && !leaves_has(&log_table, oid) &&
+		anchors_find_carried(GetActiveSnapshot(), entry->id, &carried) &&
 		carried.until_id == closing->until_id)
 		statements_execute(psprintf("DROP TABLE IF EXISTS credits.%s", name));
+}
+
+/*
+ * Prepares to erase the texts of several rows in one transaction, so that nobody else is
+ * waited for once the account of the first one is locked.
+ */
+void
+erase_prepare(const int64 *ids, int n)
+{
+	Closing		closing;
+	Store	   *store;
+	int			i;
+
+	ledger_lock_tables("credits_erase_text()");
+	/* until the transaction ends, no other closing begins */
+	if (!anchors_lock_closing(&closing))
+		return;
+	store = store_open();
+	PushActiveSnapshot(store_snapshot(true));
+	for (i = 0; i < n; i++)
+	{
+		Entry		entry;
+
+		CHECK_FOR_INTERRUPTS();
+		if (find_anywhere(store, GetActiveSnapshot(), ids[i], &entry))
+			discard_copies(&entry, &closing);
+	}
+	PopActiveSnapshot();
+	store_close(store);
 }
 
 /*
@@ -171,8 +201,8 @@ erase_text(int64 id, bool always_event)
 	if (!find_anywhere(store, snapshot, id, &entry) ||
 		!rows_find_account(store, snapshot, NULL, entry.account_id, &account))
 		raise_no_transaction(id);
-	if (closes && entry.salt != NULL && !chain_is_erased(&entry))
-		discard_copies(id, &closing);
+	if (closes)
+		discard_copies(&entry, &closing);
 	/* two calls must not both find the salt */
 	(void) rows_lock_account(store, snapshot, &account, false);
 	PopActiveSnapshot();

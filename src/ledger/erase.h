@@ -9,6 +9,7 @@
 
 #pragma GCC visibility push(hidden)
 
+extern void erase_prepare(const int64 *ids, int n);
 extern bool erase_text(int64 id, bool always_event);
 
 #pragma GCC visibility pop
