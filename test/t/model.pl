@@ -20,6 +20,7 @@ use lib "$FindBin::RealBin/lib";
 use CreditsModel;
 use CreditsModelCodes;
 use CreditsModelDisputes;
+use CreditsModelRewards;
 use CreditsModelStaff;
 use CreditsModelTold;
 use CreditsTest;
@@ -48,6 +49,7 @@ my $listener = CreditsTest::Session->new($node);
 $listener->value('LISTEN low_balance');
 CreditsModelTold::begin($boss);
 $boss->value(CreditsModelDisputes::setup());
+$boss->value(CreditsModelRewards::setup());
 $boss->value($_) foreach split /; /, CreditsModelCodes::make(int(time * 1_000_000), $seconds);
 
 # --------------------------------------------------------------------------
@@ -512,6 +514,18 @@ my %ops = (
 			  ? "(SELECT id FROM credits.transactions WHERE target_id = $_->{grant} AND kind = 'transfer')" : $_->{grant};
 			"credits_void_grant((SELECT min(id) FROM credits.grants WHERE transaction_id = $transaction), 'because', $_[2])";
 		},
+	},
+	reward => {
+		weight => 4,
+		ask => \&CreditsModelRewards::ask_reward,
+		call => \&CreditsModelRewards::reward_call,
+		allowed => 'PT410',    # its budget is used up
+	},
+	topup => {
+		weight => 3,
+		no_key => 1,
+		ask => \&CreditsModelRewards::ask_topup,
+		call => \&CreditsModelRewards::topup_call,
 	},
 	pause => { weight => 5, no_key => 1, ask => \&ask_status },
 	resume => { weight => 6, no_key => 1, ask => \&ask_status },
@@ -1058,6 +1072,7 @@ sub next_unit
 	return unit_replay() if $what < 0.87 && @keyed;
 	return unit_disturbed($session, rand() < 0.3) if $what < 0.90;
 	return CreditsModelTold::unit(\&problem) if $what < 0.93;
+	return CreditsModelRewards::unit(\&problem) if $what < 0.94;
 	if ($what < 0.96 and my $account = one_of(grep { $spends{$_} } @accounts))
 	{
 		return CreditsModelDisputes::unit(\&problem, $account, recent($spends{$account}, 8));
@@ -1344,7 +1359,7 @@ foreach my $kind (keys %refusals)
 	$refusals{$kind} = sum0 map { $of->{$_} } grep { !CreditsModelStaff::is_erased($_) } keys %$of;
 }
 compare('each refused attempt is counted by an event', \%refusals,
-	qq(SELECT kind, sum((detail->>'count')::bigint) FROM credits.events WHERE kind LIKE '%refused' AND detail->>'account' NOT IN $gone
+	qq(SELECT kind, sum((detail->>'count')::bigint) FROM credits.events WHERE kind LIKE '%refused' AND detail ? 'count' AND detail->>'account' NOT IN $gone
 		AND detail->>'account' NOT LIKE 'erased:%' GROUP BY kind));
 is($node->safe_psql('postgres', q(SELECT count(*) FROM credits.events WHERE kind = 'settle_failed')),
 	'0', 'settling never failed');
@@ -1360,6 +1375,7 @@ is($node->safe_psql('postgres', q(
 		OR (t.balance_after = 0) <> (e.detail ? 'depleted') OR e.account_id <> t.account_id))),
 	'0', 'each alert tells of its transaction');
 CreditsModelDisputes::compare($boss);
+CreditsModelRewards::compare($boss, $model);
 CreditsModelTold::compare($boss);
 problems_are($node, '', 'verify');
 

@@ -179,7 +179,7 @@ sub compare
 		last if !@{ $answer->{rows} };
 		take_in($problem, 1, @{ $answer->{rows} });
 	}
-	while ($session->value(q(SELECT (SELECT COALESCE(sum(unread), 0) FROM credits.consumer_list)
+	while ($session->value(q(SELECT (SELECT COALESCE(sum(unread), 0) FROM credits.consumer_list WHERE consumer <> 'topups')
 		+ (SELECT count(*) FROM credits.deliveries WHERE status = 'waiting'))) > 0)
 	{
 		$session->query(q(SELECT credits_delivery_sent(delivery_id, lease_id) FROM credits_take_deliveries('email', 1000)));
@@ -204,13 +204,13 @@ sub compare
 	foreach my $event (split /\n/, $session->value(q(
 		SELECT e.id, a.name, e.kind, e.detail->>'level', (extract(epoch FROM e.created_at) * 1000000)::bigint
 		FROM credits.events AS e JOIN credits.accounts AS a ON a.id = e.account_id
-		WHERE (e.kind IN ('low_balance', 'balance_recovered') OR e.kind LIKE 'dispute%') AND a.name <> 'none'
+		WHERE (e.kind IN ('low_balance', 'balance_recovered') OR e.kind LIKE 'dispute%' OR e.kind = 'topup_requested') AND a.name <> 'none'
 			AND a.id NOT IN (SELECT account_id FROM credits.erasures) ORDER BY e.id)))
 	{
 		my ($id, $account, $kind, $level, $at) = split /\|/, $event;
 		next if $kind eq 'low_balance' && wants_none($account);
 		# told each time
-		if ($kind =~ /^dispute/)
+		if ($kind =~ /^(dispute|topup)/)
 		{
 			push @expected, $id;
 			next;
