@@ -36,7 +36,7 @@ sub ask_reward { return { award => $awards[ rand @awards ] } }
 
 sub reward_call { return "credits_reward($_[0], 'program', '$_->{award}', $_[2])" }
 
-sub ask_topup { return { amount => 1 + int rand 100 } }
+sub ask_topup { return { amount => 1 + int rand 400 } }
 
 sub topup_call { return "credits_set_topup($_[0], $_[1], package => 'refill', max_requests => 1000000)" }
 
