@@ -74,16 +74,22 @@ typedef struct Replay
 	HTAB	   *debts;
 } Replay;
 
-/* verify.c */
+/* grants.c */
+extern int64 verify_owner(StoreScan *scan);
+extern HTAB *verify_read_grants(Verification *v, int64 account_id);
+extern void verify_check_grants(Verification *v, const Replay *replay,
+								const Account *account);
 extern int64 verify_group_of(HTAB *grants, int64 id, TimestampTz *lasts_until);
 extern void verify_note_period(HTAB *grants, int64 id);
+extern bool verify_find_grant(HTAB *grants, int64 id, int64 *amount,
+							  int64 *transaction_id, int64 *taken_back);
+
+/* verify.c */
 extern void verify_each(Verification *v, StoreIndex *index,
 						void (*check) (Verification *, TupleTableSlot *));
 extern void verify_begin(Verification *v, const ScanBy *by, int n);
 extern void verify_account_by(Verification *v, const Account *account);
 extern void verify_end(Verification *v);
-extern bool verify_find_grant(HTAB *grants, int64 id, int64 *amount,
-							  int64 *transaction_id, int64 *taken_back);
 
 /* problems.c */
 extern void verify_report(Verification *v, int64 transaction_id,
