@@ -17,6 +17,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(credits_reward);
@@ -57,11 +58,6 @@ static SqlStatement find_day = {
 	" WHERE l.account_id = $1 AND l.program = $2 AND l.award ~ '^[0-9]+-[0-9]{2}-[0-9]{2}$'"
 	" ORDER BY l.award DESC LIMIT 1) AS r ON true",
 	(const Oid[]) {INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, InvalidOid}
-};
-
-static SqlStatement contains_metadata = {
-	"SELECT $1 @> $2",
-	(const Oid[]) {JSONBOID, JSONBOID, InvalidOid}
 };
 
 static SqlStatement lock_reward_total = {
@@ -198,18 +194,12 @@ look_at_day(Posting *posting, Reward *reward)
 static bool
 is_meant(Posting *posting, const Program *program)
 {
-	Datum		values[2];
-	bool		isnull[2] = {false, false};
-	bool		none;
+	Datum		metadata = posting->account.metadata;
 
-	if (program->metadata == NULL)
-		return true;
-	values[0] = posting->account.metadata;
-	isnull[0] = posting->account.metadata == (Datum) 0;
-	values[1] = JsonbPGetDatum(program->metadata);
-	if (!isnull[0] &&
-		DatumGetBool(statements_value(statements_run(&contains_metadata, values, isnull),
-									  0, 1, &none)))
+	if (program->metadata == NULL ||
+		(metadata != (Datum) 0 &&
+		 DatumGetBool(DirectFunctionCall2(jsonb_contains, metadata,
+										  JsonbPGetDatum(program->metadata)))))
 		return true;
 	return refuse(&posting->refusal, ERRCODE_FORBIDDEN,
 				  psprintf("reward program \"%s\" is not for account \"%s\"",

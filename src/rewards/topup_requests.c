@@ -60,7 +60,6 @@ typedef struct Attempt
 	/* what is decided */
 	Topup		topup;			/* the rule; its state, message and due_at are
 								 * those of the last time */
-	bool		has_rule;
 	TopupState	state;
 	char	   *message;
 	TimestampTz due_at;
@@ -415,8 +414,7 @@ plan_request(Posting *posting, void *arg)
 
 	/* a plan may be made more than once */
 	attempt->ended_id = attempt->expired_id = attempt->topup_id = 0;
-	attempt->has_rule = topups_find(attempt->account_id, &attempt->topup);
-	if (!attempt->has_rule)
+	if (!topups_find(attempt->account_id, &attempt->topup))
 		return true;
 	wanted = wants_topup(posting, attempt);
 	if (attempt->ended_id != 0)
