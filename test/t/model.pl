@@ -1351,6 +1351,16 @@ my @others = grep { !$with{ $logged{$_}{by} } && $logged{$_}{kind} !~ /^(expirat
   sort keys %logged;
 is("@others", '', 'and nothing else is');
 
+# what was moved by hand, of which the audit has one row each, and none of anything else
+is($node->safe_psql('postgres', q(
+	SELECT count(*) FROM (
+		SELECT id, account_id, amount FROM credits.transactions
+		WHERE kind = 'adjustment' OR kind = 'allocation' AND operation IS NULL OR kind = 'void' AND target_id IS NULL) AS l
+	FULL JOIN (
+		SELECT transaction_id, account_id, amount FROM credits.audit_log WHERE topic IN ('adjustment', 'allocation', 'void')) AS a
+	ON a.transaction_id = l.id AND a.account_id = l.account_id AND a.amount = l.amount
+	WHERE a.transaction_id IS NULL OR l.id IS NULL)), '0', 'the audit has what was moved by hand');
+
 # what was refused, and who was alerted
 my $gone = "('" . join("', '", CreditsModelStaff::erased()) . "')";
 foreach my $kind (keys %refusals)
