@@ -19,6 +19,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CreditsModel;
 use CreditsModelCodes;
+use CreditsModelCorrections;
 use CreditsModelDisputes;
 use CreditsModelRewards;
 use CreditsModelStaff;
@@ -50,6 +51,7 @@ $listener->value('LISTEN low_balance');
 CreditsModelTold::begin($boss);
 $boss->value(CreditsModelDisputes::setup());
 $boss->value(CreditsModelRewards::setup());
+$boss->value(CreditsModelCorrections::setup());
 $boss->value($_) foreach split /; /, CreditsModelCodes::make(int(time * 1_000_000), $seconds);
 
 # --------------------------------------------------------------------------
@@ -505,6 +507,12 @@ my %ops = (
 		weight => 5,
 		ask => sub { return { amount => int(rand 60) - 30 || 1 } },
 		call => sub { "credits_adjust($_[0], $_[1], 'because', $_[2])" },
+	},
+	correct_many => {
+		weight => 3,
+		no_key => 1,
+		ask => sub { return CreditsModelCorrections::ask(@accounts) },
+		call => \&CreditsModelCorrections::call,
 	},
 	void => {
 		weight => 5,
